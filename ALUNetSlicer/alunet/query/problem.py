@@ -1,0 +1,222 @@
+"""What a strategy is given and what it gives back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from alunet.errors import EngineError, InputError
+from alunet.query.streams import Streams
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+class Need(str, Enum):
+    """What a strategy asks of the model or the simulation; nothing else is computed for it."""
+
+    NOTHING = "nothing"
+    ENTROPY = "entropy"
+    MC = "Monte-Carlo dropout"
+    FEATURES = "encoder features"
+    BOTTLENECK = "bottleneck gradients"
+    DECODER = "decoder gradients"
+    TRUTH = "hidden labels (simulation only)"
+
+
+@dataclass(frozen=True)
+class McScores:
+    """Monte-Carlo dropout scores of n candidates and K classes (specification 2.2), float32.
+
+    Attributes:
+        var: (n, K) pixel mean of the unbiased variance over the passes.
+        std: (n, K) pixel mean of the standard deviation over the passes.
+        bald: (n,) mutual information in bits.
+    """
+
+    var: Floats
+    std: Floats
+    bald: Floats
+
+
+@dataclass(frozen=True)
+class Factors:
+    """A 3x3 stride-1 zero-padded convolution's gradient, as its two factors, of m samples on maps of h x w, float32.
+
+    The weight gradient of sample b is ``g[o, i, ky, kx] = sum_yx delta[b, o, y, x] * inputs[b, i, y+ky-1, x+kx-1]``.
+
+    Attributes:
+        delta: (m, Cout, h, w) derivative of the sample's loss with respect to the convolution's output.
+        inputs: (m, Cin, h, w) the convolution's input.
+    """
+
+    delta: Floats
+    inputs: Floats
+
+
+class Signals(Protocol):
+    """What the model can tell of the candidates; computed when asked for. `rows` are positions in `Query.ids`."""
+
+    def entropy(self) -> Floats:
+        """(n,) mean pixel entropy of one deterministic pass, bits."""
+
+    def mc(self) -> McScores:
+        """Monte-Carlo dropout scores of all candidates."""
+
+    def features(self, rows: Ints | None = None) -> Floats:
+        """(m, d) encoder features of the candidates (all where `rows` is None)."""
+
+    def labelled_features(self) -> Floats:
+        """(l, d) the same of the labelled samples."""
+
+    def bottleneck(self, rows: Ints) -> Factors:
+        """Gradient factors of the bottleneck convolution."""
+
+    def fisher(self, rows: Ints) -> Floats:
+        """(P,) mean over `rows` of the squared decoder gradients, one value a parameter."""
+
+    def decoder_gradients(self, rows: Ints, coordinates: Ints) -> Floats:
+        """(m, d) decoder gradients at the chosen parameters."""
+
+
+@dataclass(frozen=True)
+class Truth:
+    """Hidden labels of the candidates, for strategies that exist in simulation only.
+
+    Attributes:
+        voxels: (n, K) counts of the voxels of each class that lie in the candidate's box (of the boxes that overlap
+            there, the one with the nearest centre).
+        border: (n, K) of these, the ones on the border of their class.
+    """
+
+    voxels: Ints
+    border: Ints
+
+
+@dataclass(frozen=True)
+class Query:
+    """One round's question: which `budget` of these candidates should be labelled next?
+
+    Attributes:
+        ids: (n,) int64 sample ids of the unlabelled candidates, strictly ascending.
+        budget: how many to choose, >= 1.
+        case: (n,) index of each candidate's case.
+        class_voxels: (K,) annotated voxels of each class in the pool's cases, background first.
+        signals: the model's answers.
+        streams: the round's randomness.
+        truth: hidden labels; in simulation only.
+        labels: (K,) names of the classes, background first; for the reasons given to people.
+        device: torch device for the similarity.
+
+    Raises:
+        InputError: no candidates, budget below 1.
+        ValueError: arrays that do not fit together, ids that do not ascend.
+    """
+
+    ids: Ints
+    budget: int
+    case: Ints
+    class_voxels: Ints
+    signals: Signals
+    streams: Streams
+    truth: Truth | None = None
+    labels: tuple[str, ...] = ()
+    device: str = "cpu"
+
+    def __post_init__(self) -> None:
+        if self.budget < 1:
+            raise InputError(f"A budget of {self.budget} samples selects nothing.", "Give a budget of at least 1.")
+        if len(self.ids) == 0:
+            raise InputError("No unlabelled sample is left.", "The whole pool is labelled: stop, or import more cases.")
+        if np.any(np.diff(self.ids) <= 0):
+            raise ValueError("Query.ids must ascend strictly")
+        if len(self.case) != len(self.ids):
+            raise ValueError(f"{len(self.ids)} ids, but {len(self.case)} cases")
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def label(self, index: int) -> str:
+        """A class's name; "class 2" where names are not known."""
+        return self.labels[index] if index < len(self.labels) else f"class {index}"
+
+    def batch(self, rows: Ints, gains: Floats, reasons: list[str], **diagnostics: Any) -> Batch:
+        """The answer that takes the candidates at the positions `rows`, in that order."""
+        return Batch(self.ids[rows], np.asarray(gains, np.float64), reasons, diagnostics)
+
+    def whole_pool(self, reason: str) -> Batch:
+        """The answer that takes everything, by ascending id."""
+        rows = np.arange(len(self))
+        return self.batch(rows, np.zeros(len(self)), [reason] * len(self))
+
+    def guarded(self, needs: Iterable[Need]) -> Query:
+        """The same question, where asking for anything but `needs` is an error."""
+        needs = frozenset(needs)
+        truth = self.truth if Need.TRUTH in needs else None
+        return replace(self, signals=Guard(self.signals, needs), truth=truth)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The samples chosen, in the order in which they were picked.
+
+    Attributes:
+        ids: (b,) int64 sample ids.
+        gains: (b,) what each added, in the strategy's own unit; zeros where it has none.
+        reasons: a short sentence for each, for people.
+        diagnostics: plain numbers, lists and strings (JSON) that the round's manifest keeps.
+    """
+
+    ids: Ints
+    gains: Floats
+    reasons: list[str]
+    diagnostics: dict[str, Any] = field(default_factory=dict)
+
+
+class Guard:
+    """Signals that answer only what a strategy has declared.
+
+    Raises:
+        EngineError: on any other question: the strategy's declaration is wrong.
+    """
+
+    _NEEDS = {
+        "entropy": Need.ENTROPY, "mc": Need.MC, "features": Need.FEATURES, "labelled_features": Need.FEATURES,
+        "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER,
+    }
+
+    def __init__(self, signals: Signals, needs: frozenset[Need]) -> None:
+        self._signals = signals
+        self._allowed = needs
+
+    def __getattr__(self, name: str) -> Any:
+        need = self._NEEDS.get(name)
+        if need is None:
+            raise AttributeError(name)
+        if need not in self._allowed:
+            raise EngineError(f"The strategy asks for {need.value} but does not declare it.",
+                              f"Add Need.{need.name} to its registration.")
+        return getattr(self._signals, name)
+
+
+def checked_scores(scores: Floats, ids: Ints, what: str) -> Floats:
+    """The scores, first axis = candidates, as float64.
+
+    Raises:
+        InputError: NaN or infinite scores; the message names the first sample.
+        ValueError: another number of scores than of candidates.
+    """
+    scores = np.asarray(scores, np.float64)
+    if scores.shape[0] != len(ids):
+        raise ValueError(f"{len(ids)} candidates, but {scores.shape[0]} values of {what}")
+    bad = ~np.isfinite(scores.reshape(len(ids), -1)).all(axis=1)
+    if bad.any():
+        first = int(ids[int(np.argmax(bad))])
+        raise InputError(f"{what} is not a finite number for {int(bad.sum())} samples, the first is sample {first}.",
+                         "The network has probably diverged: train the round again, with a lower learning rate.")
+    return scores

@@ -1,0 +1,194 @@
+"""The one place that knows every strategy: a file in `strategies/` registers itself here.
+
+    @register("random", title="Random", needs=[Need.NOTHING], source="-", summary="Uniform without replacement.")
+    @dataclass(frozen=True)
+    class Random:
+        def select(self, query: Query) -> Batch: ...
+
+The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from alunet.errors import EngineError, InputError
+from alunet.query.problem import Batch, Need, Query
+
+
+class Options(Protocol):
+    """A frozen dataclass of options that can select."""
+
+    def select(self, query: Query) -> Batch:
+        """Choose `query.budget` of the candidates (there are more than that)."""
+
+
+T = TypeVar("T", bound=type)
+
+
+@dataclass(frozen=True)
+class StrategyInfo:
+    """What is known of a strategy without running it.
+
+    Attributes:
+        name: what a person types.
+        title: what a table shows.
+        needs: what it asks of the model; a subset of `Need`.
+        source: paper or origin.
+        summary: one sentence.
+        options: its frozen dataclass.
+        takes_all: it takes the whole pool, whatever the budget.
+    """
+
+    name: str
+    title: str
+    needs: frozenset[Need]
+    source: str
+    summary: str
+    options: type[Options]
+    takes_all: bool = False
+
+
+@dataclass(frozen=True)
+class Strategy:
+    """A strategy with its options, ready to select."""
+
+    info: StrategyInfo
+    options: Options
+
+    @property
+    def name(self) -> str:
+        """The name, without options."""
+        return self.info.name
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What it asks of the model."""
+        return self.info.needs
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """All options, defaults included, for the manifest."""
+        return asdict(self.options)  # type: ignore[call-overload]
+
+    def select(self, query: Query) -> Batch:
+        """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers it.
+
+        Raises:
+            InputError: scores that are not finite; labels missing that only a simulation has.
+            EngineError: the strategy breaks its contract.
+        """
+        if self.info.takes_all or query.budget >= len(query):
+            return query.whole_pool("the whole pool" if self.info.takes_all else "the budget covers the whole pool")
+        batch = self.options.select(query.guarded(self.needs))
+        _check(batch, query, self.name)
+        return batch
+
+
+_REGISTRY: dict[str, StrategyInfo] = {}
+
+
+def register(name: str, *, title: str, needs: Iterable[Need], source: str, summary: str,
+             takes_all: bool = False) -> Callable[[T], T]:
+    """Class decorator: make a frozen dataclass with a method `select` known as strategy `name`."""
+
+    def enter(options: T) -> T:
+        if name in _REGISTRY and _REGISTRY[name].options.__qualname__ != options.__qualname__:
+            raise ValueError(f"two strategies are named {name!r}")
+        _REGISTRY[name] = StrategyInfo(name, title, frozenset(needs) - {Need.NOTHING}, source, summary, options,
+                                       takes_all)
+        return options
+
+    return enter
+
+
+def names() -> list[str]:
+    """The names of all strategies, sorted."""
+    _discover()
+    return sorted(_REGISTRY)
+
+
+def infos() -> list[StrategyInfo]:
+    """All strategies, sorted by name."""
+    return [_REGISTRY[name] for name in names()]
+
+
+def get(name: str) -> StrategyInfo:
+    """The strategy of that name.
+
+    Raises:
+        InputError: there is none; the hint gives the nearest name.
+    """
+    _discover()
+    if name not in _REGISTRY:
+        raise InputError(f"There is no strategy {name!r}.", _nearest(name, names(), "Strategies"))
+    return _REGISTRY[name]
+
+
+def parse(text: str) -> Strategy:
+    """Read `name` or `name:option=value,option=value`.
+
+    Raises:
+        InputError: unknown name, option or value; what is near is named.
+    """
+    name, _, rest = text.strip().partition(":")
+    info = get(name.strip())
+    types = get_type_hints(info.options)
+    allowed = [field.name for field in fields(info.options)]  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+        key, equals, value = (item.strip() for item in part.partition("="))
+        key = key.replace("-", "_")
+        if not equals:
+            raise InputError(f"{part!r} in {text!r} is not option=value.", f"Example: {info.name}:eta=10")
+        if key not in allowed:
+            raise InputError(f"{info.name} has no option {key!r}.", _nearest(key, allowed, "Its options"))
+        values[key] = _value(types[key], value, f"{info.name}:{key}")
+    return Strategy(info, info.options(**values))
+
+
+@cache
+def _discover() -> None:
+    from alunet.query import strategies
+
+    for module in pkgutil.iter_modules(strategies.__path__):
+        importlib.import_module(f"{strategies.__name__}.{module.name}")
+
+
+def _nearest(word: str, known: list[str], what: str) -> str:
+    close = difflib.get_close_matches(word, known, 1)
+    listing = f"{what}: {', '.join(known)}." if known else f"{what}: none."
+    return f"Did you mean {close[0]!r}? {listing}" if close else listing
+
+
+def _value(kind: Any, text: str, where: str) -> Any:
+    if get_origin(kind) is Literal:
+        if text in get_args(kind):
+            return text
+        raise InputError(f"{where} cannot be {text!r}.", _nearest(text, list(get_args(kind)), "Choices"))
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return text.lower() in ("true", "yes", "1")
+        raise InputError(f"{where} cannot be {text!r}.", "Choices: true, false.")
+    try:
+        return kind(text)
+    except ValueError as error:
+        raise InputError(f"{where} cannot be {text!r}.", f"Give a number ({kind.__name__}).") from error
+
+
+def _check(batch: Batch, query: Query, name: str) -> None:
+    if len(batch.ids) != query.budget or len(np.unique(batch.ids)) != len(batch.ids):
+        raise EngineError(f"Strategy {name} chose {len(np.unique(batch.ids))} distinct samples instead of "
+                          f"{query.budget}.")
+    if not np.isin(batch.ids, query.ids).all():
+        raise EngineError(f"Strategy {name} chose samples that are no candidates.")
+    if len(batch.reasons) != len(batch.ids) or len(batch.gains) != len(batch.ids):
+        raise EngineError(f"Strategy {name} gave no gain or reason for some samples.")

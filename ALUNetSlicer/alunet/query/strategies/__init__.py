@@ -1,0 +1,1 @@
+"""One file a strategy; `alunet.query.registry` finds them all."""
