@@ -1,11 +1,12 @@
 """The pool: every 2D patch ("sample") that can be suggested, and where it lies in its image.
 
-This is the one place that knows how a tile on nnU-Net's preprocessed grid maps to voxels of the image file; scoring,
-oracle and viewer all ask here. Two grids occur:
+This is the one place that knows how a tile on nnU-Net's preprocessed grid maps to voxels of the image file;
+scoring, oracle and viewer all ask here. Two grids occur:
 
 * the **raw grid** of the image file, axes ``(k, j, i)`` as `SimpleITK.GetArrayFromImage` gives them;
-* the **grid** of nnU-Net's 2D configuration, axes ``(slice, row, column)``: the raw grid after ``transpose_forward``,
-  the crop to the non-zero region and resampling of rows and columns. Slices are never resampled.
+* the **grid** of nnU-Net's 2D configuration, axes ``(slice, row, column)``: the raw grid after
+  ``transpose_forward``, the crop to the non-zero region and resampling of rows and columns. Slices are never
+  resampled.
 
 All boxes are half open, ``[lo, hi)``.
 """
@@ -13,12 +14,11 @@ All boxes are half open, ``[lo, hi)``.
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import os
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,8 @@ def tile_starts(n: int, p: int) -> list[int]:
     """Starts of overlapping tiles along one axis.
 
     ``k = max(1, ceil((n - p) / (p / 2)) + 1)`` tiles overlap by half a patch or more and are spread evenly:
-    ``t_i = round(i (n - p) / (k - 1))``, halves to even. An axis shorter than the patch has the one tile ``[0]``.
+    ``t_i = round(i (n - p) / (k - 1))``, halves to even. An axis shorter than the patch has the one tile
+    ``[0]``.
 
     Args:
         n: extent of the image in pixels, at least 1.
@@ -59,7 +60,7 @@ class CaseGeometry:
     Attributes:
         case: name of the case.
         raw_shape: shape ``(k, j, i)`` of the image file.
-        transpose: nnU-Net's ``transpose_forward``; axis ``a`` of the grid is axis ``transpose[a]`` of the raw grid.
+        transpose: nnU-Net's ``transpose_forward``; axis ``a`` of the grid is raw axis ``transpose[a]``.
         crop: per grid axis the range kept by the crop to non-zero, in voxels of the transposed raw grid.
         grid_shape: shape (slices, rows, columns) of the preprocessed image.
     """
@@ -101,8 +102,8 @@ class CaseGeometry:
             case: name of the case.
             raw_shape: shape ``(k, j, i)`` of the image file.
             transpose_forward: of the plan.
-            properties: nnU-Net's properties of the preprocessed case; ``bbox_used_for_cropping`` and, where present,
-                ``shape_before_cropping`` are read, both in transposed order.
+            properties: nnU-Net's properties of the preprocessed case; ``bbox_used_for_cropping`` and, where
+                present, ``shape_before_cropping`` are read, both in transposed order.
             grid_shape: shape of the preprocessed image without its channel axis.
 
         Raises:
@@ -112,7 +113,7 @@ class CaseGeometry:
         before = tuple(int(extent) for extent in properties.get("shape_before_cropping", transposed))
         if before != transposed:
             raise InputError(
-                f"Case {case}: preprocessed from a shape of {before}, but the image has {transposed} (transposed).",
+                f"Case {case}: preprocessed from the shape {before}, but the image has {transposed} (transposed).",
                 "The image changed after preprocessing; preprocess the case again.",
             )
         crop = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
@@ -127,8 +128,8 @@ class CaseGeometry:
     def raw_box(self, slice_: int, rows: Range, cols: Range) -> Box3:
         """The voxels of the image file that a box of one preprocessed slice covers.
 
-        In-plane borders scale with the ratio of the shapes, so that the last tile ends exactly at the crop's border;
-        where a tile is finer than half a voxel it still gets one voxel.
+        In-plane borders scale with the ratio of the shapes, so that the last tile ends exactly at the crop's
+        border; where a tile is finer than half a voxel it still gets one voxel.
 
         Args:
             slice_: index of the slice on the grid.
@@ -156,9 +157,7 @@ class CaseGeometry:
 
     def to_json(self) -> str:
         """One line of JSON."""
-        return json.dumps(
-            {field.name: getattr(self, field.name) for field in fields(self)}, ensure_ascii=False
-        )
+        return json.dumps(asdict(self), ensure_ascii=False)
 
     @classmethod
     def from_json(cls, text: str) -> CaseGeometry:
@@ -192,8 +191,8 @@ class Pool:
         slice: int32 (n,), slice on the grid.
         slice_raw: int32 (n,), the same slice along the raw axis ``transpose[0]`` of the image file.
         tile: int32 (n,), index of the tile in its slice; row starts outer, column starts inner.
-        start: int32 (n, 2), first row and column of the patch on the grid; negative by the padding before the image
-            where the image is smaller than the patch.
+        start: int32 (n, 2), first row and column of the patch on the grid; negative by the padding before the
+            image where the image is smaller than the patch.
         box: int32 (n, 4), ``row_lo, row_hi, col_lo, col_hi``: the part of the patch that lies in the image.
         raw_box: int32 (n, 3, 2), the same part in the image file, ranges along ``(k, j, i)``.
     """
@@ -227,7 +226,7 @@ class Pool:
             patch: (rows, columns) of the plan's patch.
 
         Raises:
-            InputError: a case occurs twice.
+            InputError: there is no case, or one occurs twice.
         """
         ordered = sorted(geometries, key=lambda geometry: geometry.case)
         names = tuple(geometry.case for geometry in ordered)
@@ -235,13 +234,9 @@ class Pool:
             raise InputError("A case occurs twice in the pool.")
         size = (int(patch[0]), int(patch[1]))
         parts = [_case_columns(index, geometry, size) for index, geometry in enumerate(ordered)]
-        shapes = {"start": (0, 2), "box": (0, 4), "raw_box": (0, 3, 2)}
-        columns = {
-            name: np.concatenate([part[name] for part in parts])
-            if parts
-            else np.empty(shapes.get(name, (0,)), np.int32)
-            for name in cls.COLUMNS
-        }
+        if not parts:
+            raise InputError("A pool needs at least one case.")
+        columns = {name: np.concatenate([part[name] for part in parts]) for name in cls.COLUMNS}
         return cls(cases=names, patch=size, **columns)
 
     def __len__(self) -> int:
@@ -286,18 +281,16 @@ class Pool:
 
     def save(self, path: Path) -> None:
         """Writes a compressed .npz file, whole or not at all."""
-        buffer = io.BytesIO()
-        columns = {name: getattr(self, name) for name in self.COLUMNS}
-        np.savez_compressed(
-            buffer, cases=np.array(self.cases, dtype=np.str_), patch=np.array(self.patch), **columns
-        )
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
-        with open(temporary, "wb") as stream:
-            stream.write(buffer.getvalue())
+        columns = {name: getattr(self, name) for name in self.COLUMNS}
+        with temporary.open("wb") as stream:
+            np.savez_compressed(
+                stream, cases=np.array(self.cases, np.str_), patch=np.array(self.patch), **columns
+            )
             stream.flush()
             os.fsync(stream.fileno())
-        os.replace(temporary, path)
+        temporary.replace(path)
 
     @classmethod
     def load(cls, path: Path) -> Pool:
