@@ -1,0 +1,80 @@
+"""Class weights, weighted uncertainty and weighted draws (specification 2.3, 2.6, 2.9)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from alunet.errors import InputError
+
+Floats = npt.NDArray[np.floating[Any]]
+Ints = npt.NDArray[np.integer[Any]]
+
+
+def class_weights(voxels: Ints, smoothing: float | None = None) -> npt.NDArray[np.float64]:
+    """Weights inverse to how much of each class is annotated; (K,), 0 for the background, sum 1.
+
+    ``w_c = (1 / (N_c + k)) / sum_c' 1 / (N_c' + k)`` over the foreground, ``k = max(1, 0.01 mean N_c)``: a class of
+    which nothing is annotated gets the largest weight, and a finite one. Equal weights where no class is annotated.
+
+    Args:
+        voxels: (K,) annotated voxels N_c of each class, background first.
+        smoothing: k; None for the rule above.
+
+    Raises:
+        InputError: no foreground class; a negative count.
+    """
+    counts = np.asarray(voxels, np.float64)[1:]
+    if len(counts) == 0:
+        raise InputError("There is no foreground class.", "Name at least one structure besides the background.")
+    if np.any(counts < 0):
+        raise InputError(f"Negative voxel counts: {voxels}.")
+    k = max(1.0, 0.01 * float(counts.mean())) if smoothing is None else smoothing
+    if k == 0 and np.any(counts == 0):
+        raise InputError("A class without annotated voxels needs smoothing above 0.")
+    inverse = 1.0 / (counts + k)
+    return np.concatenate([[0.0], inverse / inverse.sum()])
+
+
+def weighted_uncertainty(per_class: Floats, weights: Floats) -> npt.NDArray[np.float64]:
+    """``u(x) = sum_{c>=1} w_c u_c(x)``: (n, K) and (K,) to (n,)."""
+    return np.asarray(per_class, np.float64) @ np.asarray(weights, np.float64)
+
+
+def draw_with_replacement(weights: Floats, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """`count` independent draws of positions in proportion to `weights`; uniform where all are 0.
+
+    Raises:
+        InputError: a weight is negative or not finite.
+    """
+    return rng.choice(len(weights), count, replace=True, p=_probabilities(weights)).astype(np.int64)
+
+
+def draw_without_replacement(weights: Floats, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+    """At most `count` different positions, drawn one after the other in proportion to `weights`; ascending.
+
+    One exponential key per position, the smallest keys win: the same distribution as drawing in sequence, in one pass
+    (Efraimidis and Spirakis 2006). Positions of weight 0 are never drawn: there may be fewer than `count` others, and
+    all of them are the answer then. Uniform where all weights are 0.
+
+    Raises:
+        InputError: a weight is negative or not finite.
+    """
+    chance = _probabilities(weights)
+    keys = rng.exponential(size=len(chance))  # for every position, so that one zero does not shift the others' luck
+    keys = np.divide(keys, chance, out=np.full(len(chance), np.inf), where=chance > 0)
+    count = min(count, int(np.count_nonzero(np.isfinite(keys))))
+    if count == 0:
+        return np.zeros(0, np.int64)
+    return np.sort(np.argpartition(keys, count - 1)[:count]).astype(np.int64)
+
+
+def _probabilities(weights: Floats) -> npt.NDArray[np.float64]:
+    values = np.asarray(weights, np.float64)
+    if not np.isfinite(values).all() or np.any(values < 0):
+        worst = values[~np.isfinite(values) | (values < 0)][0]
+        raise InputError(f"Sampling weights must be finite and not negative; one is {worst}.")
+    total = values.sum()
+    return np.full(len(values), 1.0 / len(values)) if total == 0 else values / total
