@@ -1,0 +1,53 @@
+"""Run all checks: style, the import contract of the house, and the tests.
+
+    python3 Scripts/test.py             everything
+    python3 Scripts/test.py --quick     without the long tests, under 3 minutes
+    python3 Scripts/test.py -k pool     other options go on to pytest
+
+The environment `.venv` is made on the first start. The exit code is that of pytest, or of the first check that
+failed.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+from environment import ROOT, SetupError, clean_environment, ensure, venv_executable
+
+
+def main(arguments: list[str]) -> int:
+    """Prepare the environment, run the checks and return the exit code."""
+    if arguments and arguments[0] in ("-h", "--help"):
+        print(__doc__)
+        return 0
+    selection = ["-m", "not slow"] if "--quick" in arguments else []
+    options = [argument for argument in arguments if argument not in ("--quick", "--gpu")]
+    try:
+        python = str(ensure(gpu="--gpu" in arguments))
+    except SetupError as error:
+        print(error, file=sys.stderr)
+        return 2
+    checks = {
+        "ruff": [python, "-m", "ruff", "check", "ALUNetSlicer", "Scripts"],
+        "import contract": [str(venv_executable("lint-imports")), "--no-cache"],
+        "pytest": [python, "-m", "pytest", *selection, *options],
+    }
+    codes = {name: run(name, command) for name, command in checks.items()}
+    failed = [name for name, code in codes.items() if code]
+    if failed and failed != ["pytest"]:
+        print("Failed: " + ", ".join(failed))
+    return codes["pytest"] or next((code for code in codes.values() if code), 0)
+
+
+def run(name: str, command: list[str]) -> int:
+    """Run one check in the repository's root."""
+    print(f"--- {name}", flush=True)
+    return subprocess.run(command, cwd=ROOT, env=clean_environment()).returncode
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except KeyboardInterrupt:
+        sys.exit(130)
