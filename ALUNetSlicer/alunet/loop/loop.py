@@ -1,0 +1,294 @@
+"""The loop of specification 1.7 over one project, step by step and from wherever it was stopped.
+
+Each step ends with a file that is there whole or not at all: ``batch.json`` (the query), the annotations, ``learned.json``
+(weights and Dice), ``manifest.json`` (the round). A step whose file is there is not repeated. Training goes on from
+nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with this process.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alunet import query
+from alunet.errors import InputError
+from alunet.loop import steps
+from alunet.loop.oracle import Oracle
+from alunet.loop.recipe import Recipe
+from alunet.loop.record import RoundRecord
+from alunet.model import child, environment
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project
+from alunet.project.files import sha256_file, write_json
+from alunet.query import Need, Streams
+from alunet.schema import Emit, Event, ignore_events
+
+INITIAL = "initial"
+
+
+class Loop:
+    """Active learning on `project`, with the labels of a simulated oracle.
+
+    Args:
+        recipe: training and scoring, the same for every round.
+        seed: of everything random; the same seed gives the same batches.
+        device: "auto", "cpu", "cuda" or "mps".
+        threads: threads of a child process; None: all cores.
+        emit: hears the progress.
+        cancel: set it from another thread to stop; everything finished stays.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: str = "auto",
+        threads: int | None = None,
+        emit: Emit = ignore_events,
+        cancel: threading.Event | None = None,
+    ) -> None:
+        self.project, self.recipe, self.seed, self.device = project, recipe, seed, device
+        self.threads = threads or os.cpu_count() or 1
+        self.emit, self.cancel = emit, cancel
+
+    # --- preparation ------------------------------------------------------------------------------------------
+
+    def prepare(self) -> None:
+        """Plan and preprocess what is not yet, and enumerate the pool."""
+        project = self.project
+        cases = project.cases()
+        unseen = [case for case in cases if case.geometry is None]
+        planned = environment.Folders(project.nnunet_dir).plans.is_file() and project.get_meta("patch") is not None
+        if unseen or not planned:
+            entries = [{"name": case.name, "images": [str(image) for image in case.images]} for case in cases]
+            pool_names = {case.name for case in project.cases("pool")}
+            found = self._child(
+                "prepare",
+                project.root / "prepare.log",
+                plan_cases=[] if planned else [entry for entry in entries if entry["name"] in pool_names],
+                cases=entries,
+                labels=project.labels,
+                channels=list(project.channels),
+                dropout=self.recipe.dropout,
+            )
+            for text in found["geometries"]:
+                geometry = CaseGeometry.from_json(text)
+                project.set_geometry(geometry.case, geometry)
+            project.set_meta("patch", found["patch"])
+            project.set_meta("prepare", found["costs"])
+        self._enumerate()
+
+    def _enumerate(self) -> None:
+        """Make the pool of the cases whose role is "pool", unless it is the project's already."""
+        project = self.project
+        geometries = [case.geometry for case in project.cases("pool") if case.geometry is not None]
+        pool = Pool.build(geometries, project.get_meta("patch"))
+        if project.pool is None or project.pool.sha256() != pool.sha256():
+            project.set_pool(pool)
+
+    # --- rounds -----------------------------------------------------------------------------------------------
+
+    def start(self, initial: int) -> RoundRecord:
+        """Round 0: label `initial` samples drawn uniformly, train from scratch, evaluate."""
+        self.prepare()
+        finished = self._finished(0)
+        if finished is not None:
+            return finished
+        size = len(self._pool())
+        if not 1 <= initial <= size:
+            raise InputError(f"An initial set of {initial} samples is not possible.", f"The pool has {size}.")
+        chosen = Streams(self.seed, 0)["init"].choice(size, initial, replace=False)
+        batch = {
+            "ids": [int(i) for i in chosen],
+            "gains": [0.0] * initial,
+            "reasons": ["initial set"] * initial,
+            "diagnostics": {},
+            "costs": {},
+        }
+        return self._round(0, INITIAL, initial, lambda folder: batch)
+
+    def advance(self, strategy: str, budget: int) -> RoundRecord:
+        """The next round: choose `budget` samples with the last model, label them, train on, evaluate.
+
+        A round that was interrupted is the next round again. A pool that is exhausted gives an empty batch; the training
+        still takes place, so that all strategies are trained equally long.
+
+        Args:
+            strategy: name and options, like "usimf:eta=10".
+        """
+        number = self._last() + 1
+        if budget < 1:
+            raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
+        query.parse(strategy)
+        return self._round(number, strategy, budget, lambda folder: self._select(number, strategy, budget, folder))
+
+    def rounds(self) -> list[RoundRecord]:
+        """The finished rounds, in order."""
+        found = []
+        while (record := self._finished(len(found))) is not None:
+            found.append(record)
+        return found
+
+    def _last(self) -> int:
+        finished = len(self.rounds())
+        if finished == 0:
+            raise InputError("There is no model yet.", "Start with round 0, the initial set.")
+        return finished - 1
+
+    def _folder(self, number: int) -> Path:
+        return self.project.rounds_dir / f"{number:03d}"
+
+    def _finished(self, number: int) -> RoundRecord | None:
+        manifest = self._folder(number) / "manifest.json"
+        return RoundRecord.load(manifest) if manifest.is_file() else None
+
+    def _round(self, number: int, strategy: str, budget: int, choose: Any) -> RoundRecord:
+        folder = self._folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
+        batch = self._kept(folder / "batch.json", lambda: choose(folder))
+        ids = np.array(batch["ids"], np.int64)
+        self.project.suggest(number, ids, batch["gains"], batch["reasons"])
+        Oracle(self.project).reveal(ids, number)
+        learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
+        record = self._record(number, strategy, budget, batch, learned)
+        record.save(folder / "manifest.json")
+        self.project.finish_round(number, {"dice": record.dice})
+        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
+        return record
+
+    @staticmethod
+    def _kept(file: Path, make: Any) -> dict[str, Any]:
+        """The content of `file`, made and written first where it is missing."""
+        if not file.is_file():
+            write_json(file, make())
+        return json.loads(file.read_text(encoding="utf-8"))
+
+    # --- query ------------------------------------------------------------------------------------------------
+
+    def _select(self, number: int, strategy: str, budget: int, folder: Path) -> dict[str, Any]:
+        pool, project = self._pool(), self.project
+        ids = np.flatnonzero(~project.labelled())
+        if len(ids) == 0:
+            return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
+        needs = query.parse(strategy).needs
+        truth = Oracle(project).counts(project.num_classes) if Need.TRUTH in needs else None
+        shown = None if truth is None else (truth[0][ids], truth[1][ids])
+        question = folder / "question.npz"
+        arrays = steps.write_question(question, ids, pool.case[ids], project.class_voxels(), shown)
+        names = list(project.labels)
+        if needs <= {Need.TRUTH}:  # no model, no child process
+            costs: dict[str, dict[str, float]] = {}
+            with child.step("query", self.emit, costs):
+                streams = Streams(self.seed, number)
+                batch = steps.ask(strategy, arrays, budget, names, None, streams, "cpu")
+            return {**batch, "costs": costs}
+        pool.save(folder / "pool.npz")
+        return self._child(
+            "select",
+            folder / "query.log",
+            pool=str(folder / "pool.npz"),
+            question=str(question),
+            strategy=strategy,
+            budget=budget,
+            names=names,
+            weights=str(self._folder(number - 1) / "weights.pth"),
+            scoring=asdict(self.recipe.scoring),
+            cache=str(project.data / "cache"),
+            seed=self.seed,
+            round_number=number,
+            device=self.device,
+            threads=self.threads,
+        )
+
+    # --- training ---------------------------------------------------------------------------------------------
+
+    def _learn(self, number: int, folder: Path) -> dict[str, Any]:
+        project = self.project
+        annotated = {
+            case: {"file": str(project.annotation_file(case)), "slices": count}
+            for case, count in project.annotated_cases().items()
+        }
+        tests = [{"name": case.name, "label": str(case.label)} for case in project.cases("test") if case.label]
+        scratch = number == 0 or self.recipe.mode == "scratch"
+        entropy = Streams(self.seed, number).sequence("training").generate_state(1)[0]
+        return self._child(
+            "learn",
+            folder / "train.log",
+            labels=str(project.root / "nnunet" / "labels"),
+            annotated=annotated,
+            tests=tests,
+            training=asdict(self.recipe.training(number)),
+            scoring=asdict(self.recipe.scoring),
+            weights_in=None if scratch else str(self._folder(number - 1) / "weights.pth"),
+            weights_out=str(folder / "weights.pth"),
+            seed=int(entropy),
+            device=self.device,
+            threads=self.threads,
+        )
+
+    def _child(self, name: str, log: Path, **arguments: Any) -> Any:
+        nnunet = self.project.nnunet_dir
+        workers = 1 if name == "prepare" else 0  # nnU-Net's planner fails with 0; training is repeatable with 0 only
+        return child.run(
+            f"alunet.loop.steps:{name}",
+            {"nnunet": str(nnunet), **arguments},
+            environment=environment.variables(nnunet, log.parent / "training", self.threads, workers),
+            log=log,
+            emit=self.emit,
+            cancel=self.cancel,
+        )
+
+    # --- record -----------------------------------------------------------------------------------------------
+
+    def _record(
+        self, number: int, strategy: str, budget: int, batch: dict[str, Any], learned: dict[str, Any]
+    ) -> RoundRecord:
+        project, costs = self.project, self.project.costs()
+        spent = {**batch["costs"], **learned["costs"]}
+        return RoundRecord(
+            number=number,
+            strategy=strategy,
+            seed=self.seed,
+            budget=budget,
+            labelled_samples=costs.samples,
+            labelled_slices=costs.slices,
+            labelled_voxels=costs.voxels,
+            fraction=costs.fraction,
+            pool_samples=len(self._pool()),
+            class_voxels=[int(count) for count in project.class_voxels()],
+            dice=self._named(learned["evaluation"]["dice"]),
+            selected={name: batch[name] for name in ("ids", "gains", "reasons")},
+            diagnostics=batch["diagnostics"],
+            seconds={name: cost["seconds"] for name, cost in spent.items()},
+            peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},
+            recipe=self.recipe.to_json(),
+            training=learned["training"],
+            hashes={
+                "weights": learned["training"]["sha256"],
+                "plans": sha256_file(environment.Folders(project.nnunet_dir).plans),
+                "pool": self._pool().sha256(),
+            },
+            device=learned["device"],
+            threads=self.threads,
+        )
+
+    def _named(self, dice: list[float | None]) -> dict[str, float | None]:
+        names = [name for name, value in self.project.labels.items() if value > 0]
+        table = dict(zip(names, dice, strict=False))
+        known = [value for value in dice if value is not None]
+        return {**table, "mean": float(np.mean(known)) if known else None}
+
+    def _pool(self) -> Pool:
+        pool = self.project.pool
+        if pool is None:
+            raise InputError("The project has no pool yet.", "Prepare it first.")
+        return pool

@@ -1,0 +1,105 @@
+"""The simulated annotator: the only part of ALUNet that sees hidden labels (specification 1.4)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from scipy import ndimage
+
+from alunet.errors import InputError
+from alunet.pool import Pool
+from alunet.project import Case, Project
+from alunet.project.images import read_labels
+
+_BALL = ndimage.generate_binary_structure(3, 1)  # radius 1
+
+
+class Oracle:
+    """Answers with the reference labels that were imported with the images of `project`."""
+
+    def __init__(self, project: Project) -> None:
+        self.project = project
+        self.cases: dict[str, Case] = {case.name: case for case in project.cases("pool")}
+        missing = [name for name, case in self.cases.items() if case.label is None]
+        if missing:
+            raise InputError(
+                f"{len(missing)} cases have no reference label, e.g. '{missing[0]}'.",
+                "A simulation needs a label for every case: add them or leave these cases out.",
+            )
+
+    def reveal(self, ids: np.ndarray, round_number: int) -> None:
+        """Annotate the samples `ids` with their reference labels; what is annotated already is left alone."""
+        pool = self.project.pool
+        wanted = ids[~self.project.labelled()[ids]]
+        for index in np.unique(pool.case[wanted]):
+            name = pool.cases[index]
+            truth = self._truth(name)
+            entries = [(int(i), truth[_box(pool, int(i))]) for i in wanted[pool.case[wanted] == index]]
+            self.project.annotate(name, entries, round=round_number, author="oracle")
+
+    def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels of each class nearest to each sample of the pool, and those on their class's border: (n, K) int64 each.
+
+        A voxel in several overlapping tiles counts for the one whose centre is nearest. The border of a class is the
+        class minus its erosion by a ball of radius 1.
+        """
+        pool = self.project.pool
+        voxels = np.zeros((len(pool), classes), np.int64)
+        border = np.zeros((len(pool), classes), np.int64)
+        for index, name in enumerate(pool.cases):
+            truth = self._truth(name)
+            edge = _border(truth, classes)
+            for ids in _slices(pool, index):
+                for sample, nearest in _owned(pool, ids):
+                    part, on_edge = truth[_box(pool, sample)], edge[_box(pool, sample)]
+                    voxels[sample] = np.bincount(part[nearest], minlength=classes)[:classes]
+                    border[sample] = np.bincount(part[nearest & on_edge], minlength=classes)[:classes]
+        return voxels, border
+
+    def _truth(self, name: str) -> np.ndarray:
+        label = self.cases[name].label
+        if label is None:
+            raise InputError(f"Case '{name}' has no reference label.", "A simulation needs one for every case.")
+        return read_labels(label)
+
+
+def _box(pool: Pool, sample: int) -> tuple[slice, slice, slice]:
+    (k0, k1), (j0, j1), (i0, i1) = (tuple(int(edge) for edge in axis) for axis in pool.raw_box[sample])
+    return slice(k0, k1), slice(j0, j1), slice(i0, i1)
+
+
+def _border(truth: np.ndarray, classes: int) -> np.ndarray:
+    border = np.zeros(truth.shape, bool)
+    for value in range(1, classes):
+        mask = truth == value
+        if mask.any():
+            border |= mask & ~ndimage.binary_erosion(mask, _BALL)
+    return border
+
+
+def _slices(pool: Pool, case: int) -> Iterator[np.ndarray]:
+    """The samples of each slice of a case."""
+    ids = np.flatnonzero(pool.case == case)
+    for number in np.unique(pool.slice[ids]):
+        yield ids[pool.slice[ids] == number]
+
+
+def _owned(pool: Pool, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+    """For each sample of one slice, the voxels of its raw box whose nearest tile centre is its own (ties: lower id)."""
+    centres = pool.raw_box[ids].mean(axis=2)
+    for place, sample in enumerate(ids):
+        box = pool.raw_box[sample]
+        if len(ids) == 1:
+            yield int(sample), np.ones(tuple(box[:, 1] - box[:, 0]), bool)
+            continue
+        grid = np.stack(np.meshgrid(*[np.arange(low, high) + 0.5 for low, high in box], indexing="ij"), -1)
+        distances = ((grid[..., None, :] - centres) ** 2).sum(-1)
+        inside = np.stack([_within(pool.raw_box[other], box) for other in ids], -1)
+        yield int(sample), np.where(inside, distances, np.inf).argmin(-1) == place
+
+
+def _within(other: np.ndarray, box: np.ndarray) -> np.ndarray:
+    """Which voxels of `box` lie in `other`, as a boolean array of the shape of `box`."""
+    masks = [(np.arange(low, high) >= o[0]) & (np.arange(low, high) < o[1]) for (low, high), o in zip(box, other, strict=True)]
+    return masks[0][:, None, None] & masks[1][None, :, None] & masks[2][None, None, :]

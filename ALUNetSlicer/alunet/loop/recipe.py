@@ -1,0 +1,81 @@
+"""How long to train and how closely to look: the same for every strategy of a study."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+from alunet.errors import InputError
+from alunet.model.settings import ScoringSettings, TrainingSettings
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Training and scoring of all rounds.
+
+    Attributes:
+        first: the training from scratch on the initial set (round 0).
+        later: the training of each later round.
+        scoring: how the pool is scored and the test cases are predicted.
+        mode: "finetune" starts a later round from all weights of the round before; "scratch" from none, with `first`.
+        dropout: rate of the network's dropout modules while training (a property of the plan).
+    """
+
+    name: str
+    first: TrainingSettings
+    later: TrainingSettings
+    scoring: ScoringSettings
+    mode: str = "finetune"
+    dropout: float = 0.01
+
+    def __post_init__(self) -> None:
+        for training in (self.first, self.later):
+            for what, value in (("epochs", training.epochs), ("iterations", training.iterations)):
+                if value < 1:
+                    raise InputError(f"{value} {what} train nothing.", f"Give at least 1 of --{what}.")
+        if self.scoring.passes < 2:
+            raise InputError(f"{self.scoring.passes} dropout passes have no variance.", "Use at least 2, usually 10.")
+        if self.mode not in ("finetune", "scratch"):
+            raise InputError(f"Unknown training mode '{self.mode}'.", "Choose finetune or scratch.")
+
+    def with_length(self, epochs: int | None = None, iterations: int | None = None) -> Recipe:
+        """The same recipe with every training `epochs` long, or with epochs of `iterations` steps."""
+        change = {name: value for name, value in (("epochs", epochs), ("iterations", iterations)) if value is not None}
+        return replace(self, first=replace(self.first, **change), later=replace(self.later, **change))
+
+    def training(self, round_number: int) -> TrainingSettings:
+        """The training of round `round_number`."""
+        return self.first if round_number == 0 or self.mode == "scratch" else self.later
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for the manifest."""
+        return asdict(self)
+
+
+_CPU = TrainingSettings(
+    epochs=8,
+    iterations=50,
+    check_iterations=1,
+    batch_size=12,
+    optimizer="adamw",
+    learning_rate=1e-3,
+    weight_decay=1e-2,
+    precision="bf16",
+)
+
+PRESETS: dict[str, Recipe] = {
+    "paper": Recipe("paper", TrainingSettings(), TrainingSettings(), ScoringSettings()),
+    "cpu": Recipe(
+        "cpu",
+        first=_CPU,
+        later=replace(_CPU, epochs=3),
+        scoring=ScoringSettings(precision="bf16", mirroring=False),
+    ),
+}
+
+
+def preset(name: str) -> Recipe:
+    """The recipe of that name; raises InputError for an unknown one."""
+    if name not in PRESETS:
+        raise InputError(f"Unknown preset '{name}'.", f"Choose one of: {', '.join(PRESETS)}.")
+    return PRESETS[name]

@@ -1,0 +1,74 @@
+"""What is kept of a finished round: everything needed to plot it, to repeat it and to explain it (specification 1.8)."""
+
+from __future__ import annotations
+
+import json
+import platform
+from dataclasses import asdict, dataclass, field
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from alunet.project.files import write_json
+
+_PACKAGES = ("alunet", "nnunetv2", "torch", "numpy", "numba", "SimpleITK", "scipy")
+
+
+@dataclass(frozen=True)
+class RoundRecord:
+    """The manifest of a round.
+
+    Attributes:
+        number: 0 is the initial model.
+        strategy: what chose the batch, with its options; "initial" for round 0.
+        labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of the pool's samples.
+        dice: foreground label name -> mean Dice over the test cases (None where no case has it), and "mean".
+        selected: the batch: sample ids in the order of the picks, their gains and reasons.
+        diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
+        seconds, peak_memory_mb: of each step.
+        recipe, seed, budget, training, versions, hashes: what it takes to do it again.
+    """
+
+    number: int
+    strategy: str
+    seed: int
+    budget: int
+    labelled_samples: int
+    labelled_slices: int
+    labelled_voxels: int
+    fraction: float
+    pool_samples: int
+    class_voxels: list[int]
+    dice: dict[str, float | None]
+    selected: dict[str, list[Any]]
+    diagnostics: dict[str, Any]
+    seconds: dict[str, float]
+    peak_memory_mb: dict[str, float]
+    recipe: dict[str, Any]
+    training: dict[str, Any]
+    hashes: dict[str, str]
+    device: str = "cpu"
+    threads: int = 1
+    versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+
+    def save(self, file: Path) -> None:
+        """Write the manifest, whole or not at all."""
+        write_json(file, asdict(self))
+
+    @classmethod
+    def load(cls, file: Path) -> RoundRecord:
+        """Read a manifest."""
+        return cls(**json.loads(file.read_text(encoding="utf-8")))
+
+
+@cache
+def versions() -> dict[str, str]:
+    """Versions of Python, of the system and of the packages that decide the numbers."""
+    found = {"python": platform.python_version(), "system": platform.platform()}
+    for package in _PACKAGES:
+        try:
+            found[package] = metadata.version(package)
+        except metadata.PackageNotFoundError:
+            found[package] = "not installed"
+    return found

@@ -1,0 +1,94 @@
+"""The model's answers to a strategy's questions, computed when asked for and at most once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from alunet.errors import InputError
+from alunet.model import gradients, score
+from alunet.model.environment import Folders
+from alunet.model.network import Model
+from alunet.model.reader import TileReader
+from alunet.model.settings import ScoringSettings
+from alunet.pool import Pool
+from alunet.project.files import atomic_path
+from alunet.query import Factors, McScores, Streams
+from alunet.schema import Emit
+
+
+class ModelSignals:
+    """`alunet.query.Signals` over the candidates `ids`, by the model of the previous round.
+
+    Monte Carlo scores are kept in `cache`, named by everything they depend on: strategies that share a model, as all do
+    in the first round, share them too.
+    """
+
+    def __init__(
+        self,
+        nnunet: Path,
+        weights: Path,
+        pool: Pool,
+        ids: np.ndarray,
+        streams: Streams,
+        settings: ScoringSettings,
+        device: str,
+        cache: Path,
+        emit: Emit,
+    ) -> None:
+        self._model = Model(nnunet, weights, device)
+        self._reader = TileReader(Folders(nnunet).images, pool, settings.batch_size)
+        self._gradients = gradients.GradientReader(self._model, self._reader, settings.heads, emit)
+        self._weights, self._ids, self._settings, self._emit = weights, ids, settings, emit
+        self._noise = tuple(int(word) for word in streams.sequence("mc-dropout").generate_state(4))
+        self._cache = cache
+        self._mc: McScores | None = None
+
+    def entropy(self) -> np.ndarray:
+        """(n,) mean pixel entropy of one deterministic pass, bits."""
+        return score.entropy(self._model, self._reader, self._ids, self._settings, self._emit)
+
+    def mc(self) -> McScores:
+        """Monte Carlo dropout scores of all candidates."""
+        if self._mc is None:
+            file = self._cache / f"mc-{self._key()}.npz"
+            if not file.is_file():
+                self._compute(file)
+            with np.load(file) as content:
+                self._mc = McScores(content["var"], content["std"], content["bald"])
+        return self._mc
+
+    def _compute(self, file: Path) -> None:
+        found = score.monte_carlo(self._model, self._reader, self._ids, self._settings, self._noise, self._emit)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(file) as part:
+            np.savez(part, var=found.var, std=found.std, bald=found.bald)
+
+    def _key(self) -> str:
+        settings = {name: value for name, value in asdict(self._settings).items() if name not in ("heads", "mirroring")}
+        digest = hashlib.sha256(self._weights.read_bytes())
+        digest.update(self._ids.tobytes())
+        digest.update(json.dumps([settings, self._noise], sort_keys=True).encode())
+        return digest.hexdigest()[:24]
+
+    def features(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """No strategy of this release asks for encoder features."""
+        raise InputError("Encoder features are not computed yet.", "Choose a strategy that does not need them.")
+
+    labelled_features = features
+
+    def bottleneck(self, rows: np.ndarray) -> Factors:
+        """Gradient factors of the bottleneck convolution of the candidates at `rows`."""
+        return Factors(*gradients.bottleneck_factors(self._gradients, self._ids[rows]))
+
+    def fisher(self, rows: np.ndarray) -> np.ndarray:
+        """(P,) mean over `rows` of the squared decoder gradients."""
+        return gradients.fisher_diagonal(self._gradients, self._ids[rows])
+
+    def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
+        """(m, d) decoder gradients of the candidates at `rows`, at the chosen parameters."""
+        return gradients.decoder_gradients(self._gradients, self._ids[rows], coordinates)

@@ -1,0 +1,186 @@
+"""The long steps of the loop, each a function that a child process runs (`alunet.model.child`): JSON in, JSON out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alunet import query
+from alunet.model.child import step
+from alunet.model.environment import resolve_device
+from alunet.model.settings import ScoringSettings, TrainingSettings
+from alunet.pool import Pool
+from alunet.schema import Emit
+
+
+def _limit_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
+
+
+def prepare(
+    nnunet: str,
+    plan_cases: list[dict[str, Any]],
+    cases: list[dict[str, Any]],
+    labels: dict[str, int],
+    channels: list[str],
+    dropout: float,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Plan from `plan_cases` unless a plan is there, preprocess `cases`; returns geometries, patch and costs."""
+    from alunet.model.environment import Folders
+    from alunet.model.plan import CaseFiles, load_plans, plan, preprocess
+
+    def files(entries: list[dict[str, Any]]) -> list[CaseFiles]:
+        return [CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"])) for entry in entries]
+
+    folders, costs = Folders(Path(nnunet)), {}
+    if plan_cases:
+        with step("plan", emit, costs):
+            plan(Path(nnunet), files(plan_cases), labels, channels, dropout, emit)
+    with step("preprocess", emit, costs):
+        geometries = preprocess(Path(nnunet), files(cases), emit)
+    _, configuration, _ = load_plans(folders)
+    return {"geometries": geometries, "patch": [int(n) for n in configuration.patch_size], "costs": costs}
+
+
+def learn(
+    nnunet: str,
+    labels: str,
+    annotated: dict[str, dict[str, Any]],
+    tests: list[dict[str, str]],
+    training: dict[str, Any],
+    scoring: dict[str, Any],
+    weights_in: str | None,
+    weights_out: str,
+    seed: int,
+    device: str,
+    threads: int,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Refresh the label maps of changed cases, train (unless the weights are there), and evaluate the test cases.
+
+    Args:
+        annotated: case -> {"file": its annotation, "slices": its annotated samples}.
+        tests: [{"name", "label"}]; empty: no evaluation.
+    """
+    from alunet.model.predict import LabelledCase, evaluate
+
+    _limit_threads(threads)
+    costs: dict[str, dict[str, float]] = {}
+    with step("refresh labels", emit, costs):
+        _refresh(Path(nnunet), Path(labels), annotated)
+    with step("train", emit, costs):
+        from alunet.model.train import train
+
+        counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
+        start = Path(weights_in) if weights_in else None
+        settings = TrainingSettings(**training)
+        trained = train(
+            Path(nnunet), Path(labels), counts, settings, start, Path(weights_out), seed, device, emit
+        )
+    evaluation: dict[str, Any] = {"cases": {}, "dice": []}
+    if tests:
+        with step("evaluate", emit, costs):
+            from alunet.model.network import Model
+
+            model = Model(Path(nnunet), Path(weights_out), resolve_device(device))
+            cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
+            evaluation = evaluate(Path(nnunet), model, cases, ScoringSettings(**scoring), emit)
+    return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
+
+
+def _refresh(nnunet: Path, labels: Path, annotated: dict[str, dict[str, Any]]) -> None:
+    from alunet.model.labels import LabelFolder
+    from alunet.project.images import read_labels
+
+    folder = LabelFolder(labels, nnunet)
+    for case, entry in annotated.items():
+        source, target = Path(entry["file"]), labels / f"{case}.npz"
+        if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
+            folder.refresh(case, read_labels(source))
+
+
+def select(
+    nnunet: str,
+    pool: str,
+    question: str,
+    strategy: str,
+    budget: int,
+    names: list[str],
+    weights: str,
+    scoring: dict[str, Any],
+    cache: str,
+    seed: int,
+    round_number: int,
+    device: str,
+    threads: int,
+    emit: Emit,
+) -> dict[str, Any]:
+    """Ask `strategy` for a batch; returns ids, gains, reasons, diagnostics and costs.
+
+    Args:
+        question: npz file of `write_question`.
+        names: of the classes, background first.
+    """
+    from alunet.loop.signals import ModelSignals
+
+    _limit_threads(threads)
+    costs: dict[str, dict[str, float]] = {}
+    with step("query", emit, costs):
+        place = resolve_device(device)
+        settings = ScoringSettings(**scoring)
+        streams = query.Streams(seed, round_number)
+        with np.load(question) as content:
+            arrays = {name: content[name] for name in content.files}
+        signals = ModelSignals(
+            Path(nnunet), Path(weights), Pool.load(Path(pool)), arrays["ids"], streams, settings, place, Path(cache), emit
+        )
+        batch = ask(strategy, arrays, budget, names, signals, streams, place)
+    return {**batch, "costs": costs}
+
+
+def write_question(
+    file: Path, ids: np.ndarray, case: np.ndarray, class_voxels: np.ndarray, truth: tuple[np.ndarray, np.ndarray] | None
+) -> dict[str, np.ndarray]:
+    """The arrays of a query, in memory and on disk for a child process."""
+    arrays = {"ids": ids, "case": case, "class_voxels": class_voxels}
+    if truth is not None:
+        arrays |= {"truth_voxels": truth[0], "truth_border": truth[1]}
+    with file.open("wb") as stream:
+        np.savez(stream, **arrays)
+    return arrays
+
+
+def ask(
+    strategy: str,
+    arrays: dict[str, np.ndarray],
+    budget: int,
+    names: list[str],
+    signals: Any,
+    streams: query.Streams,
+    device: str,
+) -> dict[str, Any]:
+    """Let a strategy choose from in-memory arrays; the batch as plain values."""
+    truth = query.Truth(arrays["truth_voxels"], arrays["truth_border"]) if "truth_voxels" in arrays else None
+    problem = query.Query(
+        ids=arrays["ids"],
+        budget=budget,
+        case=arrays["case"],
+        class_voxels=arrays["class_voxels"],
+        signals=signals,
+        streams=streams,
+        truth=truth,
+        labels=tuple(names),
+        device=device,
+    )
+    batch = query.parse(strategy).select(problem)
+    return {
+        "ids": [int(i) for i in batch.ids],
+        "gains": [float(gain) for gain in batch.gains],
+        "reasons": list(batch.reasons),
+        "diagnostics": batch.diagnostics,
+    }

@@ -1,0 +1,229 @@
+"""Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON lines.
+
+The parent calls `run`; the child is this module started with ``python -m alunet.model.child``. nnU-Net keeps global state
+(environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when it is
+cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections import deque
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from alunet.errors import AlunetError, Cancelled, EngineError, InputError
+from alunet.schema import Emit, Event, ignore_events
+
+_KILL_AFTER_SECONDS = 3.0
+
+
+def run(
+    function: str,
+    arguments: dict[str, Any],
+    *,
+    environment: dict[str, str],
+    log: Path,
+    emit: Emit = ignore_events,
+    cancel: threading.Event | None = None,
+) -> Any:
+    """Call `function` ("package.module:name") in a child process and return its JSON-able result.
+
+    Args:
+        arguments: keyword arguments, JSON-able; the function gets `emit` besides.
+        environment: variables set for the child only.
+        log: file that receives everything the child and its libraries print.
+        emit: called with each event, in the calling thread.
+        cancel: set it from another thread to end the child and its children.
+
+    Raises:
+        InputError: the child says that its input cannot be used.
+        EngineError: the child failed or was killed from outside.
+        Cancelled: `cancel` was set.
+    """
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("ab") as output:
+        process = _start(environment, output)
+        watcher = _Watcher(process, cancel)
+        try:
+            return _converse(process, {"function": function, "arguments": arguments}, emit, log, cancel)
+        finally:
+            watcher.stop()
+            _kill(process)
+
+
+def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
+    flags: dict[str, Any] = (
+        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
+    )
+    source = str(Path(__file__).resolve().parents[2])
+    search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
+    return subprocess.Popen(
+        [sys.executable, "-m", "alunet.model.child"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=output,
+        env={**os.environ, "PYTHONPATH": search, "PYTHONIOENCODING": "utf-8", **environment},
+        **flags,
+    )
+
+
+def _converse(
+    process: subprocess.Popen[bytes],
+    task: dict[str, Any],
+    emit: Emit,
+    log: Path,
+    cancel: threading.Event | None,
+) -> Any:
+    if process.stdin is None or process.stdout is None:
+        raise EngineError("A background process has no pipes.", "This is a defect; please report it.")
+    with contextlib.suppress(BrokenPipeError):  # a child that died at once tells its story through its exit code
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        process.stdin.flush()
+    for line in process.stdout:
+        event = Event.from_json(line.decode("utf-8"))
+        if event.kind == "result":
+            return event.data["value"]
+        if event.kind == "error":
+            _raise(event.data)
+        emit(event)
+    if cancel is not None and cancel.is_set():
+        raise Cancelled("Cancelled.", "Finished steps are kept; the same command goes on from there.")
+    code = process.wait()
+    raise EngineError(
+        f"A background process ended without a result (exit code {code}): {_last_words(log)}",
+        f"Its output is in {log}.",
+    )
+
+
+def _raise(error: dict[str, Any]) -> None:
+    kind = InputError if error.get("input") else EngineError
+    raise kind(error["message"], error.get("hint", ""))
+
+
+def _last_words(log: Path) -> str:
+    with log.open(encoding="utf-8", errors="replace") as lines:
+        words = [line.strip() for line in deque(lines, maxlen=20) if line.strip()]
+    return words[-1] if words else "it printed nothing"
+
+
+class _Watcher:
+    """Kills the child when `cancel` is set, so that a blocking read in the parent returns."""
+
+    def __init__(self, process: subprocess.Popen[bytes], cancel: threading.Event | None) -> None:
+        self._done = threading.Event()
+        if cancel is not None:
+            threading.Thread(target=self._watch, args=(process, cancel), daemon=True).start()
+
+    def _watch(self, process: subprocess.Popen[bytes], cancel: threading.Event) -> None:
+        while not self._done.is_set():
+            if cancel.wait(0.2):
+                _kill(process)
+                return
+
+    def stop(self) -> None:
+        self._done.set()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the child and whatever it started; returns when it is gone."""
+    if process.stdin is not None:
+        with contextlib.suppress(OSError):
+            process.stdin.close()
+    if process.poll() is None:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.1 if os.name == "nt" else 0.5)
+    if os.name == "nt":
+        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+    else:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)
+    process.wait(_KILL_AFTER_SECONDS * 10)
+
+
+# --- inside the child --------------------------------------------------------------------------------------------
+
+
+class _MemoryPeak:
+    """Samples the resident memory of this process, MiB; the peak between `__enter__` and `__exit__`."""
+
+    def __enter__(self) -> _MemoryPeak:
+        import psutil
+
+        self._process = psutil.Process()
+        self.mebibytes = self._sample()
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def _sample(self) -> float:
+        return self._process.memory_info().rss / 2**20
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.05):
+            self.mebibytes = max(self.mebibytes, self._sample())
+
+    def __exit__(self, *details: object) -> None:
+        self._done.set()
+        self._thread.join()
+        self.mebibytes = max(self.mebibytes, self._sample())
+
+
+@contextlib.contextmanager
+def step(name: str, emit: Emit, costs: dict[str, dict[str, float]]) -> Iterator[None]:
+    """Time a step and watch its memory: emits ``step`` events and writes ``costs[name] = {seconds, peak_memory_mb}``."""
+    emit(Event("step", {"name": name, "state": "started"}))
+    start = time.perf_counter()
+    with _MemoryPeak() as peak:
+        yield
+    costs[name] = {"seconds": round(time.perf_counter() - start, 3), "peak_memory_mb": round(peak.mebibytes, 1)}
+    emit(Event("step", {"name": name, "state": "finished", **costs[name]}))
+
+
+def _main() -> None:
+    channel = os.fdopen(os.dup(1), "w", encoding="utf-8", buffering=1)
+    os.dup2(2, 1)  # whatever the libraries print goes to the log, nothing but events to the parent
+    sys.stdout = sys.stderr
+    lock = threading.Lock()
+
+    def emit(event: Event) -> None:
+        with lock:
+            channel.write(event.to_json() + "\n")
+
+    task = json.loads(sys.stdin.readline())
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    try:
+        emit(Event("result", {"value": _resolve(task["function"])(**task["arguments"], emit=emit)}))
+    except AlunetError as error:
+        blame = isinstance(error, InputError)
+        emit(Event("error", {"message": error.message, "hint": error.hint, "input": blame}))
+    except Exception as error:  # the process boundary: whatever it was, the parent must hear of it
+        traceback.print_exc()
+        hint = "The full story is in the log of the round."
+        emit(Event("error", {"message": f"{type(error).__name__}: {error}", "hint": hint, "input": False}))
+
+
+def _resolve(function: str) -> Callable[..., Any]:
+    module, name = function.split(":")
+    return getattr(importlib.import_module(module), name)
+
+
+def _die_with_parent() -> None:
+    while sys.stdin.buffer.read(1):
+        pass
+    os._exit(1)
+
+
+if __name__ == "__main__":
+    _main()

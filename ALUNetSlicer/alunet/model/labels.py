@@ -1,0 +1,90 @@
+"""Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (specification 1.6).
+
+Values of a refreshed label map: classes 0..K-1, the ignore label K where nobody annotated, and, only where the plan masks
+images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence background) and
+`OUTSIDE_IGNORED`. nnU-Net writes -1 there, the very value its loader pads with, and turns both into background; told
+apart, padding can be ignored and the outside of an annotated slice can still be learned as background.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alunet.model.environment import Folders
+from alunet.model.plan import load_plans
+from alunet.project.files import atomic_path
+
+PADDING = -1
+OUTSIDE = -2
+OUTSIDE_IGNORED = -3
+
+
+class LabelFolder:
+    """The refreshed label maps of one line of annotation: ``<case>_seg.b2nd`` and ``<case>.npz`` (class locations)."""
+
+    def __init__(self, folder: Path, nnunet: Path) -> None:
+        self.folder = folder
+        self.folders = Folders(nnunet)
+        self.plans, self.configuration, self.dataset = load_plans(self.folders)
+        self.manager: Any = self.plans.get_label_manager(self.dataset)
+        self.folder.mkdir(parents=True, exist_ok=True)
+
+    def refresh(self, case: str, annotation: np.ndarray) -> None:
+        """Bring a raw-grid annotation (k, j, i) of `case` onto the grid and write its two files."""
+        import blosc2
+        from batchgenerators.utilities.file_and_folder_operations import load_pickle
+        from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
+
+        properties = load_pickle(str(self.folders.images / f"{case}.pkl"))
+        labels = self._on_grid(annotation, properties)
+        locations = self._locations(labels)
+        if any(self.configuration.use_mask_for_norm):
+            mask = blosc2.open(str(self.folders.images / f"{case}_seg.b2nd"), mode="r")[:]
+            labels = _mark_outside(labels, mask, self.manager.ignore_label)
+        blocks, chunks = comp_blosc2_params(labels.shape, tuple(self.configuration.patch_size), labels.itemsize)
+        with atomic_path(self.folder / f"{case}_seg.b2nd") as part:
+            blosc2.asarray(np.ascontiguousarray(labels), urlpath=str(part), chunks=chunks, blocks=blocks)
+        with atomic_path(self.folder / f"{case}.npz") as part:
+            np.savez(part, **{_key(name): places for name, places in locations.items()})
+
+    def _on_grid(self, annotation: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
+        plans, configuration = self.plans, self.configuration
+        labels = annotation.transpose(plans.transpose_forward)[None]
+        crop = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
+        labels = labels[(slice(None), *crop)].astype(np.int16)
+        spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
+        target = [spacing[0], *configuration.spacing]
+        return configuration.resampling_fn_seg(labels, properties["grid_shape"], spacing, target).astype(np.int16)
+
+    def _locations(self, labels: np.ndarray) -> dict[Any, Any]:
+        from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+        wanted = [*self.manager.foreground_labels, [-1, *self.manager.all_labels]]
+        return DefaultPreprocessor._sample_foreground_locations(labels, wanted)
+
+    def load(self, case: str) -> tuple[Any, dict[Any, np.ndarray]]:
+        """The label map (a Blosc2 array, (1, slice, row, column)) and nnU-Net's class locations."""
+        import blosc2
+
+        labels = blosc2.open(str(self.folder / f"{case}_seg.b2nd"), mode="r")
+        with np.load(self.folder / f"{case}.npz") as content:
+            return labels, {_unkey(name): content[name] for name in content.files}
+
+
+def _mark_outside(labels: np.ndarray, mask: np.ndarray, ignore: int) -> np.ndarray:
+    outside = mask < 0
+    marked = labels.copy()
+    marked[outside & (labels == 0)] = OUTSIDE
+    marked[outside & (labels == ignore)] = OUTSIDE_IGNORED
+    return marked
+
+
+def _key(name: int | tuple[int, ...]) -> str:
+    return ",".join(str(value) for value in name) + "," if isinstance(name, tuple) else str(name)
+
+
+def _unkey(name: str) -> int | tuple[int, ...]:
+    return tuple(int(value) for value in name.split(",") if value) if "," in name else int(name)

@@ -1,0 +1,92 @@
+"""The trained network for looking at slices: built from the plan, full weights, evaluation mode."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from alunet.errors import InputError
+from alunet.model.environment import Folders
+from alunet.model.plan import load_plans
+
+
+class Model:
+    """A network with the plan it was built from.
+
+    Attributes:
+        network: `PlainConvUNet` in evaluation mode; its decoder returns all deep-supervision heads, the finest first.
+        classes: K, number of segmentation heads' channels, background included.
+        patch: (height, width) of a tile.
+    """
+
+    def __init__(self, nnunet: Path, weights: Path | None, device: str) -> None:
+        from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+        self.plans, self.configuration, self.dataset = load_plans(Folders(nnunet))
+        self.labels: Any = self.plans.get_label_manager(self.dataset)
+        self.device = torch.device(device)
+        self.classes: int = self.labels.num_segmentation_heads
+        self.patch: tuple[int, int] = tuple(self.configuration.patch_size)
+        self.network: nn.Module = get_network_from_plans(
+            self.configuration.network_arch_class_name,
+            self.configuration.network_arch_init_kwargs,
+            self.configuration.network_arch_init_kwargs_req_import,
+            len(self.dataset["channel_names"]),
+            self.classes,
+            deep_supervision=True,
+        )
+        if weights is not None:
+            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+        self.network.to(self.device).eval().requires_grad_(False)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the weights."""
+        return next(self.network.parameters()).dtype
+
+    def full_resolution(self, precision: str) -> nn.Module:
+        """A copy that returns the finest head alone, (b, K, H, W) float32, computed in `precision` (fp32 or bf16)."""
+        network = copy.deepcopy(self.network)
+        network.decoder.deep_supervision = False
+        return _InPrecision(network, _dtype(precision))
+
+    def head_weights(self, heads: str) -> list[float]:
+        """Weights v_h of the deep-supervision heads in the gradient loss, finest first (specification 2.5).
+
+        "training": nnU-Net's (halved with each resolution, the lowest 0, normalised); "full-res": the finest alone;
+        "all-equal": 1 for all, the published code, which lets an untrained head dominate.
+        """
+        count = len(self.network.decoder.stages)
+        if heads == "training":
+            weights = [0.5**h for h in range(count)]
+            if count > 1:
+                weights[-1] = 0.0
+            return [weight / sum(weights) for weight in weights]
+        if heads == "full-res":
+            return [1.0] + [0.0] * (count - 1)
+        if heads == "all-equal":
+            return [1.0] * count
+        raise InputError(f"Unknown head weights '{heads}'.", "Choose training, full-res or all-equal.")
+
+
+class _InPrecision(nn.Module):
+    """Computes in another floating-point type: float32 in, float32 out."""
+
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = network.to(dtype)
+        self.dtype = dtype
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.network(image.to(self.dtype)).float()
+
+
+def _dtype(precision: str) -> torch.dtype:
+    try:
+        return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+    except KeyError:
+        raise InputError(f"Unknown precision '{precision}'.", "Choose fp32 or bf16.") from None

@@ -1,0 +1,193 @@
+"""Plan once, preprocess images once: what never depends on anybody's annotation (specification 1.6).
+
+nnU-Net's own fingerprint counts the ignore label as foreground and so lets annotation change the normalisation; ours is
+made from the images alone and is frozen with the plan.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alunet.errors import InputError
+from alunet.model.environment import CONFIGURATION, PLANS, Folders
+from alunet.pool import CaseGeometry
+from alunet.project.files import write_json
+from alunet.schema import Emit, Event
+
+_SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
+
+
+@dataclass(frozen=True)
+class CaseFiles:
+    """One case as the planner sees it: a name and one image file a channel."""
+
+    name: str
+    images: tuple[Path, ...]
+
+
+def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+    """Image (C, k, j, i) float32 and nnU-Net's properties, by nnU-Net's own reader."""
+    from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
+
+    return SimpleITKIO().read_images([str(file) for file in files])
+
+
+def plan(
+    nnunet: Path,
+    cases: Sequence[CaseFiles],
+    labels: dict[str, int],
+    channels: Sequence[str],
+    dropout: float,
+    emit: Emit,
+) -> None:
+    """Write nnU-Net's dataset.json, our fingerprint and nnU-Net's plan with a dropout entry.
+
+    Args:
+        labels: names to values, background 0, without the ignore label, which is added as the highest.
+        channels: nnU-Net's channel names; "CT" selects its CT normalisation.
+        dropout: rate of the element-wise dropout after each convolution while training (specification 2.1).
+    """
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+
+    folders = Folders(nnunet)
+    for folder in (folders.raw, folders.preprocessed):
+        folder.mkdir(parents=True, exist_ok=True)
+    write_json(folders.raw / "dataset.json", _dataset_json(cases, labels, channels))
+    write_json(folders.fingerprint, fingerprint(cases, len(channels), emit))
+    ExperimentPlanner(folders.raw.name).plan_experiment()
+    plans = json.loads(folders.plans.read_text(encoding="utf-8"))
+    for configuration in plans["configurations"].values():
+        if "architecture" in configuration:
+            configuration["architecture"]["arch_kwargs"]["dropout_op"] = "torch.nn.Dropout"
+            configuration["architecture"]["arch_kwargs"]["dropout_op_kwargs"] = {"p": dropout}
+    write_json(folders.plans, plans)
+
+
+def _dataset_json(cases: Sequence[CaseFiles], labels: dict[str, int], channels: Sequence[str]) -> dict[str, Any]:
+    return {
+        "name": "ALUNet",
+        "channel_names": {str(index): name for index, name in enumerate(channels)},
+        "labels": {**labels, "ignore": max(labels.values()) + 1},
+        "numTraining": len(cases),
+        "file_ending": ".nii.gz",
+        "overwrite_image_reader_writer": "SimpleITKIO",
+        "dataset": {c.name: {"images": [str(i) for i in c.images], "label": str(c.images[0])} for c in cases},
+    }
+
+
+def fingerprint(cases: Sequence[CaseFiles], channels: int, emit: Emit) -> dict[str, Any]:
+    """nnU-Net's dataset fingerprint, with intensity statistics of the images' bodies instead of labelled voxels.
+
+    The body of an image are the voxels above its Otsu threshold: without labels, the nearest thing to nnU-Net's
+    foreground that leaves out the air of a CT. Only CT normalisation reads these statistics.
+    """
+    from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
+
+    spacings, shapes, kept, intensities = [], [], [], [[] for _ in range(channels)]
+    for index, case in enumerate(cases):
+        image, properties = read_image(case.images)
+        if not image.any():
+            raise InputError(f"Case '{case.name}' has no voxel other than 0.", "Leave it out.")
+        cropped, _, _ = crop_to_nonzero(image)
+        spacings.append([float(s) for s in properties["spacing"]])
+        shapes.append([int(n) for n in cropped.shape[1:]])
+        kept.append(cropped[0].size / image[0].size)
+        generator = np.random.default_rng(index)
+        for channel in range(channels):
+            intensities[channel].append(_body_sample(cropped[channel], generator))
+        emit(Event("progress", {"phase": "read images", "done": index + 1, "total": len(cases), "unit": "cases"}))
+    return {
+        "spacings": spacings,
+        "shapes_after_crop": shapes,
+        "median_relative_size_after_cropping": float(np.median(kept)),
+        "foreground_intensity_properties_per_channel": {
+            str(channel): _statistics(np.concatenate(values)) for channel, values in enumerate(intensities)
+        },
+    }
+
+
+def _body_sample(image: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    from skimage.filters import threshold_otsu
+
+    voxels = image.ravel()
+    if voxels.min() < voxels.max():
+        voxels = voxels[voxels > threshold_otsu(voxels)]
+    return generator.choice(voxels, min(_SAMPLES_PER_CASE, voxels.size), replace=False)
+
+
+def _statistics(values: np.ndarray) -> dict[str, float]:
+    low, median, high = np.percentile(values, (0.5, 50.0, 99.5))
+    return {
+        "mean": float(values.mean()),
+        "median": float(median),
+        "std": float(values.std()),
+        "min": float(values.min()),
+        "max": float(values.max()),
+        "percentile_00_5": float(low),
+        "percentile_99_5": float(high),
+    }
+
+
+def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str]:
+    """Crop, normalise and resample the images, each once; returns the geometries (JSON) in the order of `cases`.
+
+    Cases that are already there are left as they are. The label file beside each image holds 0 inside the image's
+    non-zero mask and -1 outside: the mask comes from the image, never from annotation.
+    """
+    folders = Folders(nnunet)
+    folders.images.mkdir(parents=True, exist_ok=True)
+    geometries = []
+    for index, case in enumerate(cases):
+        geometries.append(_preprocess_case(folders, case).to_json())
+        emit(Event("progress", {"phase": "preprocess", "done": index + 1, "total": len(cases), "unit": "cases"}))
+    return geometries
+
+
+def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
+    from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    plans, configuration, dataset = load_plans(folders)
+    target = folders.images / case.name
+    if not target.with_name(f"{case.name}.pkl").is_file():  # written last, so its presence means a whole case
+        image, properties = read_image(case.images)
+        properties["raw_shape"] = tuple(image.shape[1:])
+        data, mask, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+            image, None, properties, plans, configuration, dataset
+        )
+        properties["grid_shape"] = tuple(int(n) for n in data.shape[1:])
+        _save_case(str(target), data, mask, configuration.patch_size)
+        write_pickle(properties, f"{target}.pkl")
+    properties = load_pickle(f"{target}.pkl")
+    return CaseGeometry.from_properties(
+        case.name, properties["raw_shape"], plans.transpose_forward, properties, properties["grid_shape"]
+    )
+
+
+def _save_case(target: str, data: np.ndarray, mask: np.ndarray, patch: Sequence[int]) -> None:
+    import blosc2
+    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
+
+    for array, ending in ((data.astype(np.float32), ""), (mask.astype(np.int16), "_seg")):
+        blocks, chunks = comp_blosc2_params(array.shape, tuple(patch), array.itemsize)
+        file = Path(f"{target}{ending}.b2nd")
+        file.unlink(missing_ok=True)  # a half-written file of an interrupted run
+        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(file), chunks=chunks, blocks=blocks)
+
+
+def load_plans(folders: Folders) -> tuple[Any, Any, dict[str, Any]]:
+    """nnU-Net's PlansManager, the manager of the 2D configuration, and dataset.json."""
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    plans = PlansManager(json.loads(folders.plans.read_text(encoding="utf-8")))
+    dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
+    return plans, plans.get_configuration(CONFIGURATION), dataset
+
+
+__all__ = ["PLANS", "CaseFiles", "fingerprint", "load_plans", "plan", "preprocess", "read_image"]

@@ -1,0 +1,65 @@
+"""Tiles of preprocessed slices, in the order of the pool (specification 1.9): knows nothing about labels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from alunet.pool import Pool
+
+_WHOLE_CASE_BYTES = 256 << 20  # a case up to this size is read at once, a larger one slice by slice
+_BATCH_PIXELS = 72_000  # default tiles a batch: as many as make up about this many pixels
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """A batch: `rows` into the asked ids, images (b, C, H, W) float32, `valid` (b, H, W) true off the padding."""
+
+    rows: np.ndarray
+    images: np.ndarray
+    valid: np.ndarray
+
+
+class TileReader:
+    """Reads tiles of `pool` from the preprocessed images in `folder`."""
+
+    def __init__(self, folder: Path, pool: Pool, batch_size: int | None = None) -> None:
+        self.folder = folder
+        self.pool = pool
+        self.batch_size = batch_size or max(1, _BATCH_PIXELS // (pool.patch[0] * pool.patch[1]))
+        self._case = -1
+        self._image: Any = None
+
+    def batches(self, ids: np.ndarray) -> Iterator[Tiles]:
+        """Yield the tiles of `ids` in the given order, which should be the pool's: each case is opened once then."""
+        for start in range(0, len(ids), self.batch_size):
+            chosen = ids[start : start + self.batch_size]
+            tiles = [self._tile(int(sample)) for sample in chosen]
+            rows = np.arange(start, start + len(chosen))
+            yield Tiles(rows, np.stack([image for image, _ in tiles]), np.stack([valid for _, valid in tiles]))
+
+    def _tile(self, sample: int) -> tuple[np.ndarray, np.ndarray]:
+        pool = self.pool
+        image = self._open(int(pool.case[sample]))
+        row_low, row_high, column_low, column_high = (int(edge) for edge in pool.box[sample])
+        content = np.asarray(image[:, int(pool.slice[sample]), row_low:row_high, column_low:column_high])
+        top, left = row_low - int(pool.start[sample, 0]), column_low - int(pool.start[sample, 1])
+        inside = (slice(top, top + content.shape[1]), slice(left, left + content.shape[2]))
+        tile = np.zeros((content.shape[0], *pool.patch), np.float32)
+        valid = np.zeros(pool.patch, bool)
+        tile[(slice(None), *inside)] = content
+        valid[inside] = True
+        return tile, valid
+
+    def _open(self, case: int) -> Any:
+        if case != self._case:
+            import blosc2
+
+            image = blosc2.open(str(self.folder / f"{self.pool.cases[case]}.b2nd"), mode="r")
+            small = int(np.prod(image.shape)) * 4 <= _WHOLE_CASE_BYTES
+            self._case, self._image = case, image[:] if small else image
+        return self._image

@@ -1,0 +1,121 @@
+"""How unsure the model is of each sample (specification 2.2): one number a sample and class, averaged off the padding."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from alunet.model.dropout import MonteCarloDropout
+from alunet.model.network import Model
+from alunet.model.reader import TileReader
+from alunet.model.settings import ScoringSettings
+from alunet.schema import Emit, Event
+
+
+@dataclass(frozen=True)
+class MonteCarloMoments:
+    """Of T dropout passes, mean over the valid pixels of a sample; float32, rows in the order of the ids.
+
+    Attributes:
+        var: (n, K) unbiased variance of the softmax over the passes.
+        std: (n, K) its square root, averaged after the root.
+        bald: (n,) mutual information H(mean p) - mean H(p), in bits.
+    """
+
+    var: np.ndarray
+    std: np.ndarray
+    bald: np.ndarray
+
+
+class Pace:
+    """Progress events with the time left, at most a few a second."""
+
+    def __init__(self, phase: str, total: int, emit: Emit) -> None:
+        self._phase, self._total, self._emit = phase, total, emit
+        self._start = self._last = time.monotonic()
+
+    def report(self, done: int) -> None:
+        """Say how many of `total` samples are done."""
+        now = time.monotonic()
+        if done < self._total and now - self._last < 0.3:
+            return
+        self._last = now
+        left = (now - self._start) / max(done, 1) * (self._total - done)
+        data = {"phase": self._phase, "done": done, "total": self._total, "unit": "slices", "seconds_left": round(left, 1)}
+        self._emit(Event("progress", data))
+
+
+def _entropy_bits(probabilities: torch.Tensor) -> torch.Tensor:
+    """H = -sum_c p log2 p over axis 1, p clamped at 1e-12."""
+    clamped = probabilities.clamp_min(1e-12)
+    return -(clamped * clamped.log2()).sum(1)
+
+
+def _mean_over(valid: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Mean of (b, ..., H, W) over the valid pixels of each sample."""
+    weights = valid / valid.sum((1, 2), keepdim=True)
+    return (values * (weights if values.ndim == 3 else weights[:, None])).sum((-2, -1))
+
+
+@torch.inference_mode()
+def entropy(model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit) -> np.ndarray:
+    """Mean entropy of one deterministic pass, in bits: (n,) float32."""
+    network = model.full_resolution(settings.precision)
+    result = np.empty(len(ids), np.float32)
+    pace = Pace("score: entropy", len(ids), emit)
+    for tiles in reader.batches(ids):
+        probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
+        valid = torch.from_numpy(tiles.valid).to(model.device).float()
+        result[tiles.rows] = _mean_over(valid, _entropy_bits(probabilities)).cpu().numpy()
+        pace.report(int(tiles.rows[-1]) + 1)
+    return result
+
+
+@torch.inference_mode()
+def monte_carlo(
+    model: Model,
+    reader: TileReader,
+    ids: np.ndarray,
+    settings: ScoringSettings,
+    seed: tuple[int, ...],
+    emit: Emit,
+) -> MonteCarloMoments:
+    """Streaming moments of T dropout passes (Welford): no stack of passes is ever kept."""
+    network = model.full_resolution(settings.precision)
+    moments = MonteCarloMoments(
+        np.empty((len(ids), model.classes), np.float32),
+        np.empty((len(ids), model.classes), np.float32),
+        np.empty(len(ids), np.float32),
+    )
+    pace = Pace("score: dropout passes", len(ids), emit)
+    with MonteCarloDropout(network, settings.dropout, seed).active() as dropout:
+        for tiles in reader.batches(ids):
+            images = torch.from_numpy(tiles.images).to(model.device)
+            valid = torch.from_numpy(tiles.valid).to(model.device).float()
+            variance, bald = _passes(network, dropout, images, settings.passes)
+            moments.var[tiles.rows] = _mean_over(valid, variance).cpu().numpy()
+            moments.std[tiles.rows] = _mean_over(valid, variance.sqrt()).cpu().numpy()
+            moments.bald[tiles.rows] = _mean_over(valid, bald).cpu().numpy()
+            pace.report(int(tiles.rows[-1]) + 1)
+    return moments
+
+
+def _passes(
+    network: torch.nn.Module, dropout: MonteCarloDropout, images: torch.Tensor, passes: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixel-wise unbiased variance (b, K, H, W) and BALD (b, H, W) of `passes` thinned forwards."""
+    for number in range(passes):
+        dropout.select(number)
+        probabilities = network(images).softmax(1)
+        if number == 0:
+            mean, squares = probabilities.clone(), torch.zeros_like(probabilities)
+            entropies = _entropy_bits(probabilities)
+            continue
+        difference = probabilities - mean
+        mean += difference / (number + 1)
+        squares += difference * (probabilities - mean)
+        entropies += _entropy_bits(probabilities)
+    return squares.clamp_min_(0) / (passes - 1), _entropy_bits(mean) - entropies / passes

@@ -1,0 +1,208 @@
+"""nnU-Net's trainer on sparse slices (specification 1.5): what differs from nnU-Net, and nothing else.
+
+Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases and
+learn their padding as background. Padding is ignored, not background. All weights are carried over, heads included. The
+final checkpoint is the model; nnU-Net's "best" one would be chosen on the test cases.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
+from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
+from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
+from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
+from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
+
+from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
+from alunet.model.settings import TrainingSettings
+from alunet.schema import Emit, Event, ignore_events
+
+_CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
+_CHECKPOINT_SECONDS = 60.0  # an interrupted training repeats at most this much
+
+
+class AnnotatedCases(nnUNetDatasetBlosc2):
+    """The annotated cases: images shared with every other run, labels of this line of annotation."""
+
+    def __init__(self, images: Path, labels: LabelFolder, cases: list[str]) -> None:
+        super().__init__(str(images), list(cases))
+        self._labels = labels
+        self._cache: dict[str, tuple[Any, Any, None, dict[str, Any]]] = {}
+        self._room = _CACHE_BYTES
+
+    def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
+        """Image, labels, no previous stage, and the class locations, as nnU-Net's loader wants them."""
+        if identifier in self._cache:
+            return self._cache[identifier]
+        import blosc2
+
+        image = blosc2.open(str(Path(self.source_folder) / f"{identifier}.b2nd"), mode="r")
+        labels, locations = self._labels.load(identifier)
+        size = int(np.prod(image.shape)) * 6  # float32 image and int16 labels
+        if size <= self._room:
+            self._room -= size
+            image, labels = image[:], labels[:]
+        self._cache[identifier] = (image, labels, None, {"class_locations": locations})
+        return self._cache[identifier]
+
+
+class SparseTrainer(nnUNetTrainer):
+    """`nnUNetTrainer` with the differences named above; the settings arrive through `configure`."""
+
+    def __init__(
+        self,
+        plans: dict[str, Any],
+        configuration: str,
+        fold: int,
+        dataset_json: dict[str, Any],
+        device: torch.device = torch.device("cpu"),  # noqa: B008  the base reads its own signature, so repeat it
+    ) -> None:
+        super().__init__(plans, configuration, fold, dataset_json, device)
+        self.settings = TrainingSettings()
+        self.labels: LabelFolder | None = None
+        self.weights_of_cases: dict[str, int] = {}
+        self.emit: Emit = ignore_events
+        self._saved = time.monotonic()
+
+    def configure(self, settings: TrainingSettings, labels: LabelFolder, cases: dict[str, int], emit: Emit) -> None:
+        """Set what nnU-Net's constructor has no argument for; `cases` maps annotated cases to annotated slices."""
+        self.settings, self.labels, self.weights_of_cases, self.emit = settings, labels, dict(sorted(cases.items())), emit
+        self.num_epochs = settings.epochs
+        self.num_iterations_per_epoch = settings.iterations
+        self.num_val_iterations_per_epoch = settings.check_iterations
+        self.initial_lr = settings.learning_rate
+        self.weight_decay = settings.weight_decay
+
+    def _set_batch_size_and_oversample(self) -> None:
+        super()._set_batch_size_and_oversample()
+        if self.settings.batch_size is not None:
+            self.batch_size = self.settings.batch_size
+
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
+        """nnU-Net's SGD, or AdamW for short trainings; both with nnU-Net's polynomial decay, stepped each iteration."""
+        parameters, rate, decay = self.network.parameters(), self.initial_lr, self.weight_decay
+        if self.settings.optimizer == "adamw":
+            optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay)
+        else:
+            optimizer = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
+        return optimizer, PolyLRScheduler(optimizer, rate, self.num_epochs * self.num_iterations_per_epoch)
+
+    def get_dataloaders(self) -> tuple[Any, Any]:
+        """One augmented loader over the annotated cases, one plain loader over the same for the pseudo Dice."""
+        rotation, dummy, initial_patch, mirror = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        scales = self._get_deep_supervision_scales()
+        patch = self.configuration_manager.patch_size
+        ignore = self.label_manager.ignore_label
+        masked = self.configuration_manager.use_mask_for_norm
+        training = self.get_training_transforms(patch, rotation, scales, mirror, dummy, use_mask_for_norm=masked)
+        plain = self.get_validation_transforms(scales)
+        return (
+            self._feed(initial_patch, _keep_padding_out(training, ignore)),
+            self._feed(patch, _keep_padding_out(plain, ignore)),
+        )
+
+    def _feed(self, initial_patch: Any, transforms: ComposeTransforms) -> Any:
+        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(self.weights_of_cases))
+        counts = np.array([self.weights_of_cases[case] for case in cases.identifiers], dtype=float)
+        loader = nnUNetDataLoader(
+            cases,
+            self.batch_size,
+            initial_patch,
+            self.configuration_manager.patch_size,
+            self.label_manager,
+            oversample_foreground_percent=self.oversample_foreground_percent,
+            sampling_probabilities=counts / counts.sum(),
+            transforms=transforms,
+        )
+        workers = get_allowed_n_proc_DA()
+        if workers == 0:
+            return SingleThreadedAugmenter(loader, None)
+        pinned = self.device.type == "cuda"
+        return NonDetMultiThreadedAugmenter(loader, None, workers, max(6, workers // 2), pin_memory=pinned)
+
+    def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's step; on a CPU with bfloat16 arithmetic where the settings ask for it (nnU-Net: CUDA only)."""
+        self.lr_scheduler.step(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
+        self._iteration += 1
+        if self.device.type != "cpu" or self.settings.precision != "bf16":
+            return super().train_step(batch)
+        self.optimizer.zero_grad(set_to_none=True)
+        with torch.autocast("cpu", torch.bfloat16):
+            output = self.network(batch["data"])
+        loss = self.loss([head.float() for head in output], batch["target"])
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        self.optimizer.step()
+        return {"loss": loss.detach().numpy()}
+
+    def on_train_epoch_start(self) -> None:
+        """As in nnU-Net, but the learning rate is stepped with each iteration: short rounds have few epochs."""
+        self.network.train()
+        self._iteration = 0
+        self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
+
+    def on_epoch_end(self) -> None:
+        """Tell the listener, and keep a checkpoint to resume from; no plot, no "best" checkpoint."""
+        self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
+        seconds = np.subtract(
+            self.logger.get_value("epoch_end_timestamps", step=None),
+            self.logger.get_value("epoch_start_timestamps", step=None),
+        )
+        left = self.num_epochs - self.current_epoch - 1
+        dice = float(self.logger.get_value("mean_fg_dice", step=-1))
+        data = {
+            "epoch": self.current_epoch + 1,
+            "epochs": self.num_epochs,
+            "loss": round(float(self.logger.get_value("train_losses", step=-1)), 4),
+            "dice": None if np.isnan(dice) else round(dice, 4),
+            "seconds_left": round(float(np.mean(seconds[-5:])) * left, 1),
+        }
+        self.emit(Event("epoch", data))
+        if left and time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
+            self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
+            self._saved = time.monotonic()
+        self.current_epoch += 1
+
+    def save_checkpoint(self, filename: str) -> None:
+        """As in nnU-Net, but a kill leaves the previous checkpoint whole; random states go along for resuming."""
+        part = f"{filename}.part"
+        super().save_checkpoint(part)
+        os.replace(part, filename)
+        states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state()}
+        torch.save(states, f"{filename}.random")
+
+    def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
+        """As in nnU-Net, with the random states of `save_checkpoint`."""
+        super().load_checkpoint(filename_or_checkpoint)
+        states = Path(f"{filename_or_checkpoint}.random")
+        if states.is_file():
+            content = torch.load(states, weights_only=False)
+            np.random.set_state(content["numpy"])
+            torch.set_rng_state(content["torch"])
+
+    def plot_network_architecture(self) -> None:
+        """Not drawn: the plan says what the network is."""
+
+    def _save_debug_information(self) -> None:
+        """Not written: the manifest of the round records versions and settings."""
+
+
+def _keep_padding_out(transforms: ComposeTransforms, ignore: int) -> ComposeTransforms:
+    """Replace nnU-Net's "-1 becomes background" by the codes of `alunet.model.labels`."""
+    meaning = {PADDING: ignore, OUTSIDE: 0, OUTSIDE_IGNORED: ignore}
+    codes = [RemoveLabelTansform(code, value) for code, value in meaning.items()]
+    kept: list[Any] = []
+    for transform in transforms.transforms:
+        kept.extend(codes if isinstance(transform, RemoveLabelTansform) else [transform])
+    return ComposeTransforms(kept)
