@@ -1,8 +1,8 @@
 """The loop of specification 1.7 over one project, step by step and from wherever it was stopped.
 
-Each step ends with a file that is there whole or not at all: ``batch.json`` (the query), the annotations, ``learned.json``
-(weights and Dice), ``manifest.json`` (the round). A step whose file is there is not repeated. Training goes on from
-nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with this process.
+Each step ends with a file that is there whole or not at all: ``batch.json`` (the query), the annotations,
+``learned.json`` (weights and Dice), ``manifest.json`` (the round). A step whose file is there is not repeated. Training
+goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with this process.
 """
 
 from __future__ import annotations
@@ -118,8 +118,8 @@ class Loop:
     def advance(self, strategy: str, budget: int) -> RoundRecord:
         """The next round: choose `budget` samples with the last model, label them, train on, evaluate.
 
-        A round that was interrupted is the next round again. A pool that is exhausted gives an empty batch; the training
-        still takes place, so that all strategies are trained equally long.
+        A round that was interrupted is the next round again. A pool that is exhausted gives an empty batch; the
+        training still takes place, so that all strategies are trained equally long.
 
         Args:
             strategy: name and options, like "usimf:eta=10".

@@ -39,7 +39,7 @@ class Oracle:
             self.project.annotate(name, entries, round=round_number, author="oracle")
 
     def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels of each class nearest to each sample of the pool, and those on their class's border: (n, K) int64 each.
+        """Voxels of each class nearest to each sample, and of these the ones on their class's border: (n, K) int64 each.
 
         A voxel in several overlapping tiles counts for the one whose centre is nearest. The border of a class is the
         class minus its erosion by a ball of radius 1.
@@ -101,5 +101,6 @@ def _owned(pool: Pool, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 
 def _within(other: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Which voxels of `box` lie in `other`, as a boolean array of the shape of `box`."""
-    masks = [(np.arange(low, high) >= o[0]) & (np.arange(low, high) < o[1]) for (low, high), o in zip(box, other, strict=True)]
+    places = [np.arange(low, high) for low, high in box]
+    masks = [(place >= low) & (place < high) for place, (low, high) in zip(places, other, strict=True)]
     return masks[0][:, None, None] & masks[1][None, :, None] & masks[2][None, None, :]

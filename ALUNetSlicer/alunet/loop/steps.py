@@ -144,7 +144,11 @@ def select(
 
 
 def write_question(
-    file: Path, ids: np.ndarray, case: np.ndarray, class_voxels: np.ndarray, truth: tuple[np.ndarray, np.ndarray] | None
+    file: Path,
+    ids: np.ndarray,
+    case: np.ndarray,
+    class_voxels: np.ndarray,
+    truth: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a query, in memory and on disk for a child process."""
     arrays = {"ids": ids, "case": case, "class_voxels": class_voxels}

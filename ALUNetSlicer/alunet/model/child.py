@@ -1,8 +1,8 @@
 """Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON lines.
 
-The parent calls `run`; the child is this module started with ``python -m alunet.model.child``. nnU-Net keeps global state
-(environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when it is
-cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
+The parent calls `run`; the child is this module started with ``python -m alunet.model.child``. nnU-Net keeps global
+state (environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when it
+is cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
 """
 
 from __future__ import annotations
@@ -182,7 +182,7 @@ class _MemoryPeak:
 
 @contextlib.contextmanager
 def step(name: str, emit: Emit, costs: dict[str, dict[str, float]]) -> Iterator[None]:
-    """Time a step and watch its memory: emits ``step`` events and writes ``costs[name] = {seconds, peak_memory_mb}``."""
+    """Time a step and watch its memory: emits ``step`` events, writes ``costs[name] = {seconds, peak_memory_mb}``."""
     emit(Event("step", {"name": name, "state": "started"}))
     start = time.perf_counter()
     with _MemoryPeak() as peak:
@@ -208,7 +208,7 @@ def _main() -> None:
     except AlunetError as error:
         blame = isinstance(error, InputError)
         emit(Event("error", {"message": error.message, "hint": error.hint, "input": blame}))
-    except Exception as error:  # the process boundary: whatever it was, the parent must hear of it
+    except Exception as error:  # noqa: BLE001  the process boundary: whatever it was, the parent must hear of it
         traceback.print_exc()
         hint = "The full story is in the log of the round."
         emit(Event("error", {"message": f"{type(error).__name__}: {error}", "hint": hint, "input": False}))

@@ -2,10 +2,10 @@
 
     l(x) = sum_h v_h (1/|Omega_h|) sum_{i in Omega_h} log p^(h)(y_i | x),   y = arg-max of head h, held constant
 
-One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the gradient `delta` of its
-output; a sample's weight gradient is delta_b (x) a_b summed over positions. That is exact, because samples do not interact
-(instance norm). Biases are left out: instance norm makes their gradients zero. Scale and sign of l do not matter to either
-similarity.
+One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the gradient `delta` of
+its output; a sample's weight gradient is delta_b (x) a_b summed over positions. That is exact, because samples do not
+interact (instance norm). Biases are left out: instance norm makes their gradients zero. Scale and sign of l do not
+matter to either similarity.
 """
 
 from __future__ import annotations

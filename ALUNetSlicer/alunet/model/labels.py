@@ -1,7 +1,7 @@
 """Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (specification 1.6).
 
-Values of a refreshed label map: classes 0..K-1, the ignore label K where nobody annotated, and, only where the plan masks
-images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence background) and
+Values of a refreshed label map: classes 0..K-1, the ignore label K where nobody annotated, and, only where the plan
+masks images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence background) and
 `OUTSIDE_IGNORED`. nnU-Net writes -1 there, the very value its loader pads with, and turns both into background; told
 apart, padding can be ignored and the outside of an annotated slice can still be learned as background.
 """

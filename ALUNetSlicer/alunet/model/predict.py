@@ -57,7 +57,12 @@ class Predictor:
             logits = self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).cpu()
         model = self.model
         return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits, model.plans, model.configuration, model.labels, properties, num_threads_torch=torch.get_num_threads()
+            logits,
+            model.plans,
+            model.configuration,
+            model.labels,
+            properties,
+            num_threads_torch=torch.get_num_threads(),
         )
 
 
@@ -73,7 +78,7 @@ def dice_per_class(prediction: np.ndarray, reference: np.ndarray, classes: int) 
 def evaluate(
     nnunet: Path, model: Model, cases: Sequence[LabelledCase], settings: ScoringSettings, emit: Emit
 ) -> dict[str, Any]:
-    """Dice of every test case and class: ``{"cases": {name: [dice per class or null]}, "dice": [mean per class or null]}``.
+    """Dice of every test case and class: ``{"cases": {name: [per class, or null]}, "dice": [mean per class, or null]}``.
 
     Per class the mean over the cases in which the class is predicted or present; the foreground mean is the caller's.
     """

@@ -1,4 +1,4 @@
-"""How unsure the model is of each sample (specification 2.2): one number a sample and class, averaged off the padding."""
+"""How unsure the model is of each sample (specification 2.2): a number a sample and class, averaged off the padding."""
 
 from __future__ import annotations
 
@@ -44,8 +44,8 @@ class Pace:
             return
         self._last = now
         left = (now - self._start) / max(done, 1) * (self._total - done)
-        data = {"phase": self._phase, "done": done, "total": self._total, "unit": "slices", "seconds_left": round(left, 1)}
-        self._emit(Event("progress", data))
+        data = {"phase": self._phase, "done": done, "total": self._total, "unit": "slices"}
+        self._emit(Event("progress", {**data, "seconds_left": round(left, 1)}))
 
 
 def _entropy_bits(probabilities: torch.Tensor) -> torch.Tensor:

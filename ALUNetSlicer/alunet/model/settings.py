@@ -26,6 +26,6 @@ class ScoringSettings:
     passes: int = 10  # T, Monte Carlo dropout passes
     dropout: float = 0.1  # rate while scoring
     precision: str = "fp32"  # "bf16": scores and test predictions in bfloat16
-    heads: str = "training"  # weights of the deep-supervision heads in the gradient loss: training | full-res | all-equal
+    heads: str = "training"  # weights of the heads in the gradient loss: "training", "full-res" or "all-equal"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions

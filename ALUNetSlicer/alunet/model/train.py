@@ -37,7 +37,8 @@ def train(
         seed: of initialisation, sampling, augmentation and dropout.
 
     Returns:
-        ``loss`` and ``dice`` (pseudo Dice on annotated slices) of the last epoch, ``parameters``, ``sha256`` of the weights.
+        ``loss`` and ``dice`` (pseudo Dice on annotated slices) of the last epoch, ``parameters``, ``batch_size`` and
+        ``sha256`` of the weights.
     """
     from alunet.model.trainer import SparseTrainer
 

@@ -1,8 +1,8 @@
 """nnU-Net's trainer on sparse slices (specification 1.5): what differs from nnU-Net, and nothing else.
 
-Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases and
-learn their padding as background. Padding is ignored, not background. All weights are carried over, heads included. The
-final checkpoint is the model; nnU-Net's "best" one would be chosen on the test cases.
+Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases
+and learn their padding as background. Padding is ignored, not background. All weights are carried over, heads included.
+The final checkpoint is the model; nnU-Net's "best" one would be chosen on the test cases.
 """
 
 from __future__ import annotations
@@ -77,7 +77,8 @@ class SparseTrainer(nnUNetTrainer):
 
     def configure(self, settings: TrainingSettings, labels: LabelFolder, cases: dict[str, int], emit: Emit) -> None:
         """Set what nnU-Net's constructor has no argument for; `cases` maps annotated cases to annotated slices."""
-        self.settings, self.labels, self.weights_of_cases, self.emit = settings, labels, dict(sorted(cases.items())), emit
+        self.settings, self.labels, self.emit = settings, labels, emit
+        self.weights_of_cases = dict(sorted(cases.items()))
         self.num_epochs = settings.epochs
         self.num_iterations_per_epoch = settings.iterations
         self.num_val_iterations_per_epoch = settings.check_iterations
