@@ -87,7 +87,7 @@ def venv_executable(name: str) -> Path:
 
 
 def wanted(gpu: bool) -> str:
-    """What identifies the right environment: versions, build of torch, and place (its programs hold its path)."""
+    """Fingerprint of the right environment: versions, build of torch, place (its programs hold its path)."""
     parts = [str(ROOT), platform.python_version(), "gpu" if gpu else "cpu"]
     parts += [path.read_text(encoding="utf-8") for path in (ROOT / "pyproject.toml", CONSTRAINTS)]
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
@@ -171,8 +171,8 @@ def install_torch(python: Path, gpu: bool) -> None:
 def cpu_sources(version: str) -> list[tuple[str, list[str]]]:
     """Where a CPU build of torch may come from, best first: a note for the person and arguments of pip.
 
-    torchvision is a dependency of a dependency and never imported; it comes along where its builds are told apart
-    in the same way.
+    torchvision is a dependency of a dependency and never imported; it comes along where its builds are
+    told apart in the same way.
     """
     default = ["--no-deps", f"torch=={version}"]
     if sys.platform == "darwin":

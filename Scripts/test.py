@@ -4,8 +4,8 @@
     python3 Scripts/test.py --quick     without the long tests, under 3 minutes
     python3 Scripts/test.py -k pool     other options go on to pytest
 
-The environment `.venv` is made on the first start. The exit code is that of pytest, or of the first check that
-failed.
+The environment `.venv` is made on the first start. The exit code is that of pytest, or of the first
+check that failed.
 """
 
 from __future__ import annotations

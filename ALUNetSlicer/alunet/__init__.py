@@ -1,7 +1,7 @@
 """ALUNet: active learning for slice-wise annotation of 3D medical images with nnU-Net.
 
-`alunet.simulate(...)` plays whole active-learning runs with a simulated annotator; the command `alunet` does the
-same from a terminal. Importing this package loads nothing heavy: that waits until it is first used.
+`alunet.simulate(...)` plays whole active-learning runs with a simulated annotator; the command `alunet` does
+the same from a terminal. Importing this package loads nothing heavy: that waits until it is first used.
 """
 
 from __future__ import annotations

@@ -1,0 +1,117 @@
+"""The house itself: what a newcomer finds, and the rules that hold it together."""
+
+from __future__ import annotations
+
+import ast
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[3]
+ENGINE = ROOT / "ALUNetSlicer" / "alunet"
+MODULES = sorted(ENGINE.rglob("*.py"))
+HEAVY = ("numpy", "scipy", "pandas", "matplotlib", "torch", "nnunetv2", "SimpleITK", "numba", "typer", "rich")
+
+sys.path.insert(0, str(ROOT / "Scripts"))
+import demo  # noqa: E402
+import environment  # noqa: E402
+
+
+def run_python(code: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ENGINE.parent)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("module", ["alunet", "alunet.errors", "alunet.schema", "alunet.simulation"])
+def test_importing_loads_nothing_heavy(module):
+    loaded = run_python(f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])")
+    assert loaded == "[]"
+
+
+def test_simulate_is_loaded_on_first_use():
+    shown = run_python("import alunet; print(alunet.simulate.__module__, callable(alunet.simulate))")
+    assert shown == "alunet.simulation.study True"
+
+
+def test_an_unknown_name_of_the_package_is_an_attribute_error():
+    import alunet
+
+    with pytest.raises(AttributeError, match="simulat3"):
+        _ = alunet.simulat3
+
+
+@pytest.mark.parametrize("name", ["errors.py", "schema.py"])
+def test_floor_0_needs_the_standard_library_alone(name):
+    imported = set()
+    for node in ast.walk(ast.parse((ENGINE / name).read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            imported |= {alias.name.split(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            imported.add((node.module or "").split(".")[0])
+    assert imported <= set(sys.stdlib_module_names) | {"alunet"}
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
+def test_a_file_stays_readable(path):
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_the_icon_is_a_png_of_128_by_128():
+    content = (ROOT / "ALUNetSlicer" / "Resources" / "Icons" / "ALUNetSlicer.png").read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    assert struct.unpack(">II", content[16:24]) == (128, 128)
+
+
+def test_the_extension_promises_no_module_that_is_not_there():
+    text = (ROOT / "CMakeLists.txt").read_text(encoding="utf-8")
+    code = "\n".join(line.split("#")[0] for line in text.splitlines())
+    for folder in re.findall(r"add_subdirectory\((\w+)\)", code):
+        assert (ROOT / folder / "CMakeLists.txt").exists()
+
+
+def test_every_dependency_is_pinned():
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    wanted = set(re.findall(r'^  "([A-Za-z0-9-]+)[>=]', project, flags=re.MULTILINE))
+    pins = (ROOT / "Scripts" / "constraints.txt").read_text(encoding="utf-8")
+    pinned = set(re.findall(r"^([a-z0-9-]+)==", pins, flags=re.MULTILINE))
+    assert {"torch", "nnunetv2", "pytest"} <= {name.lower() for name in wanted} <= pinned
+
+
+def test_another_python_is_refused_in_one_line(monkeypatch):
+    for version in ((3, 9, 18), (3, 14, 0)):
+        monkeypatch.setattr(sys, "version_info", version)
+        with pytest.raises(environment.SetupError, match=r"3\.10 to 3\.13") as caught:
+            environment.check_python()
+        assert "\n" not in str(caught.value)
+
+
+def test_the_environment_is_remade_when_what_it_holds_changes(monkeypatch):
+    known = environment.wanted(gpu=False)
+    assert known == environment.wanted(gpu=False)
+    assert known != environment.wanted(gpu=True)
+    monkeypatch.setattr(environment, "CONSTRAINTS", ROOT / "LICENSE")
+    assert known != environment.wanted(gpu=False)
+
+
+def test_a_cpu_build_of_torch_is_looked_for_first(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    sources = [arguments for _, arguments in environment.cpu_sources("2.13.0")]
+    assert "--no-index" in sources[0]
+    assert "torch==2.13.0+cpu" in sources[1]
+    assert not any("torchvision" in word for word in sources[2])
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert [arguments for _, arguments in environment.cpu_sources("2.13.0")] == [["--no-deps", "torch==2.13.0"]]
+
+
+def test_the_demo_takes_its_defaults_only_where_nothing_is_said():
+    assert demo.with_defaults([])[:4] == ["--strategy", "random", "--strategy", "usimc"]
+    options = demo.with_defaults(["--strategy", "entropy", "--rounds=1"])
+    assert options.count("--strategy") == 1
+    assert "3" not in options
+    own, passed_on = demo.parse(["--data", "my data", "--rounds", "5", "--gpu"])
+    assert (own.data, own.gpu, passed_on) == (Path("my data"), True, ["--rounds", "5"])
