@@ -39,7 +39,7 @@ class Oracle:
             self.project.annotate(name, entries, round=round_number, author="oracle")
 
     def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels of each class nearest to each sample, and of these the ones on their class's border: (n, K) int64 each.
+        """Voxels of each class nearest to each sample, and those of them on their class's border: (n, K) int64.
 
         A voxel in several overlapping tiles counts for the one whose centre is nearest. The border of a class is the
         class minus its erosion by a ball of radius 1.

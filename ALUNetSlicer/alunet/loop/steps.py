@@ -137,7 +137,15 @@ def select(
         with np.load(question) as content:
             arrays = {name: content[name] for name in content.files}
         signals = ModelSignals(
-            Path(nnunet), Path(weights), Pool.load(Path(pool)), arrays["ids"], streams, settings, place, Path(cache), emit
+            Path(nnunet),
+            Path(weights),
+            Pool.load(Path(pool)),
+            arrays["ids"],
+            streams,
+            settings,
+            place,
+            Path(cache),
+            emit,
         )
         batch = ask(strategy, arrays, budget, names, signals, streams, place)
     return {**batch, "costs": costs}

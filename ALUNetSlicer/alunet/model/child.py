@@ -1,8 +1,8 @@
 """Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON lines.
 
 The parent calls `run`; the child is this module started with ``python -m alunet.model.child``. nnU-Net keeps global
-state (environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when it
-is cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
+state (environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when
+it is cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def dice_per_class(prediction: np.ndarray, reference: np.ndarray, classes: int) 
 def evaluate(
     nnunet: Path, model: Model, cases: Sequence[LabelledCase], settings: ScoringSettings, emit: Emit
 ) -> dict[str, Any]:
-    """Dice of every test case and class: ``{"cases": {name: [per class, or null]}, "dice": [mean per class, or null]}``.
+    """Dice of the test cases: ``{"cases": {name: [per class, or null]}, "dice": [mean per class, or null]}``.
 
     Per class the mean over the cases in which the class is predicted or present; the foreground mean is the caller's.
     """
