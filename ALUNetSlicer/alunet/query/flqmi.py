@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query import _greedy
 
 Optimizer = Literal["lazy", "naive", "stochastic", "submodlib"]
 Floats = npt.NDArray[np.floating[Any]]
@@ -50,6 +49,8 @@ def maximise(similarity: Floats, budget: int, *, eta: float = 1.0, multiplicity:
         InputError: S has NaN or infinity, eta not finite or negative, budget below 1, submodlib missing.
         ValueError: shapes that do not fit.
     """
+    from alunet.query import _greedy  # here, because numba is slow to import and listing strategies needs none
+
     kernel, multiples = _checked(similarity, budget, eta, multiplicity)
     bonus = eta * _reach(kernel)
     budget = min(budget, len(kernel))

@@ -1,0 +1,67 @@
+"""USIMC: submodular mutual information over the cosine of bottleneck gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from alunet.query.problem import Batch, Factors, Need, Query
+from alunet.query.registry import register
+from alunet.query.streams import Streams
+from alunet.query.usim import Clock, Ints, UsimOptions, choose, draw_query_set, similarity_matrix
+
+COORDINATES = 10_000
+
+
+@register("usimc", title="USIMC", needs=[Need.MC, Need.BOTTLENECK], source="Föllmer et al., MIDL 2024",
+          summary="Covers a query set of uncertain samples; similar = the same direction of the bottleneck gradient.")
+@dataclass(frozen=True)
+class Usimc(UsimOptions):
+    """Options of USIMC.
+
+    Attributes:
+        embedding: "exact", the whole layer's gradient; "coordinates", 10,000 random entries of it; "first-10k", its
+            first 10,000 entries, as in the published experiments (two to four filters of the layer).
+        precision: of the matrix products of "exact"; "bf16" is faster where the processor has it.
+    """
+
+    embedding: Literal["exact", "coordinates", "first-10k"] = "exact"
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+    def select(self, query: Query) -> Batch:
+        """Choose the batch."""
+        from alunet.query.similarity import CosineKernel, DotKernel  # torch is slow; listing strategies needs none
+
+        clock = Clock()
+        target = draw_query_set(query, self.elbow, clock)
+        if self.embedding == "exact":
+            similarity = similarity_matrix(
+                query, target, query.signals.bottleneck,
+                lambda factors: CosineKernel(factors, precision=self.precision, device=query.device), clock)
+        else:
+            similarity = similarity_matrix(
+                query, target, self._truncated(query),
+                lambda embedded: DotKernel(embedded, cosine=True, device=query.device), clock)
+        return choose(query, target, similarity, self, clock)
+
+    def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
+        """Embeds rows by their gradient at the same few entries; the entries hold for all rounds of a seed."""
+        from alunet.query.similarity import gather
+
+        rng = Streams(query.streams.seed, 0)["projection"]
+        chosen: list[npt.NDArray[np.int64]] = []
+
+        def embed(rows: Ints) -> npt.NDArray[np.floating[Any]]:
+            factors: Factors = query.signals.bottleneck(rows)
+            if not chosen:
+                size = 9 * factors.delta.shape[1] * factors.inputs.shape[1]
+                count = min(COORDINATES, size)
+                first = self.embedding == "first-10k"
+                chosen.append(np.arange(count) if first else np.sort(rng.choice(size, count, replace=False)))
+            return gather(factors, chosen[0])
+
+        return embed

@@ -1,0 +1,68 @@
+"""USIMF: submodular mutual information over Fisher-whitened decoder gradients."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from alunet.errors import InputError
+from alunet.query.problem import Batch, Floats, Need, Query
+from alunet.query.registry import register
+from alunet.query.usim import Clock, Ints, QuerySet, UsimOptions, choose, draw_query_set, similarity_matrix
+from alunet.query.weights import draw_without_replacement
+
+FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sample moves
+
+
+@register("usimf", title="USIMF", needs=[Need.MC, Need.DECODER], source="Föllmer et al., MIDL 2024",
+          summary="Covers a query set of uncertain samples; similar = decoder gradients that agree, in the Fisher metric.")
+@dataclass(frozen=True)
+class Usimf(UsimOptions):
+    """Options of USIMF.
+
+    Attributes:
+        fisher_samples: how many samples the Fisher diagonal is the mean of.
+        coordinates: how many decoder parameters represent a gradient.
+        damping: added to the Fisher values, relative to their mean; 0 as in the published experiments.
+    """
+
+    fisher_samples: int = 200
+    coordinates: int = 10_000
+    damping: float = 1e-3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.fisher_samples < 1 or self.coordinates < 1:
+            raise InputError("fisher_samples and coordinates must be at least 1.")
+        if not (math.isfinite(self.damping) and self.damping >= 0):
+            raise InputError(f"damping is {self.damping}.", "Give a finite number that is not negative.")
+
+    def select(self, query: Query) -> Batch:
+        """Choose the batch."""
+        from alunet.query.similarity import DotKernel, fisher_scale  # torch is slow; listing strategies needs none
+
+        clock = Clock()
+        target = draw_query_set(query, self.elbow, clock)
+        with clock("fisher"):
+            chosen, fisher = self._parameters(query, target)
+        scale = fisher_scale(fisher, self.damping)
+        similarity = similarity_matrix(
+            query, target, lambda rows: query.signals.decoder_gradients(rows, chosen),
+            lambda embedded: DotKernel(embedded, scale=scale, device=query.device), clock)
+        batch = choose(query, target, similarity, self, clock)
+        batch.diagnostics["coordinates"] = len(chosen)
+        return batch
+
+    def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
+        """Parameters drawn in proportion to their Fisher value, and these values (specification 2.6)."""
+        rows = draw_without_replacement(target.uncertainty, self.fisher_samples, query.streams["fisher-subset"])
+        fisher: Floats = np.asarray(query.signals.fisher(rows), np.float64)
+        usable = np.where(fisher > FLOOR, fisher, 0.0)
+        if not np.isfinite(fisher).all() or not usable.any():
+            raise InputError("The decoder gradients are all zero or not finite.",
+                             "The network has probably diverged: train the round again, with a lower learning rate.")
+        chosen = draw_without_replacement(usable, self.coordinates, query.streams["fisher-params"])
+        return chosen, fisher[chosen]

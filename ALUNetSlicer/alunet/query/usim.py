@@ -1,0 +1,164 @@
+"""What USIMC and USIMF share: the query set, the similarity matrix, the batch (specification 2.3 to 2.11).
+
+Foellmer et al. 2024, "Active Learning with the nnUNet and Sample Selection with Uncertainty-Aware Submodular Mutual
+Information Measure", algorithm 1.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from alunet.errors import InputError
+from alunet.query.elbow import Elbow, query_size
+from alunet.query.flqmi import Optimizer, maximise
+from alunet.query.problem import Batch, Factors, Query, checked_scores
+from alunet.query.weights import class_weights, draw_with_replacement, weighted_uncertainty
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+CHUNK_BYTES = 128 * 2**20
+E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
+
+
+@dataclass(frozen=True)
+class UsimOptions:
+    """Options of both strategies.
+
+    Attributes:
+        eta: weight of the similarity to the query set against covering it, >= 0.
+        elbow: how the size of the query set is found.
+        optimizer: how the batch is found; "lazy" is exact.
+    """
+
+    eta: float = 1.0
+    elbow: Elbow = "chord"
+    optimizer: Optimizer = "lazy"
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.eta) and self.eta >= 0):
+            raise InputError(f"eta is {self.eta}.", "Give a finite number that is not negative.")
+
+
+@dataclass(frozen=True)
+class QuerySet:
+    """The samples that the batch has to speak for.
+
+    Attributes:
+        rows: positions of the distinct query elements, ascending.
+        multiplicity: how often each was drawn.
+        elbow: index of the elbow in the sorted uncertainties.
+        uncertainty: (n,) weighted uncertainty of all candidates.
+        per_class: (n, K) uncertainty of each class.
+        weights: (K,) class weights.
+    """
+
+    rows: Ints
+    multiplicity: Ints
+    elbow: int
+    uncertainty: Doubles
+    per_class: Doubles
+    weights: Doubles
+
+    @property
+    def size(self) -> int:
+        """Number of draws Q."""
+        return int(self.multiplicity.sum())
+
+
+@dataclass
+class Clock:
+    """Seconds spent in each named step."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
+
+
+class Kernel(Protocol[E]):
+    """Similarity of embeddings to a fixed query set."""
+
+    def rows(self, candidates: E) -> npt.NDArray[np.floating[Any]]:
+        """(m, Q) similarities."""
+
+
+def draw_query_set(query: Query, elbow: Elbow, clock: Clock) -> QuerySet:
+    """Weighted uncertainties, the elbow, and Q draws in proportion to the uncertainty, with replacement.
+
+    Raises:
+        InputError: scores that are not finite or are negative.
+    """
+    with clock("uncertainty"):
+        per_class = checked_scores(query.signals.mc().var, query.ids, "The Monte-Carlo variance")
+    with clock("query set"):
+        weights = class_weights(query.class_voxels)
+        if per_class.shape[1] != len(weights):
+            raise ValueError(f"scores of {per_class.shape[1]} classes, voxel counts of {len(weights)}")
+        uncertainty = weighted_uncertainty(per_class, weights)
+        size, index = query_size(uncertainty, query.budget, elbow)
+        draws = draw_with_replacement(uncertainty, size, query.streams["query-draw"])
+        rows, multiplicity = np.unique(draws, return_counts=True)
+    return QuerySet(rows, multiplicity, index, uncertainty, per_class, weights)
+
+
+def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E],
+                      build: Callable[[E], Kernel[E]], clock: Clock) -> npt.NDArray[np.float32]:
+    """S of all candidates to the distinct query elements, (n, Q) float32.
+
+    Each candidate is embedded once, the query elements first, the others in blocks that are given up after use.
+    """
+    similarity = np.empty((len(query), len(target.rows)), np.float32)
+    with clock("gradients"):
+        embedded = embed(target.rows)
+    with clock("similarity"):
+        kernel = build(embedded)
+        similarity[target.rows] = kernel.rows(embedded)
+    step = max(1, CHUNK_BYTES // max(1, _bytes(embedded) // len(target.rows)))
+    others = np.setdiff1d(np.arange(len(query)), target.rows, assume_unique=True)
+    del embedded
+    for start in range(0, len(others), step):
+        rows = others[start:start + step]
+        with clock("gradients"):
+            block = embed(rows)
+        with clock("similarity"):
+            similarity[rows] = kernel.rows(block)
+    checked_scores(similarity.max(axis=1), query.ids, "The similarity")
+    return similarity
+
+
+def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], options: UsimOptions,
+           clock: Clock) -> Batch:
+    """Maximise FLQMI and say why each sample was taken."""
+    with clock("selection"):
+        picks = maximise(similarity, query.budget, eta=options.eta, multiplicity=target.multiplicity,
+                         optimizer=options.optimizer, rng=query.streams["stochastic-greedy"])
+    leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
+    reasons = [f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
+               for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)]
+    return query.batch(
+        picks.rows, picks.gains, reasons,
+        query_size=target.size, elbow=target.elbow,
+        query_unique=len(target.rows), query_duplicates=target.size - len(target.rows),
+        class_weights=[float(weight) for weight in target.weights],
+        batch_uncertainty=float(target.per_class[picks.rows, 1:].sum()),
+        picks_in_query_set=int(np.isin(picks.rows, target.rows).sum()),
+        seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()})
+
+
+def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:
+    if isinstance(embedded, Factors):
+        return embedded.delta.nbytes + embedded.inputs.nbytes
+    return embedded.nbytes
