@@ -113,7 +113,7 @@ class CaseGeometry:
         before = tuple(int(extent) for extent in properties.get("shape_before_cropping", transposed))
         if before != transposed:
             raise InputError(
-                f"Case {case}: preprocessed from the shape {before}, but the image has {transposed} (transposed).",
+                f"Case {case}: preprocessed from shape {before}, but the image has {transposed}.",
                 "The image changed after preprocessing; preprocess the case again.",
             )
         crop = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
@@ -284,10 +284,9 @@ class Pool:
         path = Path(path)
         temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
         columns = {name: getattr(self, name) for name in self.COLUMNS}
+        names = np.array(self.cases, np.str_)
         with temporary.open("wb") as stream:
-            np.savez_compressed(
-                stream, cases=np.array(self.cases, np.str_), patch=np.array(self.patch), **columns
-            )
+            np.savez_compressed(stream, cases=names, patch=np.array(self.patch), **columns)
             stream.flush()
             os.fsync(stream.fileno())
         temporary.replace(path)

@@ -1,0 +1,175 @@
+"""The project's SQLite database: schema, migrations, transactions."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ..errors import InputError
+
+FIRST = (
+    "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
+    """CREATE TABLE cases (
+        name TEXT PRIMARY KEY,
+        role TEXT NOT NULL CHECK (role IN ('pool', 'test')),
+        images TEXT NOT NULL,   -- JSON list of file names in images/, one a channel
+        label TEXT,             -- file name in labels/ of the hidden reference, if there is one
+        shape TEXT NOT NULL,    -- JSON (k, j, i)
+        spacing TEXT NOT NULL,  -- JSON, mm, (k, j, i)
+        geometry TEXT,          -- JSON of CaseGeometry, known after preprocessing
+        voxels TEXT             -- JSON, annotated voxels per class; NULL while nothing is annotated
+    )""",
+    """CREATE TABLE samples (
+        id INTEGER PRIMARY KEY,
+        case_name TEXT NOT NULL REFERENCES cases (name),
+        slice INTEGER NOT NULL, slice_raw INTEGER NOT NULL, tile INTEGER NOT NULL,
+        state TEXT NOT NULL DEFAULT 'unlabelled' CHECK (state IN ('unlabelled', 'suggested', 'labelled')),
+        row INTEGER NOT NULL, col INTEGER NOT NULL,
+        row_lo INTEGER NOT NULL, row_hi INTEGER NOT NULL, col_lo INTEGER NOT NULL, col_hi INTEGER NOT NULL,
+        k_lo INTEGER NOT NULL, k_hi INTEGER NOT NULL, j_lo INTEGER NOT NULL, j_hi INTEGER NOT NULL,
+        i_lo INTEGER NOT NULL, i_hi INTEGER NOT NULL,
+        UNIQUE (case_name, slice, tile)
+    )""",
+    """CREATE TABLE rounds (
+        number INTEGER PRIMARY KEY,
+        strategy TEXT NOT NULL,
+        config TEXT NOT NULL,
+        state TEXT NOT NULL CHECK (state IN ('started', 'finished')),
+        record TEXT,
+        started REAL NOT NULL,
+        finished REAL
+    )""",
+    """CREATE TABLE suggestions (
+        round INTEGER NOT NULL, rank INTEGER NOT NULL,
+        sample_id INTEGER NOT NULL REFERENCES samples (id),
+        gain REAL, reason TEXT NOT NULL,
+        PRIMARY KEY (round, rank), UNIQUE (round, sample_id)
+    )""",
+    """CREATE TABLE annotations (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        sample_id INTEGER NOT NULL REFERENCES samples (id),
+        case_name TEXT NOT NULL REFERENCES cases (name),
+        round INTEGER NOT NULL,
+        author TEXT NOT NULL,
+        seconds REAL,
+        time REAL NOT NULL
+    )""",
+    "CREATE INDEX annotations_of_sample ON annotations (sample_id)",
+    """CREATE TABLE jobs (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        kind TEXT NOT NULL, state TEXT NOT NULL, config TEXT NOT NULL,
+        pid INTEGER, created REAL NOT NULL, finished REAL, error TEXT
+    )""",
+    """CREATE TABLE events (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        time REAL NOT NULL, kind TEXT NOT NULL, data TEXT NOT NULL
+    )""",
+)
+
+MIGRATIONS: list[Sequence[str]] = [FIRST]
+"""Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
+
+BUSY_SECONDS = 30.0
+
+
+class Database:
+    """One connection, for the thread that opened it.
+
+    Args:
+        path: the database file.
+        read_only: refuse every write, also of a migration.
+
+    Raises:
+        InputError: the file is not a project's database, or one of a newer program.
+    """
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        self.path = path
+        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        try:
+            self._connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+        except sqlite3.Error as error:
+            raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
+        try:
+            self._prepare(read_only)
+        except sqlite3.DatabaseError as error:
+            self.close()
+            raise InputError(f"{path} is not a usable database: {error}.", "Restore it from a backup.") from error
+        except InputError:
+            self.close()
+            raise
+
+    def _prepare(self, read_only: bool) -> None:
+        version = self.version
+        if version > len(MIGRATIONS):
+            raise InputError(
+                f"{self.path} has schema version {version}; this program knows {len(MIGRATIONS)}.",
+                "Update ALUNet to open this project.",
+            )
+        self._connection.execute("PRAGMA foreign_keys = ON")
+        if read_only:
+            if version < len(MIGRATIONS):
+                raise InputError(f"{self.path} has the old schema version {version}.", "Open it for writing once.")
+            return
+        self._connection.execute("PRAGMA journal_mode = WAL")
+        # An acknowledged annotation must survive a power failure, so every commit waits for the disk.
+        self._connection.execute("PRAGMA synchronous = FULL")
+
+    @property
+    def version(self) -> int:
+        """Schema version of the file; 0 for a file without tables."""
+        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+
+    def migrate(self) -> None:
+        """Brings the schema to the newest version, within the caller's transaction where there is one."""
+        with self.transaction():
+            for number in range(self.version, len(MIGRATIONS)):
+                for statement in MIGRATIONS[number]:
+                    self._connection.execute(statement)
+                self._connection.execute(f"PRAGMA user_version = {number + 1}")
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All statements of the block or none; inside another transaction it is part of that one."""
+        if self._connection.in_transaction:
+            yield
+            return
+        self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+        except BaseException:  # also KeyboardInterrupt: nothing half done may stay
+            self._connection.execute("ROLLBACK")
+            raise
+        self._connection.execute("COMMIT")
+
+    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
+        """Runs one statement; outside of `transaction` it commits at once."""
+        return self._connection.execute(statement, values)
+
+    def many(self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> None:
+        """Runs one statement for all rows, in one transaction."""
+        with self.transaction():
+            self._connection.executemany(statement, rows)
+
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+        """All rows of a query."""
+        return self._connection.execute(statement, values).fetchall()
+
+    def value(self, statement: str, values: Sequence[object] = ()) -> object:
+        """First column of the first row of a query, or None."""
+        row = self._connection.execute(statement, values).fetchone()
+        return None if row is None else row[0]
+
+    def copy_to(self, path: Path) -> None:
+        """A consistent copy, taken with SQLite's backup while others may read and write."""
+        target = sqlite3.connect(path)
+        try:
+            self._connection.backup(target)
+        finally:
+            target.close()
+
+    def close(self) -> None:
+        """Closes the connection; a second call does nothing."""
+        self._connection.close()

@@ -1,0 +1,102 @@
+"""Files that are whole or not there, and a folder that one writer has at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import sys
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+from ..errors import InputError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Gives a temporary path beside `path` to write to; what was written then replaces `path`, on disk.
+
+    The temporary name keeps the ending, because image libraries choose the format by it. Where the block
+    raises, `path` stays as it was.
+    """
+    temporary = path.with_name(f"tmp-{uuid.uuid4().hex}-{path.name}")
+    try:
+        yield temporary
+        with temporary.open("r+b") as stream:
+            os.fsync(stream.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames inside `folder` durable, where the system can (Windows needs and offers nothing)."""
+    if sys.platform == "win32":
+        return
+    number = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes indented JSON in UTF-8, whole or not at all."""
+    with atomic_path(path) as temporary:
+        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+        temporary.write_text(text, encoding="utf-8", newline="\n")
+
+
+def sha256_file(path: Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while block := stream.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+class FolderLock:
+    """An advisory lock of the operating system on a folder; it ends with the process, however that ends.
+
+    Args:
+        folder: an existing folder; a small file ``lock`` is left in it.
+
+    Raises:
+        InputError: somebody else holds the lock.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._stream: IO[bytes] | None = (folder / "lock").open("a+b")
+        try:
+            _lock(self._stream)
+        except OSError as error:
+            self.release()
+            raise InputError(
+                f"The project {folder} is in use by another process.",
+                "Wait until it ends, or stop it; or open the project for reading only.",
+            ) from error
+
+    def release(self) -> None:
+        """Gives the folder back; a second call does nothing."""
+        if self._stream is not None:
+            self._stream.close()
+            self._stream = None
+
+
+def _lock(stream: IO[bytes]) -> None:
+    """Takes the lock or raises OSError at once."""
+    if sys.platform == "win32":
+        stream.seek(0)
+        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
+    else:
+        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

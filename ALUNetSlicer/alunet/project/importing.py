@@ -1,0 +1,146 @@
+"""From files of others to the project's own: everything is checked before anything is written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TypeVar
+
+import SimpleITK as sitk
+
+from ..errors import InputError
+from ..schema import Emit, Event
+from .images import (
+    Grid,
+    check_voxels,
+    copy_file,
+    ending_of,
+    is_kept,
+    read_image,
+    read_label,
+    split_channels,
+    write_image,
+)
+
+Item = TypeVar("Item")
+
+
+@dataclass(frozen=True)
+class Source:
+    """One channel of a case, or its label, and how it is kept.
+
+    Attributes:
+        path: the file that it comes from.
+        name: file name to keep it under.
+        part: index among the images in the file.
+        grid: geometry to write it with; None to copy the bytes of the file unchanged.
+    """
+
+    path: Path
+    name: str
+    part: int = 0
+    grid: Grid | None = None
+
+
+@dataclass(frozen=True)
+class CheckedCase:
+    """A case whose files can be imported."""
+
+    name: str
+    grid: Grid
+    images: tuple[Source, ...]
+    label: Source | None
+
+
+def check_case(name: str, files: Sequence[Path], label: Path | None, channels: int, classes: int) -> CheckedCase:
+    """Reads all files of a case once and decides how each is kept.
+
+    Args:
+        name: of the case.
+        files: image files in channel order; one file may hold several channels.
+        label: reference segmentation, if there is one.
+        channels: number of channels that the project needs.
+        classes: number of classes including the background.
+
+    Raises:
+        InputError: a file cannot be used, or the files do not fit each other.
+    """
+    if not files:
+        raise InputError(f"Case {name} has no image file.", f"Give {channels} channel(s).")
+    grid, found, filled = None, [], False
+    for path in files:
+        whole = read_image(path)
+        parts = split_channels(whole, channels, path)
+        for part, image in enumerate(parts):
+            own = Grid.of(image)
+            grid = grid or own
+            difference = grid.difference(own)
+            if difference:
+                raise InputError(f"Case {name}: {path} does not fit {files[0]}: {difference}.", "Resample it.")
+            filled = check_voxels(image, path) or filled
+            unchanged = whole.GetDimension() == 3 and len(parts) == 1 and own == grid and is_kept(path)
+            found.append(Source(path, "", part, None if unchanged else grid))
+    if len(found) != channels or grid is None:
+        raise InputError(f"Case {name} has {len(found)} channel(s), but the project has {channels}.", "Give each once.")
+    if not filled:
+        raise InputError(f"Case {name} ({files[0]}) holds nothing but zeros.", "Leave this case out.")
+    images = [replace(source, name=_kept_name(source, f"{name}_{i:04d}")) for i, source in enumerate(found)]
+    return CheckedCase(name, grid, tuple(images), _check_label(name, label, grid, classes))
+
+
+def _check_label(name: str, path: Path | None, grid: Grid, classes: int) -> Source | None:
+    if path is None:
+        return None
+    kept, stored = read_label(path, grid, classes)
+    source = Source(path, "", 0, None if stored and is_kept(path) else Grid.of(kept))
+    return replace(source, name=_kept_name(source, name))
+
+
+def _kept_name(source: Source, stem: str) -> str:
+    return stem + (ending_of(source.path) if source.grid is None else ".nrrd")
+
+
+def store_case(case: CheckedCase, images: Path, labels: Path, classes: int) -> None:
+    """Writes the files of a checked case into the project's folders; existing files of the names are replaced."""
+    channels = len(case.images)
+    for source in case.images:
+        if source.grid is None:
+            copy_file(source.path, images / source.name)
+        else:
+            part = split_channels(read_image(source.path), channels, source.path)[source.part]
+            _write(part, source.grid, images / source.name)
+    if case.label is None:
+        return
+    if case.label.grid is None:
+        copy_file(case.label.path, labels / case.label.name)
+    else:
+        _write(read_label(case.label.path, case.grid, classes)[0], case.label.grid, labels / case.label.name)
+
+
+def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin(grid.origin)
+    image.SetDirection(grid.direction)
+    write_image(image, path)
+
+
+def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
+    """Passes items on and reports after each how many are done."""
+    start = time.monotonic()
+    for done, item in enumerate(items, 1):
+        yield item
+        left = (time.monotonic() - start) / done * (len(items) - done)
+        data = {"phase": phase, "done": done, "total": len(items), "unit": "cases", "seconds_left": left}
+        emit(Event("progress", data))
+
+
+def check_new_names(names: Iterable[str], existing: Iterable[str], check: Callable[[str], None]) -> None:
+    """Raises InputError for a name that is bad or taken, on any file system."""
+    taken = {name.casefold() for name in existing}
+    for name in names:
+        check(name)
+        if name.casefold() in taken:
+            raise InputError(f"The project already has a case {name!r}.", "Rename the new one, or leave it out.")
+        taken.add(name.casefold())

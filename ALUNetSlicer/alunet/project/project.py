@@ -1,0 +1,385 @@
+"""A project: a folder that one process writes at a time and that survives any crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+
+from ..errors import InputError
+from ..pool import CaseGeometry, Pool
+from ..schema import Emit, ignore_events
+from .annotations import Annotations
+from .database import MIGRATIONS, Database
+from .dataset import check_case_name, check_labels, read_dataset_description
+from .files import FolderLock, sync_folder
+from .importing import CheckedCase, check_case, check_new_names, counted, store_case
+from .journal import Journal
+
+ROLES = ("pool", "test")
+
+
+@dataclass(frozen=True)
+class Case:
+    """One patient volume, all channels.
+
+    Attributes:
+        name: unique in the project.
+        role: "pool" (can be suggested) or "test" (only evaluated on).
+        images: image files in channel order.
+        label: hidden reference label, None where there is none.
+        geometry: None before preprocessing.
+        shape: of the image file, (k, j, i).
+        spacing: of the image file in mm, (k, j, i).
+    """
+
+    name: str
+    role: str
+    images: tuple[Path, ...]
+    label: Path | None
+    geometry: CaseGeometry | None
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+
+
+class Project(Annotations, Journal):
+    """A project folder; made by `Project.create` or `Project.open`, used as a context manager.
+
+    A project belongs to the thread that opened it.
+
+    Attributes:
+        root: the folder.
+        data: the folder that holds images/, labels/ and nnunet/: `root`, or the root of another project whose data
+            this one shares and never writes.
+        name: of the project.
+        labels: structure name to value, from ``"background": 0`` on.
+        channels: channel names as nnU-Net knows them.
+        read_only: whether it was opened for reading only.
+    """
+
+    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+        self.root = Path(root).absolute()
+        self.read_only = read_only
+        self._pool: Pool | None = None
+        if not (self.root / "project.db").is_file():
+            raise InputError(f"There is no ALUNet project in {self.root}.", "Check the folder, or create the project.")
+        self._lock = None if read_only else FolderLock(self.root)
+        try:
+            self._db = Database(self.root / "project.db", read_only=read_only)
+            self._load()
+        except BaseException:  # whatever happened, the lock must not outlive the attempt
+            self.close()
+            raise
+
+    def _load(self) -> None:
+        if self._db.version == 0:
+            raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
+        if self._db.version < len(MIGRATIONS):
+            self._db.migrate()
+        about = self.get_meta("project")
+        self.name: str = about["name"]
+        self.labels: dict[str, int] = about["labels"]
+        self.channels: list[str] = about["channels"]
+        shared = self.get_meta("data")
+        self.data = self.root if shared is None else Path(os.path.normpath(self.root / shared))
+        if not self.data.is_dir():
+            raise InputError(f"The data of the project {self.root} are gone: {self.data}.", "Move them back there.")
+        if not self.read_only:
+            self._make_folders()
+
+    def _make_folders(self) -> None:
+        """Makes the folders and removes what a killed process left half written."""
+        own = [self.annotations_dir, self.rounds_dir]
+        own += [self.images_dir, self.labels_dir, self.nnunet_dir] if self.data == self.root else []
+        for folder in own:
+            folder.mkdir(exist_ok=True)
+            for leftover in folder.glob("tmp-*"):
+                leftover.unlink(missing_ok=True)
+
+    @classmethod
+    def create(
+        cls,
+        root: Path,
+        *,
+        name: str,
+        labels: dict[str, int],
+        channels: Sequence[str],
+        data: Path | None = None,
+    ) -> Project:
+        """Makes a new project and opens it for writing.
+
+        Args:
+            root: folder; made where it is missing.
+            name: for people.
+            labels: structure name to value, ``"background": 0`` and then 1, 2, … without a gap.
+            channels: channel names as nnU-Net knows them, for instance ["MRI"] or ["CT"].
+            data: root of another project to share images, labels and preprocessed data of; its cases are taken over.
+
+        Raises:
+            InputError: a project is there already, or the labels or channels are impossible.
+        """
+        root = Path(root).absolute()
+        check_labels(labels)
+        if not channels or not all(str(channel).strip() for channel in channels):
+            raise InputError(f"The channels {list(channels)} are incomplete.", 'Name each one, for instance "MRI".')
+        if root.exists() and not root.is_dir():
+            raise InputError(f"{root} is a file.", "Give a folder for the project.")
+        source = None if data is None else cls(Path(data), read_only=True)
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            _create_database(root, name, labels, channels, source)
+        finally:
+            if source is not None:
+                source.close()
+        return cls(root)
+
+    @classmethod
+    def open(cls, root: Path, *, read_only: bool = False) -> Project:
+        """Opens a project.
+
+        Args:
+            root: its folder.
+            read_only: many may read while one writes.
+
+        Raises:
+            InputError: there is none, a newer program made it, or another process has it open for writing.
+        """
+        return cls(Path(root), read_only=read_only)
+
+    def close(self) -> None:
+        """Closes the database and gives the folder back; a second call does nothing."""
+        if hasattr(self, "_db"):
+            self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def __enter__(self) -> Project:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def fork(self, root: Path) -> Project:
+        """A copy that goes its own way: database, annotations and rounds are copied, the data are shared.
+
+        The copy appears whole or not at all; what an interrupted attempt left is removed by the next.
+
+        Raises:
+            InputError: `root` exists and is not empty.
+        """
+        root = Path(root).absolute()
+        if root.exists() and (not root.is_dir() or any(root.iterdir())):
+            raise InputError(f"{root} exists already.", "Give a new folder for the copy.")
+        partial = root.with_name(root.name + ".partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        self._db.copy_to(partial / "project.db")
+        for folder in (self.annotations_dir, self.rounds_dir):
+            shutil.copytree(folder, partial / folder.name)
+        copy = Database(partial / "project.db")
+        value = json.dumps(_reference(self.data, root), ensure_ascii=False)
+        copy.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('data', ?)", (value,))
+        copy.close()
+        if root.exists():
+            root.rmdir()
+        partial.replace(root)
+        sync_folder(root.parent)
+        return Project(root)
+
+    @property
+    def ignore_label(self) -> int:
+        """Value of voxels that nobody annotated: the largest label plus 1."""
+        return len(self.labels)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes including the background."""
+        return len(self.labels)
+
+    @property
+    def images_dir(self) -> Path:
+        """Folder of the imported images."""
+        return self.data / "images"
+
+    @property
+    def labels_dir(self) -> Path:
+        """Folder of the hidden reference labels."""
+        return self.data / "labels"
+
+    @property
+    def nnunet_dir(self) -> Path:
+        """Folder of nnU-Net's raw, preprocessed and result folders."""
+        return self.data / "nnunet"
+
+    @property
+    def annotations_dir(self) -> Path:
+        """Folder of the annotated label maps."""
+        return self.root / "annotations"
+
+    @property
+    def rounds_dir(self) -> Path:
+        """Folder of what each round leaves."""
+        return self.root / "rounds"
+
+    def import_dataset(
+        self,
+        path: Path,
+        *,
+        role: str = "pool",
+        limit: int | None = None,
+        prefix: str = "",
+        emit: Emit | None = None,
+    ) -> list[str]:
+        """Imports a data set: all of it or, where anything is wrong, nothing.
+
+        Args:
+            path: see `read_dataset_description`.
+            role: of the new cases.
+            limit: import only the first cases, by name.
+            prefix: put before every case name.
+            emit: receives "progress" events of the phases "check" and "import".
+
+        Returns:
+            Names of the new cases.
+
+        Raises:
+            InputError: something cannot be used; the message names it.
+        """
+        found = read_dataset_description(Path(path))
+        if found.labels and _folded(found.labels) != _folded(self.labels):
+            raise InputError(f"{path} has the labels {found.labels}, the project {self.labels}.", "They must agree.")
+        if len(found.channels) != len(self.channels):
+            raise InputError(f"{path} has the channels {found.channels}, the project {self.channels}.")
+        cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
+        return self._import(cases, role, emit or ignore_events)
+
+    def import_case(
+        self, name: str, image_files: Sequence[Path], label_file: Path | None = None, *, role: str = "pool"
+    ) -> str:
+        """Imports one case from its files in channel order (or one file that holds all channels).
+
+        Raises:
+            InputError: the name is taken, or a file cannot be used; the message names it.
+        """
+        label = None if label_file is None else Path(label_file)
+        return self._import([(name, [Path(file) for file in image_files], label)], role, ignore_events)[0]
+
+    def _import(self, cases: list[tuple[str, list[Path], Path | None]], role: str, emit: Emit) -> list[str]:
+        _check_role(role)
+        if self.read_only or self.data != self.root:
+            raise InputError(f"The project {self.root} cannot take images itself.", f"Import them into {self.data}.")
+        existing = [name for (name,) in self._db.rows("SELECT name FROM cases")]
+        check_new_names([name for name, _, _ in cases], existing, check_case_name)
+        channels, classes = len(self.channels), self.num_classes
+        checked = [check_case(*case, channels, classes) for case in counted(cases, "check", emit)]
+        for case in counted(checked, "import", emit):
+            store_case(case, self.images_dir, self.labels_dir, classes)
+        self._db.many(
+            "INSERT INTO cases (name, role, images, label, shape, spacing) VALUES (?, ?, ?, ?, ?, ?)",
+            [_case_values(case, role) for case in checked],
+        )
+        return [case.name for case in checked]
+
+    def cases(self, role: str | None = None) -> list[Case]:
+        """The cases, by name; of one role, or all."""
+        rows = self._db.rows("SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name")
+        return [
+            Case(
+                name=name,
+                role=own,
+                images=tuple(self.images_dir / file for file in json.loads(images)),
+                label=None if label is None else self.labels_dir / label,
+                geometry=None if geometry is None else CaseGeometry.from_json(geometry),
+                shape=tuple(json.loads(shape)),
+                spacing=tuple(json.loads(spacing)),
+            )
+            for name, own, images, label, geometry, shape, spacing in rows
+            if role in (None, own)
+        ]
+
+    def set_role(self, names: Iterable[str], role: str) -> None:
+        """Makes cases pool or test cases.
+
+        Raises:
+            InputError: a case is unknown or has samples in the pool.
+        """
+        _check_role(role)
+        with self._db.transaction():
+            for name in names:
+                self._case_row(name)
+                if role == "test" and self._db.value("SELECT 1 FROM samples WHERE case_name = ?", (name,)):
+                    raise InputError(f"Case {name!r} is in the pool already.", "Choose test cases before that.")
+                self._db.execute("UPDATE cases SET role = ? WHERE name = ?", (role, name))
+
+    def set_geometry(self, case_name: str, geometry: CaseGeometry) -> None:
+        """Stores how a case's preprocessed grid lies in its image.
+
+        Raises:
+            InputError: the case is unknown, or the geometry is of another case or shape.
+        """
+        shape = self._case_row(case_name)[0]
+        if geometry.case != case_name or tuple(geometry.raw_shape) != shape:
+            raise InputError(f"Case {case_name!r} has the shape {shape}; this is another geometry: {geometry}.")
+        self._db.execute("UPDATE cases SET geometry = ? WHERE name = ?", (geometry.to_json(), case_name))
+
+
+def _create_database(
+    root: Path, name: str, labels: dict[str, int], channels: Sequence[str], source: Project | None
+) -> None:
+    """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
+    lock = FolderLock(root)
+    try:
+        database = Database(root / "project.db")
+        try:
+            if database.version:
+                raise InputError(f"There is a project in {root} already.", "Open it, or choose another folder.")
+            about = {
+                "name": name,
+                "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
+                "channels": [str(channel) for channel in channels],
+                "created": time.time(),
+            }
+            with database.transaction():
+                database.migrate()
+                insert = "INSERT INTO meta (key, value) VALUES (?, ?)"
+                database.execute(insert, ("project", json.dumps(about, ensure_ascii=False)))
+                if source is not None:
+                    value = json.dumps(_reference(source.data, root), ensure_ascii=False)
+                    database.execute(insert, ("data", value))
+                    columns = "name, role, images, label, shape, spacing, geometry"
+                    rows = source._db.rows(f"SELECT {columns} FROM cases")
+                    database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        finally:
+            database.close()
+    finally:
+        lock.release()
+
+
+def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
+    names = json.dumps([source.name for source in case.images], ensure_ascii=False)
+    label = None if case.label is None else case.label.name
+    return case.name, role, names, label, json.dumps(case.grid.shape), json.dumps(case.grid.spacing[::-1])
+
+
+def _check_role(role: str) -> None:
+    if role not in ROLES:
+        raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
+
+
+def _folded(labels: dict[str, int]) -> dict[str, int]:
+    return {name.casefold(): value for name, value in labels.items()}
+
+
+def _reference(data: Path, root: Path) -> str:
+    """How `root` refers to `data`: relative where the system can, so that both can move together."""
+    try:
+        return Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
+    except ValueError:  # another drive on Windows
+        return data.resolve().as_posix()
