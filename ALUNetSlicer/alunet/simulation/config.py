@@ -1,0 +1,230 @@
+"""What a study is: its data, its recipe and its runs; and what may change when the same command is given again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from alunet import query
+from alunet.errors import InputError
+from alunet.loop import Recipe, preset
+from alunet.project.dataset import DatasetDescription
+from alunet.project.files import write_json
+
+FOLDS = 5
+_VERSION = 1
+_GROWING = ("strategies", "rounds", "folds", "seeds")
+
+
+@dataclass(frozen=True)
+class Study:
+    """The configuration of a study.
+
+    Attributes:
+        fixed: what every run shares and no later call may change: data, labels, recipe, budget, initial set.
+        strategies, rounds, folds, seeds: the runs; later calls may add to them.
+    """
+
+    fixed: dict[str, Any]
+    strategies: tuple[str, ...]
+    rounds: int
+    folds: tuple[int, ...]
+    seeds: tuple[int, ...]
+
+    @property
+    def dataset(self) -> str:
+        """Name of the data set."""
+        return str(self.fixed["dataset"]["name"])
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values for `study.json`."""
+        runs = {name: getattr(self, name) for name in _GROWING}
+        return {"version": _VERSION, "fixed": self.fixed, "runs": runs}
+
+    @classmethod
+    def load(cls, file: Path) -> Study:
+        """Read `study.json`; raises InputError where it is damaged or of another version."""
+        try:
+            content = json.loads(file.read_text(encoding="utf-8"))
+            runs = content["runs"]
+            known = content["version"] == _VERSION
+            lists = {name: tuple(runs[name]) for name in _GROWING if name != "rounds"}
+            study = cls(fixed=content["fixed"], rounds=int(runs["rounds"]), **lists)
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{file} cannot be read ({error}).", "Use another folder for --out.") from error
+        if not known:
+            raise InputError(f"{file} was written by another version of alunet.", "Use another folder for --out.")
+        return study
+
+
+def merge(out: Path, wanted: Study) -> Study:
+    """The study in `out` together with the wanted runs.
+
+    Raises:
+        InputError: `out` holds something else, or a study with another configuration; the message says what differs.
+    """
+    file = out / "study.json"
+    if not file.is_file():
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise InputError(f"{out} holds something, but no study.", "Give --out a folder that is new or empty.")
+        return wanted
+    there = Study.load(file)
+    differences = list(_differences(there.fixed, json.loads(json.dumps(wanted.fixed))))
+    if differences:
+        raise InputError(
+            f"{out} holds a study with another configuration: {'; '.join(differences[:4])}.",
+            "Repeat its options to go on, or give another folder for --out.",
+        )
+    both = {name: _union(getattr(there, name), getattr(wanted, name)) for name in _GROWING if name != "rounds"}
+    return replace(there, rounds=max(there.rounds, wanted.rounds), **both)
+
+
+def save(out: Path, study: Study) -> None:
+    """Write `study.json`, whole or not at all."""
+    out.mkdir(parents=True, exist_ok=True)
+    write_json(out / "study.json", study.to_json())
+
+
+def _union(first: Sequence[Any], second: Sequence[Any]) -> tuple[Any, ...]:
+    return tuple(dict.fromkeys([*first, *second]))
+
+
+def _differences(there: Any, now: Any, where: str = "") -> Iterable[str]:
+    if isinstance(there, dict) and isinstance(now, dict):
+        for key in dict.fromkeys([*there, *now]):
+            yield from _differences(there.get(key), now.get(key), f"{where} {key}".strip())
+    elif there != now:
+        yield f"{where} is {_shown(there)} there and {_shown(now)} now"
+
+
+def _shown(value: Any) -> str:
+    return "not given" if value is None else str(value)
+
+
+# --- from options to a study ---------------------------------------------------------------------------------------
+
+
+def recipe_of(name: str, epochs: int | None, iterations: int | None) -> Recipe:
+    """The preset with another length of training where one is given; raises InputError for an unknown preset."""
+    return preset(name).with_length(epochs, iterations)
+
+
+def fingerprint(description: DatasetDescription) -> dict[str, Any]:
+    """What tells one data set from another without opening an image: names, not places."""
+    names = "\n".join(name for name, _, _ in description.cases)
+    return {
+        "name": description.name,
+        "number of cases": len(description.cases),
+        "case names (hash)": hashlib.sha256(names.encode("utf-8")).hexdigest()[:16],
+        "labels": ", ".join(f"{name}={value}" for name, value in description.labels.items()),
+        "channels": ", ".join(description.channels),
+    }
+
+
+def canonical(strategy: str) -> str:
+    """The shortest text that names the same strategy with the same options: no defaults, options sorted.
+
+    Raises:
+        InputError: unknown strategy, option or value.
+    """
+    parsed = query.parse(strategy)
+    default = query.parse(parsed.name).settings
+    chosen = {key: value for key, value in parsed.settings.items() if value != default[key]}
+    options = ",".join(f"{key}={_plain(value)}" for key, value in sorted(chosen.items()))
+    return f"{parsed.name}:{options}" if options else parsed.name
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
+def folder_name(strategy: str) -> str:
+    """A strategy's name as a folder on any system."""
+    return re.sub(r"[^A-Za-z0-9._,=-]", "_", strategy)
+
+
+def check_numbers(rounds: int, budget: int, initial: int, jobs: int, seeds: Sequence[int], limit: int | None) -> None:
+    """Raises InputError for numbers that make no study."""
+    counts = {"--rounds": rounds, "--budget": budget, "--initial": initial, "--jobs": jobs}
+    if limit is not None:
+        counts["--limit"] = limit
+    for name, value in counts.items():
+        if value < 1:
+            raise InputError(f"{name} {value} is not possible.", "Give 1 or more.")
+    if not seeds:
+        raise InputError("There is no seed.", "Give at least one, for instance --seed 0.")
+    for seed in seeds:
+        if seed < 0:
+            raise InputError(f"--seed {seed} is not possible.", "Give 0 or more.")
+
+
+def check_strategies(strategies: Sequence[str]) -> tuple[str, ...]:
+    """The strategies in canonical form, each once; raises InputError for none, or for an unknown one."""
+    if isinstance(strategies, str):
+        raise InputError(f"strategies is the text {strategies!r}.", f"Give a list: [{strategies!r}].")
+    if not strategies:
+        raise InputError("There is no strategy.", "Give at least one, for instance --strategy random.")
+    return tuple(dict.fromkeys(canonical(strategy) for strategy in strategies))
+
+
+def splits(names: Sequence[str], folds: Sequence[int]) -> dict[int, list[str]]:
+    """The test cases of each wanted fold, by nnU-Net's own five-fold split of the sorted case names.
+
+    Raises:
+        InputError: fewer than 5 cases, no fold, or a fold outside 0..4.
+    """
+    import numpy as np
+    from sklearn.model_selection import KFold
+
+    if not folds:
+        raise InputError("There is no fold.", "Give at least one, for instance --fold 0.")
+    for fold in folds:
+        if not 0 <= fold < FOLDS:
+            raise InputError(f"There is no fold {fold}.", f"nnU-Net's folds are 0 to {FOLDS - 1}.")
+    if len(names) < FOLDS:
+        raise InputError(
+            f"{len(names)} cases are too few for {FOLDS} folds.",
+            "Use 5 or more cases, or give a labelled test set with --test.",
+        )
+    ordered = np.sort(np.array(names))
+    parts = list(KFold(FOLDS, shuffle=True, random_state=12345).split(ordered))
+    return {fold: [str(name) for name in ordered[parts[fold][1]]] for fold in folds}
+
+
+def check_labelled(description: DatasetDescription, what: str) -> None:
+    """Raises InputError unless every case has a reference label: the simulated annotator needs them."""
+    if not description.labels:
+        raise InputError(f"{what} has no dataset.json, so nothing says what its labels mean.", "Add one.")
+    missing = [name for name, _, label in description.cases if label is None]
+    if missing:
+        shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise InputError(
+            f"{len(missing)} of {len(description.cases)} cases of {what} have no label ({shown}).",
+            "A simulation reveals reference labels, so every case needs one: add them or leave these cases out.",
+        )
+
+
+def check_test_set(pool: DatasetDescription, test: DatasetDescription) -> None:
+    """Raises InputError unless the test set speaks of the same labels and channels, and shares no case name."""
+    for what, ours, theirs in (
+        ("labels", pool.labels, test.labels),
+        ("channels", pool.channels, test.channels),
+    ):
+        if ours != theirs:
+            raise InputError(
+                f"The test set {test.name} has the {what} {theirs}, {pool.name} has {ours}.",
+                f"Both need the same {what}: correct dataset.json.",
+            )
+    both = {name.casefold() for name, _, _ in pool.cases} & {name.casefold() for name, _, _ in test.cases}
+    if both:
+        raise InputError(
+            f"{len(both)} case names are in the data set and in the test set, e.g. {min(both)}.",
+            "A test case must not be in the pool: leave it out of one, or rename it if it is another patient.",
+        )

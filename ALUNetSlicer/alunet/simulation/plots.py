@@ -1,0 +1,159 @@
+"""The picture of a study: learning curves of all strategies."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pandas as pd
+
+from alunet.simulation.tables import MEAN, write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+REFERENCE = "full"
+
+STYLES: dict[str, tuple[str, str]] = {
+    "random": ("#7a7a7a", "o"),
+    "random-fg33": ("#56b4e9", "v"),
+    "random-fg66": ("#0072b2", "^"),
+    "entropy": ("#e69f00", "s"),
+    "usimc": ("#009e73", "D"),
+    "usimf": ("#d55e00", "P"),
+}
+"""Colour and marker of each strategy, the same in every picture. Okabe and Ito's colours, told apart by colour-blind
+people; the markers tell them apart in print."""
+
+SPARE: list[tuple[str, str]] = [
+    ("#cc79a7", "X"),
+    ("#332288", "<"),
+    ("#882255", ">"),
+    ("#117733", "p"),
+    ("#999933", "h"),
+    ("#44aa99", "*"),
+]
+"""For strategies (and variants with options) that have no style of their own, in order of their names."""
+
+INK, FAINT = "#222222", "#d9d9d9"
+
+
+def styles(strategies: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """Colour and marker for each strategy, independent of the order in which they are given."""
+    others = sorted(set(strategies) - STYLES.keys() - {REFERENCE})
+    return STYLES | {name: SPARE[index % len(SPARE)] for index, name in enumerate(others)}
+
+
+def plot_curves(curves: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
+    """Draw `curves.png` and `curves.svg` into `folder` from the table of `tables.curves_table`.
+
+    Mean foreground Dice over labelled slices; a line is the mean over runs (folds x seeds), the band reaches from the
+    worst to the best run. `full`, the model trained on all labels, is a dashed line across.
+    """
+    figure = draw_curves(curves)
+    paths = folder / "curves.png", folder / "curves.svg"
+    for path in paths:
+        buffer = io.BytesIO()
+        metadata = {"Date": None} if path.suffix == ".svg" else None
+        figure.savefig(buffer, format=path.suffix[1:], dpi=160, metadata=metadata)
+        write_atomically(path, buffer.getvalue())
+    return paths
+
+
+def draw_curves(curves: pd.DataFrame) -> Figure:
+    """The figure itself, for a notebook or for other formats."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    mean = curves[(curves["label"] == MEAN) & curves["dice"].notna()]
+    figure = Figure(figsize=(8.6, 4.8), layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    axes = figure.add_subplot()
+    order = _by_last_dice(mean)
+    style = styles(order)
+    for depth, strategy in enumerate(reversed(order)):
+        _draw_strategy(axes, mean[mean["strategy"] == strategy], strategy, style[strategy], depth)
+    _draw_reference(axes, mean[mean["strategy"] == REFERENCE])
+    _dress(axes, mean)
+    _legend(axes, mean, order)
+    return figure
+
+
+def _by_last_dice(mean: pd.DataFrame) -> list[str]:
+    """The strategies, best last Dice first, so that the legend reads in the order of the lines' ends."""
+    part = mean[mean["strategy"] != REFERENCE]
+    last = part[part["round"] == part.groupby("strategy")["round"].transform("max")]
+    return list(last.groupby("strategy")["dice"].mean().sort_values(ascending=False, kind="stable").index)
+
+
+def _draw_strategy(axes: Axes, part: pd.DataFrame, name: str, style: tuple[str, str], depth: int) -> None:
+    rounds = part.groupby("round")
+    samples, dice = rounds["labelled_samples"].mean(), rounds["dice"]
+    colour, marker = style
+    if rounds.size().max() > 1:
+        axes.fill_between(samples, dice.min(), dice.max(), color=colour, alpha=0.13, linewidth=0, zorder=2)
+    axes.plot(
+        samples, dice.mean(), color=colour, marker=marker, label=name, linewidth=2, markersize=7,
+        markeredgecolor="white", markeredgewidth=0.8, zorder=3 + depth / 100, clip_on=False,
+    )  # fmt: skip
+
+
+def _draw_reference(axes: Axes, part: pd.DataFrame) -> None:
+    final = part[part["round"] > 0]
+    if final.empty:
+        return
+    final = final[final["round"] == final["round"].max()]
+    count = f"{final['labelled_samples'].mean():,.0f}"
+    axes.axhline(
+        final["dice"].mean(), color=INK, linestyle=(0, (6, 3)), linewidth=1.5, zorder=2.5,
+        label=f"{REFERENCE} (all {count} labelled)",
+    )  # fmt: skip
+
+
+def _dress(axes: Axes, mean: pd.DataFrame) -> None:
+    dataset = mean["dataset"].iloc[0] if len(mean) else ""
+    axes.set_title(f"Learning curves: {dataset}", loc="left", fontsize=13, color=INK, pad=12)
+    axes.set_xlabel("Labelled slices", fontsize=11, color=INK)
+    axes.set_ylabel("Mean foreground Dice on the test cases", fontsize=11, color=INK)
+    axes.grid(axis="y", color=FAINT, linewidth=0.8, zorder=0)
+    for side in ("top", "right"):
+        axes.spines[side].set_visible(False)
+    for side in ("left", "bottom"):
+        axes.spines[side].set_color("#8a8a8a")
+    axes.tick_params(colors="#444444", labelsize=10)
+    points = mean[mean["strategy"] != REFERENCE]
+    ticks = sorted(points.groupby("round")["labelled_samples"].mean().round())
+    if 0 < len(ticks) <= 12:
+        axes.set_xticks(ticks, [f"{tick:,.0f}" for tick in ticks])
+        _share_of_pool(axes, points)
+
+
+def _share_of_pool(axes: Axes, points: pd.DataFrame) -> None:
+    """A second scale at the top: the labelled share of the pool in percent."""
+    pool = (points["labelled_samples"] / points["fraction"]).mean()
+    top = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / pool, lambda x: x * pool / 100))
+    top.set_xlabel("Share of the pool (%)", fontsize=9, color="#666666")
+    top.tick_params(colors="#666666", labelsize=9, length=2)
+    top.spines["top"].set_visible(False)
+
+
+def _legend(axes: Axes, mean: pd.DataFrame, order: list[str]) -> None:
+    runs = mean.groupby("strategy")[["fold", "seed"]].apply(lambda part: len(part.drop_duplicates()))
+    if not len(runs):
+        title = "nothing finished yet"
+    elif runs.max() == 1:
+        title = "one run each"
+    else:
+        count = f"{runs.min()}" if runs.min() == runs.max() else f"{runs.min()} to {runs.max()}"
+        title = f"mean of {count} runs,\nband: worst to best run"
+    handles, labels = axes.get_legend_handles_labels()
+    place = {label: index for index, label in enumerate(order)}
+    pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: place.get(pair[0], -1))
+    legend = axes.legend(
+        [handle for _, handle in pairs], [label for label, _ in pairs], title=title, loc="center left",
+        bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=10, title_fontsize=9, alignment="left", handlelength=2.6,
+    )  # fmt: skip
+    legend.get_title().set_color("#666666")

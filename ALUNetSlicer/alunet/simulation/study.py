@@ -1,0 +1,237 @@
+"""`alunet.simulate(...)`: whole active-learning runs from one call."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from alunet.errors import AlunetError, InputError
+from alunet.loop import Loop
+from alunet.model.environment import resolve_device
+from alunet.project import Project
+from alunet.project.dataset import DatasetDescription, read_dataset_description
+from alunet.schema import Emit, Event, ignore_events
+from alunet.simulation import config
+from alunet.simulation.grid import Grid, Settings
+from alunet.simulation.report import Report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+_IMPORTED = "study_imported"
+
+
+@dataclass(frozen=True)
+class SimulationResult:
+    """What a study found.
+
+    Attributes:
+        curves: learning curves in tidy form (also `curves_csv`).
+        rounds: query diagnostics, seconds and peak memory of every round (also `rounds_csv`).
+        summary: one row for each strategy, best first.
+        out: the folder of the study; the files lie in it.
+    """
+
+    curves: pd.DataFrame
+    rounds: pd.DataFrame
+    summary: pd.DataFrame
+    out: Path
+
+    @property
+    def curves_csv(self) -> Path:
+        """Learning curves."""
+        return self.out / "curves.csv"
+
+    @property
+    def rounds_csv(self) -> Path:
+        """What every round did and cost."""
+        return self.out / "rounds.csv"
+
+    @property
+    def pictures(self) -> tuple[Path, Path]:
+        """The learning curves drawn: PNG and SVG."""
+        return self.out / "curves.png", self.out / "curves.svg"
+
+
+def simulate(
+    dataset: str | Path,
+    out: str | Path,
+    strategies: Sequence[str] = ("usimf", "random"),
+    rounds: int = 3,
+    budget: int = 100,
+    initial: int = 100,
+    folds: Sequence[int] = (0,),
+    seeds: Sequence[int] = (0,),
+    test: str | Path | None = None,
+    preset: str = "cpu",
+    epochs: int | None = None,
+    iterations: int | None = None,
+    device: str = "auto",
+    jobs: int = 1,
+    limit: int | None = None,
+    emit: Emit | None = None,
+) -> SimulationResult:
+    """Play active-learning runs on a labelled data set, with its hidden labels as the annotator.
+
+    For every fold and seed one initial set is drawn and one model trained on it; from there each strategy goes its own
+    way. Stop it at any moment: the same call goes on where it was. Later calls on the same `out` may add strategies,
+    rounds, folds and seeds; everything else must stay as it was.
+
+        import alunet
+
+        if __name__ == "__main__":
+            result = alunet.simulate("Task04_Hippocampus", "out", ["usimf", "random"], seeds=[0, 1, 2])
+            print(result.summary)
+
+    Args:
+        dataset: a labelled data set in the form of the Medical Segmentation Decathlon or of nnU-Net.
+        out: folder of the study: curves.csv, rounds.csv, curves.png, curves.svg, and a project for each run.
+        strategies: names, with options as in "usimf:eta=10"; `alunet strategies` lists them.
+        rounds: after the initial one.
+        budget: samples (slices, or tiles of large slices) labelled in each round.
+        initial: samples labelled at random before the first round.
+        folds: of nnU-Net's five-fold split (0 to 4): the fold's cases are the test set, all others the pool.
+        seeds: of everything random.
+        test: a labelled data set as the test set instead of a fold; all of `dataset` is the pool then.
+        preset: recipe of training and scoring, "cpu" or "paper".
+        epochs, iterations: another length of every training than the preset's: epochs, and steps in an epoch.
+        device: "auto", "cpu", "cuda" or "mps".
+        jobs: runs at a time.
+        limit: use the first so many cases of `dataset` only (for a quick look).
+        emit: hears the progress (`alunet.schema.Event`), from several threads but one at a time.
+
+    Raises:
+        InputError: the data or an option cannot be used; nothing has been written then.
+        EngineError: a run failed; all others were played to their end.
+        Cancelled: Ctrl-C; everything finished is kept.
+    """
+    config.check_numbers(rounds, budget, initial, jobs, seeds, limit)
+    names = config.check_strategies(strategies)
+    recipe = config.recipe_of(preset, epochs, iterations)
+    if device != "auto":
+        resolve_device(device)
+    data = _Data.read(Path(dataset), None if test is None else Path(test), limit)
+    tests = data.tests(folds)
+    wanted = config.Study(
+        {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial},
+        names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)),
+    )  # fmt: skip
+    out = Path(out)
+    study = config.merge(out, wanted)
+    listener = _one_at_a_time(emit or ignore_events)
+    cancel = threading.Event()
+    report = Report(out, study, listener)
+    with _open_data(out, study, data, listener) as project:
+        Loop(project, recipe, seed=0, device=device, emit=listener, cancel=cancel).prepare()
+        _check_pool(project, tests, wanted)
+        settings = Settings(recipe, budget, initial, rounds, device, max(1, (os.cpu_count() or 1) // jobs), jobs)
+        grid = Grid(out / "runs", project, wanted, tests, settings, report.write, listener, cancel)
+        try:
+            grid.play()
+        finally:
+            report.write()
+            report.draw()
+    return SimulationResult(report.curves(), report.rounds(), report.summary(), out)
+
+
+@dataclass(frozen=True)
+class _Data:
+    """The data set, and the test set where one is given; checked, not yet read voxel by voxel."""
+
+    path: Path
+    pool: DatasetDescription
+    limit: int | None
+    test_path: Path | None = None
+    test: DatasetDescription | None = None
+
+    @classmethod
+    def read(cls, path: Path, test_path: Path | None, limit: int | None) -> _Data:
+        pool = read_dataset_description(path)
+        pool = replace(pool, cases=pool.cases[:limit])
+        config.check_labelled(pool, f"the data set {path}")
+        if test_path is None:
+            return cls(path, pool, limit)
+        test = read_dataset_description(test_path)
+        config.check_labelled(test, f"the test set {test_path}")
+        config.check_test_set(pool, test)
+        return cls(path, pool, limit, test_path, test)
+
+    def fingerprint(self) -> dict[str, object]:
+        test = None if self.test is None else config.fingerprint(self.test)
+        return {"dataset": config.fingerprint(self.pool), "test set": test}
+
+    def tests(self, folds: Sequence[int]) -> dict[int, list[str]]:
+        """Test cases by fold; with a test set there is one "fold", number 0."""
+        if self.test is None:
+            return config.splits([name for name, _, _ in self.pool.cases], folds)
+        if tuple(folds) != (0,):
+            raise InputError("Folds and a test set are given.", "Give either --fold or --test.")
+        return {0: [name for name, _, _ in self.test.cases]}
+
+
+def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Project:
+    """The project that holds images, labels and preprocessed images of all runs; imported where it is not yet."""
+    root, fresh = out / "data", not (out / "study.json").exists()
+    if root.exists():
+        project = Project.open(root)
+        if project.get_meta(_IMPORTED):
+            config.save(out, study)
+            return project
+        project.close()
+        shutil.rmtree(root)  # stopped in the middle of the import, before anything was computed
+    config.save(out, study)
+    try:
+        return _import(root, data, emit)
+    except AlunetError:
+        shutil.rmtree(root, ignore_errors=True)
+        if fresh:
+            (out / "study.json").unlink()
+            out.rmdir()
+        raise
+
+
+def _import(root: Path, data: _Data, emit: Emit) -> Project:
+    project = Project.create(root, name=data.pool.name, labels=data.pool.labels, channels=data.pool.channels)
+    try:
+        project.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
+        if data.test_path is not None:
+            project.import_dataset(data.test_path, role="test", emit=emit)
+        project.set_meta(_IMPORTED, True)
+    except BaseException:  # whatever ends the import, Ctrl-C too, must give the folder free
+        project.close()
+        raise
+    return project
+
+
+def _check_pool(project: Project, tests: dict[int, list[str]], study: config.Study) -> None:
+    """Raises InputError where a fold's pool has fewer samples than the study wants to label."""
+    import numpy as np
+
+    initial, budget = int(study.fixed["initial"]), int(study.fixed["budget"])
+    wanted = initial + study.rounds * budget
+    pool = project.pool
+    counts = dict(zip(pool.cases, np.bincount(pool.case, minlength=len(pool.cases)), strict=True))
+    for fold, names in tests.items():
+        size = int(sum(count for name, count in counts.items() if name not in set(names)))
+        if wanted > size:
+            raise InputError(
+                f"{initial} initial samples and {study.rounds} rounds of {budget} are {wanted}, "
+                f"but the pool of fold {fold} has {size}.",
+                "Use a smaller --initial or --budget, fewer --rounds, or more cases.",
+            )
+
+
+def _one_at_a_time(emit: Emit) -> Emit:
+    """The listener, protected from being called by two threads at once."""
+    lock = threading.Lock()
+
+    def locked(event: Event) -> None:
+        with lock:
+            emit(event)
+
+    return locked

@@ -1,0 +1,162 @@
+"""The tables of a study: learning curves, costs of every step, and the summary.
+
+A table is made from the manifests of the finished rounds alone, so that it can be rewritten at any moment, and a study
+that was stopped in the middle has tables of what it finished.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+MEAN = "mean"
+"""The label under which the mean over the foreground labels stands."""
+
+INITIAL = "initial"
+"""The name in `rounds.csv` of round 0, which all strategies of a fold and seed share."""
+
+KEYS = ["dataset", "strategy", "fold", "seed", "round"]
+COSTS = ["labelled_samples", "labelled_slices", "labelled_voxels", "fraction"]
+CURVES = [*KEYS, *COSTS, "label", "dice"]
+DIAGNOSTICS = ["query_size", "elbow", "batch_uncertainty"]
+
+
+@dataclass(frozen=True)
+class RunRounds:
+    """What is finished of one run: the manifests of its rounds, round 0 first."""
+
+    fold: int
+    seed: int
+    strategy: str
+    rounds: Sequence[Mapping[str, Any]]
+
+
+def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
+    """Learning curves in tidy form, one row for each run, round and label; columns `CURVES`.
+
+    Round 0 (the initial model) is repeated for every strategy; `dice` is in 0..1, or NaN where no test case has the
+    label; the rows with label `mean` hold the foreground mean.
+    """
+    rows = [
+        {
+            "dataset": dataset,
+            "strategy": run.strategy,
+            "fold": run.fold,
+            "seed": run.seed,
+            "round": record["number"],
+            **{cost: record[cost] for cost in COSTS},
+            "label": label,
+            "dice": np.nan if dice is None else float(dice),
+        }
+        for run in runs
+        for record in run.rounds
+        for label, dice in record["dice"].items()
+    ]
+    return pd.DataFrame(rows, columns=CURVES)
+
+
+def rounds_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
+    """One row for each round: what the query looked like, and seconds and peak memory (MB) of each step.
+
+    Round 0 stands once for each fold and seed, with the strategy `initial`, so that a sum over a column counts no work
+    twice. Cells of steps that a strategy does not have are NaN.
+    """
+    rows: dict[tuple[int, int, str, int], dict[str, Any]] = {}
+    steps: dict[str, None] = {}
+    for run in runs:
+        for record in run.rounds:
+            strategy = run.strategy if record["number"] else INITIAL
+            key = (run.fold, run.seed, strategy, record["number"])
+            diagnostics = record.get("diagnostics") or {}
+            rows[key] = {
+                **dict(zip(KEYS, (dataset, strategy, run.fold, run.seed, record["number"]), strict=True)),
+                **{name: _number(diagnostics.get(name)) for name in DIAGNOSTICS},
+                **{f"seconds_{step}": value for step, value in record["seconds"].items()},
+                **{f"peak_memory_mb_{step}": value for step, value in record["peak_memory_mb"].items()},
+            }
+            steps.update(dict.fromkeys([*record["seconds"], *record["peak_memory_mb"]]))
+    measured = [f"{what}_{step}" for what in ("seconds", "peak_memory_mb") for step in steps]
+    return pd.DataFrame(list(rows.values()), columns=[*KEYS, *DIAGNOSTICS, *measured])
+
+
+def _number(value: Any) -> float:
+    return np.nan if value is None else float(value)
+
+
+def area_under_budget_curve(budget: Sequence[float], dice: Sequence[float]) -> float:
+    """AUBC: the trapezoid area under Dice over the budget, the budget scaled to 0..1; a constant c gives c.
+
+    NaN with fewer than two points. Source: nnActive, `nnactive/analyze/metrics.py`.
+    """
+    x, y = np.asarray(budget, dtype=float), np.asarray(dice, dtype=float)
+    if len(x) < 2 or x[-1] == x[0]:
+        return float("nan")
+    width = np.diff(x) / (x[-1] - x[0])
+    return float(np.sum(width * (y[1:] + y[:-1]) / 2))
+
+
+def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame:
+    """One row for each strategy, best last Dice first: mean and standard deviation over its runs (folds x seeds).
+
+    Columns: strategy, runs, round (the last one that all its runs finished), labelled_samples, dice_mean, dice_std,
+    aubc_mean, aubc_std. Standard deviations are those of a sample (ddof 1), NaN for a single run. The `reference`
+    has no budget curve, hence no AUBC, and stands last.
+    """
+    mean = curves[curves["label"] == MEAN].sort_values("round")
+    rows = [_summary_row(strategy, part, reference) for strategy, part in mean.groupby("strategy", sort=False)]
+    columns = ["strategy", "runs", "round", "labelled_samples", "dice_mean", "dice_std", "aubc_mean", "aubc_std"]
+    table = pd.DataFrame(rows, columns=columns)
+    table["_last"] = table["strategy"] == reference
+    table = table.sort_values(["_last", "dice_mean"], ascending=[True, False], kind="stable")
+    return table.drop(columns="_last").reset_index(drop=True)
+
+
+def _summary_row(strategy: str, part: pd.DataFrame, reference: str) -> dict[str, Any]:
+    runs = part.groupby(["fold", "seed"])
+    last = int(runs["round"].max().min())
+    until = part[part["round"] <= last]
+    final = until[until["round"] == last]
+    areas = [
+        area_under_budget_curve(run["labelled_samples"], run["dice"]) for _, run in until.groupby(["fold", "seed"])
+    ]
+    area = pd.Series([np.nan if strategy == reference else value for value in areas], dtype=float)
+    return {
+        "strategy": strategy,
+        "runs": len(final),
+        "round": last,
+        "labelled_samples": final["labelled_samples"].mean(),
+        "dice_mean": final["dice"].mean(),
+        "dice_std": final["dice"].std(),
+        "aubc_mean": area.mean(),
+        "aubc_std": area.std(),
+    }
+
+
+def write_atomically(path: Path, content: bytes) -> bool:
+    """Replace `path` as a whole; False where another program holds it open (a spreadsheet on Windows, say)."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    for attempt in range(3):
+        try:
+            os.replace(temporary, path)
+            return True
+        except PermissionError:
+            time.sleep(0.2 * (attempt + 1))
+    temporary.unlink(missing_ok=True)
+    return False
+
+
+def write_csv(table: pd.DataFrame, path: Path) -> bool:
+    """Write a table as UTF-8 CSV, atomically; False where the file could not be replaced."""
+    text = table.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+    return write_atomically(path, text.encode("utf-8"))
