@@ -207,7 +207,7 @@ def fisher_scale(fisher: Floats, damping: float) -> npt.NDArray[np.float64]:
 
 
 def gather(factors: Factors, coordinates: Ints) -> Floats:
-    """(m, d) weight gradients at some coordinates of the flattened (Cout, Cin, 3, 3) weight, without forming the rest."""
+    """(m, d) weight gradients at some coordinates of the flattened (Cout, Cin, 3, 3) weight, and no others."""
     delta = torch.as_tensor(factors.delta)
     padded = functional.pad(torch.as_tensor(factors.inputs), (1, 1, 1, 1))
     filters, channels, y, x = np.unravel_index(coordinates, (delta.shape[1], factors.inputs.shape[1], 3, 3))

@@ -81,6 +81,7 @@ class Clock:
 
     @contextmanager
     def __call__(self, step: str) -> Iterator[None]:
+        """Add the time spent inside the block."""
         start = time.perf_counter()
         try:
             yield

@@ -18,7 +18,7 @@ FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sampl
 
 
 @register("usimf", title="USIMF", needs=[Need.MC, Need.DECODER], source="Föllmer et al., MIDL 2024",
-          summary="Covers a query set of uncertain samples; similar = decoder gradients that agree, in the Fisher metric.")
+          summary="Covers a query set of uncertain samples; similar = the same decoder gradient, Fisher-whitened.")
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
     """Options of USIMF.
