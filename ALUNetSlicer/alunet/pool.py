@@ -17,6 +17,7 @@ import hashlib
 import json
 import os
 import uuid
+import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -24,7 +25,7 @@ from typing import Any
 
 import numpy as np
 
-from .errors import InputError
+from alunet.errors import InputError
 
 Range = tuple[int, int]
 Box3 = tuple[Range, Range, Range]
@@ -303,7 +304,7 @@ class Pool:
                 columns = {name: content[name] for name in cls.COLUMNS}
                 cases = tuple(str(name) for name in content["cases"])
                 rows, cols = (int(extent) for extent in content["patch"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise InputError(f"{path} is not a pool of samples.", "Prepare the project again.") from error
         return cls(cases=cases, patch=(rows, cols), **columns)
 

@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from ..errors import InputError
-from ..pool import Pool
-from .database import Database
-from .images import read_labels, write_array
+from alunet.errors import InputError
+from alunet.pool import Pool
+from alunet.project.database import Database
+from alunet.project.images import read_labels, write_array
 
 _COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..errors import InputError
-from .images import ENDINGS, ending_of, stem_of
+from alunet.errors import InputError
+from alunet.project.images import ENDINGS, ending_of, stem_of
 
 CaseFiles = tuple[str, list[Path], Path | None]
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
-from ..errors import InputError
+from alunet.errors import InputError
 
 if sys.platform == "win32":
     import msvcrt

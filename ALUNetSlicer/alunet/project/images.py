@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..errors import InputError
-from .files import atomic_path
+from alunet.errors import InputError
+from alunet.project.files import atomic_path
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 """Files with these endings are copied byte by byte where they hold one 3D scalar image."""

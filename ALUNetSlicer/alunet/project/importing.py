@@ -10,9 +10,8 @@ from typing import TypeVar
 
 import SimpleITK as sitk
 
-from ..errors import InputError
-from ..schema import Emit, Event
-from .images import (
+from alunet.errors import InputError
+from alunet.project.images import (
     Grid,
     check_voxels,
     copy_file,
@@ -23,6 +22,7 @@ from .images import (
     split_channels,
     write_image,
 )
+from alunet.schema import Emit, Event
 
 Item = TypeVar("Item")
 

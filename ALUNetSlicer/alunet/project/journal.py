@@ -7,9 +7,9 @@ import time
 from dataclasses import dataclass
 from typing import Any
 
-from ..errors import InputError
-from ..schema import Event
-from .database import Database
+from alunet.errors import InputError
+from alunet.project.database import Database
+from alunet.schema import Event
 
 
 @dataclass(frozen=True)

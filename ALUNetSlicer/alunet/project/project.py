@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 
-from ..errors import InputError
-from ..pool import CaseGeometry, Pool
-from ..schema import Emit, ignore_events
-from .annotations import Annotations
-from .database import MIGRATIONS, Database
-from .dataset import check_case_name, check_labels, read_dataset_description
-from .files import FolderLock, sync_folder
-from .importing import CheckedCase, check_case, check_new_names, counted, store_case
-from .journal import Journal
+from alunet.errors import InputError
+from alunet.pool import CaseGeometry, Pool
+from alunet.project.annotations import Annotations
+from alunet.project.database import MIGRATIONS, Database
+from alunet.project.dataset import check_case_name, check_labels, read_dataset_description
+from alunet.project.files import FolderLock, sync_folder
+from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, store_case
+from alunet.project.journal import Journal
+from alunet.schema import Emit, ignore_events
 
 ROLES = ("pool", "test")
 
