@@ -70,16 +70,19 @@ def merge(out: Path, wanted: Study) -> Study:
     """
     file = out / "study.json"
     if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        if out.exists() and (not out.is_dir() or any(entry.name != "lock" for entry in out.iterdir())):
             raise InputError(f"{out} holds something, but no study.", "Give --out a folder that is new or empty.")
         return wanted
-    there = Study.load(file)
-    differences = list(_differences(there.fixed, json.loads(json.dumps(wanted.fixed))))
+    there, now = Study.load(file), json.loads(json.dumps(wanted.fixed))
+    played = (out / "runs").exists()
+    differences = list(_differences(*((fixed if played else _data_part(fixed)) for fixed in (there.fixed, now))))
     if differences:
         raise InputError(
             f"{out} holds a study with another configuration: {'; '.join(differences[:4])}.",
             "Repeat its options to go on, or give another folder for --out.",
         )
+    if not played:
+        return wanted
     both = {name: _union(getattr(there, name), getattr(wanted, name)) for name in _GROWING if name != "rounds"}
     return replace(there, rounds=max(there.rounds, wanted.rounds), **both)
 
@@ -88,6 +91,12 @@ def save(out: Path, study: Study) -> None:
     """Write `study.json`, whole or not at all."""
     out.mkdir(parents=True, exist_ok=True)
     write_json(out / "study.json", study.to_json())
+
+
+def _data_part(fixed: dict[str, Any]) -> dict[str, Any]:
+    """What the imported and preprocessed images depend on: all that counts before the first run."""
+    kept = {name: fixed[name] for name in ("dataset", "test set")}
+    return {**kept, "recipe": {"dropout": fixed["recipe"]["dropout"]}}
 
 
 def _union(first: Sequence[Any], second: Sequence[Any]) -> tuple[Any, ...]:

@@ -82,7 +82,7 @@ class Grid:
 
         Raises:
             EngineError, InputError: a run failed; the others were played to their end.
-            Cancelled: Ctrl-C.
+            Cancelled, KeyboardInterrupt: somebody wants it to stop; all child processes have ended.
         """
         self._announce()
         waiting = [
@@ -94,10 +94,8 @@ class Grid:
         with ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="run") as pool:
             try:
                 self._schedule(pool, waiting)
-            except BaseException as error:  # Ctrl-C or a defect: the children must end before the threads can
+            except BaseException:  # Ctrl-C, or a defect: the child processes must end, else the threads never do
                 self._cancel.set()
-                if isinstance(error, KeyboardInterrupt | Cancelled):
-                    raise Cancelled("Stopped.", _GO_ON) from None
                 raise
         self._raise_failures()
 
@@ -107,7 +105,7 @@ class Grid:
             for run in [run for run in waiting if self._is_ready(run)][: self._settings.jobs - len(running)]:
                 waiting.remove(run)
                 if run.strategy == INITIAL:
-                    self._fork_data(run)  # here, because a project's database belongs to the thread that opened it
+                    self._begin(run)  # here, because a project's database belongs to the thread that opened it
                 running[pool.submit(self._play, run)] = run
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -160,13 +158,11 @@ class Grid:
                 self._play_strategy(run, loop)
 
     def _play_initial(self, run: Run, loop: Loop) -> None:
-        project = loop.project
-        if not loop.rounds():
-            project.set_role([case.name for case in project.cases()], "pool")
-            project.set_role(self._tests[run.fold], "test")
         self._round(run, 0, loop.rounds(), lambda: loop.start(self._settings.initial))
         for strategy in self._study.strategies:
-            _fork(project, self._root(Run(run.fold, run.seed, strategy)))
+            root = self._root(Run(run.fold, run.seed, strategy))
+            if not root.exists():
+                loop.project.fork(root).close()
 
     def _play_strategy(self, run: Run, loop: Loop) -> None:
         finished = loop.rounds()
@@ -204,17 +200,16 @@ class Grid:
     def _root(self, run: Run) -> Path:
         return run_folder(self._folder, run.fold, run.seed) / folder_name(run.strategy)
 
-    def _fork_data(self, run: Run) -> None:
-        _fork(self._data, self._root(run))
-
-
-def _fork(project: Project, root: Path) -> None:
-    """Fork `project` to `root` unless that is there; a fork that was stopped in the middle is made anew."""
-    marker = root / "project.db"
-    if marker.is_file():
-        return
-    part = root.with_name(f"{root.name}.part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.parent.mkdir(parents=True, exist_ok=True)
-    project.fork(part).close()
-    part.rename(root)
+    def _begin(self, run: Run) -> None:
+        """Make the project of round 0, on the shared images, unless it is there."""
+        root = self._root(run)
+        if root.exists():
+            return
+        part, data = root.with_name(f"{root.name}.part"), self._data
+        shutil.rmtree(part, ignore_errors=True)
+        with Project.create(
+            part, name=data.name, labels=data.labels, channels=data.channels, data=data.root
+        ) as project:
+            project.set_role(self._tests[run.fold], "test")
+            project.set_meta("patch", data.get_meta("patch"))
+        part.rename(root)

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from alunet.errors import AlunetError, InputError
+from alunet.errors import Cancelled, InputError
 from alunet.loop import Loop
 from alunet.model.environment import resolve_device
 from alunet.project import Project
 from alunet.project.dataset import DatasetDescription, read_dataset_description
+from alunet.project.files import FolderLock
 from alunet.schema import Emit, Event, ignore_events
 from alunet.simulation import config
 from alunet.simulation.grid import Grid, Settings
@@ -22,8 +24,6 @@ from alunet.simulation.report import Report
 
 if TYPE_CHECKING:
     import pandas as pd
-
-_IMPORTED = "study_imported"
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def simulate(
         emit: hears the progress (`alunet.schema.Event`), from several threads but one at a time.
 
     Raises:
-        InputError: the data or an option cannot be used; nothing has been written then.
+        InputError: the data or an option cannot be used; a new `out` is left as it was then.
         EngineError: a run failed; all others were played to their end.
         Cancelled: Ctrl-C; everything finished is kept.
     """
@@ -116,27 +116,31 @@ def simulate(
     if device != "auto":
         resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit)
-    tests = data.tests(folds)
-    wanted = config.Study(
-        {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial},
-        names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)),
-    )  # fmt: skip
-    out = Path(out)
+    fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
+    wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))
+    settings = Settings(recipe, budget, initial, rounds, device, max(1, (os.cpu_count() or 1) // jobs), jobs)
+    try:
+        report = _play(Path(out), wanted, data, settings, _one_at_a_time(emit or ignore_events))
+    except KeyboardInterrupt:
+        raise Cancelled("Stopped.", "Everything finished is kept: the same command goes on from here.") from None
+    return SimulationResult(report.curves(), report.rounds(), report.summary(), Path(out))
+
+
+def _play(out: Path, wanted: config.Study, data: _Data, settings: Settings, emit: Emit) -> Report:
+    """Import and prepare what is not yet, and play the wanted runs; returns the report of all runs in `out`."""
+    tests, cancel = data.tests(wanted.folds), threading.Event()
     study = config.merge(out, wanted)
-    listener = _one_at_a_time(emit or ignore_events)
-    cancel = threading.Event()
-    report = Report(out, study, listener)
-    with _open_data(out, study, data, listener) as project:
-        Loop(project, recipe, seed=0, device=device, emit=listener, cancel=cancel).prepare()
+    report = Report(out, study, emit)
+    with _own(out), _open_data(out, wanted, data, emit) as project:
+        Loop(project, settings.recipe, seed=0, device=settings.device, emit=emit, cancel=cancel).prepare()
         _check_pool(project, tests, wanted)
-        settings = Settings(recipe, budget, initial, rounds, device, max(1, (os.cpu_count() or 1) // jobs), jobs)
-        grid = Grid(out / "runs", project, wanted, tests, settings, report.write, listener, cancel)
+        config.save(out, study)
         try:
-            grid.play()
+            Grid(out / "runs", project, wanted, tests, settings, report.write, emit, cancel).play()
         finally:
             report.write()
             report.draw()
-    return SimulationResult(report.curves(), report.rounds(), report.summary(), out)
+    return report
 
 
 @dataclass(frozen=True)
@@ -174,38 +178,47 @@ class _Data:
         return {0: [name for name, _, _ in self.test.cases]}
 
 
+@contextlib.contextmanager
+def _own(out: Path) -> Iterator[None]:
+    """Keep other processes out of the folder while the study is played."""
+    new = not out.exists()
+    out.mkdir(parents=True, exist_ok=True)
+    try:
+        lock = FolderLock(out)
+    except InputError as error:
+        hint = "Wait for it, stop it, or give another folder for --out."
+        raise InputError(f"The study in {out} is being played by another process.", hint) from error
+    try:
+        yield
+    finally:
+        lock.release()
+        if not (out / "study.json").exists():  # the data could not be used: leave nothing behind
+            (out / "lock").unlink(missing_ok=True)
+            if new:
+                out.rmdir()
+
+
 def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Project:
     """The project that holds images, labels and preprocessed images of all runs; imported where it is not yet."""
-    root, fresh = out / "data", not (out / "study.json").exists()
-    if root.exists():
-        project = Project.open(root)
-        if project.get_meta(_IMPORTED):
-            config.save(out, study)
-            return project
-        project.close()
-        shutil.rmtree(root)  # stopped in the middle of the import, before anything was computed
-    config.save(out, study)
-    try:
-        return _import(root, data, emit)
-    except AlunetError:
-        shutil.rmtree(root, ignore_errors=True)
-        if fresh:
-            (out / "study.json").unlink()
-            out.rmdir()
-        raise
-
-
-def _import(root: Path, data: _Data, emit: Emit) -> Project:
-    project = Project.create(root, name=data.pool.name, labels=data.pool.labels, channels=data.pool.channels)
-    try:
-        project.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
-        if data.test_path is not None:
-            project.import_dataset(data.test_path, role="test", emit=emit)
-        project.set_meta(_IMPORTED, True)
-    except BaseException:  # whatever ends the import, Ctrl-C too, must give the folder free
-        project.close()
-        raise
-    return project
+    root, part = out / "data", out / "data.part"
+    if not root.exists():
+        shutil.rmtree(part, ignore_errors=True)  # stopped in the middle of the import
+        fresh = not (out / "study.json").exists()
+        config.save(out, study)
+        try:
+            with Project.create(
+                part, name=data.pool.name, labels=data.pool.labels, channels=data.pool.channels
+            ) as project:
+                project.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
+                if data.test_path is not None:
+                    project.import_dataset(data.test_path, role="test", emit=emit)
+        except InputError:
+            shutil.rmtree(part, ignore_errors=True)
+            if fresh:
+                (out / "study.json").unlink()
+            raise
+        part.rename(root)
+    return Project.open(root)
 
 
 def _check_pool(project: Project, tests: dict[int, list[str]], study: config.Study) -> None:

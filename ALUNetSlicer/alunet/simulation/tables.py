@@ -6,7 +6,6 @@ that was stopped in the middle has tables of what it finished.
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +14,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+
+from alunet.project.files import atomic_path
 
 MEAN = "mean"
 """The label under which the mean over the foreground labels stands."""
@@ -78,12 +79,16 @@ def rounds_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
             rows[key] = {
                 **dict(zip(KEYS, (dataset, strategy, run.fold, run.seed, record["number"]), strict=True)),
                 **{name: _number(diagnostics.get(name)) for name in DIAGNOSTICS},
-                **{f"seconds_{step}": value for step, value in record["seconds"].items()},
-                **{f"peak_memory_mb_{step}": value for step, value in record["peak_memory_mb"].items()},
+                **{_column("seconds", step): value for step, value in record["seconds"].items()},
+                **{_column("peak_memory_mb", step): value for step, value in record["peak_memory_mb"].items()},
             }
             steps.update(dict.fromkeys([*record["seconds"], *record["peak_memory_mb"]]))
-    measured = [f"{what}_{step}" for what in ("seconds", "peak_memory_mb") for step in steps]
+    measured = [_column(what, step) for what in ("seconds", "peak_memory_mb") for step in steps]
     return pd.DataFrame(list(rows.values()), columns=[*KEYS, *DIAGNOSTICS, *measured])
+
+
+def _column(what: str, step: str) -> str:
+    return f"{what}_{step}".replace(" ", "_")
 
 
 def _number(value: Any) -> float:
@@ -141,18 +146,13 @@ def _summary_row(strategy: str, part: pd.DataFrame, reference: str) -> dict[str,
 
 def write_atomically(path: Path, content: bytes) -> bool:
     """Replace `path` as a whole; False where another program holds it open (a spreadsheet on Windows, say)."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    with open(temporary, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    for attempt in range(3):
+    for pause in (0.2, 0.5, 0):
         try:
-            os.replace(temporary, path)
+            with atomic_path(path) as temporary:
+                temporary.write_bytes(content)
             return True
         except PermissionError:
-            time.sleep(0.2 * (attempt + 1))
-    temporary.unlink(missing_ok=True)
+            time.sleep(pause)
     return False
 
 
