@@ -53,13 +53,14 @@ class Recipe:
 
 
 _CPU = TrainingSettings(
-    epochs=8,
+    epochs=4,
     iterations=50,
     check_iterations=1,
     batch_size=12,
     optimizer="adamw",
-    learning_rate=1e-3,
+    learning_rate=2e-3,
     weight_decay=1e-2,
+    mirroring=False,
     precision="bf16",
 )
 
@@ -68,8 +69,8 @@ PRESETS: dict[str, Recipe] = {
     "cpu": Recipe(
         "cpu",
         first=_CPU,
-        later=replace(_CPU, epochs=3),
-        scoring=ScoringSettings(precision="bf16", mirroring=False),
+        later=replace(_CPU, epochs=2, learning_rate=1e-3),
+        scoring=ScoringSettings(passes=5, precision="bf16", mirroring=False),
     ),
 }
 

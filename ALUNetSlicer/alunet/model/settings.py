@@ -13,9 +13,10 @@ class TrainingSettings:
     iterations: int = 250  # per epoch
     check_iterations: int = 5  # unaugmented batches of annotated slices for the pseudo Dice of an epoch
     batch_size: int | None = None  # None: the plan's
-    optimizer: str = "sgd"  # "sgd" (nnU-Net's) or "adamw"
+    optimizer: str = "sgd"  # "sgd": nnU-Net's, polynomial decay; "adamw": for short trainings, warm-up and cosine
     learning_rate: float = 1e-2
     weight_decay: float = 3e-5
+    mirroring: bool = True  # as augmentation
     precision: str = "auto"  # "bf16": bfloat16 arithmetic on a CPU; "auto": nnU-Net's own choice
 
 

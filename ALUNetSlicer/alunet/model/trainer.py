@@ -7,6 +7,7 @@ The final checkpoint is the model; nnU-Net's "best" one would be chosen on the t
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -57,6 +58,21 @@ class AnnotatedCases(nnUNetDatasetBlosc2):
         return self._cache[identifier]
 
 
+class WarmCosine:
+    """Learning rate that rises linearly over a tenth of the steps (20 at most) and falls to 0 along a cosine."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer, rate: float, steps: int) -> None:
+        self._optimizer, self._rate, self._steps = optimizer, rate, steps
+        self._rise = max(1, min(20, steps // 10))
+
+    def step(self, number: int) -> None:
+        """Set the rate of step `number`, 0 … steps-1."""
+        fall = max(0, number - self._rise) / max(1, self._steps - self._rise)
+        rate = self._rate * min((number + 1) / self._rise, 0.5 * (1 + math.cos(math.pi * fall)))
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+
+
 class SparseTrainer(nnUNetTrainer):
     """`nnUNetTrainer` with the differences named above; the settings arrive through `configure`."""
 
@@ -91,13 +107,14 @@ class SparseTrainer(nnUNetTrainer):
             self.batch_size = self.settings.batch_size
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """nnU-Net's SGD, or AdamW for short trainings; both with nnU-Net's polynomial decay, stepped each iteration."""
+        """nnU-Net's SGD with its polynomial decay, or AdamW with warm-up and cosine; stepped with each iteration."""
         parameters, rate, decay = self.network.parameters(), self.initial_lr, self.weight_decay
+        steps = self.num_epochs * self.num_iterations_per_epoch
         if self.settings.optimizer == "adamw":
-            optimizer: torch.optim.Optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay)
-        else:
-            optimizer = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
-        return optimizer, PolyLRScheduler(optimizer, rate, self.num_epochs * self.num_iterations_per_epoch)
+            adamw = torch.optim.AdamW(parameters, rate, weight_decay=decay)
+            return adamw, WarmCosine(adamw, rate, steps)
+        sgd = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
+        return sgd, PolyLRScheduler(sgd, rate, steps)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
         """One augmented loader over the annotated cases, one plain loader over the same for the pseudo Dice."""
@@ -106,7 +123,8 @@ class SparseTrainer(nnUNetTrainer):
         patch = self.configuration_manager.patch_size
         ignore = self.label_manager.ignore_label
         masked = self.configuration_manager.use_mask_for_norm
-        training = self.get_training_transforms(patch, rotation, scales, mirror, dummy, use_mask_for_norm=masked)
+        axes = mirror if self.settings.mirroring else ()
+        training = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
         plain = self.get_validation_transforms(scales)
         return (
             self._feed(initial_patch, _keep_padding_out(training, ignore)),

@@ -1,0 +1,202 @@
+"""Training on sparse slices (T19, T20; specification 1.5, 1.6): nnU-Net for real, in child processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import psutil
+import pytest
+import SimpleITK as sitk
+import torch
+
+from alunet.errors import Cancelled, EngineError, InputError
+from alunet.model import child, environment
+from alunet.model.environment import Folders
+from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, LabelFolder, _mark_outside
+from alunet.model.network import Model
+from alunet.model.predict import dice_per_class
+from alunet.model.settings import TrainingSettings
+
+pytestmark = pytest.mark.slow
+
+
+def trainer_of(trained, tmp_path, monkeypatch, cases):
+    """The real trainer over `cases`, in this process."""
+    for name, value in environment.variables(trained.nnunet, tmp_path, 1, 0).items():
+        monkeypatch.setenv(name, value)
+    from alunet.model.trainer import SparseTrainer
+
+    folders = Folders(trained.nnunet)
+    plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
+    trainer = SparseTrainer(plans, "2d", 0, json.loads(folders.dataset_json.read_text(encoding="utf-8")), torch.device("cpu"))
+    trainer.configure(TrainingSettings(batch_size=16), LabelFolder(trained.root / "labels", trained.nnunet), cases, print)
+    trainer.initialize()
+    return trainer
+
+
+def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(trained, tmp_path, monkeypatch):
+    names = sorted(trained.annotations)
+    trainer = trainer_of(trained, tmp_path, monkeypatch, {names[0]: 9, names[1]: 1})
+    feed, plain = trainer.get_dataloaders()
+    drawn = [str(key) for _ in range(20) for key in next(feed)["keys"]]
+    assert set(drawn) <= set(names[:2])
+    assert drawn.count(names[0]) > 4 * drawn.count(names[1])
+    for _ in range(5):
+        batch = next(plain)
+        finest = batch["target"][0][:, 0].numpy()
+        image = batch["data"][:, 0].numpy()
+        assert set(np.unique(finest)) <= {0, 1, 2, 3}
+        padded = (image == 0) & (np.roll(image, 1, axis=-1) == 0)  # runs of exact zeros: not in a normalised scan
+        assert (finest[padded] == 3).mean() > 0.99
+        assert (finest != 3).any((1, 2)).all(), "a patch without any annotated pixel"
+
+
+def test_labels_on_the_grid_are_the_annotation(trained):
+    """No resampling in this set: exact. Slices nobody annotated carry the ignore label alone."""
+    folder = LabelFolder(trained.root / "labels", trained.nnunet)
+    for name, annotation in trained.annotations.items():
+        labels, locations = folder.load(name)
+        assert np.array_equal(labels[:][0], annotation)
+        annotated = (-1, 0, 1, 2)
+        assert set(np.unique(locations[annotated][:, 1])) <= set(range(0, annotation.shape[0], 4))
+
+
+def test_outside_of_the_mask_is_background_only_where_annotated():
+    labels, mask = np.array([0, 0, 3, 3, 2]), np.array([0, -1, 0, -1, -1])
+    assert _mark_outside(labels, mask, 3).tolist() == [0, OUTSIDE, 3, OUTSIDE_IGNORED, 2]
+
+
+def test_t19_a_round_leaves_images_and_plan_as_they_were(trained, tmp_path):
+    folder = Folders(trained.nnunet).preprocessed
+    before = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
+    trained.learn(tmp_path / "weights.pth", trained.weights, epochs=1, iterations=2)
+    assert {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()} == before
+
+
+def test_t20_warm_start_carries_all_weights_heads_included(trained, tmp_path):
+    first = json.loads(json.dumps(trained.learn(tmp_path / "a" / "w.pth")))["training"]
+    on = trained.learn(tmp_path / "b" / "w.pth", tmp_path / "a" / "w.pth", epochs=1, iterations=10, learning_rate=1e-6)
+    assert on["training"]["loss"] < first["loss"] + 0.1, "the loss jumped: something was not carried over"
+    old, new = (torch.load(tmp_path / part / "w.pth", weights_only=True) for part in ("a", "b"))
+    heads = [name for name in old if ".seg_layers." in name]
+    assert heads and all(torch.allclose(old[name], new[name], atol=1e-3) for name in heads)
+
+
+def test_the_same_seed_trains_the_same_network(trained, tmp_path):
+    one, two, other = (
+        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=4, seed=seed)["training"]["sha256"]
+        for name, seed in (("one", 5), ("two", 5), ("other", 6))
+    )
+    weights = [torch.load(tmp_path / name / "w.pth", weights_only=True) for name in ("one", "two", "other")]
+    assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
+    assert one == two != other
+
+
+def test_network_without_weights_of_another_shape(trained, tmp_path):
+    torch.save({"a": torch.zeros(1)}, tmp_path / "w.pth")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        Model(trained.nnunet, tmp_path / "w.pth", "cpu")
+
+
+def test_frozen_statistics_do_not_see_annotation(trained):
+    content = json.loads(Folders(trained.nnunet).fingerprint.read_text(encoding="utf-8"))
+    statistics = content["foreground_intensity_properties_per_channel"]["0"]
+    assert statistics["percentile_00_5"] < statistics["mean"] < statistics["percentile_99_5"]
+    plans = json.loads(Folders(trained.nnunet).plans.read_text(encoding="utf-8"))
+    architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+    assert architecture["dropout_op"] == "torch.nn.Dropout" and architecture["dropout_op_kwargs"] == {"p": 0.01}
+
+
+class TestChild:
+    def start(self, trained, tmp_path, cancel, events, iterations=2000):
+        arguments = {
+            "nnunet": str(trained.nnunet),
+            "labels": str(trained.root / "labels"),
+            "annotated": {name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations},
+            "tests": [],
+            "training": {"epochs": 50, "iterations": iterations, "check_iterations": 1, "batch_size": 4},
+            "scoring": {},
+            "weights_in": None,
+            "weights_out": str(tmp_path / "w.pth"),
+            "seed": 1,
+            "device": "cpu",
+            "threads": 1,
+        }
+        variables = environment.variables(trained.nnunet, tmp_path / "training", 1, 0)
+        return child.run(
+            "alunet.loop.steps:learn", arguments, environment=variables, log=tmp_path / "log", emit=events.append, cancel=cancel
+        )
+
+    def test_cancel_ends_the_training_at_once(self, trained, tmp_path):
+        cancel, events = threading.Event(), []
+
+        def stop_soon() -> None:
+            while not any(event.data.get("name") == "train" for event in events):
+                time.sleep(0.05)
+            cancel.set()
+
+        threading.Thread(target=stop_soon, daemon=True).start()
+        before = {p.pid for p in psutil.Process().children(recursive=True)}
+        with pytest.raises(Cancelled):
+            self.start(trained, tmp_path, cancel, events)
+        assert {p.pid for p in psutil.Process().children(recursive=True)} <= before
+        assert not (tmp_path / "w.pth").exists()
+
+    def test_a_killed_child_is_an_error_with_its_last_words(self, trained, tmp_path):
+        def kill_soon() -> None:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                for process in psutil.Process().children():
+                    if "alunet.model.child" in process.cmdline():
+                        time.sleep(1)
+                        process.kill()
+                        return
+                time.sleep(0.05)
+
+        threading.Thread(target=kill_soon, daemon=True).start()
+        with pytest.raises(EngineError, match="exit code"):
+            self.start(trained, tmp_path, None, [])
+
+    def test_bad_input_is_told_from_failure(self, trained, tmp_path):
+        variables = environment.variables(trained.nnunet, tmp_path, 1, 0)
+        blank = tmp_path / "blank.nrrd"
+        sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkFloat32), str(blank))
+        case = [{"name": "blank", "images": [str(blank)]}]
+        plan = {"nnunet": str(tmp_path), "plan_cases": case, "cases": case, "labels": {"background": 0, "a": 1}}
+        with pytest.raises(InputError, match="'blank' has no voxel other than 0"):
+            child.run(
+                "alunet.loop.steps:prepare",
+                {**plan, "channels": ["MRI"], "dropout": 0.01},
+                environment=variables,
+                log=tmp_path / "log",
+            )
+        with pytest.raises(InputError, match="'tpu' is not available"):
+            environment.resolve_device("tpu")
+        with pytest.raises(EngineError, match="ModuleNotFoundError"):
+            child.run("alunet.nowhere:nothing", {}, environment=variables, log=tmp_path / "log")
+
+
+def test_dice_skips_classes_that_are_nowhere():
+    prediction, reference = np.array([[[0, 1, 1, 2]]]), np.array([[[0, 1, 2, 2]]])
+    found = dice_per_class(prediction, reference, 4)
+    assert found[:2] == pytest.approx([2 / 3, 2 / 3]) and np.isnan(found[2])
+
+
+def test_the_childs_variables_do_not_reach_this_process():
+    assert "nnUNet_raw" not in os.environ
+
+
+def test_predictor_segments_on_the_raw_grid(trained):
+    from alunet.model.predict import Predictor
+    from alunet.model.settings import ScoringSettings
+
+    model = Model(trained.nnunet, trained.weights, "cpu")
+    name = sorted(trained.truth)[0]
+    found = Predictor(Path(trained.nnunet), model, ScoringSettings(mirroring=False)).segment(name)
+    assert found.shape == trained.truth[name].shape
+    assert set(np.unique(found)) <= {0, 1, 2}
