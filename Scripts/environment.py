@@ -151,7 +151,10 @@ def installed_torch(python: Path) -> str:
 
 
 def install_torch(python: Path, gpu: bool) -> None:
-    """Install torch from the first source with the right build: the wrong one costs gigabytes or the GPU."""
+    """Install torch from the first source with the right build: the wrong one costs gigabytes or the GPU.
+
+    Its dependencies come with ALUNet's own, under the same constraints.
+    """
     version = pinned("torch")
     present, _, build = installed_torch(python).partition("+")
     if present == version and not (gpu and build == "cpu"):
@@ -161,7 +164,7 @@ def install_torch(python: Path, gpu: bool) -> None:
         if note:
             print(f"      {note}", flush=True)
         try:
-            pip(python, "install", "--constraint", CONSTRAINTS, "--force-reinstall", *arguments)
+            pip(python, "install", "--force-reinstall", "--no-deps", *arguments)
             return
         except SetupError:
             if arguments is sources[-1][1]:
@@ -174,10 +177,10 @@ def cpu_sources(version: str) -> list[tuple[str, list[str]]]:
     torchvision is a dependency of a dependency and never imported; it comes along where its builds are
     told apart in the same way.
     """
-    default = ["--no-deps", f"torch=={version}"]
+    default = [f"torch=={version}"]
     if sys.platform == "darwin":
         return [("", default)]
-    pair = ["--no-deps", f"torch=={version}+cpu", f"torchvision=={pinned('torchvision')}+cpu"]
+    pair = [f"torch=={version}+cpu", f"torchvision=={pinned('torchvision')}+cpu"]
     hurry = ["--retries", "1", "--timeout", "15"]
     return [
         ("", ["--no-index", *default]),  # a wheel in the person's own find-links
@@ -189,7 +192,7 @@ def cpu_sources(version: str) -> list[tuple[str, list[str]]]:
 def gpu_sources(version: str) -> list[tuple[str, list[str]]]:
     """Where a CUDA build of torch comes from."""
     if sys.platform == "win32":
-        return [("", ["--no-deps", "--index-url", TORCH_INDEX + "cu130", f"torch=={version}+cu130"])]
+        return [("", ["--index-url", TORCH_INDEX + "cu130", f"torch=={version}+cu130"])]
     return [("", [f"torch=={version}"])]
 
 

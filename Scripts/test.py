@@ -30,7 +30,7 @@ def main(arguments: list[str]) -> int:
         return 2
     checks = {
         "ruff": [python, "-m", "ruff", "check", "ALUNetSlicer", "Scripts"],
-        "import contract": [str(venv_executable("lint-imports")), "--no-cache"],
+        "import contract": [str(venv_executable("lint-imports")), "--no-cache", "--no-logo"],
         "pytest": [python, "-m", "pytest", *selection, *options],
     }
     codes = {name: run(name, command) for name, command in checks.items()}

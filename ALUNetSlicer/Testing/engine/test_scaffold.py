@@ -105,7 +105,7 @@ def test_a_cpu_build_of_torch_is_looked_for_first(monkeypatch):
     assert "torch==2.13.0+cpu" in sources[1]
     assert not any("torchvision" in word for word in sources[2])
     monkeypatch.setattr(sys, "platform", "darwin")
-    assert [arguments for _, arguments in environment.cpu_sources("2.13.0")] == [["--no-deps", "torch==2.13.0"]]
+    assert [arguments for _, arguments in environment.cpu_sources("2.13.0")] == [["torch==2.13.0"]]
 
 
 def test_the_demo_takes_its_defaults_only_where_nothing_is_said():
