@@ -14,7 +14,7 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.pool import Pool
 from alunet.project.database import Database
-from alunet.project.images import read_labels, write_array
+from alunet.project.images import EXACT_ENDING, read_labels, write_array
 
 _COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
 
@@ -174,7 +174,7 @@ class Annotations:
 
     def annotation_file(self, case: str) -> Path:
         """Where a case's label map lies (or will lie, while nothing is annotated)."""
-        return self.annotations_dir / f"{case}.nrrd"
+        return self.annotations_dir / f"{case}{EXACT_ENDING}"
 
     def annotation(self, case: str) -> np.ndarray:
         """A case's label map on the grid of its image file, axes (k, j, i), uint8 or uint16.

@@ -119,7 +119,7 @@ def check_labels(labels: dict[str, int], where: str = "The project") -> None:
 
 def _channels(content: dict[str, Any], file: Path) -> list[str]:
     named = content.get("channel_names") or content.get("modality")
-    if not isinstance(named, dict) or sorted(named, key=str) != sorted(str(i) for i in range(len(named))):
+    if not isinstance(named, dict) or not named or sorted(named, key=str) != sorted(str(i) for i in range(len(named))):
         hint = 'Add "channel_names", for instance {"0": "MRI"}.'
         raise InputError(f"{file} does not name its channels as 0, 1, ….", hint)
     return [str(named[str(index)]) for index in range(len(named))]

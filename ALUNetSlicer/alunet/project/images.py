@@ -22,6 +22,9 @@ KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 ENDINGS = (*KEPT_ENDINGS, ".nii", ".nhdr", ".mhd", ".gipl.gz", ".hdr", ".img", ".img.gz")
 """Endings of image files that can be imported."""
 
+EXACT_ENDING = ".mha"
+"""What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes the two."""
+
 TOLERANCE = 1e-3
 """Geometries agree up to this part of a voxel."""
 

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.project.images import (
+    EXACT_ENDING,
     Grid,
     check_voxels,
     copy_file,
@@ -99,7 +100,7 @@ def _check_label(name: str, path: Path | None, grid: Grid, classes: int) -> Sour
 
 
 def _kept_name(source: Source, stem: str) -> str:
-    return stem + (ending_of(source.path) if source.grid is None else ".nrrd")
+    return stem + (ending_of(source.path) if source.grid is None else EXACT_ENDING)
 
 
 def store_case(case: CheckedCase, images: Path, labels: Path, classes: int) -> None:

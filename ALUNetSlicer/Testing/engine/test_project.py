@@ -1,0 +1,462 @@
+"""The project folder: state, durability, locks, forks (specification 1.4; T18)."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from alunet.errors import InputError
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project, database
+from alunet.project.images import read_labels
+
+PACKAGE = Path(__file__).resolve().parents[2]
+LABELS = {"background": 0, "liver": 1, "tumour": 2}
+SHAPES = {"a": (5, 20, 24), "b ö": (4, 22, 18), "c": (3, 20, 20)}
+
+
+def write(path: Path, array: np.ndarray) -> Path:
+    image = sitk.GetImageFromArray(array)
+    image.SetSpacing((0.7, 0.8, 3.1))
+    image.SetOrigin((-12.3, 45.6, 7.8))
+    image.SetDirection((0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sitk.WriteImage(image, str(path))
+    return path
+
+
+def make_project(folder: Path) -> Project:
+    """Two pool cases and one test case with references, in a folder with a blank and a letter beyond ASCII."""
+    project = Project.create(folder / "my pröject", name="Liver", labels=LABELS, channels=["CT"])
+    rng = np.random.default_rng(0)
+    for name, shape in SHAPES.items():
+        image = write(folder / "source" / f"{name}.nrrd", rng.normal(0, 1, shape).astype(np.float32))
+        label = write(folder / "source" / f"{name}_label.nrrd", rng.integers(0, 3, shape).astype(np.uint8))
+        project.import_case(name, [image], label, role="test" if name == "c" else "pool")
+    for case in project.cases():
+        crop = tuple((0, extent) for extent in case.shape)
+        project.set_geometry(case.name, CaseGeometry(case.name, case.shape, (0, 1, 2), crop, case.shape))
+    project.set_pool(Pool.build([case.geometry for case in project.cases("pool")], (16, 16)))
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with make_project(tmp_path) as project:
+        yield project
+
+
+def reveal(project: Project, sample: int, round: int = 0) -> np.ndarray:
+    """Annotates a sample with its reference."""
+    name = project.pool.case_name(sample)
+    (case,) = [case for case in project.cases() if case.name == name]
+    labels = read_labels(case.label)[project.pool.raw_slices(sample)]
+    project.annotate(name, [(sample, labels)], round=round, author="test", seconds=3.0)
+    return labels
+
+
+# --- making and opening ---------------------------------------------------------------------------------------
+
+
+def test_a_project_opens_as_it_was_closed(project: Project) -> None:
+    pool, cases = project.pool, project.cases()
+    project.set_meta("patch", [16, 16])
+    project.close()
+    with Project.open(project.root) as again:
+        assert (again.name, again.labels, again.channels) == ("Liver", LABELS, ["CT"])
+        assert again.pool == pool
+        assert again.cases() == cases
+        assert again.get_meta("patch") == [16, 16]
+        assert again.get_meta("missing", 7) == 7
+        assert (again.ignore_label, again.num_classes) == (3, 3)
+        assert again.data == again.root
+    folders = {path.name for path in project.root.iterdir() if path.is_dir()}
+    assert folders == {"images", "labels", "nnunet", "annotations", "rounds"}
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        {},
+        {"background": 0},
+        {"liver": 1, "tumour": 2},
+        {"background": 0, "liver": 2},
+        {"background": 0, "liver": 1, "tumour": 1},
+        {"background": 1, "liver": 0},
+        {"background": 0, "ignore": 1},
+    ],
+)
+def test_impossible_labels_are_refused_before_anything_is_made(tmp_path: Path, labels: dict) -> None:
+    with pytest.raises(InputError):
+        Project.create(tmp_path / "p", name="p", labels=labels, channels=["CT"])
+    assert not (tmp_path / "p").exists()
+
+
+def test_there_is_one_project_in_a_folder(project: Project, tmp_path: Path) -> None:
+    root = project.root
+    project.close()
+    with pytest.raises(InputError, match="already"):
+        Project.create(root, name="other", labels=LABELS, channels=["CT"])
+    with pytest.raises(InputError, match="no ALUNet project"):
+        Project.open(tmp_path / "nowhere")
+    with Project.open(root) as again:
+        assert again.name == "Liver"
+
+
+def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "project.db").write_bytes(b"no database at all, but long enough to look at" * 20)
+    with pytest.raises(InputError, match="usable database"):
+        Project.open(tmp_path)
+
+
+def test_a_half_made_project_does_not_open_and_can_be_made_again(tmp_path: Path) -> None:
+    sqlite3.connect(tmp_path / "project.db").close()
+    (tmp_path / "project.db").touch()
+    with pytest.raises(InputError, match="never completed"):
+        Project.open(tmp_path)
+    Project.create(tmp_path, name="p", labels=LABELS, channels=["CT"]).close()
+
+
+def test_a_newer_schema_is_refused(project: Project) -> None:
+    project.close()
+    connection = sqlite3.connect(project.root / "project.db")
+    connection.execute("PRAGMA user_version = 1000")
+    connection.close()
+    with pytest.raises(InputError, match="schema version 1000.*Update"):
+        Project.open(project.root)
+
+
+def test_an_older_schema_is_migrated_whole_or_not_at_all(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    project.close()
+    better = ["ALTER TABLE cases ADD COLUMN note TEXT", "UPDATE cases SET note = name || '!'"]
+    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, [*better, "nonsense"]])
+    monkeypatch.setattr("alunet.project.project.MIGRATIONS", database.MIGRATIONS)
+    with pytest.raises(sqlite3.OperationalError):
+        Project.open(project.root)
+    database.MIGRATIONS[-1] = better
+    with Project.open(project.root) as again:
+        assert again._db.version == len(database.MIGRATIONS)
+        assert again._db.rows("SELECT note FROM cases ORDER BY name") == [("a!",), ("b ö!",), ("c!",)]
+
+
+# --- one writer, many readers ---------------------------------------------------------------------------------
+
+
+def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
+    program = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})\n" + textwrap.dedent(code)
+    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, encoding="utf-8")
+
+
+def test_a_second_writer_in_another_process_is_refused_and_a_reader_is_not(project: Project) -> None:
+    code = """
+        from alunet.errors import InputError
+        from alunet.project import Project
+        with Project.open(sys.argv[1], read_only=True) as reader:
+            print(len(reader.pool))
+            try:
+                reader.annotate("a", [], round=0, author="x")
+            except InputError as error:
+                print(error)
+        try:
+            Project.open(sys.argv[1])
+        except InputError as error:
+            print(error)
+    """
+    result = run_python(code, str(project.root))
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
+    assert lines[0] == str(len(project.pool))
+    assert "reading only" in lines[1]
+    assert "in use by another process" in lines[2]
+
+
+def test_a_second_writer_in_the_same_process_is_refused_too(project: Project) -> None:
+    with pytest.raises(InputError, match="in use"):
+        Project.open(project.root)
+
+
+def test_projects_work_in_threads_each_with_its_own(project: Project, tmp_path: Path) -> None:
+    forks = []
+    for number in range(3):
+        with project.fork(tmp_path / "runs" / str(number)) as fork:
+            forks.append(fork.root)
+    problems: list[BaseException] = []
+
+    def work(root: Path, sample: int) -> None:
+        try:
+            with Project.open(root) as own:
+                reveal(own, sample)
+        except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
+            problems.append(error)
+
+    threads = [threading.Thread(target=work, args=(root, number)) for number, root in enumerate(forks)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not problems
+    for number, root in enumerate(forks):
+        with Project.open(root, read_only=True) as fork:
+            assert np.flatnonzero(fork.labelled()).tolist() == [number]
+
+
+# --- annotation -----------------------------------------------------------------------------------------------
+
+
+def test_t18_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(project: Project) -> None:
+    assert project.pool.cases == ("a", "b ö")
+    sample = 9
+    name = project.pool.case_name(sample)
+    assert np.all(project.annotation(name) == project.ignore_label)
+    labels = reveal(project, sample)
+    store = project.annotation(name)
+    assert np.array_equal(store[project.pool.raw_slices(sample)], labels)
+    rest = np.ones(store.shape, bool)
+    rest[project.pool.raw_slices(sample)] = False
+    assert np.all(store[rest] == project.ignore_label)
+    assert np.flatnonzero(project.labelled()).tolist() == [sample]
+    (other,) = {"a", "b ö"} - {name}
+    assert np.all(project.annotation(other) == project.ignore_label)
+
+
+def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(project: Project) -> None:
+    everything = Pool.build([case.geometry for case in project.cases()], (16, 16))
+    with pytest.raises(InputError, match="'c', which is a test case"):
+        project.set_pool(everything)
+    with pytest.raises(InputError, match="in the pool already"):
+        project.set_role(["a"], "test")
+
+
+def test_the_label_map_has_the_geometry_of_the_image(project: Project) -> None:
+    reveal(project, 0)
+    (case,) = [case for case in project.cases() if case.name == "a"]
+    image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(project.annotation_file("a")))
+    assert label.GetSize() == image.GetSize()
+    assert label.GetSpacing() == image.GetSpacing()
+    assert label.GetOrigin() == image.GetOrigin()
+    assert label.GetDirection() == image.GetDirection()
+    assert label.GetPixelID() == sitk.sitkUInt8
+
+
+@settings(max_examples=15, deadline=None)
+@given(data=st.data())
+def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_factory) -> None:
+    with make_project(tmp_path_factory.mktemp("p")) as project:
+        size = len(project.pool)
+        ids = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=12, unique=True))
+        for number, sample in enumerate(ids):
+            reveal(project, sample, round=number)
+        maps = {name: project.annotation(name) for name in project.pool.cases}
+        counts = sum(np.bincount(array.ravel(), minlength=4)[:3] for array in maps.values())
+        costs = project.costs()
+        assert project.class_voxels().tolist() == counts.tolist()
+        assert project.class_voxels().dtype == np.int64
+        assert costs.samples == len(ids)
+        assert costs.voxels == sum(np.count_nonzero(array != 3) for array in maps.values())
+        assert costs.slices == len({(project.pool.case[i], project.pool.slice[i]) for i in ids})
+        assert costs.fraction == len(ids) / size
+        assert sum(project.annotated_cases().values()) == len(ids)
+        assert project.labelled_rounds()[ids].tolist() == list(range(len(ids)))
+        assert (project.labelled_rounds() >= 0).sum() == len(ids)
+        last = project.pool.case_name(ids[-1])
+        assert project.touched_since(len(ids) - 1) == [last]
+        assert project.touched_since(len(ids)) == []
+
+
+@pytest.mark.parametrize(
+    ("case", "sample", "labels", "words"),
+    [
+        ("a", 0, np.zeros((1, 16, 15)), "shape"),
+        ("a", 0, np.full((1, 16, 16), 4), "value 4"),
+        ("a", 0, np.full((1, 16, 16), -1), "value -1"),
+        ("a", 0, np.full((1, 16, 16), 0.5), "value 0.5"),
+        ("b ö", 0, np.zeros((1, 16, 16)), "'a', not 'b ö'"),
+        ("a", 10_000, np.zeros((1, 16, 16)), "no sample 10000"),
+        ("nobody", 0, np.zeros((1, 16, 16)), "no case 'nobody'"),
+    ],
+)
+def test_wrong_annotations_change_nothing(project: Project, case: str, sample: int, labels, words: str) -> None:
+    good = np.zeros((1, 16, 16), np.uint8)
+    with pytest.raises(InputError, match=words):
+        project.annotate(case, [(1, good), (sample, labels)], round=0, author="x")
+    assert not project.labelled().any()
+    assert list(project.annotations_dir.iterdir()) == []
+
+
+def test_an_annotator_may_leave_voxels_open_and_correct_later(project: Project) -> None:
+    labels = reveal(project, 0)
+    project.annotate("a", [(0, np.full(labels.shape, project.ignore_label))], round=1, author="x")
+    assert project.class_voxels().sum() == 0
+    reveal(project, 0, round=2)
+    assert project.class_voxels().sum() == labels.size
+    assert project.labelled_rounds()[0] == 0
+    assert project.costs().samples == 1
+
+
+CRASH = """
+    import os, numpy as np
+    from alunet.project import Project
+    project = Project.open(sys.argv[1])
+    project.annotate("a", [(0, np.ones((1, 16, 16), np.uint8))], round=0, author="x")
+    {sabotage}
+    project.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
+"""
+
+
+@pytest.mark.parametrize(
+    "sabotage",
+    [
+        # killed while the image library writes, before the rename, and between rename and commit
+        "import SimpleITK; SimpleITK.WriteImage = lambda _, path, __: (open(path, 'wb').write(b'x'), os._exit(9))",
+        "import pathlib; pathlib.Path.replace = lambda *a: os._exit(9)",
+        "project._db.transaction = lambda: os._exit(9)",
+    ],
+)
+def test_a_killed_process_loses_nothing_acknowledged(project: Project, sabotage: str) -> None:
+    root = project.root
+    project.close()
+    result = run_python(CRASH.format(sabotage=sabotage), str(root))
+    assert result.returncode == 9, result.stderr
+    with Project.open(root) as again:
+        assert np.flatnonzero(again.labelled()).tolist() == [0]
+        assert np.all(again.annotation("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
+        assert [path.name for path in again.annotations_dir.iterdir()] == ["a.mha"]
+        again.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
+        union = np.count_nonzero(again.annotation("a") != again.ignore_label)
+        assert again.class_voxels().sum() == union
+
+
+# --- suggestions, rounds, events ------------------------------------------------------------------------------
+
+
+def test_suggestions_keep_their_order_and_their_state(project: Project) -> None:
+    project.suggest(1, np.array([7, 2, 5]), np.array([3.0, 2.5, 0.1]), ["x", "y", "z"])
+    assert [(s.sample, s.gain, s.reason, s.state) for s in project.suggestions(1)] == [
+        (7, 3.0, "x", "suggested"),
+        (2, 2.5, "y", "suggested"),
+        (5, 0.1, "z", "suggested"),
+    ]
+    assert not project.labelled().any()
+    reveal(project, 2, round=1)
+    assert [s.state for s in project.suggestions(1)] == ["suggested", "labelled", "suggested"]
+    project.suggest(1, [2, 3], [1.0, 1.0], ["", ""])
+    assert [(s.sample, s.state) for s in project.suggestions(1)] == [(2, "labelled"), (3, "suggested")]
+    assert project._db.value("SELECT count(*) FROM samples WHERE state = 'suggested'") == 1
+    assert project.suggestions(2) == []
+
+
+@pytest.mark.parametrize("batch", [([1, 1], [0, 0], ["", ""]), ([-1], [0], [""]), ([10**6], [0], [""]), ([1], [], [])])
+def test_impossible_batches_are_refused(project: Project, batch: tuple) -> None:
+    with pytest.raises(InputError):
+        project.suggest(1, *batch)
+    assert project.suggestions(1) == []
+
+
+def test_rounds_are_started_and_finished_once(project: Project) -> None:
+    project.start_round(0, "random", {"budget": 100})
+    project.start_round(0, "random", {"budget": 10})  # an interrupted round starts again
+    assert [(r.number, r.state, r.config, r.record) for r in project.rounds()] == [(0, "started", {"budget": 10}, None)]
+    project.finish_round(0, {"dice": {"mean": 0.5}})
+    assert project.rounds()[0].record == {"dice": {"mean": 0.5}}
+    with pytest.raises(InputError, match="finished already"):
+        project.start_round(0, "random", {})
+    with pytest.raises(InputError, match="not started"):
+        project.finish_round(1, {})
+
+
+def test_events_can_be_followed_from_a_number_on(project: Project) -> None:
+    numbers = [project.add_event("epoch", {"epoch": epoch, "note": "ü"}) for epoch in range(4)]
+    assert numbers == sorted(set(numbers))
+    later = project.events(after=numbers[1])
+    assert [number for number, _ in later] == numbers[2:]
+    assert [event.data["epoch"] for _, event in later] == [2, 3]
+
+
+def test_the_pool_is_stored_once_anything_is_labelled(project: Project) -> None:
+    other = Pool.build([case.geometry for case in project.cases("pool")], (12, 12))
+    project.set_pool(project.pool)
+    project.set_pool(other)
+    assert project.pool == other
+    reveal(project, 0)
+    project.set_pool(other)
+    with pytest.raises(InputError, match="annotations for another pool"):
+        project.set_pool(Pool.build([case.geometry for case in project.cases("pool")], (16, 16)))
+
+
+# --- sharing --------------------------------------------------------------------------------------------------
+
+
+def test_a_fork_goes_its_own_way_and_shares_the_data(project: Project, tmp_path: Path) -> None:
+    reveal(project, 3)
+    (project.rounds_dir / "000").mkdir()
+    (project.rounds_dir / "000" / "weights").write_bytes(b"weights")
+    with project.fork(tmp_path / "runs" / "fork") as fork:
+        assert fork.data == project.data
+        assert fork.pool == project.pool
+        assert fork.costs() == project.costs()
+        assert np.array_equal(fork.annotation("a"), project.annotation("a"))
+        assert (fork.rounds_dir / "000" / "weights").read_bytes() == b"weights"
+        reveal(fork, 5)
+        assert np.flatnonzero(fork.labelled()).tolist() == [3, 5]
+        with fork.fork(tmp_path / "elsewhere" / "deep" / "fork") as second:
+            assert second.data == project.data
+            assert second.costs().samples == 2
+        with pytest.raises(InputError, match="Import them into"):
+            fork.import_case("d", [])
+    assert np.flatnonzero(project.labelled()).tolist() == [3]
+    assert not (tmp_path / "runs" / "fork" / "images").exists()
+
+
+def test_an_interrupted_fork_leaves_nothing_in_the_way(project: Project, tmp_path: Path) -> None:
+    target = tmp_path / "fork"
+    (tmp_path / "fork.partial" / "annotations").mkdir(parents=True)
+    project.fork(target).close()
+    assert not (tmp_path / "fork.partial").exists()
+    with pytest.raises(InputError, match="exists already"):
+        project.fork(target)
+
+
+def test_projects_that_share_data_can_move_together(project: Project, tmp_path: Path) -> None:
+    home = project.root.parent
+    project.fork(home / "runs" / "fork").close()
+    project.close()
+    home.rename(tmp_path.with_name(tmp_path.name + " moved"))
+    moved = tmp_path.with_name(tmp_path.name + " moved")
+    with Project.open(moved / "runs" / "fork") as fork:
+        assert fork.data == moved / "my pröject"
+        assert all(case.images[0].is_file() for case in fork.cases())
+    (moved / "my pröject").rename(moved / "gone")
+    with pytest.raises(InputError, match="data of the project"):
+        Project.open(moved / "runs" / "fork")
+
+
+def test_a_run_takes_the_cases_of_its_data_over_and_has_roles_of_its_own(project: Project, tmp_path: Path) -> None:
+    with Project.create(tmp_path / "run", name="run", labels=LABELS, channels=["CT"], data=project.root) as run:
+        assert run.cases() == project.cases()
+        assert run.pool is None
+        run.set_role(["a"], "test")
+        run.set_role(["c"], "pool")
+        assert [case.name for case in run.cases("pool")] == ["b ö", "c"]
+        run.set_pool(Pool.build([case.geometry for case in run.cases("pool")], (16, 16)))
+        reveal(run, 0)
+    assert [case.name for case in project.cases("pool")] == ["a", "b ö"]
+    assert not project.labelled().any()
+    with pytest.raises(InputError, match="'spare' is no role"):
+        project.set_role(["a"], "spare")
+
+
+def test_a_geometry_of_another_shape_is_refused(project: Project) -> None:
+    geometry = CaseGeometry("a", (5, 20, 25), (0, 1, 2), ((0, 5), (0, 20), (0, 25)), (5, 20, 25))
+    with pytest.raises(InputError, match="another geometry"):
+        project.set_geometry("a", geometry)
