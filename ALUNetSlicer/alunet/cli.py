@@ -107,7 +107,7 @@ def _options(
 @app.command(help=_flowing(_SIMULATE))
 def simulate(
     dataset: Annotated[
-        Path, typer.Argument(metavar="DATASET", help="Labelled data set in Decathlon or nnU-Net form, with dataset.json.")
+        Path, typer.Argument(metavar="DATASET", help="Labelled data set, in Decathlon or nnU-Net form.")
     ],
     strategy: Annotated[
         list[str], typer.Option(help="Strategy, with options as in usimf:eta=10; repeat it. See: alunet strategies")
@@ -118,10 +118,10 @@ def simulate(
     initial: Annotated[int, typer.Option(help="Slices labelled at random before the first round.")] = 100,
     fold: Annotated[
         list[int] | None,
-        typer.Option(show_default="0", help="Fold, 0 to 4, of nnU-Net's five whose cases are the test set; repeat it."),
+        typer.Option(help="Fold, 0 to 4, of nnU-Net's five whose cases are the test set; repeat it. Without: 0."),
     ] = None,
     seed: Annotated[
-        list[int] | None, typer.Option(show_default="0", help="Seed of everything random; repeat it.")
+        list[int] | None, typer.Option(help="Seed of everything random; repeat it. Without: 0.")
     ] = None,
     test: Annotated[
         Path | None, typer.Option(help="Labelled data set to test on instead of a fold; all of DATASET is the pool.")

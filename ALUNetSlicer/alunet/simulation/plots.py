@@ -116,8 +116,10 @@ def _draw_reference(axes: Axes, part: pd.DataFrame) -> None:
 def _dress(axes: Axes, mean: pd.DataFrame) -> None:
     dataset = mean["dataset"].iloc[0] if len(mean) else ""
     axes.set_title(f"Learning curves: {dataset}", loc="left", fontsize=13, color=INK, pad=12)
-    axes.set_xlabel("Labelled slices", fontsize=11, color=INK)
+    whole = (mean["labelled_samples"] == mean["labelled_slices"]).all()
+    axes.set_xlabel("Labelled slices" if whole else "Labelled samples (tiles of slices)", fontsize=11, color=INK)
     axes.set_ylabel("Mean foreground Dice on the test cases", fontsize=11, color=INK)
+    axes.margins(y=0.08)
     axes.grid(axis="y", color=FAINT, linewidth=0.8, zorder=0)
     for side in ("top", "right"):
         axes.spines[side].set_visible(False)

@@ -91,6 +91,7 @@ class Board:
             line.started, line.phase, line.seconds_left = now, "starting", None
             return
         line.dice = data.get("dice")
+        self.done += 1  # the next event of the study says so too, a moment later
         if data["state"] == "finished" and line.started is not None:
             self.durations.append(now - line.started)
         line.started, line.phase, line.seconds_left = None, "finished", None
