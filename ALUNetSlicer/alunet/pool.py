@@ -146,9 +146,7 @@ class CaseGeometry:
         asked = ((slice_, slice_ + 1), rows, cols)
         for (low, high), extent in zip(asked, self.grid_shape, strict=True):
             if not 0 <= low < high <= extent:
-                raise InputError(
-                    f"Case {self.case}: box {asked} leaves the grid {self.grid_shape} or is empty."
-                )
+                raise InputError(f"Case {self.case}: box {asked} leaves the grid {self.grid_shape} or is empty.")
         box: list[Range] = [(0, 0)] * 3
         for axis, (grid, extent) in enumerate(zip(asked, self.grid_shape, strict=True)):
             start, end = self.crop[axis]

@@ -87,9 +87,10 @@ class Database:
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         self.path = path
-        uri = f"{path.absolute().as_uri()}?mode={'ro' if read_only else 'rwc'}"
+        # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
+        target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
         try:
-            self._connection = sqlite3.connect(uri, uri=True, timeout=BUSY_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(target, uri=read_only, timeout=BUSY_SECONDS, isolation_level=None)
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
         try:

@@ -215,7 +215,7 @@ def _check_cases(cases: list[CaseFiles], folder: Path) -> None:
 
 def check_case_name(name: str) -> None:
     """Raises InputError for a name that some file system cannot hold."""
-    if not name or re.search(r'[\x00-\x1f<>:"/\\|?*]', name) or name != name.strip(" .") or len(name) > 150:
+    if not name or re.search(r'[\x00-\x1f<>:"/\\|?*]', name) or name != name.strip(" .") or len(name.encode()) > 150:
         raise InputError(
             f"{name!r} cannot be the name of a case.",
             'Use letters, digits, blanks, "-" and "_"; not / \\ : * ? " < > | and no dot or blank at an end.',

@@ -21,11 +21,12 @@ else:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Gives a temporary path beside `path` to write to; what was written then replaces `path`, on disk.
 
     The temporary name keeps the ending, because image libraries choose the format by it. Where the block
-    raises, `path` stays as it was.
+    raises, `path` stays as it was. Without `sync` the caller makes the rename durable with `sync_folder`, once for
+    many files.
     """
     temporary = path.with_name(f"tmp-{uuid.uuid4().hex}-{path.name}")
     try:
@@ -35,7 +36,8 @@ def atomic_path(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
-    sync_folder(path.parent)
+    if sync:
+        sync_folder(path.parent)
 
 
 def sync_folder(folder: Path) -> None:
@@ -76,7 +78,11 @@ class FolderLock:
     """
 
     def __init__(self, folder: Path) -> None:
-        self._stream: IO[bytes] | None = (folder / "lock").open("a+b")
+        self._stream: IO[bytes] | None = None
+        try:
+            self._stream = (folder / "lock").open("a+b")
+        except OSError as error:
+            raise InputError(f"{folder} cannot be written: {error.strerror}.", "Open it for reading only.") from error
         try:
             _lock(self._stream)
         except OSError as error:

@@ -97,14 +97,17 @@ def read_image(path: Path) -> sitk.Image:
         return sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = _last_words(str(error))
-        raise InputError(f"{path} cannot be read: {reason}.", "It is damaged or of another form.") from error
+        raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error
 
 
 def _last_words(text: str) -> str:
-    """The telling line of SimpleITK's long messages."""
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    line = lines[-1] if lines else "unknown reason"
-    return re.sub(r"^.*?(ITK ERROR|sitk::ERROR):\s*(\w+\(0x[0-9a-f]+\):\s*)?", "", line).rstrip(".")
+    """What SimpleITK's long messages mean."""
+    if "Unable to determine ImageIO" in text:
+        return "its content is no image of that form"
+    lines = [line.strip().rstrip(".") for line in text.splitlines() if line.strip()]
+    if not lines or lines[-1].startswith("Reason:"):  # MetaImage gives the system's last error, whatever that was
+        return "its voxels are missing or cut off"
+    return re.sub(r"^.*(ITK ERROR|sitk::ERROR|\[nrrd\]):?\s*(\w+(\(0x[0-9a-f]+\))?:\s*)?", "", lines[-1])
 
 
 def _check_complete(path: Path, ending: str) -> None:
@@ -262,15 +265,15 @@ def is_kept(path: Path) -> bool:
     return re.search(rb"elementdatafile\s*=\s*local", header) is not None
 
 
-def write_image(image: sitk.Image, path: Path) -> None:
-    """Writes an image, compressed, whole or not at all."""
-    with atomic_path(path) as temporary:
+def write_image(image: sitk.Image, path: Path, *, sync: bool = True) -> None:
+    """Writes an image, compressed, whole or not at all; for `sync` see `atomic_path`."""
+    with atomic_path(path, sync=sync) as temporary:
         sitk.WriteImage(image, str(temporary), True)
 
 
-def copy_file(source: Path, target: Path) -> None:
-    """Copies the bytes of a file, whole or not at all."""
-    with atomic_path(target) as temporary:
+def copy_file(source: Path, target: Path, *, sync: bool = True) -> None:
+    """Copies the bytes of a file, whole or not at all; for `sync` see `atomic_path`."""
+    with atomic_path(target, sync=sync) as temporary:
         shutil.copyfile(source, temporary)
 
 

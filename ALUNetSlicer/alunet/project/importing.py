@@ -104,27 +104,32 @@ def _kept_name(source: Source, stem: str) -> str:
 
 
 def store_case(case: CheckedCase, images: Path, labels: Path, classes: int) -> None:
-    """Writes the files of a checked case into the project's folders; existing files of the names are replaced."""
+    """Writes the files of a checked case into the project's folders; existing files of the names are replaced.
+
+    The caller makes the folders durable with `sync_folder`, once for all cases.
+    """
     channels = len(case.images)
     for source in case.images:
         if source.grid is None:
-            copy_file(source.path, images / source.name)
+            copy_file(source.path, images / source.name, sync=False)
         else:
             part = split_channels(read_image(source.path), channels, source.path)[source.part]
             _write(part, source.grid, images / source.name)
     if case.label is None:
         return
     if case.label.grid is None:
-        copy_file(case.label.path, labels / case.label.name)
+        copy_file(case.label.path, labels / case.label.name, sync=False)
     else:
         _write(read_label(case.label.path, case.grid, classes)[0], case.label.grid, labels / case.label.name)
 
 
 def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.origin)
-    image.SetDirection(grid.direction)
-    write_image(image, path)
+    # A new image, because the old one carries header entries of its own format, which the writer warns about.
+    clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
+    clean.SetSpacing(grid.spacing)
+    clean.SetOrigin(grid.origin)
+    clean.SetDirection(grid.direction)
+    write_image(clean, path, sync=False)
 
 
 def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:

@@ -273,14 +273,18 @@ class Project(Annotations, Journal):
 
     def _import(self, cases: list[tuple[str, list[Path], Path | None]], role: str, emit: Emit) -> list[str]:
         _check_role(role)
-        if self.read_only or self.data != self.root:
-            raise InputError(f"The project {self.root} cannot take images itself.", f"Import them into {self.data}.")
+        if self.data != self.root:
+            raise InputError(f"The project {self.root} shares its images.", f"Import them into {self.data}.")
+        if self.read_only:
+            raise InputError("The project is open for reading only.", "Open it for writing.")
         existing = [name for (name,) in self._db.rows("SELECT name FROM cases")]
         check_new_names([name for name, _, _ in cases], existing, check_case_name)
         channels, classes = len(self.channels), self.num_classes
         checked = [check_case(*case, channels, classes) for case in counted(cases, "check", emit)]
         for case in counted(checked, "import", emit):
             store_case(case, self.images_dir, self.labels_dir, classes)
+        for folder in (self.images_dir, self.labels_dir):
+            sync_folder(folder)
         self._db.many(
             "INSERT INTO cases (name, role, images, label, shape, spacing) VALUES (?, ?, ?, ?, ?, ?)",
             [_case_values(case, role) for case in checked],
