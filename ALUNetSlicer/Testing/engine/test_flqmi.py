@@ -76,7 +76,7 @@ def test_multiplicities_are_duplicated_columns(kernel, data) -> None:
     merged = maximise(kernel, 5, multiplicity=multiplicity)
     repeated = maximise(np.repeat(kernel, multiplicity, axis=1), 5)
     assert merged.rows.tolist() == repeated.rows.tolist()
-    np.testing.assert_allclose(merged.gains, repeated.gains, rtol=1e-9, atol=1e-9)
+    np.testing.assert_allclose(merged.gains, repeated.gains, rtol=1e-6, atol=1e-6)
 
 
 @given(kernels(whole=True), st.integers(1, 30), st.sampled_from([0.0, 1.0, 10.0]))
@@ -100,7 +100,7 @@ def test_lazy_is_greedy_on_random_similarities(seed, eta, dtype) -> None:
     lazy, naive = (maximise(kernel, 60, eta=eta, optimizer=name) for name in ("lazy", "naive"))
     assert lazy.rows.tolist() == naive.rows.tolist()
     np.testing.assert_allclose(lazy.gains, naive.gains, rtol=1e-12)
-    assert lazy.gains.sum() == pytest.approx(objective(kernel, lazy.rows, eta))
+    assert lazy.gains.sum() == pytest.approx(objective(kernel, lazy.rows, eta), rel=1e-6)
     assert np.all(np.diff(lazy.gains) <= 1e-9)
 
 

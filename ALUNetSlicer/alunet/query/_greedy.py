@@ -1,6 +1,6 @@
 """Compiled loops of `flqmi`. They trust their arguments; `flqmi` checks them.
 
-Shapes: kernel (n, Q) float32 or float64; multiples (Q,) float64; bonus (n,) float64, the second term of each row.
+Shapes: kernel (n, Q) float32 or float64; multiples (Q,) of its dtype; bonus (n,) float64, the second term of each row.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ _loop = numba.njit(nogil=True, cache=True)
 # "reassoc" lets the compiler add in vector lanes; NaN and infinity keep their meaning.
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
 def _gain(row: Array, best: Array, multiples: Array) -> float:
-    """``sum_q m_q max(S_q - c_q, 0)``."""
+    """``sum_q m_q max(S_q - c_q, 0)``: differences in the kernel's precision, half the memory to read; sum in double."""
     total = 0.0
     for q in range(row.size):
         surplus = row[q] - best[q]
         if surplus > 0:
-            total += multiples[q] * surplus
+            total += np.float64(multiples[q]) * np.float64(surplus)
     return total
 
 
@@ -66,7 +66,7 @@ def lazy(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[Ar
     the new one to the last bit, and ties fall as in full sweeps.
     """
     n = kernel.shape[0]
-    best = np.zeros(kernel.shape[1])
+    best = np.zeros(kernel.shape[1], kernel.dtype)
     bounds = np.empty(n)
     fresh = np.zeros(n, np.int64)  # number of picks made when the bound was computed
     heap = np.arange(n)
@@ -98,7 +98,7 @@ def lazy(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[Ar
 @_loop
 def naive(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[Array, Array]:
     """Exact greedy by full sweeps: the definition, for tests and measurements."""
-    best = np.zeros(kernel.shape[1])
+    best = np.zeros(kernel.shape[1], kernel.dtype)
     left = np.ones(kernel.shape[0], np.bool_)
     rows = np.empty(budget, np.int64)
     gains = np.full(budget, -1.0)
@@ -117,7 +117,7 @@ def naive(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[A
 def stochastic(kernel: Array, multiples: Array, bonus: Array, draws: Array) -> tuple[Array, Array]:
     """Greedy among random candidates; draws (budget, count) uniform numbers in [0, 1) choose them at each step."""
     budget, count = draws.shape
-    best = np.zeros(kernel.shape[1])
+    best = np.zeros(kernel.shape[1], kernel.dtype)
     left = np.arange(kernel.shape[0])
     rows = np.empty(budget, np.int64)
     gains = np.full(budget, -1.0)

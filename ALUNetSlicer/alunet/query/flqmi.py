@@ -85,7 +85,7 @@ def _checked(similarity: Floats, budget: int, eta: float, multiplicity: Ints | N
     multiples = np.ones(kernel.shape[1]) if multiplicity is None else np.asarray(multiplicity, np.float64)
     if multiples.shape != (kernel.shape[1],) or np.any(multiples < 0) or not np.isfinite(multiples).all():
         raise ValueError("one multiplicity, not negative, for each column of the similarity")
-    return kernel, multiples
+    return kernel, multiples.astype(kernel.dtype)
 
 
 def _reach(kernel: Floats) -> npt.NDArray[np.float64]:

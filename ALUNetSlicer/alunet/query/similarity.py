@@ -180,7 +180,8 @@ class DotKernel:
     def __init__(self, query: Floats, *, scale: Floats | None = None, cosine: bool = False,
                  device: str = "cpu") -> None:
         self._device, self._cosine = device, cosine
-        self._scale = None if scale is None else torch.as_tensor(scale, device=device)
+        # In the embeddings' own precision: some devices have no double.
+        self._scale = None if scale is None else torch.as_tensor(scale.astype(query.dtype), device=device)
         self._columns = self._embed(query).T.contiguous()
 
     def rows(self, embeddings: Floats) -> Floats:
@@ -191,7 +192,7 @@ class DotKernel:
     def _embed(self, values: Floats) -> Tensor:
         embedding = torch.as_tensor(values, device=self._device)
         if self._scale is not None:
-            embedding = embedding * self._scale.to(embedding.dtype)
+            embedding = embedding * self._scale
         return functional.normalize(_unit(embedding), eps=1e-30) if self._cosine else embedding
 
 
