@@ -18,7 +18,7 @@ _loop = numba.njit(nogil=True, cache=True)
 # "reassoc" lets the compiler add in vector lanes; NaN and infinity keep their meaning.
 @numba.njit(nogil=True, cache=True, fastmath={"reassoc", "nsz"})
 def _gain(row: Array, best: Array, multiples: Array) -> float:
-    """``sum_q m_q max(S_q - c_q, 0)``: differences in the kernel's precision, half the memory to read; sum in double."""
+    """``sum_q m_q max(S_q - c_q, 0)``: differences in the kernel's precision, the sum in double."""
     total = 0.0
     for q in range(row.size):
         surplus = row[q] - best[q]
