@@ -53,7 +53,7 @@ class Trained:
                 "device": "cpu",
                 "threads": 1,
             },
-            environment=environment.variables(self.nnunet, out.parent / "training", 1, 0),
+            environment=environment.variables(self.nnunet, out.parent / "training", 1),
             log=out.parent / "train.log",
         )
 
@@ -68,8 +68,15 @@ def trained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
     nnunet = root / "nnunet"
     found = child.run(
         "alunet.loop.steps:prepare",
-        {"nnunet": str(nnunet), "plan_cases": cases, "cases": cases, "labels": LABELS, "channels": ["MRI"], "dropout": 0.01},
-        environment=environment.variables(nnunet, root, 1, 1),
+        {
+            "nnunet": str(nnunet),
+            "plan_cases": cases,
+            "cases": cases,
+            "labels": LABELS,
+            "channels": ["MRI"],
+            "dropout": 0.01,
+        },
+        environment=environment.variables(nnunet, root, 1),
         log=root / "prepare.log",
     )
     pool = Pool.build([CaseGeometry.from_json(text) for text in found["geometries"]], found["patch"])

@@ -80,7 +80,8 @@ def test_t11_bottleneck_factors_give_the_weight_gradient(exact):
 def test_t10_bias_gradients_vanish_and_filters_are_orthogonal_to_their_gradients(exact):
     for layer, (weight, bias) in zip(exact.decoder, naive(exact, 40, exact.decoder), strict=True):
         scale = weight.flatten(1).norm(dim=1)
-        product = (weight * layer.weight).flatten(1).sum(1) / (layer.weight.flatten(1).norm(dim=1) * scale).clamp_min(1e-30)
+        product = (weight * layer.weight).flatten(1).sum(1)
+        product = product / (layer.weight.flatten(1).norm(dim=1) * scale).clamp_min(1e-30)
         assert bias.abs().max() < 1e-9 * scale.max()
         assert product.abs().max() < 1e-3  # exact but for the epsilon of the instance norm
 

@@ -27,14 +27,16 @@ pytestmark = pytest.mark.slow
 
 def trainer_of(trained, tmp_path, monkeypatch, cases):
     """The real trainer over `cases`, in this process."""
-    for name, value in environment.variables(trained.nnunet, tmp_path, 1, 0).items():
+    for name, value in environment.variables(trained.nnunet, tmp_path, 1).items():
         monkeypatch.setenv(name, value)
     from alunet.model.trainer import SparseTrainer
 
     folders = Folders(trained.nnunet)
     plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
-    trainer = SparseTrainer(plans, "2d", 0, json.loads(folders.dataset_json.read_text(encoding="utf-8")), torch.device("cpu"))
-    trainer.configure(TrainingSettings(batch_size=16), LabelFolder(trained.root / "labels", trained.nnunet), cases, print)
+    dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
+    trainer = SparseTrainer(plans, "2d", 0, dataset, torch.device("cpu"))
+    labels = LabelFolder(trained.root / "labels", trained.nnunet)
+    trainer.configure(TrainingSettings(batch_size=16), labels, cases, print)
     trainer.initialize()
     return trainer
 
@@ -117,7 +119,9 @@ class TestChild:
         arguments = {
             "nnunet": str(trained.nnunet),
             "labels": str(trained.root / "labels"),
-            "annotated": {name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations},
+            "annotated": {
+                name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations
+            },
             "tests": [],
             "training": {"epochs": 50, "iterations": iterations, "check_iterations": 1, "batch_size": 4},
             "scoring": {},
@@ -127,9 +131,14 @@ class TestChild:
             "device": "cpu",
             "threads": 1,
         }
-        variables = environment.variables(trained.nnunet, tmp_path / "training", 1, 0)
+        variables = environment.variables(trained.nnunet, tmp_path / "training", 1)
         return child.run(
-            "alunet.loop.steps:learn", arguments, environment=variables, log=tmp_path / "log", emit=events.append, cancel=cancel
+            "alunet.loop.steps:learn",
+            arguments,
+            environment=variables,
+            log=tmp_path / "log",
+            emit=events.append,
+            cancel=cancel,
         )
 
     def test_cancel_ends_the_training_at_once(self, trained, tmp_path):
@@ -163,7 +172,7 @@ class TestChild:
             self.start(trained, tmp_path, None, [])
 
     def test_bad_input_is_told_from_failure(self, trained, tmp_path):
-        variables = environment.variables(trained.nnunet, tmp_path, 1, 0)
+        variables = environment.variables(trained.nnunet, tmp_path, 1)
         blank = tmp_path / "blank.nrrd"
         sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkFloat32), str(blank))
         case = [{"name": "blank", "images": [str(blank)]}]
@@ -200,3 +209,37 @@ def test_predictor_segments_on_the_raw_grid(trained):
     found = Predictor(Path(trained.nnunet), model, ScoringSettings(mirroring=False)).segment(name)
     assert found.shape == trained.truth[name].shape
     assert set(np.unique(found)) <= {0, 1, 2}
+
+
+def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch):
+    from alunet.model import train, trainer
+
+    def run(name: str) -> dict:
+        for variable, value in environment.variables(trained.nnunet, tmp_path / name, 1).items():
+            monkeypatch.setenv(variable, value)
+        settings = TrainingSettings(epochs=3, iterations=3, check_iterations=1, batch_size=4, optimizer="adamw")
+        out = tmp_path / f"{name}.pth"
+        arguments = (trained.nnunet, trained.root / "labels", dict.fromkeys(trained.annotations, 3), settings)
+        return train.train(*arguments, None, out, 11, "cpu", interrupt)
+
+    def interrupt(event) -> None:
+        if event.kind == "epoch" and event.data["epoch"] == stop_at:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", 0.0)
+    stop_at = None
+    whole = run("whole")
+    stop_at = 3  # after the checkpoint of epoch 2, before the end of epoch 3
+    with pytest.raises(KeyboardInterrupt):
+        run("broken")
+    assert not (tmp_path / "broken.pth").exists()
+    stop_at = None
+    assert run("broken")["sha256"] == whole["sha256"]
+
+
+def test_augmenting_in_worker_processes_is_repeatable(trained, tmp_path):
+    shas = [
+        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=3, workers=2)["training"]["sha256"]
+        for name in ("one", "two")
+    ]
+    assert shas[0] == shas[1]

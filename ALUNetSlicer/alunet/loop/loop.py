@@ -237,11 +237,10 @@ class Loop:
 
     def _child(self, name: str, log: Path, **arguments: Any) -> Any:
         nnunet = self.project.nnunet_dir
-        workers = 1 if name == "prepare" else 0  # nnU-Net's planner fails with 0; training is repeatable with 0 only
         return child.run(
             f"alunet.loop.steps:{name}",
             {"nnunet": str(nnunet), **arguments},
-            environment=environment.variables(nnunet, log.parent / "training", self.threads, workers),
+            environment=environment.variables(nnunet, log.parent / "training", self.threads),
             log=log,
             emit=self.emit,
             cancel=self.cancel,

@@ -35,7 +35,7 @@ class Oracle:
         for index in np.unique(pool.case[wanted]):
             name = pool.cases[index]
             truth = self._truth(name)
-            entries = [(int(i), truth[_box(pool, int(i))]) for i in wanted[pool.case[wanted] == index]]
+            entries = [(int(i), truth[pool.raw_slices(int(i))]) for i in wanted[pool.case[wanted] == index]]
             self.project.annotate(name, entries, round=round_number, author="oracle")
 
     def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -47,12 +47,12 @@ class Oracle:
         pool = self.project.pool
         voxels = np.zeros((len(pool), classes), np.int64)
         border = np.zeros((len(pool), classes), np.int64)
-        for index, name in enumerate(pool.cases):
+        for name in pool.cases:
             truth = self._truth(name)
             edge = _border(truth, classes)
-            for ids in _slices(pool, index):
+            for ids in _slices(pool, name):
                 for sample, nearest in _owned(pool, ids):
-                    part, on_edge = truth[_box(pool, sample)], edge[_box(pool, sample)]
+                    part, on_edge = truth[pool.raw_slices(sample)], edge[pool.raw_slices(sample)]
                     voxels[sample] = np.bincount(part[nearest], minlength=classes)[:classes]
                     border[sample] = np.bincount(part[nearest & on_edge], minlength=classes)[:classes]
         return voxels, border
@@ -64,11 +64,6 @@ class Oracle:
         return read_labels(label)
 
 
-def _box(pool: Pool, sample: int) -> tuple[slice, slice, slice]:
-    (k0, k1), (j0, j1), (i0, i1) = (tuple(int(edge) for edge in axis) for axis in pool.raw_box[sample])
-    return slice(k0, k1), slice(j0, j1), slice(i0, i1)
-
-
 def _border(truth: np.ndarray, classes: int) -> np.ndarray:
     border = np.zeros(truth.shape, bool)
     for value in range(1, classes):
@@ -78,9 +73,9 @@ def _border(truth: np.ndarray, classes: int) -> np.ndarray:
     return border
 
 
-def _slices(pool: Pool, case: int) -> Iterator[np.ndarray]:
+def _slices(pool: Pool, case: str) -> Iterator[np.ndarray]:
     """The samples of each slice of a case."""
-    ids = np.flatnonzero(pool.case == case)
+    ids = pool.samples_of(case)
     for number in np.unique(pool.slice[ids]):
         yield ids[pool.slice[ids] == number]
 

@@ -65,7 +65,7 @@ _CPU = TrainingSettings(
 )
 
 PRESETS: dict[str, Recipe] = {
-    "paper": Recipe("paper", TrainingSettings(), TrainingSettings(), ScoringSettings()),
+    "paper": Recipe("paper", TrainingSettings(workers=8), TrainingSettings(workers=8), ScoringSettings()),
     "cpu": Recipe(
         "cpu",
         first=_CPU,

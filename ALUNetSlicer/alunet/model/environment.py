@@ -23,25 +23,24 @@ class Folders:
         self.fingerprint = self.preprocessed / "dataset_fingerprint.json"
 
 
-def variables(nnunet: Path, results: Path, threads: int, workers: int) -> dict[str, str]:
+def variables(nnunet: Path, results: Path, threads: int) -> dict[str, str]:
     """Environment of a child process.
 
     Args:
         nnunet: the folder that holds nnUNet_raw and nnUNet_preprocessed.
         results: where a training writes.
         threads: threads of the numeric libraries.
-        workers: processes that augment training data; 0 keeps it in the training process, and repeatable.
-            (nnU-Net's planner needs at least 1.)
     """
     return {
         "nnUNet_raw": str(nnunet / "nnUNet_raw"),
         "nnUNet_preprocessed": str(nnunet / "nnUNet_preprocessed"),
         "nnUNet_results": str(results),
-        "nnUNet_n_proc_DA": str(workers),
+        "nnUNet_n_proc_DA": "1",  # read by the planner, which fails with 0; our trainer has its own setting
         "nnUNet_def_n_proc": str(max(1, threads)),
         "nnUNet_compile": "f",  # rounds are short: compiling anew each time costs more than it gives
         "nnUNet_wandb_enabled": "0",
         "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine, threads that spin for each other stop everything
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
         "NUMBA_NUM_THREADS": str(threads),

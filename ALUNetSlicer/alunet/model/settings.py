@@ -17,6 +17,7 @@ class TrainingSettings:
     learning_rate: float = 1e-2
     weight_decay: float = 3e-5
     mirroring: bool = True  # as augmentation
+    workers: int = 0  # processes that augment; 0: none. Another number draws other batches
     precision: str = "auto"  # "bf16": bfloat16 arithmetic on a CPU; "auto": nnU-Net's own choice
 
 

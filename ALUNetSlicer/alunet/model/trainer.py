@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.nondet_multi_threaded_augmenter import NonDetMultiThreadedAugmenter
+from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
@@ -23,7 +23,6 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
-from nnunetv2.utilities.default_n_proc_DA import get_allowed_n_proc_DA
 
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
 from alunet.model.settings import TrainingSettings
@@ -144,11 +143,12 @@ class SparseTrainer(nnUNetTrainer):
             sampling_probabilities=counts / counts.sum(),
             transforms=transforms,
         )
-        workers = get_allowed_n_proc_DA()
+        workers = self.settings.workers
         if workers == 0:
             return SingleThreadedAugmenter(loader, None)
-        pinned = self.device.type == "cuda"
-        return NonDetMultiThreadedAugmenter(loader, None, workers, max(6, workers // 2), pin_memory=pinned)
+        # Seeded and asked in turn: unlike nnU-Net's own choice, the same seed gives the same batches.
+        seeds = [int(seed) for seed in np.random.randint(2**31, size=workers)]
+        return MultiThreadedAugmenter(loader, None, workers, 2, seeds, pin_memory=self.device.type == "cuda")
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's step; on a CPU with bfloat16 arithmetic where the settings ask for it (nnU-Net: CUDA only)."""

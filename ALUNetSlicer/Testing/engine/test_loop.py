@@ -1,0 +1,157 @@
+"""The loop, for real (specification 1.7): nnU-Net trained on real scans, batches chosen, labels revealed, and again."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import threading
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from alunet.errors import Cancelled, InputError
+from alunet.loop import PRESETS, Loop, RoundRecord, preset
+from alunet.loop.oracle import Oracle
+from alunet.pool import Pool
+from alunet.project import Project, read_dataset_description
+
+pytestmark = pytest.mark.slow
+
+RECIPE = PRESETS["cpu"].with_length(epochs=1, iterations=6)
+RECIPE = replace(RECIPE, scoring=replace(RECIPE.scoring, passes=2))
+INITIAL, BUDGET = 12, 5
+
+
+@pytest.fixture(scope="module")
+def started(real_data, tmp_path_factory) -> Path:
+    """A project of six real scans, two of them for testing, after round 0."""
+    source = real_data / "Task04_Hippocampus"
+    root = tmp_path_factory.mktemp("loop") / "projet d'été"  # a blank and letters beyond ASCII
+    description = read_dataset_description(source)
+    with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
+        project.import_dataset(source, limit=6)
+        project.set_role([case.name for case in project.cases()][-2:], "test")
+        Loop(project, RECIPE, seed=4, threads=1).start(INITIAL)
+    return root
+
+
+@pytest.fixture
+def fresh(started, tmp_path) -> Path:
+    """A copy of it that a test may go on with."""
+    with Project.open(started) as project:
+        project.fork(tmp_path / "run").close()
+    return tmp_path / "run"
+
+
+def advance(root: Path, *strategies: str, seed: int = 4, **options) -> list[RoundRecord]:
+    with Project.open(root) as project:
+        loop = Loop(project, RECIPE, seed=seed, threads=1, **options)
+        return [loop.advance(strategy, BUDGET) for strategy in strategies]
+
+
+def test_round_zero(started):
+    with Project.open(started) as project:
+        pool = project.pool
+        assert project.labelled().sum() == INITIAL
+        tests = {case.name for case in project.cases("test")}
+        assert tests.isdisjoint(pool.cases), "T18: a test case in the pool"
+        record = RoundRecord.load(project.rounds_dir / "000" / "manifest.json")
+        assert record.labelled_samples == INITIAL and record.strategy == "initial"
+        assert set(record.dice) == {"Anterior", "Posterior", "mean"}
+        assert {"train", "evaluate"} <= set(record.seconds) and record.peak_memory_mb["train"] > 100
+        assert record.hashes["pool"] == pool.sha256()
+        assert record.versions["nnunetv2"].startswith("2.8")
+
+
+def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
+    with Project.open(fresh) as project:
+        truth = Oracle(project)
+        before = {name: project.annotation(name) for name in project.pool.cases}
+    names = ["random", "random-fg66", "entropy", "usimc", "usimf", "full", "random"]
+    records = advance(fresh, *names)
+    assert [record.strategy for record in records] == names
+    batches = [record.selected["ids"] for record in records]
+    assert [len(batch) for batch in batches[:5]] == [BUDGET] * 5
+    assert records[5].fraction == 1 and records[6].diagnostics == {"exhausted": True}
+    chosen = list(itertools.chain(*batches))
+    assert len(set(chosen)) == len(chosen), "T18: a sample was chosen twice"
+    assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(records[3].diagnostics)
+    with Project.open(fresh) as project:
+        for name in project.pool.cases:
+            reference, now = truth._truth(name), project.annotation(name)
+            assert np.array_equal(now[now != 3], reference[now != 3])
+            assert np.array_equal(now[before[name] != 3], before[name][before[name] != 3])
+
+
+def test_t17_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, started, tmp_path):
+    with Project.open(started) as project:
+        project.fork(tmp_path / "again").close()
+        project.fork(tmp_path / "other").close()
+    one, two, other = (advance(root, "usimc", seed=seed)[0] for root, seed in
+                       ((fresh, 4), (tmp_path / "again", 4), (tmp_path / "other", 5)))
+    assert one.selected == two.selected and one.hashes == two.hashes and one.dice == two.dice
+    assert one.selected["ids"] != other.selected["ids"]
+
+
+def test_stopped_anywhere_the_round_goes_on_to_the_same_batch(fresh, started, tmp_path):
+    """The process is stopped in the query and in the training; the same call ends like an undisturbed one."""
+    with Project.open(started) as project:
+        project.fork(tmp_path / "whole").close()
+    whole = advance(tmp_path / "whole", "usimf")[0]
+    for step in ("query", "train", "evaluate"):
+        cancel = threading.Event()
+
+        def stop(event, step=step, cancel=cancel) -> None:
+            if event.data.get("name") == step and event.data.get("state") == "started":
+                cancel.set()
+
+        with pytest.raises(Cancelled):
+            advance(fresh, "usimf", emit=stop, cancel=cancel)
+    assert not (fresh / "rounds" / "001" / "manifest.json").exists()
+    resumed = advance(fresh, "usimf")[0]
+    assert resumed.selected == whole.selected and resumed.dice == whole.dice
+
+
+def test_finished_rounds_come_from_disk(fresh):
+    with Project.open(fresh) as project:
+        loop = Loop(project, RECIPE, seed=4, threads=1)
+        shutil.rmtree(project.data / "nnunet" / "nnUNet_raw", ignore_errors=True)
+        assert loop.start(INITIAL).number == 0
+        assert [record.number for record in loop.rounds()] == [0]
+
+
+def test_manifest_is_plain_json_and_complete(started):
+    content = json.loads((started / "rounds" / "000" / "manifest.json").read_text(encoding="utf-8"))
+    assert content["recipe"]["scoring"]["passes"] == 2 and content["seed"] == 4
+    assert len(content["selected"]["ids"]) == len(content["selected"]["reasons"]) == INITIAL
+
+
+def test_bad_input_is_one_clear_line(started, fresh, tmp_path):
+    with Project.open(fresh) as project:
+        loop = Loop(project, RECIPE, seed=4, threads=1)
+        with pytest.raises(InputError, match="budget of 0"):
+            loop.advance("random", 0)
+        with pytest.raises(InputError, match="'usimx'"):
+            loop.advance("usimx", 3)
+    with pytest.raises(InputError, match="Unknown preset 'gpu'"):
+        preset("gpu")
+    with pytest.raises(InputError, match="0 epochs"):
+        RECIPE.with_length(epochs=0)
+
+
+def test_oracle_counts_every_voxel_once(started):
+    """Overlapping tiles: the nearest centre owns a voxel, so that classes are counted as they are."""
+    with Project.open(started) as project:
+        oracle = Oracle(project)
+        geometries = [case.geometry for case in project.cases("pool")]
+        small = Pool.build(geometries, (24, 16))
+        oracle.project = SimpleNamespace(pool=small)
+        voxels, border = oracle.counts(3)
+        total = sum(np.bincount(oracle._truth(name).ravel(), minlength=3) for name in small.cases)
+    assert voxels.sum(0).tolist() == total.tolist()
+    assert (border <= voxels).all() and 0 < border[:, 1:].sum() < voxels[:, 1:].sum()
+    assert border[:, 0].sum() == 0
