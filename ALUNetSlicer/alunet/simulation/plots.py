@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from alunet.simulation.tables import MEAN, write_atomically
+from alunet.simulation.tables import MEAN, comparable, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def draw_curves(curves: pd.DataFrame) -> Figure:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    mean = curves[(curves["label"] == MEAN) & curves["dice"].notna()]
+    mean = comparable(curves[(curves["label"] == MEAN) & curves["dice"].notna()])
     figure = Figure(figsize=(8.6, 4.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()

@@ -175,7 +175,8 @@ class PlainDisplay:
 
     def _left(self, event: Event) -> str:
         left = self._board.seconds_left(event.time)
-        return "" if left is None or not self._board.total else f" (about {duration(left)} left for all runs)"
+        known = left is not None and left >= 1 and self._board.done < self._board.total
+        return f" (about {duration(left)} left for all runs)" if known else ""
 
 
 class LiveDisplay:

@@ -107,14 +107,25 @@ def area_under_budget_curve(budget: Sequence[float], dice: Sequence[float]) -> f
     return float(np.sum(width * (y[1:] + y[:-1]) / 2))
 
 
+def comparable(curves: pd.DataFrame) -> pd.DataFrame:
+    """The rows of `curves` from which means over runs can be taken, while some runs are still behind.
+
+    Of each strategy: the runs that have begun (all, where none has), up to the last round that all of them finished.
+    """
+    run = curves.groupby(["strategy", "fold", "seed"])["round"].transform("max")
+    begun = curves[(run > 0) | (run.groupby(curves["strategy"]).transform("max") == 0)]
+    last = run.loc[begun.index].groupby(begun["strategy"]).transform("min")
+    return begun[begun["round"] <= last]
+
+
 def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame:
     """One row for each strategy, best last Dice first: mean and standard deviation over its runs (folds x seeds).
 
-    Columns: strategy, runs, round (the last one that all its runs finished), labelled_samples, dice_mean, dice_std,
-    aubc_mean, aubc_std. Standard deviations are those of a sample (ddof 1), NaN for a single run. The `reference`
-    has no budget curve, hence no AUBC, and stands last.
+    Columns: strategy, runs (that have begun), round (the last one that all of these finished), labelled_samples,
+    dice_mean, dice_std, aubc_mean, aubc_std. Standard deviations are those of a sample (ddof 1), NaN for a single run.
+    The `reference` has no budget curve, hence no AUBC, and stands last.
     """
-    mean = curves[curves["label"] == MEAN].sort_values("round")
+    mean = comparable(curves[curves["label"] == MEAN]).sort_values("round")
     rows = [_summary_row(strategy, part, reference) for strategy, part in mean.groupby("strategy", sort=False)]
     columns = ["strategy", "runs", "round", "labelled_samples", "dice_mean", "dice_std", "aubc_mean", "aubc_std"]
     table = pd.DataFrame(rows, columns=columns)
@@ -124,13 +135,9 @@ def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame
 
 
 def _summary_row(strategy: str, part: pd.DataFrame, reference: str) -> dict[str, Any]:
-    runs = part.groupby(["fold", "seed"])
-    last = int(runs["round"].max().min())
-    until = part[part["round"] <= last]
-    final = until[until["round"] == last]
-    areas = [
-        area_under_budget_curve(run["labelled_samples"], run["dice"]) for _, run in until.groupby(["fold", "seed"])
-    ]
+    last = int(part["round"].max())
+    final = part[part["round"] == last]
+    areas = [area_under_budget_curve(run["labelled_samples"], run["dice"]) for _, run in part.groupby(["fold", "seed"])]
     area = pd.Series([np.nan if strategy == reference else value for value in areas], dtype=float)
     return {
         "strategy": strategy,
