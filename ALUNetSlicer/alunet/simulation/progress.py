@@ -121,7 +121,7 @@ def _words(event: Event) -> str:
         return f"{words} · loss {data['loss']:.2f}" if data.get("loss") is not None else words
     if event.kind == "step":
         name = _VERBS.get(data["name"], data["name"])
-        return name if data["state"] == "started" else f"{name}: {data['state']}"
+        return name if data["state"] == "started" else f"{name} {data['state']}"
     words = _VERBS.get(data["phase"], data["phase"])
     return f"{words} {data['done']}/{data['total']} {data.get('unit') or ''}".strip() if data.get("total") else words
 
@@ -211,8 +211,8 @@ def render(board: Board, now: float, height: int) -> RenderableType:
     if not board.total:
         return Text(f"Preparing: {board.shared}", style="cyan")
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("fold", "seed", "strategy", "now"):
-        table.add_column(column, no_wrap=True, overflow="ellipsis", justify="left")
+    for column, width in (("fold", 4), ("seed", 4), ("strategy", 11), ("now", 42)):
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=width)
     table.add_column("Dice", justify="right")
     shown = _most_interesting(board, height)
     for fold, seed, strategy in shown:
