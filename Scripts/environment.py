@@ -229,9 +229,10 @@ def show(line: str) -> None:
     if line and not telling:
         return
     if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns - 8
-        print("\r\033[K" + (f"      {line[:width]}" if line else ""), end="", flush=True)
-    elif line.startswith("Installing"):
+        width = shutil.get_terminal_size().columns - 1
+        text = f"      {line}"[:width].ljust(width) if line else " " * width + "\r"
+        print(f"\r{text}", end="", flush=True)
+    elif line.startswith("Installing collected"):
         print(f"      installing {line.count(',') + 1} packages", flush=True)
 
 
