@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from dataclasses import asdict
 from pathlib import Path
@@ -161,6 +162,7 @@ class Loop:
         learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
         record = self._record(number, strategy, budget, batch, learned)
         record.save(folder / "manifest.json")
+        shutil.rmtree(folder / "training", ignore_errors=True)  # nnU-Net's checkpoints, three times the weights
         self.project.finish_round(number, {"dice": record.dice})
         self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
         return record

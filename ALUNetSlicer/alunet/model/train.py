@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,8 @@ def train(
 
 
 def save_weights(network: torch.nn.Module, file: Path) -> None:
-    """The state dict of `network` on the CPU; a kill leaves no half file."""
+    """The state dict of `network` on the CPU; a kill leaves no half file, and equal weights give equal bytes."""
+    content = io.BytesIO()  # torch writes the name of a file into it, and ours is a temporary one
+    torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, content)
     with atomic_path(file) as part:
-        torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, part)
+        part.write_bytes(content.getvalue())

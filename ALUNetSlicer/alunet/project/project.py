@@ -169,8 +169,6 @@ class Project(Annotations, Journal):
     def fork(self, root: Path) -> Project:
         """A copy that goes its own way: database, annotations and rounds are copied, the data are shared.
 
-        Of a round the weights and records are copied, not nnU-Net's own training folder and not the logs.
-
         The copy appears whole or not at all; what an interrupted attempt left is removed by the next.
 
         Raises:
@@ -184,7 +182,7 @@ class Project(Annotations, Journal):
         partial.mkdir(parents=True)
         self._db.copy_to(partial / "project.db")
         for folder in (self.annotations_dir, self.rounds_dir):
-            shutil.copytree(folder, partial / folder.name, ignore=shutil.ignore_patterns("training", "*.log"))
+            shutil.copytree(folder, partial / folder.name)
         copy = Database(partial / "project.db")
         value = json.dumps(_reference(self.data, root), ensure_ascii=False)
         copy.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('data', ?)", (value,))
