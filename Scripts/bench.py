@@ -236,6 +236,115 @@ def fisher(quick: bool) -> list[Row]:
     return [Row(f"Fisher product, {n} x {queries} x {size}", ours, naive, naive / ours, 3)]
 
 
+def hippocampus_model() -> Any:
+    """A `Model` of the size that nnU-Net plans for the hippocampus (1.9 million parameters), random weights."""
+    import torch
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+    from torch import nn
+
+    from alunet.model.network import Model
+
+    torch.manual_seed(0)
+    convolutions = {"conv_op": nn.Conv2d, "kernel_sizes": 3, "strides": [1, 2, 2, 2], "conv_bias": True}
+    norms = {"norm_op": nn.InstanceNorm2d, "norm_op_kwargs": {"eps": 1e-5, "affine": True}}
+    others = {"dropout_op": nn.Dropout, "dropout_op_kwargs": {"p": 0.01}, "nonlin": nn.LeakyReLU}
+    model = object.__new__(Model)
+    model.network = PlainConvUNet(
+        1, 4, [32, 64, 128, 256], n_conv_per_stage=2, num_classes=3, n_conv_per_stage_decoder=2,
+        deep_supervision=True, nonlin_kwargs={"inplace": True}, **convolutions, **norms, **others,
+    )  # fmt: skip
+    model.network.eval().requires_grad_(False)
+    model.device, model.classes, model.patch = torch.device("cpu"), 3, (56, 40)
+    return model
+
+
+class RandomTiles:
+    """Stands in for `TileReader`: slices of noise from memory."""
+
+    def __init__(self, count: int, batch: int = 32) -> None:
+        import numpy as np
+
+        self.images = np.random.default_rng(0).normal(size=(count, 1, 56, 40)).astype(np.float32)
+        self.batch = batch
+
+    def batches(self, ids: Any) -> Any:
+        """As `TileReader.batches`."""
+        import numpy as np
+
+        from alunet.model.reader import Tiles
+
+        for start in range(0, len(ids), self.batch):
+            images = self.images[ids[start:start + self.batch]]
+            yield Tiles(np.arange(start, start + len(images)), images, np.ones((len(images), 56, 40), bool))
+
+
+@benchmark("model-dropout")
+def dropout_passes(quick: bool) -> list[Row]:
+    """Ten dropout passes of hippocampus slices: batches, common masks, bfloat16, against one slice at a time."""
+    import numpy as np
+    import torch
+
+    from alunet.model.score import monte_carlo
+    from alunet.model.settings import ScoringSettings
+    from alunet.schema import ignore_events
+
+    model, count = hippocampus_model(), 32 if quick else 96
+    tiles, ids, few = RandomTiles(count), np.arange(count), 4
+    rows = []
+
+    def naive() -> None:
+        model.network.train()
+        with torch.no_grad():
+            for image in torch.from_numpy(tiles.images[:few]):
+                torch.stack([model.network(image[None])[0].softmax(1) for _ in range(10)]).var(0).mean()
+        model.network.eval()
+
+    slow = cpu_seconds(naive) / few * 1e3
+    for precision, bar in (("fp32", 1.1), ("bf16", 2.0)):
+        settings = ScoringSettings(precision=precision)
+        run = cpu_seconds(lambda: monte_carlo(model, tiles, ids, settings, (0,), ignore_events))  # noqa: B023
+        ours = run / count * 1e3
+        rows.append(Row(f"Dropout, 10 passes, {precision}", ours, slow, slow / ours, bar, note="ms a slice"))
+    return rows
+
+
+@benchmark("model-gradients")
+def sample_gradients(quick: bool) -> list[Row]:
+    """Gradients of each sample, batched, against autograd one sample at a time."""
+    import numpy as np
+    import torch
+
+    from alunet.model import gradients
+    from alunet.schema import ignore_events
+
+    model, count = hippocampus_model(), 32 if quick else 64
+    reader = gradients.GradientReader(model, RandomTiles(count, 16), "training", ignore_events)
+    ids, few, coordinates = np.arange(count), 4, np.sort(np.random.default_rng(0).choice(580_000, 10_000, False))
+
+    def naive(layers: list[Any]) -> float:
+        weights = [layer.weight.requires_grad_(True) for layer in layers]
+
+        def run() -> None:
+            for image in torch.from_numpy(reader.reader.images[:few]):
+                loss = reader._loss(model.network(image[None]), torch.ones(1, 56, 40))
+                torch.autograd.grad(loss, weights)
+
+        seconds = cpu_seconds(run)
+        model.network.requires_grad_(False)
+        return seconds / few * 1e3
+
+    ways = {
+        "bottleneck": (reader.bottleneck, lambda: gradients.bottleneck_factors(reader, ids)),
+        "decoder": (reader.decoder, lambda: gradients.decoder_gradients(reader, ids, coordinates)),
+    }
+    rows = []
+    for name, (layers, run) in ways.items():
+        ours, slow = cpu_seconds(run) / count * 1e3, naive(layers)
+        rows.append(Row(f"Gradients, {name}", ours, slow, slow / ours, 1.2, note="ms a slice"))
+    return rows
+
+
+
 def main(arguments: list[str]) -> int:
     """Run the chosen benchmarks in the environment and print the table."""
     if INSIDE not in os.environ:
