@@ -10,7 +10,7 @@ from alunet.query.problem import Batch, Need, Query, checked_scores
 from alunet.query.registry import register
 
 
-@register("entropy", title="Entropy", needs=[Need.ENTROPY], source="Shannon 1948; specification 2.2",
+@register("entropy", title="Entropy", needs=[Need.ENTROPY], source="Shannon 1948",
           summary="Largest mean pixel entropy of the softmax of one pass without dropout.")
 @dataclass(frozen=True)
 class Entropy:
