@@ -127,6 +127,7 @@ def simulate(
         Path | None, typer.Option(help="Labelled data set to test on instead of a fold; all of DATASET is the pool.")
     ] = None,
     preset: Annotated[str, typer.Option(help="Recipe: cpu (made for laptops) or paper (needs a GPU).")] = "cpu",
+    mode: Annotated[str, typer.Option(help="finetune: train on from the round before; scratch: anew.")] = "finetune",
     epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of the preset's.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of the preset's.")] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
@@ -143,7 +144,7 @@ def simulate(
     with display(Console(stderr=True)) as emit:
         result = play(
             dataset, out, strategy, rounds, budget, initial, tuple(fold or (0,)), tuple(seed or (0,)), test,
-            preset, epochs, iterations, device, jobs, limit, emit,
+            preset, mode, epochs, iterations, device, jobs, limit, emit,
         )  # fmt: skip
     _show_result(result)
 

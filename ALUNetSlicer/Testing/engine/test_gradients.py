@@ -117,3 +117,17 @@ def test_head_weights(exact):
     assert model.head_weights("all-equal") == [1, 1, 1]
     with pytest.raises(InputError, match="first"):
         model.head_weights("first")
+
+
+def test_t14_sampled_fisher_similarity_estimates_the_inner_product(trained, exact):
+    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (specification 2.7), on the network."""
+    from alunet.query.weights import draw_without_replacement
+
+    ids = trained.ids[5:200:9]
+    fisher = gradients.fisher_diagonal(exact, ids)
+    whole = gradients.decoder_gradients(exact, ids, np.arange(len(fisher))).astype(np.float64)
+    wanted = whole @ whole.T / fisher.sum()
+    draws = [draw_without_replacement(fisher, 10_000, np.random.default_rng(seed)) for seed in range(3)]
+    found = np.mean([(whole[:, c] / fisher[c]) @ whole[:, c].T / len(c) for c in draws], axis=0)
+    pairs = np.triu_indices(len(ids))
+    assert np.corrcoef(found[pairs], wanted[pairs])[0, 1] > 0.95

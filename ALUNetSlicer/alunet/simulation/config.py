@@ -118,9 +118,13 @@ def _shown(value: Any) -> str:
 # --- from options to a study ---------------------------------------------------------------------------------------
 
 
-def recipe_of(name: str, epochs: int | None, iterations: int | None) -> Recipe:
-    """The preset with another length of training where one is given; raises InputError for an unknown preset."""
-    return preset(name).with_length(epochs, iterations)
+def recipe_of(name: str, mode: str, epochs: int | None, iterations: int | None) -> Recipe:
+    """The preset, trained on or from scratch, with another length where one is given.
+
+    Raises:
+        InputError: an unknown preset or mode, or a length below 1.
+    """
+    return replace(preset(name), mode=mode).with_length(epochs, iterations)
 
 
 def fingerprint(description: DatasetDescription) -> dict[str, Any]:

@@ -69,6 +69,7 @@ def simulate(
     seeds: Sequence[int] = (0,),
     test: str | Path | None = None,
     preset: str = "cpu",
+    mode: str = "finetune",
     epochs: int | None = None,
     iterations: int | None = None,
     device: str = "auto",
@@ -99,6 +100,7 @@ def simulate(
         seeds: of everything random.
         test: a labelled data set as the test set instead of a fold; all of `dataset` is the pool then.
         preset: recipe of training and scoring, "cpu" or "paper".
+        mode: "finetune" trains a round on from all weights of the one before, "scratch" anew, as long as round 0.
         epochs, iterations: another length of every training than the preset's: epochs, and steps in an epoch.
         device: "auto", "cpu", "cuda" or "mps".
         jobs: runs at a time.
@@ -112,7 +114,7 @@ def simulate(
     """
     config.check_numbers(rounds, budget, initial, jobs, seeds, limit)
     names = config.check_strategies(strategies)
-    recipe = config.recipe_of(preset, epochs, iterations)
+    recipe = config.recipe_of(preset, mode, epochs, iterations)
     if device != "auto":
         resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit)
