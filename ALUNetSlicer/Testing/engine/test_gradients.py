@@ -120,7 +120,7 @@ def test_head_weights(exact):
 
 
 def test_t14_sampled_fisher_similarity_estimates_the_inner_product(trained, exact):
-    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (specification 2.7), on the network."""
+    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (specification 2.7)."""
     from alunet.query.weights import draw_without_replacement
 
     ids = trained.ids[5:200:9]

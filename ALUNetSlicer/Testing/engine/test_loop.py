@@ -130,6 +130,19 @@ def test_manifest_is_plain_json_and_complete(started):
     assert len(content["selected"]["ids"]) == len(content["selected"]["reasons"]) == INITIAL
 
 
+def test_a_round_begun_with_one_strategy_is_not_finished_with_another(fresh):
+    cancel = threading.Event()
+
+    def stop(event) -> None:
+        if event.data.get("name") == "train":
+            cancel.set()
+
+    with pytest.raises(Cancelled):
+        advance(fresh, "random", emit=stop, cancel=cancel)
+    with pytest.raises(InputError, match="Round 1 was begun with 'random'"):
+        advance(fresh, "entropy")
+
+
 def test_bad_input_is_one_clear_line(started, fresh, tmp_path):
     with Project.open(fresh) as project:
         loop = Loop(project, RECIPE, seed=4, threads=1)

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import threading
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from alunet.query import Need, Streams
 from alunet.schema import Emit, Event, ignore_events
 
 INITIAL = "initial"
+Content = dict[str, Any]
 
 
 class Loop:
@@ -151,11 +153,16 @@ class Loop:
         manifest = self._folder(number) / "manifest.json"
         return RoundRecord.load(manifest) if manifest.is_file() else None
 
-    def _round(self, number: int, strategy: str, budget: int, choose: Any) -> RoundRecord:
+    def _round(self, number: int, strategy: str, budget: int, choose: Callable[[Path], Content]) -> RoundRecord:
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
-        batch = self._kept(folder / "batch.json", lambda: choose(folder))
+        batch = self._kept(folder / "batch.json", lambda: {**choose(folder), "strategy": strategy, "budget": budget})
+        if (batch["strategy"], batch["budget"]) != (strategy, budget):
+            raise InputError(
+                f"Round {number} was begun with '{batch['strategy']}' and a budget of {batch['budget']}.",
+                "Finish it with those, then choose anew.",
+            )
         ids = np.array(batch["ids"], np.int64)
         self.project.suggest(number, ids, batch["gains"], batch["reasons"])
         Oracle(self.project).reveal(ids, number)
@@ -168,7 +175,7 @@ class Loop:
         return record
 
     @staticmethod
-    def _kept(file: Path, make: Any) -> dict[str, Any]:
+    def _kept(file: Path, make: Callable[[], Content]) -> Content:
         """The content of `file`, made and written first where it is missing."""
         if not file.is_file():
             write_json(file, make())
@@ -176,7 +183,7 @@ class Loop:
 
     # --- query ------------------------------------------------------------------------------------------------
 
-    def _select(self, number: int, strategy: str, budget: int, folder: Path) -> dict[str, Any]:
+    def _select(self, number: int, strategy: str, budget: int, folder: Path) -> Content:
         pool, project = self._pool(), self.project
         ids = np.flatnonzero(~project.labelled())
         if len(ids) == 0:
@@ -213,7 +220,7 @@ class Loop:
 
     # --- training ---------------------------------------------------------------------------------------------
 
-    def _learn(self, number: int, folder: Path) -> dict[str, Any]:
+    def _learn(self, number: int, folder: Path) -> Content:
         project = self.project
         annotated = {
             case: {"file": str(project.annotation_file(case)), "slices": count}
@@ -251,7 +258,7 @@ class Loop:
     # --- record -----------------------------------------------------------------------------------------------
 
     def _record(
-        self, number: int, strategy: str, budget: int, batch: dict[str, Any], learned: dict[str, Any]
+        self, number: int, strategy: str, budget: int, batch: Content, learned: Content
     ) -> RoundRecord:
         project, costs = self.project, self.project.costs()
         spent = {**batch["costs"], **learned["costs"]}

@@ -41,7 +41,7 @@ class ModelSignals:
         emit: Emit,
     ) -> None:
         self._model = Model(nnunet, weights, device)
-        self._reader = TileReader(Folders(nnunet).images, pool, settings.batch_size)
+        self._reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, device)
         self._gradients = gradients.GradientReader(self._model, self._reader, settings.heads, emit)
         self._weights, self._ids, self._settings, self._emit = weights, ids, settings, emit
         self._noise = tuple(int(word) for word in streams.sequence("mc-dropout").generate_state(4))

@@ -91,6 +91,8 @@ def _converse(
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
     for line in process.stdout:
+        if not line.endswith(b"\n"):
+            break  # killed in the middle of a line
         event = Event.from_json(line.decode("utf-8"))
         if event.kind == "result":
             return event.data["value"]
@@ -220,8 +222,13 @@ def _resolve(function: str) -> Callable[..., Any]:
 
 
 def _die_with_parent() -> None:
+    import psutil
+
     while sys.stdin.buffer.read(1):
         pass
+    for helper in psutil.Process().children(recursive=True):  # processes that augment training data
+        with contextlib.suppress(psutil.NoSuchProcess):
+            helper.kill()
     os._exit(1)
 
 

@@ -125,13 +125,13 @@ class SparseTrainer(nnUNetTrainer):
         axes = mirror if self.settings.mirroring else ()
         training = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
         plain = self.get_validation_transforms(scales)
+        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(self.weights_of_cases))
         return (
-            self._feed(initial_patch, _keep_padding_out(training, ignore)),
-            self._feed(patch, _keep_padding_out(plain, ignore)),
+            self._feed(cases, initial_patch, _keep_padding_out(training, ignore)),
+            self._feed(cases, patch, _keep_padding_out(plain, ignore)),
         )
 
-    def _feed(self, initial_patch: Any, transforms: ComposeTransforms) -> Any:
-        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(self.weights_of_cases))
+    def _feed(self, cases: AnnotatedCases, initial_patch: Any, transforms: ComposeTransforms) -> Any:
         counts = np.array([self.weights_of_cases[case] for case in cases.identifiers], dtype=float)
         loader = nnUNetDataLoader(
             cases,
