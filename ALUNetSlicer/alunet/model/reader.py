@@ -12,7 +12,7 @@ import numpy as np
 from alunet.pool import Pool
 
 _WHOLE_CASE_BYTES = 256 << 20  # a case up to this size is read at once, a larger one slice by slice
-# Tiles a batch, where nobody says: as many as make up about this many pixels. A processor's cache wants few, a GPU many.
+# Tiles a batch, where nobody says: as many as make up about this many pixels. A CPU's cache wants few, a GPU many.
 _BATCH_PIXELS = {"cpu": 72_000, "mps": 500_000, "cuda": 2_000_000}
 
 
