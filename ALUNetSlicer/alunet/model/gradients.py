@@ -134,7 +134,7 @@ def fisher_diagonal(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
     for _, inputs, deltas in gradients.sweep(ids, layers, "embed: Fisher"):
         for place, layer in enumerate(layers):
             squares = weight_gradients(inputs[place], deltas[place], layer.kernel_size).square()
-            sums[place] += squares.sum(0).double().cpu()
+            sums[place] += squares.sum(0).cpu().double()
     return torch.cat(sums).numpy() / len(ids)
 
 
