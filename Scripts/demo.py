@@ -11,6 +11,7 @@ goes on where it was stopped. --gpu installs the CUDA build of PyTorch even wher
 from __future__ import annotations
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -25,6 +26,8 @@ DEFAULTS = {
     "--initial": ["20"],
     "--budget": ["20"],
     "--preset": ["cpu"],
+    "--epochs": ["5"],
+    "--jobs": [str(min(2, os.cpu_count() or 1))],
 }
 
 

@@ -112,6 +112,6 @@ def test_the_demo_takes_its_defaults_only_where_nothing_is_said():
     assert demo.with_defaults([])[:4] == ["--strategy", "random", "--strategy", "usimc"]
     options = demo.with_defaults(["--strategy", "entropy", "--rounds=1"])
     assert options.count("--strategy") == 1
-    assert "3" not in options
+    assert "--rounds" not in options
     own, passed_on = demo.parse(["--data", "my data", "--rounds", "5", "--gpu"])
     assert (own.data, own.gpu, passed_on) == (Path("my data"), True, ["--rounds", "5"])
