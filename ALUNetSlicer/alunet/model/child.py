@@ -203,8 +203,11 @@ def _main() -> None:
         with lock:
             channel.write(event.to_json() + "\n")
 
-    task = json.loads(sys.stdin.readline())
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    parent = os.dup(0)
+    with os.fdopen(os.open(os.devnull, os.O_RDONLY), "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
+    task = json.loads(_first_line(parent))
+    threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
     try:
         emit(Event("result", {"value": _resolve(task["function"])(**task["arguments"], emit=emit)}))
     except AlunetError as error:
@@ -221,10 +224,22 @@ def _resolve(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def _die_with_parent() -> None:
+def _first_line(pipe: int) -> bytes:
+    line = bytearray()
+    while not line.endswith(b"\n") and (byte := os.read(pipe, 1)):
+        line += byte
+    return bytes(line)
+
+
+def _die_with_parent(pipe: int) -> None:
+    """End this process and its helpers when `pipe` closes.
+
+    The pipe is read past Python's own standard input: a thread that waits inside `sys.stdin` holds its lock for ever,
+    and a forked helper process, which closes `sys.stdin` first, would wait for that lock for ever too.
+    """
     import psutil
 
-    while sys.stdin.buffer.read(1):
+    while os.read(pipe, 1):
         pass
     for helper in psutil.Process().children(recursive=True):  # processes that augment training data
         with contextlib.suppress(psutil.NoSuchProcess):
