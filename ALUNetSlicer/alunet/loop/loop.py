@@ -193,8 +193,9 @@ class Loop:
         truth = Oracle(project).counts(project.num_classes) if Need.TRUTH in needs else None
         shown = None if truth is None else (truth[0][ids], truth[1][ids])
         question = folder / "question.npz"
-        known = np.flatnonzero(labelled)
-        arrays = steps.write_question(question, ids, known, pool.case[ids], project.class_voxels(), shown)
+        arrays = steps.write_question(
+            question, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), shown
+        )
         names = list(project.labels)
         if needs <= {Need.TRUTH}:  # no model, no child process
             costs: dict[str, dict[str, float]] = {}

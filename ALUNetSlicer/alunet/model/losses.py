@@ -19,7 +19,7 @@ _SMOOTH = 1e-5  # nnU-Net's, in both parts of the Dice fraction
 
 
 def log_likelihood(logits: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
-    """Mean over the valid pixels of log p of the arg-max class; for USIMC and USIMF, whose similarities need no sign."""
+    """Mean over the valid pixels of log p of the arg-max class; for USIMC and USIMF, to whom sign and scale are one."""
     confident = functional.log_softmax(logits, 1).amax(1)
     return _mean(confident, inside)
 

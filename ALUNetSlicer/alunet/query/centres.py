@@ -54,7 +54,7 @@ def farthest_first(values: Floats, labelled: Floats, budget: int, ids: Ints) -> 
         InputError: an embedding is not finite.
     """
     values, lengths = _checked(values, ids)
-    nearest = _to_labelled(values, lengths, np.asarray(labelled))
+    nearest = _to_labelled(values, np.asarray(labelled))
     rows, squares = np.empty(budget, np.int64), np.empty(budget)
     for step in range(budget):
         row = int(np.argmax(nearest))
@@ -101,7 +101,7 @@ def kmeans_plus_plus(values: Floats, budget: int, rng: np.random.Generator, ids:
 def draw(weights: Doubles, rng: np.random.Generator) -> int:
     """One position in proportion to `weights` (n,), which are not negative and not all 0; never one of weight 0."""
     ends = np.cumsum(weights)
-    # The first end beyond the number drawn: an entry of weight 0 ends where the one before it does, so it is never that.
+    # The first end beyond the number drawn is never that of a weight 0, which ends where the one before it does.
     place = int(np.searchsorted(ends, rng.random() * ends[-1], side="right"))
     return place if place < len(weights) else int(np.flatnonzero(weights)[-1])
 
@@ -113,19 +113,23 @@ def _checked(values: Floats, ids: Ints, which: str = "") -> tuple[Floats, Double
     return values, checked_scores(lengths, ids, f"The {which}embedding")
 
 
-def _to_labelled(values: Floats, lengths: Doubles, labelled: npt.NDArray[np.floating[Any]]) -> Doubles:
+def _to_labelled(values: Floats, labelled: npt.NDArray[np.floating[Any]]) -> Doubles:
     """(n,) squared distance to the nearest labelled sample; infinite where there is none.
 
-    ``|a - b|^2 = |a|^2 + |b|^2 - 2 a.b`` is one matrix product a block, but loses the digits of small distances. It
-    only points at the nearest labelled sample; the distance to that one is then added up from differences, in double.
+    ``|a - b|^2 = |a|^2 + |b|^2 - 2 a.b`` is one matrix product a block, but loses the digits of small distances. So it
+    is taken about the labelled samples' mean, and only points at the nearest of them; the distance to that one is then
+    added up from differences, in double.
     """
     if len(labelled) == 0:
         return np.full(len(values), np.inf)
-    labelled, own = _checked(labelled.astype(values.dtype, copy=False), np.arange(len(labelled)), "labelled ")
+    labelled, _ = _checked(labelled.astype(values.dtype, copy=False), np.arange(len(labelled)), "labelled ")
+    mean = labelled.mean(axis=0, dtype=np.float64).astype(values.dtype)
+    shifted = labelled - mean
+    own = np.square(shifted, dtype=np.float64).sum(axis=1)
     nearest = np.empty(len(values))
-    step = max(1, BLOCK_BYTES // (8 * len(labelled)))
+    step = max(1, BLOCK_BYTES // (8 * len(labelled) + values[0].nbytes))
     for start in range(0, len(values), step):
         part = slice(start, start + step)
-        which = np.argmin(own - 2.0 * (values[part] @ labelled.T), axis=1)  # |a|^2 is the same for all
+        which = np.argmin(own - 2.0 * ((values[part] - mean) @ shifted.T), axis=1)  # |a|^2 is the same for all
         nearest[part] = _distances.squares_between(values[part], labelled, which)
     return nearest
