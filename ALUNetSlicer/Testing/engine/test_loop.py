@@ -71,15 +71,17 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     with Project.open(fresh) as project:
         truth = Oracle(project)
         before = {name: project.annotation(name) for name in project.pool.cases}
-    names = ["random", "random-fg66", "entropy", "usimc", "usimf", "full", "random"]
+    names = ["random", "random-fg66", "entropy", "mean-std", "bald", "core-set", "badge-ll", "stochastic-batches",
+             "usimc", "usimf", "full", "random"]
     records = advance(fresh, *names)
     assert [record.strategy for record in records] == names
     batches = [record.selected["ids"] for record in records]
-    assert [len(batch) for batch in batches[:5]] == [BUDGET] * 5
-    assert records[5].fraction == 1 and records[6].diagnostics == {"exhausted": True}
+    assert [len(batch) for batch in batches[:10]] == [BUDGET] * 10
+    assert records[10].fraction == 1 and records[11].diagnostics == {"exhausted": True}
     chosen = list(itertools.chain(*batches))
     assert len(set(chosen)) == len(chosen), "T18: a sample was chosen twice"
-    assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(records[3].diagnostics)
+    assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(records[8].diagnostics)
+    assert records[5].diagnostics["radius"] > 0 and records[6].diagnostics["filled_at_random"] == 0
     with Project.open(fresh) as project:
         for name in project.pool.cases:
             reference, now = truth._truth(name), project.annotation(name)

@@ -61,9 +61,14 @@ class ArraySignals:
         self.asked["decoder_gradients"] += len(rows)
         return self.gradients[rows][:, coordinates]
 
+    def last_layer_gradients(self, rows=None):
+        self.asked["last_layer_gradients"] += 1
+        return self.gradients if rows is None else self.gradients[rows]
+
 
 NEED_OF = {"entropy": Need.ENTROPY, "mc": Need.MC, "features": Need.FEATURES, "labelled_features": Need.FEATURES,
-           "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER}
+           "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER,
+           "last_layer_gradients": Need.LAST_LAYER}
 
 
 def problem(n=60, budget=7, seed=0, round_=1, **changes) -> Query:
@@ -84,8 +89,9 @@ choosing = pytest.mark.parametrize("name", [info.name for info in infos() if not
 usim = pytest.mark.parametrize("name", ["usimc", "usimf", "usimc:embedding=coordinates", "usimc:embedding=first-10k"])
 
 
-def test_the_strategies_of_the_first_release() -> None:
-    assert {"random", "random-fg33", "random-fg66", "entropy", "usimc", "usimf", "full"} <= set(names())
+def test_the_strategies_of_the_paper_and_the_foreground_baselines() -> None:
+    assert {"random", "random-fg33", "random-fg66", "entropy", "mean-std", "bald", "core-set", "badge-ll",
+            "stochastic-batches", "usimc", "usimf", "full"} <= set(names())
 
 
 @every
@@ -128,7 +134,8 @@ def test_same_seed_same_batch(name) -> None:
     assert same(parse(name).select(query), parse(name).select(problem()))
 
 
-@pytest.mark.parametrize("name", ["random", "random-fg33", "random-fg66", "usimc", "usimf"])
+@pytest.mark.parametrize("name", ["random", "random-fg33", "random-fg66", "usimc", "usimf", "badge-ll",
+                                  "stochastic-batches"])
 def test_another_seed_or_round_another_batch(name) -> None:
     batches = [parse(name).select(problem(200, 10, seed, number)) for seed, number in [(0, 1), (1, 1), (0, 2)]]
     assert not same(batches[0], batches[1])

@@ -185,14 +185,17 @@ class Loop:
 
     def _select(self, number: int, strategy: str, budget: int, folder: Path) -> Content:
         pool, project = self._pool(), self.project
-        ids = np.flatnonzero(~project.labelled())
+        labelled = project.labelled()
+        ids = np.flatnonzero(~labelled)
         if len(ids) == 0:
             return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
         needs = query.parse(strategy).needs
         truth = Oracle(project).counts(project.num_classes) if Need.TRUTH in needs else None
         shown = None if truth is None else (truth[0][ids], truth[1][ids])
         question = folder / "question.npz"
-        arrays = steps.write_question(question, ids, pool.case[ids], project.class_voxels(), shown)
+        arrays = steps.write_question(
+            question, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), shown
+        )
         names = list(project.labels)
         if needs <= {Need.TRUTH}:  # no model, no child process
             costs: dict[str, dict[str, float]] = {}

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alunet.errors import InputError
-from alunet.model import gradients, score
+from alunet.model import features, gradients, losses, score
 from alunet.model.environment import Folders
 from alunet.model.network import Model
 from alunet.model.reader import TileReader
@@ -22,7 +21,7 @@ from alunet.schema import Emit
 
 
 class ModelSignals:
-    """`alunet.query.Signals` over the candidates `ids`, by the model of the previous round.
+    """`alunet.query.Signals` over the candidates `ids` (and the `labelled` ids), by the model of the previous round.
 
     Monte Carlo scores are kept in `cache`, named by everything they depend on: strategies that share a model, as all do
     in the first round, share them too.
@@ -34,6 +33,7 @@ class ModelSignals:
         weights: Path,
         pool: Pool,
         ids: np.ndarray,
+        labelled: np.ndarray,
         streams: Streams,
         settings: ScoringSettings,
         device: str,
@@ -43,7 +43,8 @@ class ModelSignals:
         self._model = Model(nnunet, weights, device)
         self._reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, device)
         self._gradients = gradients.GradientReader(self._model, self._reader, settings.heads, emit)
-        self._weights, self._ids, self._settings, self._emit = weights, ids, settings, emit
+        self._weights, self._ids, self._labelled = weights, ids, labelled
+        self._settings, self._emit = settings, emit
         self._noise = tuple(int(word) for word in streams.sequence("mc-dropout").generate_state(4))
         self._cache = cache
         self._mc: McScores | None = None
@@ -76,10 +77,12 @@ class ModelSignals:
         return digest.hexdigest()[:24]
 
     def features(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """No strategy of this release asks for encoder features."""
-        raise InputError("Encoder features are not computed yet.", "Choose a strategy that does not need them.")
+        """(m, d) encoder features of the candidates at `rows`; of all where None."""
+        return features.encoder_features(self._model, self._reader, self._chosen(rows), self._emit)
 
-    labelled_features = features
+    def labelled_features(self) -> np.ndarray:
+        """(l, d) encoder features of the labelled samples, by the same model."""
+        return features.encoder_features(self._model, self._reader, self._labelled, self._emit)
 
     def bottleneck(self, rows: np.ndarray) -> Factors:
         """Gradient factors of the bottleneck convolution of the candidates at `rows`."""
@@ -92,3 +95,12 @@ class ModelSignals:
     def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
         """(m, d) decoder gradients of the candidates at `rows`, at the chosen parameters."""
         return gradients.decoder_gradients(self._gradients, self._ids[rows], coordinates)
+
+    def last_layer_gradients(self, rows: np.ndarray | None = None) -> np.ndarray:
+        """(m, d) gradients of nnU-Net's training loss, predictions as labels, at the last 3x3 decoder convolution."""
+        loss = losses.dice_and_cross_entropy
+        reader = gradients.GradientReader(self._model, self._reader, "training", self._emit, loss)
+        return gradients.last_layer_gradients(reader, self._chosen(rows))
+
+    def _chosen(self, rows: np.ndarray | None) -> np.ndarray:
+        return self._ids if rows is None else self._ids[rows]

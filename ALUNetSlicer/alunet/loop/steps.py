@@ -141,6 +141,7 @@ def select(
             Path(weights),
             Pool.load(Path(pool)),
             arrays["ids"],
+            arrays["labelled"],
             streams,
             settings,
             place,
@@ -154,12 +155,13 @@ def select(
 def write_question(
     file: Path,
     ids: np.ndarray,
+    labelled: np.ndarray,
     case: np.ndarray,
     class_voxels: np.ndarray,
     truth: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
-    """The arrays of a query, in memory and on disk for a child process."""
-    arrays = {"ids": ids, "case": case, "class_voxels": class_voxels}
+    """The arrays of a query, in memory and on disk for a child process: candidates, labelled samples, and so on."""
+    arrays = {"ids": ids, "labelled": labelled, "case": case, "class_voxels": class_voxels}
     if truth is not None:
         arrays |= {"truth_voxels": truth[0], "truth_border": truth[1]}
     with file.open("wb") as stream:

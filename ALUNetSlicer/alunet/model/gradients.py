@@ -1,11 +1,8 @@
-"""Per-sample gradients of the pseudo-label likelihood, batched (specification 2.5 and 5.3).
-
-    l(x) = sum_h v_h (1/|Omega_h|) sum_{i in Omega_h} log p^(h)(y_i | x),   y = arg-max of head h, held constant
+"""Per-sample gradients, batched (specification 2.5 and 5.3), of the losses of `alunet.model.losses`.
 
 One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the gradient `delta` of
 its output; a sample's weight gradient is delta_b (x) a_b summed over positions. That is exact, because samples do not
-interact (instance norm). Biases are left out: instance norm makes their gradients zero. Scale and sign of l do not
-matter to either similarity.
+interact (instance norm). Biases are left out: instance norm makes their gradients zero.
 """
 
 from __future__ import annotations
@@ -17,6 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from alunet.model.losses import Loss, log_likelihood
 from alunet.model.network import Model
 from alunet.model.reader import TileReader, Tiles
 from alunet.model.score import Pace
@@ -28,13 +26,17 @@ class GradientReader:
 
     Args:
         heads: weights of the deep-supervision heads, see `Model.head_weights`.
+        loss: of one head.
     """
 
-    def __init__(self, model: Model, reader: TileReader, heads: str, emit: Emit) -> None:
+    def __init__(
+        self, model: Model, reader: TileReader, heads: str, emit: Emit, loss: Loss = log_likelihood
+    ) -> None:
         self.model = model
         self.reader = reader
         self.weights = model.head_weights(heads)
         self.emit = emit
+        self.loss = loss
 
     @property
     def bottleneck(self) -> list[nn.Conv2d]:
@@ -45,6 +47,11 @@ class GradientReader:
     def decoder(self) -> list[nn.Conv2d]:
         """All 3x3 convolutions of the decoder, low to high resolution; no transposed ones, no heads."""
         return [layer for stage in self.model.network.decoder.stages for layer in _convolutions(stage)]
+
+    @property
+    def last(self) -> list[nn.Conv2d]:
+        """The last 3x3 convolution of the decoder, in front of the finest head."""
+        return self.decoder[-1:]
 
     def sweep(
         self, ids: np.ndarray, layers: list[nn.Conv2d], phase: str
@@ -84,9 +91,8 @@ class GradientReader:
         for weight, logits in zip(self.weights, heads, strict=True):
             if weight == 0:
                 continue
-            confident = functional.log_softmax(logits, 1).amax(1)  # log p of the arg-max class
             inside = functional.adaptive_max_pool2d(valid[:, None].to(logits.dtype), logits.shape[2:])[:, 0]
-            total = total + weight * ((confident * inside).sum((1, 2)) / inside.sum((1, 2))).sum()
+            total = total + weight * self.loss(logits, inside).sum()
         return total
 
 
@@ -152,4 +158,13 @@ def decoder_gradients(gradients: GradientReader, ids: np.ndarray, coordinates: n
             wanted = torch.from_numpy(coordinates[columns] - begin).to(inputs[place].device)
             values = weight_gradients(inputs[place], deltas[place], layer.kernel_size)
             result[np.ix_(tiles.rows, columns)] = values[:, wanted].cpu().numpy()
+    return result
+
+
+def last_layer_gradients(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
+    """Gradients of the decoder's last 3x3 convolution: (n, C_out * C_in * 9) float32."""
+    layer = gradients.last[0]
+    result = np.empty((len(ids), layer.weight.numel()), np.float32)
+    for tiles, inputs, deltas in gradients.sweep(ids, [layer], "embed: last layer"):
+        result[tiles.rows] = weight_gradients(inputs[0], deltas[0], layer.kernel_size).cpu().numpy()
     return result

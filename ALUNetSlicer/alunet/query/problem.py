@@ -26,6 +26,7 @@ class Need(str, Enum):
     FEATURES = "encoder features"
     BOTTLENECK = "bottleneck gradients"
     DECODER = "decoder gradients"
+    LAST_LAYER = "last layer's gradients"
     TRUTH = "hidden labels (simulation only)"
 
 
@@ -69,10 +70,10 @@ class Signals(Protocol):
         """Monte-Carlo dropout scores of all candidates."""
 
     def features(self, rows: Ints | None = None) -> Floats:
-        """(m, d) encoder features of the candidates (all where `rows` is None)."""
+        """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
 
     def labelled_features(self) -> Floats:
-        """(l, d) the same of the labelled samples."""
+        """(l, d) the same of the labelled samples; l may be 0."""
 
     def bottleneck(self, rows: Ints) -> Factors:
         """Gradient factors of the bottleneck convolution."""
@@ -82,6 +83,9 @@ class Signals(Protocol):
 
     def decoder_gradients(self, rows: Ints, coordinates: Ints) -> Floats:
         """(m, d) decoder gradients at the chosen parameters."""
+
+    def last_layer_gradients(self, rows: Ints | None = None) -> Floats:
+        """(m, d) training-loss gradients of the last 3x3 decoder convolution (all where `rows` is None), float32."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,7 @@ class Guard:
     _NEEDS = {
         "entropy": Need.ENTROPY, "mc": Need.MC, "features": Need.FEATURES, "labelled_features": Need.FEATURES,
         "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER,
+        "last_layer_gradients": Need.LAST_LAYER,
     }
 
     def __init__(self, signals: Signals, needs: frozenset[Need]) -> None:

@@ -5,7 +5,8 @@
     class Random:
         def select(self, query: Query) -> Batch: ...
 
-The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text.
+The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text. A
+property `needs` overrides what is registered, for a strategy whose options decide what it asks of the model.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class StrategyInfo:
     Attributes:
         name: what a person types.
         title: what a table shows.
-        needs: what it asks of the model; a subset of `Need`.
+        needs: what it asks of the model, unless its options say otherwise; a subset of `Need`.
         source: paper or origin.
         summary: one sentence.
         options: its frozen dataclass.
@@ -71,8 +72,8 @@ class Strategy:
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What it asks of the model."""
-        return self.info.needs
+        """What it asks of the model with these options: their own `needs`, where they have any."""
+        return getattr(self.options, "needs", self.info.needs)
 
     @property
     def settings(self) -> dict[str, Any]:

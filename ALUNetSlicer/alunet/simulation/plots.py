@@ -22,19 +22,24 @@ STYLES: dict[str, tuple[str, str]] = {
     "random-fg33": ("#56b4e9", "v"),
     "random-fg66": ("#0072b2", "^"),
     "entropy": ("#e69f00", "s"),
+    "mean-std": ("#999933", "h"),
+    "bald": ("#882255", ">"),
+    "core-set": ("#332288", "<"),
+    "badge-ll": ("#117733", "p"),
+    "stochastic-batches": ("#44aa99", "*"),
     "usimc": ("#009e73", "D"),
     "usimf": ("#d55e00", "P"),
 }
-"""Colour and marker of each strategy, the same in every picture. Okabe and Ito's colours, told apart by colour-blind
-people; the markers tell them apart in print."""
+"""Colour and marker of each strategy, the same in every picture. Okabe and Ito's colours, then Tol's, told apart
+by colour-blind people; the markers tell them apart in print."""
 
 SPARE: list[tuple[str, str]] = [
     ("#cc79a7", "X"),
-    ("#332288", "<"),
-    ("#882255", ">"),
-    ("#117733", "p"),
-    ("#999933", "h"),
-    ("#44aa99", "*"),
+    ("#ddaa33", "d"),
+    ("#aa4499", "H"),
+    ("#88ccee", "8"),
+    ("#661100", "1"),
+    ("#6699cc", "2"),
 ]
 """For strategies (and variants with options) that have no style of their own, in order of their names."""
 

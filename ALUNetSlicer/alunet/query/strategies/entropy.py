@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from alunet.query.problem import Batch, Need, Query, checked_scores
+from alunet.query.problem import Batch, Need, Query
+from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 
 
@@ -17,8 +16,5 @@ class Entropy:
     """No options."""
 
     def select(self, query: Query) -> Batch:
-        """Take the largest entropies; among equals the smallest id."""
-        scores = checked_scores(query.signals.entropy(), query.ids, "Entropy")
-        rows = np.argsort(-scores, kind="stable")[: query.budget]
-        reasons = [f"entropy {scores[row]:.3g} bit; rank {rank}" for rank, row in enumerate(rows, 1)]
-        return query.batch(rows, scores[rows], reasons)
+        """Take the largest entropies."""
+        return take_largest(query, query.signals.entropy(), "entropy", " bit")

@@ -1,0 +1,23 @@
+"""The samples with the largest scores: what entropy, mean STD and BALD have in common (specification 2.0)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from alunet.query.problem import Batch, Floats, Query, checked_scores
+
+
+def take_largest(query: Query, scores: Floats, what: str, unit: str = "") -> Batch:
+    """Take the `budget` largest scores (n,); among equals the smallest id. The gain of a sample is its score.
+
+    Args:
+        what: the measure, for the reasons given to people.
+        unit: of the scores, with a blank before it.
+
+    Raises:
+        InputError: a score is not finite.
+    """
+    values = checked_scores(scores, query.ids, what[:1].upper() + what[1:])
+    rows = np.argsort(-values, kind="stable")[: query.budget]
+    reasons = [f"{what} {values[row]:.3g}{unit}; rank {rank}" for rank, row in enumerate(rows, 1)]
+    return query.batch(rows, values[rows], reasons)

@@ -1,0 +1,20 @@
+"""BALD: the samples on which the dropout passes disagree although each of them is sure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from alunet.query.problem import Batch, Need, Query
+from alunet.query.ranking import take_largest
+from alunet.query.registry import register
+
+
+@register("bald", title="BALD", needs=[Need.MC], source="Houlsby et al. 2011; Gal et al. 2017",
+          summary="Largest mutual information between prediction and weights, from dropout passes, mean over pixels.")
+@dataclass(frozen=True)
+class Bald:
+    """No options."""
+
+    def select(self, query: Query) -> Batch:
+        """Take the largest mutual informations."""
+        return take_largest(query, query.signals.mc().bald, "mutual information", " bit")

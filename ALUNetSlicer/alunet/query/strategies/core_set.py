@@ -1,0 +1,29 @@
+"""Core-Set: samples that leave no other sample far from a labelled one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from alunet.query.problem import Batch, Need, Query
+from alunet.query.registry import register
+
+
+@register("core-set", title="Core-Set", needs=[Need.FEATURES], source="Sener and Savarese 2018",
+          summary="Farthest first: each pick has the largest distance to the labelled samples and earlier picks.")
+@dataclass(frozen=True)
+class CoreSet:
+    """No options. Distances are Euclidean, between flattened outputs of the encoder's last activation."""
+
+    def select(self, query: Query) -> Batch:
+        """k-centre greedy (specification 2.4); among equals the smallest id."""
+        from alunet.query.centres import farthest_first  # numba is slow to import; listing strategies needs none
+
+        found = farthest_first(query.signals.features(), query.signals.labelled_features(), query.budget, query.ids)
+        distances = np.sqrt(found.squares)
+        reasons = [f"farthest from what is labelled: distance {distance:.3g}; rank {rank}"
+                   for rank, distance in enumerate(distances, 1)]
+        if found.arbitrary:
+            distances[0], reasons[0] = 0.0, "nothing is labelled yet: the first sample of the pool; rank 1"
+        return query.batch(found.rows, distances, reasons, radius=float(np.sqrt(found.left)))
