@@ -184,41 +184,45 @@ class Loop:
     # --- query ------------------------------------------------------------------------------------------------
 
     def _select(self, number: int, strategy: str, budget: int, folder: Path) -> Content:
-        pool, project = self._pool(), self.project
-        labelled = project.labelled()
-        ids = np.flatnonzero(~labelled)
-        if len(ids) == 0:
+        if self.project.labelled().all():
             return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
-        needs = query.parse(strategy).needs
-        truth = Oracle(project).counts(project.num_classes) if Need.TRUTH in needs else None
-        shown = None if truth is None else (truth[0][ids], truth[1][ids])
-        question = folder / "question.npz"
-        arrays = steps.write_question(
-            question, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), shown
-        )
-        names = list(project.labels)
+        needs, names = query.parse(strategy).needs, list(self.project.labels)
+        arrays = self._question(folder / "question.npz", Need.TRUTH in needs)
         if needs <= {Need.TRUTH}:  # no model, no child process
             costs: dict[str, dict[str, float]] = {}
             with child.step("query", self.emit, costs):
                 streams = Streams(self.seed, number)
                 batch = steps.ask(strategy, arrays, budget, names, None, streams, "cpu")
             return {**batch, "costs": costs}
-        pool.save(folder / "pool.npz")
+        self._pool().save(folder / "pool.npz")
         return self._child(
             "select",
             folder / "query.log",
             pool=str(folder / "pool.npz"),
-            question=str(question),
+            question=str(folder / "question.npz"),
             strategy=strategy,
             budget=budget,
             names=names,
             weights=str(self._folder(number - 1) / "weights.pth"),
             scoring=asdict(self.recipe.scoring),
-            cache=str(project.data / "cache"),
+            cache=str(self.project.data / "cache"),
             seed=self.seed,
             round_number=number,
             device=self.device,
             threads=self.threads,
+        )
+
+    def _question(self, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
+        """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
+        pool, project = self._pool(), self.project
+        labelled = project.labelled()
+        ids = np.flatnonzero(~labelled)
+        shown = None
+        if with_truth:
+            voxels, border = Oracle(project).counts(project.num_classes)
+            shown = voxels[ids], border[ids]
+        return steps.write_question(
+            file, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), shown
         )
 
     # --- training ---------------------------------------------------------------------------------------------
