@@ -67,12 +67,13 @@ def test_padding_counts_for_nothing():
     assert score._mean_over(valid, values).item() == pytest.approx(3)
 
 
+@pytest.fixture(scope="module")
+def model(trained) -> Model:
+    return Model(trained.nnunet, trained.weights, "cpu")
+
+
 @pytest.mark.slow
 class TestOnARealNetwork:
-    @pytest.fixture(scope="class")
-    def model(self, trained) -> Model:
-        return Model(trained.nnunet, trained.weights, "cpu")
-
     def scores(self, trained, model, ids=None, batch=32, seed=(1,), **settings) -> score.MonteCarloMoments:
         reader = TileReader(Folders(trained.nnunet).images, trained.pool, batch)
         chosen = trained.ids[:60] if ids is None else ids
