@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.model.environment import CONFIGURATION, PLANS, Folders
+from alunet.model.environment import CONFIGURATION, Folders
 from alunet.pool import CaseGeometry
 from alunet.project.files import write_json
 from alunet.schema import Emit, Event
@@ -188,6 +188,3 @@ def load_plans(folders: Folders) -> tuple[Any, Any, dict[str, Any]]:
     plans = PlansManager(json.loads(folders.plans.read_text(encoding="utf-8")))
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
     return plans, plans.get_configuration(CONFIGURATION), dataset
-
-
-__all__ = ["PLANS", "CaseFiles", "fingerprint", "load_plans", "plan", "preprocess", "read_image"]

@@ -8,7 +8,6 @@ The final checkpoint is the model; nnU-Net's "best" one would be chosen on the t
 from __future__ import annotations
 
 import math
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
 from alunet.model.settings import TrainingSettings
+from alunet.project.files import atomic_path
 from alunet.schema import Emit, Event, ignore_events
 
 _CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
@@ -195,11 +195,11 @@ class SparseTrainer(nnUNetTrainer):
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a kill leaves the previous checkpoint whole; random states go along for resuming."""
-        part = f"{filename}.part"
-        super().save_checkpoint(part)
-        os.replace(part, filename)
         states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state()}
-        torch.save(states, f"{filename}.random")
+        with atomic_path(Path(f"{filename}.random")) as part:
+            torch.save(states, part)
+        with atomic_path(Path(filename)) as part:
+            super().save_checkpoint(str(part))
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As in nnU-Net, with the random states of `save_checkpoint`."""
