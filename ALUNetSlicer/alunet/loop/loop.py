@@ -73,8 +73,8 @@ class Loop:
         if unseen or not planned:
             entries = [{"name": case.name, "images": [str(image) for image in case.images]} for case in cases]
             pool_names = {case.name for case in project.cases("pool")}
-            found = self._child(
-                "prepare",
+            found = self.run_child(
+                "alunet.loop.steps:prepare",
                 project.root / "prepare.log",
                 plan_cases=[] if planned else [entry for entry in entries if entry["name"] in pool_names],
                 cases=entries,
@@ -127,7 +127,7 @@ class Loop:
         Args:
             strategy: name and options, like "usimf:eta=10".
         """
-        number = self._last() + 1
+        number = self.last() + 1
         if budget < 1:
             raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
         query.parse(strategy)
@@ -140,11 +140,16 @@ class Loop:
             found.append(record)
         return found
 
-    def _last(self) -> int:
+    def last(self) -> int:
+        """Number of the last finished round, whose model is the newest; raises InputError where there is none."""
         finished = len(self.rounds())
         if finished == 0:
             raise InputError("There is no model yet.", "Start with round 0, the initial set.")
         return finished - 1
+
+    def weights(self, number: int) -> Path:
+        """Where the weights of round `number` lie, or will lie."""
+        return self._folder(number) / "weights.pth"
 
     def _folder(self, number: int) -> Path:
         return self.project.rounds_dir / f"{number:03d}"
@@ -195,15 +200,15 @@ class Loop:
                 batch = steps.ask(strategy, arrays, budget, names, None, streams, "cpu")
             return {**batch, "costs": costs}
         self._pool().save(folder / "pool.npz")
-        return self._child(
-            "select",
+        return self.run_child(
+            "alunet.loop.steps:select",
             folder / "query.log",
             pool=str(folder / "pool.npz"),
             question=str(folder / "question.npz"),
             strategy=strategy,
             budget=budget,
             names=names,
-            weights=str(self._folder(number - 1) / "weights.pth"),
+            weights=str(self.weights(number - 1)),
             scoring=asdict(self.recipe.scoring),
             cache=str(self.project.data / "cache"),
             seed=self.seed,
@@ -236,25 +241,26 @@ class Loop:
         tests = [{"name": case.name, "label": str(case.label)} for case in project.cases("test") if case.label]
         scratch = number == 0 or self.recipe.mode == "scratch"
         entropy = Streams(self.seed, number).sequence("training").generate_state(1)[0]
-        return self._child(
-            "learn",
+        return self.run_child(
+            "alunet.loop.steps:learn",
             folder / "train.log",
             labels=str(project.root / "nnunet" / "labels"),
             annotated=annotated,
             tests=tests,
             training=asdict(self.recipe.training(number)),
             scoring=asdict(self.recipe.scoring),
-            weights_in=None if scratch else str(self._folder(number - 1) / "weights.pth"),
-            weights_out=str(folder / "weights.pth"),
+            weights_in=None if scratch else str(self.weights(number - 1)),
+            weights_out=str(self.weights(number)),
             seed=int(entropy),
             device=self.device,
             threads=self.threads,
         )
 
-    def _child(self, name: str, log: Path, **arguments: Any) -> Any:
+    def run_child(self, function: str, log: Path, **arguments: Any) -> Any:
+        """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""
         nnunet = self.project.nnunet_dir
         return child.run(
-            f"alunet.loop.steps:{name}",
+            function,
             {"nnunet": str(nnunet), **arguments},
             environment=environment.variables(nnunet, log.parent / "training", self.threads),
             log=log,
