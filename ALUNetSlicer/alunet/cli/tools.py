@@ -1,0 +1,66 @@
+"""Small commands beside the work: what strategies there are, and a data set to try things on."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def strategies(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """List the strategies: what each needs of the model, and where it comes from.
+
+    Options are given after a colon, separated by commas: [bold]--strategy usimf:eta=10,elbow=kneedle[/bold]
+    """
+    from alunet.query import infos
+
+    if as_json:
+        typer.echo(json.dumps([_described(info) for info in infos()], indent=1, ensure_ascii=False))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_lines=True)
+    table.add_column("name", style="bold", no_wrap=True)
+    table.add_column("what it does", ratio=3)
+    table.add_column("needs", ratio=2)
+    table.add_column("source", ratio=2)
+    table.add_column("options", ratio=2, style="dim")
+    for info in infos():
+        about = _described(info)
+        options = "\n".join(f"{name}={value}" for name, value in about["options"].items())
+        table.add_row(info.name, info.summary, ", ".join(about["needs"]) or "nothing", info.source, options)
+    Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
+
+
+def phantom(
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; new or empty.")],
+    cases: Annotated[int, typer.Option(help="How many cases.")] = 14,
+    seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = 0,
+) -> None:
+    """Make a small labelled data set to try things on: a large organ, and a small lesion that is easily missed.
+
+    [bold]Example:[/bold] alunet phantom demo/phantom
+    """
+    from alunet.simulation.phantom import make_phantom
+
+    folder = make_phantom(out, cases=cases, seed=seed)
+    typer.echo(f"{cases} cases in {folder}")
+
+
+def _described(info: Any) -> dict[str, Any]:
+    from alunet.query import parse
+
+    return {
+        "name": info.name,
+        "title": info.title,
+        "summary": info.summary,
+        "needs": sorted(need.value for need in info.needs),
+        "source": info.source,
+        "options": parse(info.name).settings,
+    }
