@@ -1,4 +1,4 @@
-"""The words that processes of ALUNet exchange: plain data, standard library alone.
+"""What happens while work goes on, told in plain data.
 
 An `Event` is one line of JSON. Long work speaks only in events, never in text to parse:
 
@@ -11,7 +11,11 @@ kind            data
 ``result``      what the work returns, last line of a child process
 ``message``     ``text``: a note for a person
 ``error``       ``message``, ``hint``, ``input`` (true where the input is to blame), ``trace``
+``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
+``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
 ==============  =========================================================================================
+
+Events that a service gives out carry ``job``, the number of the job they belong to, in their data where there is one.
 """
 
 from __future__ import annotations

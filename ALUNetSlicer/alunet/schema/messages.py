@@ -1,0 +1,386 @@
+"""What the service and its clients say to each other: constants, codes, and the dataclasses of JSON bodies.
+
+The addresses named here stand below `PREFIX`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+API = 1
+"""Version of the contract; it grows when a client of before would no longer understand."""
+PREFIX = "/v1"
+PART_BYTES = 8 * 2**20
+"""The most that one part of an upload may hold."""
+LABEL_DTYPES = ("uint8", "uint16")
+"""Voxels of an annotation, little-endian."""
+FILE_FORMATS = ("nrrd", "nii.gz")
+EVENT_STREAM = "text/event-stream"
+
+
+class Header:
+    """Names of HTTP headers beyond the usual ones."""
+
+    API = "X-ALUNet-Api"
+    OFFSET = "Upload-Offset"
+    SHAPE = "X-Shape"
+    DTYPE = "X-Dtype"
+    VERSION = "X-Version"
+    KEY = "Idempotency-Key"
+
+
+class Code(str, Enum):
+    """What kind of error a `Problem` is, for programs; with the HTTP status it comes with."""
+
+    UNAUTHORIZED = "unauthorized"  # 401: no token, or a wrong one
+    BAD_REQUEST = "bad_request"  # 400: the input cannot be used
+    NOT_FOUND = "not_found"  # 404
+    NOT_ALLOWED = "not_allowed"  # 405: no such method here
+    EXISTS = "exists"  # 409: the name is taken by something else
+    WRONG_OFFSET = "wrong_offset"  # 409: details: offset
+    LEASED = "leased"  # 409: details: author, until
+    STALE_ANNOTATION = "stale_annotation"  # 409: details: version (the current one), kept (the number yours got)
+    NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
+    BUSY = "busy"  # 409: another process has the project
+    TOO_LARGE = "too_large"  # 413: more bytes or more items than allowed
+    BAD_RANGE = "bad_range"  # 416
+    BAD_CHECKSUM = "bad_checksum"  # 422: the upload was dropped
+    INCOMPLETE = "incomplete"  # 422: an upload that is not finished was used
+    KEY_REUSED = "key_reused"  # 422: the idempotency key came with other content before
+    TOO_MANY = "too_many"  # 429
+    DISK_FULL = "disk_full"  # 507
+    FAILED = "failed"  # 500: a defect of ours
+
+
+class JobKind(str, Enum):
+    """What a job does. ``options`` of each are described in `JobRequest`."""
+
+    PLAN = "plan"
+    ROUND = "round"
+    PREDICT = "predict"
+    UNCERTAINTY = "uncertainty"
+    EXPORT = "export"
+    SIMULATE = "simulate"
+
+
+class JobState(str, Enum):
+    """How a job stands."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    DONE = "done"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
+
+
+class Status(str, Enum):
+    """What an annotator has made of a suggested sample."""
+
+    TODO = "todo"
+    IN_PROGRESS = "in_progress"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FLAGGED = "flagged"
+
+
+@dataclass(frozen=True)
+class Announcement:
+    """First line on standard output of `alunet serve`."""
+
+    address: str
+    token: str
+    pid: int
+    api: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Body of every answer with a status of 400 or more; `details` are named with each `Code`."""
+
+    code: Code
+    message: str
+    hint: str = ""
+    details: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Health:
+    """GET /health.
+
+    Attributes:
+        version: of ALUNet.
+        device: what jobs run on: "cuda", "mps" or "cpu".
+        devices: names of the accelerators, empty without one.
+        memory_free: bytes of free main memory.
+        disk_free: free bytes where the projects lie.
+        versions: of Python and of the libraries that matter.
+        started: seconds since the epoch.
+    """
+
+    api: int
+    version: str
+    device: str
+    devices: list[str]
+    memory_free: int
+    disk_free: int
+    projects: int
+    jobs_running: int
+    versions: dict[str, str]
+    started: float
+
+
+@dataclass(frozen=True)
+class ProjectRequest:
+    """POST /projects: 201, or 200 where the same project is there already; 409 `exists` for another of the name.
+
+    Attributes:
+        labels: names of the structures, without background; their values are 1, 2, …
+        channels: as nnU-Net knows them, for instance ["CT"].
+        preset: recipe of training and scoring, "cpu" or "paper".
+        epochs: of every training, instead of the preset's.
+        iterations: steps of an epoch, instead of the preset's.
+    """
+
+    name: str
+    labels: list[str]
+    channels: list[str]
+    preset: str = "cpu"
+    epochs: int | None = None
+    iterations: int | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ProjectInfo:
+    """One of GET /projects, answer of POST /projects, and part of GET /projects/{id}, which says more in `status`.
+
+    Attributes:
+        id: for addresses: lower-case letters, digits, hyphens.
+        labels: structure name to value, with ``"background": 0``.
+        status: what `alunet status --json` says; empty in the list of projects.
+    """
+
+    id: str
+    name: str
+    labels: dict[str, int]
+    channels: list[str]
+    status: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class UploadRequest:
+    """POST /uploads: 201, or 200 where an upload of these bytes was begun or finished before.
+
+    Attributes:
+        filename: its ending tells the format; the rest is not kept.
+        size: bytes.
+        sha256: of all bytes, hexadecimal.
+    """
+
+    filename: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Upload:
+    """An upload; it is complete when `offset == size`.
+
+    PATCH /uploads/{id} with the header `Header.OFFSET` and at most `PART_BYTES` raw bytes appends a part.
+    """
+
+    id: str
+    offset: int
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class CaseRequest:
+    """POST /projects/{p}/cases: 201, or 200 where the case is there with the same images; 409 `exists` with others.
+
+    Attributes:
+        name: letters, digits, ``_``, ``-``, ``.``; never a patient's.
+        role: "pool" or "test".
+        images: one finished upload a channel.
+        label: finished upload of a label map on the same grid: hidden reference of a test case or a simulation.
+    """
+
+    name: str
+    images: list[str]
+    role: str = "pool"
+    label: str | None = None
+
+
+@dataclass(frozen=True)
+class CaseInfo:
+    """A case of a project.
+
+    Its files are GET .../cases/{name}/images/{channel}, /annotation, /proposal and /uncertainty?measure=entropy, with
+    `?format=` one of `FILE_FORMATS`; each has an ``ETag`` (SHA-256 of the bytes) and answers to ``Range``.
+
+    Attributes:
+        shape: voxels (k, j, i).
+        spacing: mm (k, j, i).
+        has_label: whether there is a reference.
+        annotated: labelled samples.
+        proposal: round of the model whose proposal is stored, None where there is none.
+    """
+
+    name: str
+    role: str
+    channels: int
+    shape: list[int]
+    spacing: list[float]
+    has_label: bool
+    annotated: int
+    proposal: int | None
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """POST /projects/{p}/jobs: 202. With a `Header.KEY` the same request sent again gives the same job.
+
+    Options, all of them optional:
+
+    ===============  ==============================================================================================
+    ``plan``         none
+    ``round``        ``strategy`` ("usimf"), ``budget`` (20). Trains on what is annotated, then suggests the next batch;
+                     in a new project it plans and suggests the first one.
+    ``predict``      ``cases`` (list of names; without: all). Stores proposals.
+    ``uncertainty``  ``cases``, ``measure`` ("entropy"). Stores uncertainty maps.
+    ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a file.
+    ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``. The result is a file (zip).
+    ===============  ==============================================================================================
+    """
+
+    kind: JobKind
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job; times are seconds since the epoch.
+
+    Attributes:
+        progress: the last ``progress``, ``epoch`` or ``step`` event's data, with its ``kind``.
+        waiting: why a queued job waits, in words; empty for others.
+        heartbeat: when the running job last showed that it lives.
+        result: whether GET .../jobs/{id}/result has a file.
+        attempts: how often it was started; more than once after a crash.
+    """
+
+    id: int
+    kind: JobKind
+    state: JobState
+    options: dict[str, Any]
+    progress: dict[str, Any] | None
+    waiting: str
+    error: Problem | None
+    created: float
+    started: float | None
+    finished: float | None
+    heartbeat: float | None
+    result: bool
+    attempts: int
+
+
+@dataclass(frozen=True)
+class NumberedEvent:
+    """An event of a project, of GET .../events?after=N&limit=M or of a stream of server-sent events (id = number)."""
+
+    number: int
+    kind: str
+    data: dict[str, Any]
+    time: float
+
+
+@dataclass(frozen=True)
+class RoundInfo:
+    """One of GET .../rounds; `record` is null until the round is finished."""
+
+    number: int
+    strategy: str
+    state: str
+    budget: int
+    record: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class Lease:
+    """A sample is somebody's until a moment, seconds since the epoch."""
+
+    author: str
+    until: float
+
+
+@dataclass(frozen=True)
+class LeaseRequest:
+    """POST .../samples/{s}/lease: 200 with a `Lease`; 409 `leased` where somebody else has it."""
+
+    author: str
+    seconds: float = 300.0
+
+
+@dataclass(frozen=True)
+class WorkRow:
+    """One suggested sample of GET .../worklist, in the order to work in.
+
+    Attributes:
+        sample: its number in the pool.
+        rank: place in its round's batch, from 0 on.
+        slice: index across `axis` in the image file.
+        axis: of the image array (k, j, i) that is sliced: 0, 1 or 2.
+        box: raw box in the image array, ((k0, k1), (j0, j1), (i0, i1)), ends not included.
+        gain: of the strategy, in its own unit; None where it has none.
+        uncertainty: 0 to 1 within the batch, None where the strategy knows none.
+        version: of the annotation; 0 while there is none.
+    """
+
+    sample: int
+    round: int
+    rank: int
+    case: str
+    slice: int
+    axis: int
+    box: list[list[int]]
+    reason: str
+    gain: float | None
+    uncertainty: float | None
+    status: Status
+    version: int
+    lease: Lease | None
+
+
+@dataclass(frozen=True)
+class StatusRequest:
+    """PATCH .../samples/{s}: a status without an annotation (todo, in_progress, skipped, flagged)."""
+
+    status: Status
+    author: str
+
+
+@dataclass(frozen=True)
+class SampleState:
+    """Answer of PATCH .../samples/{s} and of PUT .../samples/{s}/annotation; what it says is on disk."""
+
+    sample: int
+    status: Status
+    version: int
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """One finished round of GET .../curve; `dice` by structure and "mean", null where there is no test case."""
+
+    round: int
+    strategy: str
+    labelled_samples: int
+    labelled_slices: int
+    fraction: float
+    dice: dict[str, float | None]
