@@ -16,11 +16,11 @@ from alunet.pool import CaseGeometry, Pool
 from alunet.project.annotations import Annotations
 from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
-from alunet.project.dataset import check_case_name, number_labels, read_dataset_description
+from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.project.files import FolderLock, sync_folder
-from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, store_case
+from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, renumbering, store_case
 from alunet.project.journal import Journal
-from alunet.schema import Emit, ignore_events
+from alunet.schema import Emit, Event, ignore_events
 
 ROLES = ("pool", "test")
 
@@ -118,7 +118,8 @@ class Project(Annotations, Journal):
         Args:
             root: folder; made where it is missing.
             name: for people.
-            labels: structure name to value, ``"background": 0`` and then 1, 2, … without a gap.
+            labels: structure name to value in label files; values other than 0 for the background and then 1, 2, …
+                are renumbered so, see `label_values`.
             channels: channel names as nnU-Net knows them, for instance ["MRI"] or ["CT"].
             data: root of another project to share images, labels and preprocessed data of; its cases are taken over.
             meta: settings to store with it, see `set_meta`.
@@ -135,7 +136,7 @@ class Project(Annotations, Journal):
         source = None if data is None else cls(Path(data), read_only=True)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            create_database(root, name, labels, channels, source, meta or {})
+            create_database(root, name, numbered, channels, source, {"label values": values, **(meta or {})})
         finally:
             if source is not None:
                 source.close()
@@ -207,6 +208,11 @@ class Project(Annotations, Journal):
         return len(self.labels)
 
     @property
+    def label_values(self) -> tuple[int, ...]:
+        """What each class 0, 1, … is called in the label files that the project was made for."""
+        return tuple(self.get_meta("label values", range(self.num_classes)))
+
+    @property
     def images_dir(self) -> Path:
         """Folder of the imported images."""
         return self.data / "images"
@@ -250,7 +256,8 @@ class Project(Annotations, Journal):
             role: of the new cases.
             limit: import only the first cases, by name.
             prefix: put before every case name.
-            emit: receives "progress" events of the phases "check" and "import".
+            emit: receives "progress" events of the phases "check" and "import", and a "message" where label values
+                are renumbered.
 
         Returns:
             Names of the new cases; empty where all were there.
@@ -264,7 +271,11 @@ class Project(Annotations, Journal):
         if len(found.channels) != len(self.channels):
             raise InputError(f"{path} has the channels {found.channels}, the project {self.channels}.")
         cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
-        return self._import(cases, role, emit or ignore_events)
+        values, emit = found.values or self.label_values, emit or ignore_events
+        note = renumbering(self.labels, values)
+        if note:
+            emit(Event("message", {"text": note}))
+        return self._import(cases, role, values, emit)
 
     def import_case(
         self, name: str, image_files: Sequence[Path], label_file: Path | None = None, *, role: str = "pool"
@@ -275,10 +286,10 @@ class Project(Annotations, Journal):
             InputError: the name is taken, or a file cannot be used; the message names it.
         """
         label = None if label_file is None else Path(label_file)
-        self._import([(name, [Path(file) for file in image_files], label)], role, ignore_events)
+        self._import([(name, [Path(file) for file in image_files], label)], role, self.label_values, ignore_events)
         return name
 
-    def _import(self, cases: list[tuple[str, list[Path], Path | None]], role: str, emit: Emit) -> list[str]:
+    def _import(self, cases: list[CaseFiles], role: str, values: Sequence[int], emit: Emit) -> list[str]:
         _check_role(role)
         if self.data != self.root:
             raise InputError(f"The project {self.root} shares its images.", f"Import them into {self.data}.")
@@ -287,10 +298,10 @@ class Project(Annotations, Journal):
         known = set(self._db.rows("SELECT name, role, source FROM cases"))
         cases = [case for case in cases if (case[0], role, _source(case[1])) not in known]
         check_new_names([name for name, _, _ in cases], [name for name, _, _ in known], check_case_name)
-        channels, classes = len(self.channels), self.num_classes
-        checked = [check_case(*case, channels, classes) for case in counted(cases, "check", emit)]
+        channels = len(self.channels)
+        checked = [check_case(*case, channels, values) for case in counted(cases, "check", emit)]
         for case in counted(checked, "import", emit):
-            store_case(case, self.images_dir, self.labels_dir, classes)
+            store_case(case, self.images_dir, self.labels_dir, values)
         for folder in (self.images_dir, self.labels_dir):
             sync_folder(folder)
         self._db.many(
