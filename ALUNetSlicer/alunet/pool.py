@@ -183,8 +183,10 @@ def _scale(grid: Range, cropped: int, extent: int) -> Range:
 class Pool:
     """All samples as columns, sorted by (case, slice, tile); a sample's position is its stable id.
 
+    Cases that are added later come after those there are, so that no id ever changes.
+
     Attributes:
-        cases: names of the cases, sorted.
+        cases: names of the cases, in the order of their samples.
         patch: (rows, columns) of the plan's patch.
         case: int32 (n,), index into `cases`.
         slice: int32 (n,), slice on the grid.
@@ -237,6 +239,31 @@ class Pool:
             raise InputError("A pool needs at least one case.")
         columns = {name: np.concatenate([part[name] for part in parts]) for name in cls.COLUMNS}
         return cls(cases=names, patch=size, **columns)
+
+    def extended(self, geometries: Iterable[CaseGeometry]) -> Pool:
+        """This pool with the samples of further cases behind its own, which keep their ids.
+
+        Raises:
+            InputError: a case is in the pool already, or occurs twice.
+        """
+        new = list(geometries)
+        if not new:
+            return self
+        more = Pool.build(new, self.patch)
+        known = set(self.cases) & set(more.cases)
+        if known:
+            raise InputError(f"Case {min(known)!r} is in the pool already.")
+        columns = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.COLUMNS}
+        columns["case"][len(self) :] += len(self.cases)
+        return Pool(cases=self.cases + more.cases, patch=self.patch, **columns)
+
+    def extends(self, other: Pool) -> bool:
+        """Whether this is `other`, or `other` with further cases behind it."""
+        return (
+            self.patch == other.patch
+            and self.cases[: len(other.cases)] == other.cases
+            and all(np.array_equal(getattr(self, name)[: len(other)], getattr(other, name)) for name in self.COLUMNS)
+        )
 
     def __len__(self) -> int:
         return len(self.case)

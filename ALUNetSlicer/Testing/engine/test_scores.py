@@ -32,7 +32,7 @@ class Answers(nn.Module):
 def test_t4_bald_and_variance_of_the_worked_example():
     network = Answers((0.9, 0.1), (0.1, 0.9))
     dropout = MonteCarloDropout(network, 0.1, (0,))
-    variance, bald = score._passes(network, dropout, torch.zeros(1, 1, 1, 1), 2)
+    variance, bald = score.pixel_moments(network, dropout, torch.zeros(1, 1, 1, 1), 2)
     assert bald.item() == pytest.approx(1 - 0.4690, abs=1e-4)
     assert variance.flatten().tolist() == pytest.approx([0.32, 0.32])
     assert variance.sqrt().flatten().tolist() == pytest.approx([0.5657, 0.5657], abs=1e-4)
@@ -40,7 +40,7 @@ def test_t4_bald_and_variance_of_the_worked_example():
 
 @pytest.mark.parametrize("classes", [2, 3, 9])
 def test_t4_entropy_of_uniform_classes_is_log2_of_their_number(classes):
-    assert score._entropy_bits(torch.full((1, classes, 1, 1), 1 / classes)).item() == pytest.approx(np.log2(classes))
+    assert score.entropy_bits(torch.full((1, classes, 1, 1), 1 / classes)).item() == pytest.approx(np.log2(classes))
 
 
 def test_t5_without_dropout_the_measure_is_refused():

@@ -17,9 +17,10 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.pool import CaseGeometry
-from alunet.project.files import write_json
+from alunet.project.files import atomic_path, write_json
 from alunet.schema import Emit, Event
 
+_FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
 _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
 
 
@@ -32,10 +33,18 @@ class CaseFiles:
 
 
 def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
-    """Image (C, k, j, i) float32 and nnU-Net's properties, by nnU-Net's own reader."""
+    """Image (C, k, j, i) float32 and nnU-Net's properties, by nnU-Net's own reader.
+
+    An axis with a single voxel gets a huge spacing, as nnU-Net's readers do it for 2D images (`SimpleITKIO` and
+    `NaturalImage2DIO` of nnU-Net: times 999), so that the planner slices across it and never along.
+    """
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
-    return SimpleITKIO().read_images([str(file) for file in files])
+    image, properties = SimpleITKIO().read_images([str(file) for file in files])
+    spacing = np.array(properties["spacing"], float)
+    flat = np.array(image.shape[1:]) == 1
+    properties["spacing"] = np.where(flat, spacing.max() * _FLAT, spacing).tolist()
+    return image, properties
 
 
 def plan(
@@ -163,7 +172,8 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
         )
         properties["grid_shape"] = tuple(int(n) for n in data.shape[1:])
         _save_case(str(target), data, mask, configuration.patch_size)
-        write_pickle(properties, f"{target}.pkl")
+        with atomic_path(folders.images / f"{case.name}.pkl") as part:
+            write_pickle(properties, str(part))
     properties = load_pickle(f"{target}.pkl")
     return CaseGeometry.from_properties(
         case.name, properties["raw_shape"], plans.transpose_forward, properties, properties["grid_shape"]
@@ -176,9 +186,8 @@ def _save_case(target: str, data: np.ndarray, mask: np.ndarray, patch: Sequence[
 
     for array, ending in ((data.astype(np.float32), ""), (mask.astype(np.int16), "_seg")):
         blocks, chunks = comp_blosc2_params(array.shape, tuple(patch), array.itemsize)
-        file = Path(f"{target}{ending}.b2nd")
-        file.unlink(missing_ok=True)  # a half-written file of an interrupted run
-        blosc2.asarray(np.ascontiguousarray(array), urlpath=str(file), chunks=chunks, blocks=blocks)
+        with atomic_path(Path(f"{target}{ending}.b2nd")) as part:
+            blosc2.asarray(np.ascontiguousarray(array), urlpath=str(part), chunks=chunks, blocks=blocks)
 
 
 def load_plans(folders: Folders) -> tuple[Any, Any, dict[str, Any]]:

@@ -48,7 +48,7 @@ class Pace:
         self._emit(Event("progress", {**data, "seconds_left": round(left, 1)}))
 
 
-def _entropy_bits(probabilities: torch.Tensor) -> torch.Tensor:
+def entropy_bits(probabilities: torch.Tensor) -> torch.Tensor:
     """H = -sum_c p log2 p over axis 1, p clamped at 1e-12."""
     clamped = probabilities.clamp_min(1e-12)
     return -(clamped * clamped.log2()).sum(1)
@@ -69,7 +69,7 @@ def entropy(model: Model, reader: TileReader, ids: np.ndarray, settings: Scoring
     for tiles in reader.batches(ids):
         probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
         valid = torch.from_numpy(tiles.valid).to(model.device).float()
-        result[tiles.rows] = _mean_over(valid, _entropy_bits(probabilities)).cpu().numpy()
+        result[tiles.rows] = _mean_over(valid, entropy_bits(probabilities)).cpu().numpy()
         pace.report(int(tiles.rows[-1]) + 1)
     return result
 
@@ -95,7 +95,7 @@ def monte_carlo(
         for tiles in reader.batches(ids):
             images = torch.from_numpy(tiles.images).to(model.device)
             valid = torch.from_numpy(tiles.valid).to(model.device).float()
-            variance, bald = _passes(network, dropout, images, settings.passes)
+            variance, bald = pixel_moments(network, dropout, images, settings.passes)
             moments.var[tiles.rows] = _mean_over(valid, variance).cpu().numpy()
             moments.std[tiles.rows] = _mean_over(valid, variance.sqrt()).cpu().numpy()
             moments.bald[tiles.rows] = _mean_over(valid, bald).cpu().numpy()
@@ -103,7 +103,7 @@ def monte_carlo(
     return moments
 
 
-def _passes(
+def pixel_moments(
     network: torch.nn.Module, dropout: MonteCarloDropout, images: torch.Tensor, passes: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Pixel-wise unbiased variance (b, K, H, W) and BALD (b, H, W) of `passes` thinned forwards."""
@@ -112,10 +112,10 @@ def _passes(
         probabilities = network(images).softmax(1)
         if number == 0:
             mean, squares = probabilities.clone(), torch.zeros_like(probabilities)
-            entropies = _entropy_bits(probabilities)
+            entropies = entropy_bits(probabilities)
             continue
         difference = probabilities - mean
         mean += difference / (number + 1)
         squares += difference * (probabilities - mean)
-        entropies += _entropy_bits(probabilities)
-    return squares.clamp_min_(0) / (passes - 1), _entropy_bits(mean) - entropies / passes
+        entropies += entropy_bits(probabilities)
+    return squares.clamp_min_(0) / (passes - 1), entropy_bits(mean) - entropies / passes

@@ -31,3 +31,7 @@ class ScoringSettings:
     heads: str = "training"  # weights of the heads in the gradient loss: "training", "full-res" or "all-equal"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
+
+
+MEASURES = ("variance", "std", "bald", "entropy")
+"""Measures of `alunet.model.uncertainty`; named here, where reading them loads nothing heavy."""

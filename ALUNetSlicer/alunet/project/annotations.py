@@ -1,10 +1,10 @@
-"""The pool's state and the annotated voxels of a project."""
+"""The annotated voxels of a project."""
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,11 +12,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.pool import Pool
-from alunet.project.database import Database
 from alunet.project.images import EXACT_ENDING, read_labels, write_array
-
-_COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
+from alunet.project.samples import Samples
 
 
 @dataclass(frozen=True)
@@ -36,141 +33,14 @@ class Costs:
     fraction: float
 
 
-@dataclass(frozen=True)
-class Suggestion:
-    """A sample that a strategy suggested, in its order; `state` is the sample's state now."""
-
-    sample: int
-    gain: float | None
-    reason: str
-    state: str
-
-
-class Annotations:
-    """The part of a `Project` that keeps samples and their labels; needs what is declared here."""
-
-    _db: Database
-    _pool: Pool | None
-    read_only: bool
+class Annotations(Samples):
+    """The part of a `Project` that keeps label maps; needs what is declared here."""
 
     if TYPE_CHECKING:
         images_dir: Path
         annotations_dir: Path
         ignore_label: int
         num_classes: int
-
-    @property
-    def pool(self) -> Pool | None:
-        """The project's samples, or None before `set_pool`."""
-        if self._pool is None:
-            self._pool = self._read_pool()
-        return self._pool
-
-    def _read_pool(self) -> Pool | None:
-        about = self._db.value("SELECT value FROM meta WHERE key = 'pool'")
-        if about is None:
-            return None
-        content = json.loads(str(about))
-        cases = tuple(content["cases"])
-        index = {name: number for number, name in enumerate(cases)}
-        rows = self._db.rows(f"SELECT case_name, {_COLUMNS} FROM samples ORDER BY id")
-        case = np.array([index[row[0]] for row in rows], np.int32)
-        table = np.array([row[1:] for row in rows], np.int32).reshape(-1, 15)
-        slice_, slice_raw, tile = table[:, :3].T
-        start, box, raw_box = table[:, 3:5], table[:, 5:9], table[:, 9:].reshape(-1, 3, 2)
-        return Pool(cases, tuple(content["patch"]), case, slice_, slice_raw, tile, start, box, raw_box)
-
-    def set_pool(self, pool: Pool) -> None:
-        """Stores the samples, all unlabelled; storing the same pool again changes nothing.
-
-        Raises:
-            InputError: a case is unknown or a test case, or another pool has labelled samples already.
-        """
-        roles = dict(self._db.rows("SELECT name, role FROM cases"))
-        for name in pool.cases:
-            if roles.get(name) != "pool":
-                state = "a test case" if name in roles else "not in the project"
-                raise InputError(f"The pool holds case {name!r}, which is {state}.", "Enumerate the pool again.")
-        if self.pool == pool:
-            return
-        if self._db.value("SELECT count(*) FROM samples WHERE state = 'labelled'"):
-            raise InputError("The project has annotations for another pool.", "Start a new project.")
-        about = json.dumps({"cases": pool.cases, "patch": pool.patch}, ensure_ascii=False)
-        columns = (pool.slice, pool.slice_raw, pool.tile, pool.start, pool.box, pool.raw_box)
-        table = np.concatenate([column.reshape(len(pool), -1) for column in columns], axis=1).tolist()
-        rows = [
-            (i, pool.cases[case], *row) for i, (case, row) in enumerate(zip(pool.case.tolist(), table, strict=True))
-        ]
-        marks = ", ".join("?" * 17)
-        with self._db.transaction():
-            self._db.execute("DELETE FROM suggestions")
-            self._db.execute("DELETE FROM samples")
-            self._db.many(f"INSERT INTO samples (id, case_name, {_COLUMNS}) VALUES ({marks})", rows)
-            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('pool', ?)", (about,))
-        self._pool = pool
-
-    def labelled(self) -> np.ndarray:
-        """Which samples are labelled, bool (n,)."""
-        rows = self._db.rows("SELECT state = 'labelled' FROM samples ORDER BY id")
-        return np.array([row[0] for row in rows], bool)
-
-    def labelled_rounds(self) -> np.ndarray:
-        """Round in which each sample was first labelled, int32 (n,); -1 while it is not."""
-        rounds = np.full(int(self._db.value("SELECT count(*) FROM samples") or 0), -1, np.int32)  # type: ignore[call-overload]
-        for sample, number in self._db.rows("SELECT sample_id, min(round) FROM annotations GROUP BY sample_id"):
-            rounds[sample] = number
-        return rounds
-
-    def suggest(self, round: int, ids: Sequence[int], gains: Sequence[float], reasons: Sequence[str]) -> None:
-        """Stores a round's batch in its order; suggesting again for the round replaces it.
-
-        Raises:
-            InputError: the columns differ in length, or an id is unknown or occurs twice.
-        """
-        if not len(ids) == len(gains) == len(reasons):
-            raise InputError(f"A batch of {len(ids)} ids, {len(gains)} gains and {len(reasons)} reasons.")
-        samples = [int(i) for i in ids]
-        self._check_samples(samples)
-        rows = [
-            (round, rank, sample, None if gain is None else float(gain), str(reason))
-            for rank, (sample, gain, reason) in enumerate(zip(samples, gains, reasons, strict=True))
-        ]
-        with self._db.transaction():
-            self._db.execute(
-                "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
-                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
-                (round,),
-            )
-            self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
-            self._db.many("INSERT INTO suggestions VALUES (?, ?, ?, ?, ?)", rows)
-            self._db.execute(
-                "UPDATE samples SET state = 'suggested' WHERE state = 'unlabelled'"
-                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
-                (round,),
-            )
-
-    def _check_samples(self, samples: list[int]) -> None:
-        size = len(self._need_pool())
-        unknown = [sample for sample in samples if not 0 <= sample < size]
-        if unknown:
-            raise InputError(f"There is no sample {unknown[0]}.", f"The pool has {size} samples, from 0 on.")
-        if len(set(samples)) != len(samples):
-            raise InputError("A sample occurs twice in the batch.", "Suggest each sample once.")
-
-    def _need_pool(self) -> Pool:
-        pool = self.pool
-        if pool is None:
-            raise InputError("The project has no pool of samples yet.", "Prepare the project first.")
-        return pool
-
-    def suggestions(self, round: int) -> list[Suggestion]:
-        """A round's batch in its order; empty where nothing was suggested."""
-        rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state FROM suggestions JOIN samples ON samples.id = sample_id"
-            " WHERE round = ? ORDER BY rank",
-            (round,),
-        )
-        return [Suggestion(*row) for row in rows]
 
     def annotation_file(self, case: str) -> Path:
         """Where a case's label map lies (or will lie, while nothing is annotated)."""
@@ -213,7 +83,8 @@ class Annotations:
         """Stores labels of a case's samples; when this returns they are on disk.
 
         The label map is written first, the database after it: a crash between the two leaves voxels that no sample
-        claims yet, and nothing that was acknowledged is lost. Labelling a sample again replaces its voxels.
+        claims yet, and nothing that was acknowledged is lost. Labelling a sample again replaces its voxels, and the
+        list of who labelled what when grows. A skipped sample is skipped no more.
 
         Args:
             case: name of the case.
@@ -226,8 +97,7 @@ class Annotations:
         Raises:
             InputError: a sample is not of the case, or labels have another shape or other values.
         """
-        if self.read_only:
-            raise InputError("The project is open for reading only.", "Open it for writing.")
+        self._check_writable()
         items = list(items)
         samples = [int(sample) for sample, _ in items]
         self._check_samples(samples)
@@ -245,6 +115,7 @@ class Annotations:
                 [(sample, case, round, author, share, now) for sample in samples],
             )
             self._db.many("UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples])
+            self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
             self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts.tolist()), case))
 
     def _paint(self, array: np.ndarray, case: str, sample: int, labels: np.ndarray) -> None:
@@ -278,12 +149,16 @@ class Annotations:
         return Costs(samples, int(str(slices)), int(self.class_voxels().sum()), samples / size if size else 0.0)
 
     def annotated_cases(self) -> dict[str, int]:
-        """Cases with labelled samples, and how many, by name."""
-        return dict(
-            self._db.rows(
-                "SELECT case_name, count(*) FROM samples WHERE state = 'labelled' GROUP BY case_name ORDER BY case_name"
-            )
+        """Cases with annotated voxels, and how many labelled samples each has, by name."""
+        rows = self._db.rows(
+            "SELECT case_name, count(*), voxels FROM samples JOIN cases ON cases.name = case_name"
+            " WHERE state = 'labelled' GROUP BY case_name ORDER BY case_name"
         )
+        return {name: count for name, count, voxels in rows if sum(json.loads(voxels or "[]"))}
+
+    def seconds_spent(self) -> float:
+        """Seconds that people say they spent on annotating, all together."""
+        return float(str(self._db.value("SELECT coalesce(sum(seconds), 0) FROM annotations")))
 
     def touched_since(self, round: int) -> list[str]:
         """Cases that were annotated in `round` or later, by name."""

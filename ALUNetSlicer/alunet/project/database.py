@@ -68,7 +68,17 @@ FIRST = (
     )""",
 )
 
-MIGRATIONS: list[Sequence[str]] = [FIRST]
+SECOND = (
+    # Samples that a person does not want to be asked about again.
+    """CREATE TABLE skipped (
+        sample_id INTEGER PRIMARY KEY REFERENCES samples (id),
+        time REAL NOT NULL
+    )""",
+    # Where a case was imported from, so that the same import can be asked for again; NULL where that is not known.
+    "ALTER TABLE cases ADD COLUMN source TEXT",
+)
+
+MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND]
 """Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
 
 BUSY_SECONDS = 30.0
@@ -112,7 +122,8 @@ class Database:
         self._connection.execute("PRAGMA foreign_keys = ON")
         if read_only:
             if version < len(MIGRATIONS):
-                raise InputError(f"{self.path} has the old schema version {version}.", "Open it for writing once.")
+                hint = "Open it for writing once, for instance with `alunet plan`."
+                raise InputError(f"{self.path} has the old schema version {version}.", hint)
             return
         self._connection.execute("PRAGMA journal_mode = WAL")
         # An acknowledged annotation must survive a power failure, so every commit waits for the disk.

@@ -10,7 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.project.images import ENDINGS, ending_of, stem_of
+from alunet.project.images import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
+
+_IMAGES = ("imagesTr", "images", "image")
+_LABELS = ("labelsTr", "labels", "label")
 
 CaseFiles = tuple[str, list[Path], Path | None]
 
@@ -21,15 +24,17 @@ class DatasetDescription:
 
     Attributes:
         name: of the data set.
-        labels: structure name to value, consecutive from ``"background": 0``; empty where nothing says it.
+        labels: structure name to class, consecutive from ``"background": 0``; empty where nothing says it.
         channels: channel names as nnU-Net knows them ("MRI", "CT", …).
         cases: (case name, image files in channel order, reference label or None), sorted by name.
+        values: what each class 0, 1, … is called in the label files; mostly the same number.
     """
 
     name: str
     labels: dict[str, int]
     channels: list[str]
     cases: list[CaseFiles]
+    values: tuple[int, ...] = ()
 
 
 def read_dataset_description(path: Path) -> DatasetDescription:
@@ -37,12 +42,13 @@ def read_dataset_description(path: Path) -> DatasetDescription:
 
     Args:
         path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon ("modality", list
-            "training") or of nnU-Net ("channel_names", ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``); or
-            a folder of images without it, where every image is a case.
+            "training") or of nnU-Net ("channel_names", ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the
+            folders may be called images and labels too); or a folder of images without it, where every image is a
+            case.
 
     Raises:
-        InputError: the folder is missing or empty, the description is damaged, names a file that is missing, has
-            labels that are not consecutive, or names a case twice.
+        InputError: the folder is missing or empty, the description is damaged, names a file that is missing, or names
+            a case twice.
     """
     path = Path(path)
     if not path.is_dir():
@@ -51,7 +57,7 @@ def read_dataset_description(path: Path) -> DatasetDescription:
     if not file.is_file():
         return _plain_folder(path)
     content = _read_json(file)
-    labels = read_labels(content.get("labels"), file)
+    labels, values = read_labels(content.get("labels"), file)
     channels = _channels(content, file)
     if "dataset" in content:
         cases = _listed_by_name(content["dataset"], path)
@@ -60,7 +66,8 @@ def read_dataset_description(path: Path) -> DatasetDescription:
     else:
         cases = _decathlon_cases(content["training"], path)
     _check_cases(cases, path)
-    return DatasetDescription(str(content.get("name") or path.name), labels, channels, sorted(cases, key=_name))
+    name = str(content.get("name") or path.name)
+    return DatasetDescription(name, labels, channels, sorted(cases, key=_name), values)
 
 
 def _name(case: CaseFiles) -> str:
@@ -68,53 +75,71 @@ def _name(case: CaseFiles) -> str:
 
 
 def _read_json(file: Path) -> dict[str, Any]:
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        content = dict(pairs)
+        if len(content) < len(pairs):
+            keys = [key for key, _ in pairs]
+            raise ValueError(f"{next(key for key in keys if keys.count(key) > 1)!r} is there twice")
+        return content
+
     try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}.", "Correct the file.") from error
+        content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError(f"{file} cannot be read: {error}.", "Correct the file: JSON in UTF-8.") from error
     if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object.", "Correct the file.")
+        raise InputError(f"{file} holds no JSON object.", 'Correct the file: {"labels": {…}, "channel_names": {…}}.')
     return content
 
 
-def read_labels(content: object, file: Path) -> dict[str, int]:
-    """Labels of a ``dataset.json``, in either direction (name to value, or value to name).
+def read_labels(content: object, file: Path) -> tuple[dict[str, int], tuple[int, ...]]:
+    """Labels of a ``dataset.json``, in either direction (name to value, or value to name); see `number_labels`.
 
     Raises:
-        InputError: they are missing, regions, or break the rules of `check_labels`.
+        InputError: they are missing, regions, or impossible.
     """
     if not isinstance(content, dict) or not content:
         raise InputError(f"{file} has no labels.", 'Add "labels", for instance {"background": 0, "liver": 1}.')
     pairs = [(str(key), value) for key, value in content.items()]
-    if all(key.isdigit() for key, _ in pairs):
+    if all(re.fullmatch("-?[0-9]+", key) for key, _ in pairs):
         pairs = [(str(value), key) for key, value in pairs]
-    labels = {}
-    for name, value in pairs:
-        try:
-            labels[name] = int(value)
-        except (TypeError, ValueError) as error:
-            hint = "Use one whole number a structure; nnU-Net's regions are not supported."
-            raise InputError(f"{file}: label {name!r} has the value {value!r}.", hint) from error
+    labels = {name: _whole_number(name, value, file) for name, value in pairs}
     if len(labels) != len(pairs):
         raise InputError(f"{file} names a label twice.", "Give every structure its own name.")
     labels.pop("ignore", None)
-    zero = [name for name, value in labels.items() if value == 0]
-    if len(zero) == 1:
+    if "background" not in labels:
         labels = {("background" if value == 0 else name): value for name, value in labels.items()}
-    check_labels(labels, str(file))
-    return dict(sorted(labels.items(), key=lambda item: item[1]))
+    return number_labels(labels, str(file))
 
 
-def check_labels(labels: dict[str, int], where: str = "The project") -> None:
-    """Raises InputError unless labels are ``"background": 0`` and structures with the values 1, 2, 3, …"""
-    values = sorted(labels.values())
-    if labels.get("background") != 0:
-        raise InputError(f'{where}: the labels {labels} lack "background": 0.', "Add it.")
-    if values != list(range(len(values))) or len(values) < 2:
-        raise InputError(f"{where}: label values are {values}.", "They must be 0, 1, 2, … without a gap.")
+def _whole_number(name: str, value: object, file: Path) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch("-?[0-9]+", value):
+        return int(value)
+    hint = "Use one whole number a structure; nnU-Net's regions are not supported."
+    raise InputError(f"{file}: label {name!r} has the value {value!r}.", hint)
+
+
+def number_labels(labels: dict[str, int], where: str = "The project") -> tuple[dict[str, int], tuple[int, ...]]:
+    """Numbers the structures 0, 1, 2, …, the background first and the others by their values.
+
+    Returns:
+        Structure name to class, and the value that each class had.
+
+    Raises:
+        InputError: there is no background or no structure, a value occurs twice, or a name is impossible.
+    """
+    if "background" not in labels:
+        raise InputError(f'{where}: the labels {labels} lack "background".', 'Add it: {"background": 0, …}.')
+    if len(labels) < 2:
+        raise InputError(f"{where}: there is no label but the background.", 'Add a structure: {"liver": 1, …}.')
+    if len(set(labels.values())) < len(labels):
+        raise InputError(f"{where}: the labels {labels} share a value.", "Give every structure its own value.")
     for name in labels:
         if not name.strip() or name == "ignore":
             raise InputError(f"{where}: {name!r} cannot be the name of a label.", "Choose another name.")
+    names = sorted(labels, key=lambda name: (name != "background", labels[name]))
+    return {name: index for index, name in enumerate(names)}, tuple(labels[name] for name in names)
 
 
 def _channels(content: dict[str, Any], file: Path) -> list[str]:
@@ -127,9 +152,12 @@ def _channels(content: dict[str, Any], file: Path) -> list[str]:
 
 def _inside(folder: Path, text: object) -> Path:
     """A file that a description names, relative to its folder; never one outside of it."""
-    if not isinstance(text, str) or not (folder / text).resolve().is_relative_to(folder.resolve()):
-        raise InputError(f"{folder / 'dataset.json'} names {text!r}, which lies outside of the folder.")
-    return folder / Path(text)
+    fits = isinstance(text, str) and "\0" not in text
+    if not fits or not (folder / str(text)).resolve().is_relative_to(folder.resolve()):
+        raise InputError(
+            f"{folder / 'dataset.json'} names {text!r}, which is no file inside of the folder.", "Correct it."
+        )
+    return folder / Path(str(text))
 
 
 def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
@@ -144,8 +172,13 @@ def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
 
 
 def _listed_by_name(entries: object, folder: Path) -> list[CaseFiles]:
+    if not isinstance(entries, dict):
+        raise InputError(
+            f"{folder / 'dataset.json'}: \"dataset\" is no list of cases by name.",
+            'Correct it: {"CASE": {"images": […], "label": …}}.',
+        )
     cases: list[CaseFiles] = []
-    for name, entry in (entries if isinstance(entries, dict) else {}).items():
+    for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list):
             raise InputError(f"{folder / 'dataset.json'}: case {name!r} names no images.", "Correct it.")
         images = [_inside(folder, image) for image in entry["images"]]
@@ -153,13 +186,19 @@ def _listed_by_name(entries: object, folder: Path) -> list[CaseFiles]:
     return cases
 
 
+def _subfolder(folder: Path, names: tuple[str, ...]) -> Path:
+    """The first of the folders that is there, or the first name."""
+    return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
+
+
 def _nnunet_cases(folder: Path, channels: int) -> list[CaseFiles]:
-    images = folder / "imagesTr"
+    images = _subfolder(folder, _IMAGES)
     if not images.is_dir():
         raise InputError(f"There is no folder {images}.", "Put the images there, named CASE_0000.nii.gz.")
-    cases = _grouped(images, folder / "labelsTr")
+    cases = _grouped(images, _subfolder(folder, _LABELS))
     for name, files, _ in cases:
-        if len(files) != channels:
+        colours = len(files) == 1 and ending_of(files[0]) in PICTURE_ENDINGS
+        if len(files) != channels and not colours:
             raise InputError(
                 f"Case {name} in {images} has {len(files)} image file(s) for {channels} channel(s).",
                 f"Name the files {name}_0000, {name}_0001, …, one a channel.",
@@ -168,8 +207,8 @@ def _nnunet_cases(folder: Path, channels: int) -> list[CaseFiles]:
 
 
 def _plain_folder(folder: Path) -> DatasetDescription:
-    inner = folder / "imagesTr"
-    cases = _grouped(inner if inner.is_dir() else folder, folder / "labelsTr")
+    inner = _subfolder(folder, _IMAGES)
+    cases = _grouped(inner if inner.is_dir() else folder, _subfolder(folder, _LABELS))
     _check_cases(cases, folder)
     counts = {len(files) for _, files, _ in cases}
     if len(counts) > 1:
@@ -184,6 +223,11 @@ def _grouped(images: Path, labels: Path) -> list[CaseFiles]:
     # An .img is the other half of an .hdr, no case of its own.
     files = [path for path in files if not _second_half(path, files)]
     matches = [re.fullmatch(r"(.+)_(\d{4})", stem_of(path)) for path in files]
+    stems = [stem_of(path) for path in files]
+    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
+    if twice is not None:
+        names = ", ".join(path.name for path in files if stem_of(path) == twice)
+        raise InputError(f"{images} holds the case {twice!r} twice ({names}).", "Keep one of the files.")
     groups: dict[str, list[Path]] = defaultdict(list)
     for path, match in zip(files, matches, strict=True):
         groups[match.group(1) if match and all(matches) else stem_of(path)].append(path)
@@ -195,7 +239,12 @@ def _second_half(path: Path, files: list[Path]) -> bool:
 
 
 def _label_of(name: str, folder: Path) -> Path | None:
-    return next((folder / (name + end) for end in ENDINGS if (folder / (name + end)).is_file()), None)
+    found = [folder / (name + ending) for ending in ENDINGS if (folder / (name + ending)).is_file()]
+    found = [path for path in found if not _second_half(path, found)]
+    if len(found) > 1:
+        names = ", ".join(path.name for path in found)
+        raise InputError(f"{folder} holds the label of {name!r} twice ({names}).", "Keep one of the files.")
+    return found[0] if found else None
 
 
 def _check_cases(cases: list[CaseFiles], folder: Path) -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-import struct
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,11 +13,16 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.project.files import atomic_path
+from alunet.project.integrity import check_complete
+from alunet.project.quiet import quiet_on_failure
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 """Files with these endings are copied byte by byte where they hold one 3D scalar image."""
 
-ENDINGS = (*KEPT_ENDINGS, ".nii", ".nhdr", ".mhd", ".gipl.gz", ".hdr", ".img", ".img.gz")
+PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
+"""Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no image to measure."""
+
+ENDINGS = (*KEPT_ENDINGS, ".nii", ".nhdr", ".mhd", ".gipl.gz", ".hdr", ".img", ".img.gz", *PICTURE_ENDINGS)
 """Endings of image files that can be imported."""
 
 EXACT_ENDING = ".mha"
@@ -27,8 +30,6 @@ EXACT_ENDING = ".mha"
 
 TOLERANCE = 1e-3
 """Geometries agree up to this part of a voxel."""
-
-_GIPL_BYTES = {7: 1, 8: 1, 15: 2, 16: 2, 31: 4, 32: 4, 64: 4, 65: 8}
 
 
 @dataclass(frozen=True)
@@ -92,9 +93,10 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
-    _check_complete(path, ending)
+    check_complete(path, ending)
     try:
-        return sitk.ReadImage(str(path))
+        with quiet_on_failure():
+            return sitk.ReadImage(str(path))
     except RuntimeError as error:
         reason = _last_words(str(error))
         raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error
@@ -110,96 +112,56 @@ def _last_words(text: str) -> str:
     return re.sub(r"^.*(ITK ERROR|sitk::ERROR|\[nrrd\]):?\s*(\w+(\(0x[0-9a-f]+\))?:\s*)?", "", lines[-1])
 
 
-def _check_complete(path: Path, ending: str) -> None:
-    """ITK reads a cut-off NIfTI or GIPL file without a word, so its bytes are counted here."""
-    if ending not in (".nii", ".nii.gz", ".hdr", ".img", ".img.gz", ".gipl", ".gipl.gz"):
-        return
-    if ending == ".hdr":
-        path = next((path.with_suffix(end) for end in (".img", ".img.gz") if path.with_suffix(end).is_file()), path)
-    head, length = _measure(path)
-    if ending in (".hdr", ".img", ".img.gz"):
-        header = path.parent / (stem_of(path) + ".hdr")
-        head = header.read_bytes()[:352] if header.is_file() else b""
-    need = _gipl_length(head) if "gipl" in ending else _nifti_length(head)
-    if length < need:
-        raise InputError(f"{path} is cut off: {length} of {need} bytes.", "Copy the file again.")
-
-
-def _measure(path: Path) -> tuple[bytes, int]:
-    """First 352 bytes and length of the content, after decompression (by content, not by name)."""
-    head, length = b"", 0
-    for block in _content(path):
-        head = head if len(head) >= 352 else head + block[:352]
-        length += len(block)
-    return head[:352], length
-
-
-def _content(path: Path) -> Iterator[bytes]:
-    """The content of a file in blocks, decompressed where it is gzip; damaged parts end it."""
-    with path.open("rb") as stream:
-        packed = stream.read(2) == b"\x1f\x8b"
-        stream.seek(0)
-        machine = zlib.decompressobj(31)
-        while block := stream.read(1 << 20):
-            if not packed:
-                yield block
-                continue
-            try:
-                while block:
-                    yield machine.decompress(block)
-                    block = machine.unused_data
-                    if machine.eof:
-                        machine = zlib.decompressobj(31)
-            except zlib.error:
-                return
-
-
-def _nifti_length(head: bytes) -> int:
-    """Bytes that a NIfTI or Analyze file with this header must have; 0 where the header is none."""
-    if len(head) < 348:
-        return 348
-    order = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
-    if struct.unpack(f"{order}i", head[:4])[0] != 348:
-        return 0
-    dims = struct.unpack(f"{order}8h", head[40:56])
-    bits = struct.unpack(f"{order}h", head[72:74])[0]
-    offset = struct.unpack(f"{order}f", head[108:112])[0]
-    single = head[344:347] == b"n+1"
-    voxels = int(np.prod([max(1, extent) for extent in dims[1 : 1 + min(max(dims[0], 0), 7)]], dtype=np.int64))
-    return (int(offset) if single else 0) + voxels * bits // 8
-
-
-def _gipl_length(head: bytes) -> int:
-    """Bytes that a GIPL file with this header must have."""
-    if len(head) < 256:
-        return 256
-    *dims, kind = struct.unpack(">5H", head[:10])
-    return 256 + int(np.prod([max(1, extent) for extent in dims], dtype=np.int64)) * _GIPL_BYTES.get(kind, 1)
-
-
 def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Image]:
     """The 3D scalar images in a file: itself, its components, or its fourth axis where that counts the channels.
 
+    A 2D image becomes a volume of one slice. A constant alpha channel of a picture is left out, and a picture in
+    shades of grey that is stored in colours counts as one channel.
+
     Raises:
-        InputError: the file is no 3D image, or its parts are not as many as the project's channels.
+        InputError: the file is no 2D or 3D image, or its parts are not as many as the project's channels.
     """
-    components, dimension, size = image.GetNumberOfComponentsPerPixel(), image.GetDimension(), image.GetSize()
+    dimension, size = image.GetDimension(), image.GetSize()
     if "complex" in image.GetPixelIDTypeAsString():
         raise InputError(f"{path} holds complex numbers.", "Store magnitude and phase as channels.")
-    if dimension == 4 and components == 1 and size[3] in (1, channels):
+    if dimension == 2:
+        image = sitk.JoinSeries(image, 0.0, max(image.GetSpacing()))
+    elif dimension == 4 and image.GetNumberOfComponentsPerPixel() == 1 and size[3] in (1, channels):
         return [image[:, :, :, index] for index in range(size[3])]
-    if dimension == 4:
+    elif dimension != 3:
         raise InputError(
-            f"{path} is 4D ({_text(size)}), but the project has {channels} channel(s).",
+            f"{path} is {dimension}D ({_text(size)}), but the project has {channels} channel(s).",
             "Store each time point as a case, or each channel as a file, of its own.",
         )
-    if dimension != 3:
-        raise InputError(f"{path} is {dimension}D ({_text(size)}).", "Only 3D images can be imported.")
-    if components == 1:
-        return [image]
-    if components != channels:
-        raise InputError(f"{path} has {components} components, but the project has {channels} channel(s).")
-    return [sitk.VectorIndexSelectionCast(image, index) for index in range(components)]
+    parts = _components(image)
+    if ending_of(path) in PICTURE_ENDINGS and len(parts) != channels:
+        parts = _without_alpha(parts, path)
+        parts = parts[:1] if channels == 1 and _all_equal(parts) else parts
+    if len(parts) not in (1, channels):
+        raise InputError(
+            f"{path} has {len(parts)} components, but the project has {channels} channel(s).",
+            "Store the channels that the project has, or make a project with as many.",
+        )
+    return parts
+
+
+def _components(image: sitk.Image) -> list[sitk.Image]:
+    count = image.GetNumberOfComponentsPerPixel()
+    return [image] if count == 1 else [sitk.VectorIndexSelectionCast(image, index) for index in range(count)]
+
+
+def _without_alpha(parts: list[sitk.Image], path: Path) -> list[sitk.Image]:
+    if len(parts) not in (2, 4):
+        return parts
+    alpha = sitk.GetArrayViewFromImage(parts[-1])
+    if alpha.min() != alpha.max():
+        raise InputError(f"{path} is transparent in parts.", "Store it without the alpha channel.")
+    return parts[:-1]
+
+
+def _all_equal(parts: list[sitk.Image]) -> bool:
+    arrays = [sitk.GetArrayViewFromImage(part) for part in parts]
+    return all(np.array_equal(arrays[0], array) for array in arrays[1:])
 
 
 def check_voxels(image: sitk.Image, path: Path) -> bool:
@@ -216,39 +178,69 @@ def check_voxels(image: sitk.Image, path: Path) -> bool:
     return bool(array.any())
 
 
-def read_label(path: Path, grid: Grid, classes: int) -> tuple[sitk.Image, bool]:
+def read_label(path: Path, grid: Grid, values: Sequence[int]) -> tuple[sitk.Image, bool]:
     """Reads the reference segmentation of an image.
 
     Args:
         path: the file.
         grid: of the image that it belongs to.
-        classes: number of classes including the background; values are ``0 … classes - 1``.
+        values: what each class 0, 1, … is called in the file.
 
     Returns:
-        The label map, of an integer type, and whether the file itself is that already.
+        The label map of classes, of an integer type, and whether the file itself is that already.
 
     Raises:
         InputError: it cannot be read, lies on another grid, or holds other values.
     """
     whole = read_image(path)
-    image = split_channels(whole, 1, path)[0]
+    image = _single(whole, path)
     difference = grid.difference(Grid.of(image))
     if difference:
         raise InputError(f"Label {path} does not fit its image: {difference}.", "Resample it to the image.")
-    values = np.unique(sitk.GetArrayViewFromImage(image))
-    real = values.dtype.kind == "f"
-    broken = values[~(np.isfinite(values) & (values == np.round(values)))] if real else values[:0]
-    if broken.size:
-        raise InputError(f"Label {path} holds the value {broken[0]:g}, which is no whole number.")
-    if values[0] < 0 or values[-1] >= classes:
-        strange = values[0] if values[0] < 0 else values[-1]
+    array = sitk.GetArrayViewFromImage(image)
+    _check_values(np.unique(array), values, path)
+    classes = list(range(len(values)))
+    if array.dtype.kind != "f" and list(values) == classes:
+        return image, whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
+    order = np.argsort(values).astype(np.uint8 if len(values) <= 256 else np.uint16)
+    label = sitk.GetImageFromArray(order[np.searchsorted(np.sort(values), array)])
+    label.CopyInformation(image)
+    return label, False
+
+
+def _single(image: sitk.Image, path: Path) -> sitk.Image:
+    """The one scalar 3D image in a label file."""
+    try:
+        parts = split_channels(image, 1, path)
+    except InputError as error:
+        components = image.GetNumberOfComponentsPerPixel()
+        if components == 1:
+            raise
         raise InputError(
-            f"Label {path} holds the value {strange:g}, but the labels are 0 to {classes - 1}.",
+            f"Label {path} has {components} components (a palette or colours).",
+            "Store one number a pixel: the value of the label.",
+        ) from error
+    return parts[0]
+
+
+def _check_values(found: np.ndarray, values: Sequence[int], path: Path) -> None:
+    broken = found[~(np.isfinite(found) & (found == np.round(found)))] if found.dtype.kind == "f" else found[:0]
+    if broken.size:
+        raise InputError(
+            f"Label {path} holds the value {broken[0]:g}, which is no whole number.", "Store whole numbers."
+        )
+    strange = found[~np.isin(found, values)]
+    if strange.size:
+        known = f"0 to {len(values) - 1}" if list(values) == list(range(len(values))) else _listed(values)
+        raise InputError(
+            f"Label {path} holds the value {strange[-1] if strange[0] >= 0 else strange[0]:g}, "
+            f"but the labels are {known}.",
             "Correct the file, or name the structure among the labels.",
         )
-    if real:
-        image = sitk.Cast(image, sitk.sitkUInt8 if classes <= 256 else sitk.sitkUInt16)
-    return image, not real and whole.GetDimension() == 3
+
+
+def _listed(values: Sequence[int]) -> str:
+    return ", ".join(str(value) for value in values)
 
 
 def is_kept(path: Path) -> bool:

@@ -55,7 +55,9 @@ class CheckedCase:
     label: Source | None
 
 
-def check_case(name: str, files: Sequence[Path], label: Path | None, channels: int, classes: int) -> CheckedCase:
+def check_case(
+    name: str, files: Sequence[Path], label: Path | None, channels: int, values: Sequence[int]
+) -> CheckedCase:
     """Reads all files of a case once and decides how each is kept.
 
     Args:
@@ -63,7 +65,7 @@ def check_case(name: str, files: Sequence[Path], label: Path | None, channels: i
         files: image files in channel order; one file may hold several channels.
         label: reference segmentation, if there is one.
         channels: number of channels that the project needs.
-        classes: number of classes including the background.
+        values: what each class, the background first, is called in label files.
 
     Raises:
         InputError: a file cannot be used, or the files do not fit each other.
@@ -81,20 +83,21 @@ def check_case(name: str, files: Sequence[Path], label: Path | None, channels: i
             if difference:
                 raise InputError(f"Case {name}: {path} does not fit {files[0]}: {difference}.", "Resample it.")
             filled = check_voxels(image, path) or filled
-            unchanged = whole.GetDimension() == 3 and len(parts) == 1 and own == grid and is_kept(path)
+            scalar = whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
+            unchanged = scalar and own == grid and is_kept(path)
             found.append(Source(path, "", part, None if unchanged else grid))
     if len(found) != channels or grid is None:
         raise InputError(f"Case {name} has {len(found)} channel(s), but the project has {channels}.", "Give each once.")
     if not filled:
         raise InputError(f"Case {name} ({files[0]}) holds nothing but zeros.", "Leave this case out.")
     images = [replace(source, name=_kept_name(source, f"{name}_{i:04d}")) for i, source in enumerate(found)]
-    return CheckedCase(name, grid, tuple(images), _check_label(name, label, grid, classes))
+    return CheckedCase(name, grid, tuple(images), _check_label(name, label, grid, values))
 
 
-def _check_label(name: str, path: Path | None, grid: Grid, classes: int) -> Source | None:
+def _check_label(name: str, path: Path | None, grid: Grid, values: Sequence[int]) -> Source | None:
     if path is None:
         return None
-    kept, stored = read_label(path, grid, classes)
+    kept, stored = read_label(path, grid, values)
     source = Source(path, "", 0, None if stored and is_kept(path) else Grid.of(kept))
     return replace(source, name=_kept_name(source, name))
 
@@ -103,7 +106,7 @@ def _kept_name(source: Source, stem: str) -> str:
     return stem + (ending_of(source.path) if source.grid is None else EXACT_ENDING)
 
 
-def store_case(case: CheckedCase, images: Path, labels: Path, classes: int) -> None:
+def store_case(case: CheckedCase, images: Path, labels: Path, values: Sequence[int]) -> None:
     """Writes the files of a checked case into the project's folders; existing files of the names are replaced.
 
     The caller makes the folders durable with `sync_folder`, once for all cases.
@@ -120,7 +123,7 @@ def store_case(case: CheckedCase, images: Path, labels: Path, classes: int) -> N
     if case.label.grid is None:
         copy_file(case.label.path, labels / case.label.name, sync=False)
     else:
-        _write(read_label(case.label.path, case.grid, classes)[0], case.label.grid, labels / case.label.name)
+        _write(read_label(case.label.path, case.grid, values)[0], case.label.grid, labels / case.label.name)
 
 
 def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
@@ -130,6 +133,16 @@ def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
     clean.SetOrigin(grid.origin)
     clean.SetDirection(grid.direction)
     write_image(clean, path, sync=False)
+
+
+def renumbering(labels: dict[str, int], values: Sequence[int]) -> str:
+    """What a person is told where the classes are called otherwise in label files; empty where they are not."""
+    changed = [
+        f"{name} {value} becomes {index}"
+        for (name, index), value in zip(labels.items(), values, strict=True)
+        if value != index
+    ]
+    return f"Label values are renumbered without gaps: {', '.join(changed)}." if changed else ""
 
 
 def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:

@@ -5,21 +5,22 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry, Pool
 from alunet.project.annotations import Annotations
+from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
-from alunet.project.dataset import check_case_name, check_labels, read_dataset_description
+from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.project.files import FolderLock, sync_folder
-from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, store_case
+from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, renumbering, store_case
 from alunet.project.journal import Journal
-from alunet.schema import Emit, ignore_events
+from alunet.schema import Emit, Event, ignore_events
 
 ROLES = ("pool", "test")
 
@@ -110,21 +111,24 @@ class Project(Annotations, Journal):
         labels: dict[str, int],
         channels: Sequence[str],
         data: Path | None = None,
+        meta: Mapping[str, Any] | None = None,
     ) -> Project:
         """Makes a new project and opens it for writing.
 
         Args:
             root: folder; made where it is missing.
             name: for people.
-            labels: structure name to value, ``"background": 0`` and then 1, 2, … without a gap.
+            labels: structure name to value in label files; values other than 0 for the background and then 1, 2, …
+                are renumbered so, see `label_values`.
             channels: channel names as nnU-Net knows them, for instance ["MRI"] or ["CT"].
             data: root of another project to share images, labels and preprocessed data of; its cases are taken over.
+            meta: settings to store with it, see `set_meta`.
 
         Raises:
             InputError: a project is there already, or the labels or channels are impossible.
         """
         root = Path(root).absolute()
-        check_labels(labels)
+        numbered, values = number_labels(labels)
         if not channels or not all(str(channel).strip() for channel in channels):
             raise InputError(f"The channels {list(channels)} are incomplete.", 'Name each one, for instance "MRI".')
         if root.exists() and not root.is_dir():
@@ -132,7 +136,7 @@ class Project(Annotations, Journal):
         source = None if data is None else cls(Path(data), read_only=True)
         try:
             root.mkdir(parents=True, exist_ok=True)
-            _create_database(root, name, labels, channels, source)
+            create_database(root, name, numbered, channels, source, {"label values": values, **(meta or {})})
         finally:
             if source is not None:
                 source.close()
@@ -184,7 +188,7 @@ class Project(Annotations, Journal):
         for folder in (self.annotations_dir, self.rounds_dir):
             shutil.copytree(folder, partial / folder.name)
         copy = Database(partial / "project.db")
-        value = json.dumps(_reference(self.data, root), ensure_ascii=False)
+        value = json.dumps(reference(self.data, root), ensure_ascii=False)
         copy.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('data', ?)", (value,))
         copy.close()
         if root.exists():
@@ -202,6 +206,11 @@ class Project(Annotations, Journal):
     def num_classes(self) -> int:
         """Number of classes including the background."""
         return len(self.labels)
+
+    @property
+    def label_values(self) -> tuple[int, ...]:
+        """What each class 0, 1, … is called in the label files that the project was made for."""
+        return tuple(self.get_meta("label values", range(self.num_classes)))
 
     @property
     def images_dir(self) -> Path:
@@ -239,15 +248,19 @@ class Project(Annotations, Journal):
     ) -> list[str]:
         """Imports a data set: all of it or, where anything is wrong, nothing.
 
+        Cases that were imported from the same files before are left as they are, so the same import can be asked for
+        again: after a crash, or when the folder has grown.
+
         Args:
             path: see `read_dataset_description`.
             role: of the new cases.
             limit: import only the first cases, by name.
             prefix: put before every case name.
-            emit: receives "progress" events of the phases "check" and "import".
+            emit: receives "progress" events of the phases "check" and "import", and a "message" where label values
+                are renumbered.
 
         Returns:
-            Names of the new cases.
+            Names of the new cases; empty where all were there.
 
         Raises:
             InputError: something cannot be used; the message names it.
@@ -258,7 +271,11 @@ class Project(Annotations, Journal):
         if len(found.channels) != len(self.channels):
             raise InputError(f"{path} has the channels {found.channels}, the project {self.channels}.")
         cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
-        return self._import(cases, role, emit or ignore_events)
+        values, emit = found.values or self.label_values, emit or ignore_events
+        note = renumbering(self.labels, values)
+        if note:
+            emit(Event("message", {"text": note}))
+        return self._import(cases, role, values, emit)
 
     def import_case(
         self, name: str, image_files: Sequence[Path], label_file: Path | None = None, *, role: str = "pool"
@@ -269,25 +286,30 @@ class Project(Annotations, Journal):
             InputError: the name is taken, or a file cannot be used; the message names it.
         """
         label = None if label_file is None else Path(label_file)
-        return self._import([(name, [Path(file) for file in image_files], label)], role, ignore_events)[0]
+        self._import([(name, [Path(file) for file in image_files], label)], role, self.label_values, ignore_events)
+        return name
 
-    def _import(self, cases: list[tuple[str, list[Path], Path | None]], role: str, emit: Emit) -> list[str]:
+    def _import(self, cases: list[CaseFiles], role: str, values: Sequence[int], emit: Emit) -> list[str]:
         _check_role(role)
         if self.data != self.root:
             raise InputError(f"The project {self.root} shares its images.", f"Import them into {self.data}.")
         if self.read_only:
             raise InputError("The project is open for reading only.", "Open it for writing.")
-        existing = [name for (name,) in self._db.rows("SELECT name FROM cases")]
-        check_new_names([name for name, _, _ in cases], existing, check_case_name)
-        channels, classes = len(self.channels), self.num_classes
-        checked = [check_case(*case, channels, classes) for case in counted(cases, "check", emit)]
+        known = set(self._db.rows("SELECT name, role, source FROM cases"))
+        cases = [case for case in cases if (case[0], role, _source(case[1])) not in known]
+        check_new_names([name for name, _, _ in cases], [name for name, _, _ in known], check_case_name)
+        channels = len(self.channels)
+        checked = [check_case(*case, channels, values) for case in counted(cases, "check", emit)]
         for case in counted(checked, "import", emit):
-            store_case(case, self.images_dir, self.labels_dir, classes)
+            store_case(case, self.images_dir, self.labels_dir, values)
         for folder in (self.images_dir, self.labels_dir):
             sync_folder(folder)
         self._db.many(
-            "INSERT INTO cases (name, role, images, label, shape, spacing) VALUES (?, ?, ?, ?, ?, ?)",
-            [_case_values(case, role) for case in checked],
+            "INSERT INTO cases (name, role, images, label, shape, spacing, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
+            [
+                (*_case_values(case, role), _source(files))
+                for case, (_, files, _) in zip(checked, cases, strict=True)
+            ],
         )
         return [case.name for case in checked]
 
@@ -334,42 +356,15 @@ class Project(Annotations, Journal):
         self._db.execute("UPDATE cases SET geometry = ? WHERE name = ?", (geometry.to_json(), case_name))
 
 
-def _create_database(
-    root: Path, name: str, labels: dict[str, int], channels: Sequence[str], source: Project | None
-) -> None:
-    """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
-    lock = FolderLock(root)
-    try:
-        database = Database(root / "project.db")
-        try:
-            if database.version:
-                raise InputError(f"There is a project in {root} already.", "Open it, or choose another folder.")
-            about = {
-                "name": name,
-                "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
-                "channels": [str(channel) for channel in channels],
-                "created": time.time(),
-            }
-            with database.transaction():
-                database.migrate()
-                insert = "INSERT INTO meta (key, value) VALUES (?, ?)"
-                database.execute(insert, ("project", json.dumps(about, ensure_ascii=False)))
-                if source is not None:
-                    value = json.dumps(_reference(source.data, root), ensure_ascii=False)
-                    database.execute(insert, ("data", value))
-                    columns = "name, role, images, label, shape, spacing, geometry"
-                    rows = source._db.rows(f"SELECT {columns} FROM cases")
-                    database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-        finally:
-            database.close()
-    finally:
-        lock.release()
-
-
 def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     names = json.dumps([source.name for source in case.images], ensure_ascii=False)
     label = None if case.label is None else case.label.name
     return case.name, role, names, label, json.dumps(case.grid.shape), json.dumps(case.grid.spacing[::-1])
+
+
+def _source(files: Sequence[Path]) -> str:
+    """Where a case comes from: its image files, absolute."""
+    return json.dumps([str(Path(file).absolute()) for file in files], ensure_ascii=False)
 
 
 def _check_role(role: str) -> None:
@@ -379,11 +374,3 @@ def _check_role(role: str) -> None:
 
 def _folded(labels: dict[str, int]) -> dict[str, int]:
     return {name.casefold(): value for name, value in labels.items()}
-
-
-def _reference(data: Path, root: Path) -> str:
-    """How `root` refers to `data`: relative where the system can, so that both can move together."""
-    try:
-        return Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
-    except ValueError:  # another drive on Windows
-        return data.resolve().as_posix()

@@ -1,0 +1,63 @@
+"""The first moment of a project: its database, whole or not there."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alunet.errors import InputError
+from alunet.project.database import Database
+from alunet.project.files import FolderLock
+
+if TYPE_CHECKING:
+    from alunet.project.project import Project
+
+
+def create_database(
+    root: Path,
+    name: str,
+    labels: dict[str, int],
+    channels: Sequence[str],
+    source: Project | None,
+    meta: Mapping[str, Any],
+) -> None:
+    """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
+    lock = FolderLock(root)
+    try:
+        database = Database(root / "project.db")
+        try:
+            if database.version:
+                raise InputError(f"There is a project in {root} already.", "Open it, or choose another folder.")
+            about = {
+                "name": name,
+                "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
+                "channels": [str(channel) for channel in channels],
+                "created": time.time(),
+            }
+            with database.transaction():
+                database.migrate()
+                insert = "INSERT INTO meta (key, value) VALUES (?, ?)"
+                for key, value in {"project": about, **meta}.items():
+                    database.execute(insert, (key, json.dumps(value, ensure_ascii=False)))
+                if source is not None:
+                    value = json.dumps(reference(source.data, root), ensure_ascii=False)
+                    database.execute(insert, ("data", value))
+                    columns = "name, role, images, label, shape, spacing, geometry"
+                    rows = source._db.rows(f"SELECT {columns} FROM cases")
+                    database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+        finally:
+            database.close()
+    finally:
+        lock.release()
+
+
+def reference(data: Path, root: Path) -> str:
+    """How `root` refers to `data`: relative where the system can, so that both can move together."""
+    try:
+        return Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
+    except ValueError:  # another drive on Windows
+        return data.resolve().as_posix()

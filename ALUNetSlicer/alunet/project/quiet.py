@@ -1,0 +1,42 @@
+"""C libraries print on standard error by themselves when a file is damaged; people get our one line instead."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+
+_ONE_AT_A_TIME = threading.Lock()  # standard error belongs to the whole process
+
+
+@contextlib.contextmanager
+def quiet_on_failure() -> Iterator[None]:
+    """Holds back what is printed on standard error: shown where the block ends well, dropped where it raises."""
+    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+        try:
+            kept = stack.enter_context(tempfile.TemporaryFile())
+            own = os.dup(2)
+        except OSError:  # there is no standard error, or no room for a temporary file
+            own = -1
+        if own < 0:
+            yield
+            return
+        stack.callback(os.close, own)
+        _flush()
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            _flush()
+            os.dup2(own, 2)
+        kept.seek(0)
+        with contextlib.suppress(OSError):
+            os.write(own, kept.read())
+
+
+def _flush() -> None:
+    if sys.stderr is not None:
+        sys.stderr.flush()
