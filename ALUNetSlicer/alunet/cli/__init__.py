@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import simulate, tools
+from alunet.cli import serve, simulate, tools
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -55,6 +55,7 @@ def _options(
 
 
 app.command(help=flowing(simulate.HELP))(simulate.simulate)
+app.command(help=flowing(serve.HELP))(serve.serve)
 app.command()(tools.strategies)
 app.command()(tools.phantom)
 

@@ -66,16 +66,21 @@ def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
     flags: dict[str, Any] = (
         {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
     )
-    source = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
     return subprocess.Popen(
         [sys.executable, "-m", "alunet.model.child"],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
-        env={**os.environ, "PYTHONPATH": search, "PYTHONIOENCODING": "utf-8", **environment},
+        env={**with_source(), "PYTHONIOENCODING": "utf-8", **environment},
         **flags,
     )
+
+
+def with_source() -> dict[str, str]:
+    """This process's environment variables, with which a Python process imports the same alunet."""
+    source = str(Path(__file__).resolve().parents[2])
+    search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
+    return {**os.environ, "PYTHONPATH": search}
 
 
 def _converse(

@@ -63,13 +63,13 @@ class Project(Annotations, Journal):
         read_only: whether it was opened for reading only.
     """
 
-    def __init__(self, root: Path, *, read_only: bool = False) -> None:
+    def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
         self.root = Path(root).absolute()
         self.read_only = read_only
         self._pool: Pool | None = None
         if not (self.root / "project.db").is_file():
             raise InputError(f"There is no ALUNet project in {self.root}.", "Check the folder, or create the project.")
-        self._lock = None if read_only else FolderLock(self.root)
+        self._lock = None if read_only or shared else FolderLock(self.root)
         try:
             self._db = Database(self.root / "project.db", read_only=read_only)
             self._load()
@@ -90,7 +90,7 @@ class Project(Annotations, Journal):
         self.data = self.root if shared is None else Path(os.path.normpath(self.root / shared))
         if not self.data.is_dir():
             raise InputError(f"The data of the project {self.root} are gone: {self.data}.", "Move them back there.")
-        if not self.read_only:
+        if self._lock is not None:
             self._make_folders()
 
     def _make_folders(self) -> None:
@@ -143,17 +143,19 @@ class Project(Annotations, Journal):
         return cls(root)
 
     @classmethod
-    def open(cls, root: Path, *, read_only: bool = False) -> Project:
+    def open(cls, root: Path, *, read_only: bool = False, shared: bool = False) -> Project:
         """Opens a project.
 
         Args:
             root: its folder.
             read_only: many may read while one writes.
+            shared: for short writes beside the one that has the folder: annotations, leases, jobs, events. Importing
+                cases and advancing the loop need the folder.
 
         Raises:
             InputError: there is none, a newer program made it, or another process has it open for writing.
         """
-        return cls(Path(root), read_only=read_only)
+        return cls(Path(root), read_only=read_only, shared=shared)
 
     def close(self) -> None:
         """Closes the database and gives the folder back; a second call does nothing."""

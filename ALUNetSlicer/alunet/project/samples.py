@@ -103,6 +103,10 @@ class Samples:
         rows = self._db.rows("SELECT id IN (SELECT sample_id FROM skipped) FROM samples ORDER BY id")
         return np.array([row[0] for row in rows], bool)
 
+    def sample_count(self) -> int:
+        """Samples of the pool; 0 before `set_pool`."""
+        return int(self._db.rows("SELECT count(*) FROM samples")[0][0])
+
     def skip(self, samples: Iterable[int], *, undo: bool = False) -> None:
         """Never suggest these samples again, until that is undone or they are annotated.
 

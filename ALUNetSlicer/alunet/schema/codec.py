@@ -35,20 +35,29 @@ def _plain(value: Any) -> Any:
 
 def _read(kind: Any, value: Any, place: str) -> Any:
     """`value` as a `kind`, which is a plain type, an Enum, a dataclass, or a list, dict or union of such."""
-    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return value
-    if origin in (types.UnionType, typing.Union):
-        if value is None and type(None) in inner:
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        parts = typing.get_args(kind)
+        if value is None and type(None) in parts:
             return None
-        return _read(next(part for part in inner if part is not type(None)), value, place)
+        return _read(next(part for part in parts if part is not type(None)), value, place)
     if is_dataclass(kind):
         return _read_dataclass(kind, value, place)
     if isinstance(kind, type) and issubclass(kind, Enum):
-        try:
-            return kind(value)
-        except ValueError as error:
-            raise ValueError(f"{place} is {value!r:.80}, not one of {[item.value for item in kind]}") from error
+        return _read_word(kind, value, place)
+    return _read_plain(kind, value, place)
+
+
+def _read_word(kind: type[Enum], value: Any, place: str) -> Enum:
+    try:
+        return kind(value)
+    except ValueError as error:
+        raise ValueError(f"{place} is {value!r:.80}, not one of {[item.value for item in kind]}") from error
+
+
+def _read_plain(kind: Any, value: Any, place: str) -> Any:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, origin or kind) or (isinstance(value, bool) and kind is not bool):

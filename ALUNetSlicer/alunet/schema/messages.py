@@ -90,7 +90,11 @@ class Status(str, Enum):
 
 @dataclass(frozen=True)
 class Announcement:
-    """First line on standard output of `alunet serve`."""
+    """First line on standard output of `alunet serve`.
+
+    Where a service runs on that root already, it is that one's, and the command ends with 0: so the same command starts
+    a service or finds it.
+    """
 
     address: str
     token: str
@@ -114,7 +118,7 @@ class Health:
 
     Attributes:
         version: of ALUNet.
-        device: what jobs run on: "cuda", "mps" or "cpu".
+        device: what jobs run on: "cuda", "mps" or "cpu"; "unknown" in the first seconds.
         devices: names of the accelerators, empty without one.
         memory_free: bytes of free main memory.
         disk_free: free bytes where the projects lie.

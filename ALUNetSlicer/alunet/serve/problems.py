@@ -1,0 +1,62 @@
+"""Errors on their way out: every one of them becomes a status and a `Problem`."""
+
+from __future__ import annotations
+
+import errno
+import logging
+from typing import Any
+
+from alunet.errors import AlunetError, InputError
+from alunet.schema import Code, Problem
+
+log = logging.getLogger("alunet.serve")
+
+STATUS = {
+    Code.UNAUTHORIZED: 401,
+    Code.BAD_REQUEST: 400,
+    Code.NOT_FOUND: 404,
+    Code.NOT_ALLOWED: 405,
+    Code.EXISTS: 409,
+    Code.WRONG_OFFSET: 409,
+    Code.LEASED: 409,
+    Code.STALE_ANNOTATION: 409,
+    Code.NOT_READY: 409,
+    Code.BUSY: 409,
+    Code.TOO_LARGE: 413,
+    Code.BAD_RANGE: 416,
+    Code.BAD_CHECKSUM: 422,
+    Code.INCOMPLETE: 422,
+    Code.KEY_REUSED: 422,
+    Code.TOO_MANY: 429,
+    Code.DISK_FULL: 507,
+    Code.FAILED: 500,
+}
+
+
+class Refused(InputError):
+    """A request that is not served.
+
+    Args:
+        code: what is wrong, for programs; it decides the HTTP status.
+        message: what is wrong, for people.
+        hint: what to do next.
+        details: what `Code` says comes with it.
+    """
+
+    def __init__(self, code: Code, message: str, hint: str = "", **details: Any) -> None:
+        super().__init__(message, hint)
+        self.problem = Problem(code, message, hint, details)
+
+
+def problem_of(error: BaseException) -> Problem:
+    """What to tell the client of an error; a defect is logged here and only named there."""
+    if isinstance(error, Refused):
+        return error.problem
+    if isinstance(error, InputError):
+        return Problem(Code.BAD_REQUEST, error.message, error.hint)
+    if isinstance(error, AlunetError):
+        return Problem(Code.FAILED, error.message, error.hint)
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return Problem(Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again.")
+    log.error("an unexpected error", exc_info=error)
+    return Problem(Code.FAILED, "The engine failed; this is a defect.", "Its log has the whole story.")

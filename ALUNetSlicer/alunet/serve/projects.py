@@ -1,0 +1,138 @@
+"""The projects below a service's root: found, made, opened."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+import shutil
+import threading
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from alunet.errors import InputError
+from alunet.loop import Recipe, preset
+from alunet.project import Project
+from alunet.schema import Code, ProjectInfo, ProjectRequest, to_json
+from alunet.serve.problems import Refused
+from alunet.serve.settings import Settings
+
+REQUEST = "service request"
+"""Name of the project's setting that keeps the `ProjectRequest` it was made from."""
+
+_ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
+_NAME_LENGTH = 100
+
+
+class Projects:
+    """All projects of a service, by id.
+
+    Args:
+        settings: of the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._making = threading.Lock()
+
+    def ids(self) -> list[str]:
+        """Ids of the projects, sorted."""
+        folders = [path.parent for path in self._settings.root.glob("*/project.db")]
+        return sorted(folder.name for folder in folders if _ID.fullmatch(folder.name))
+
+    def folder(self, project: str) -> Path:
+        """Folder of a project; raises Refused where there is none."""
+        folder = self._settings.root / project
+        if not _ID.fullmatch(project) or not (folder / "project.db").is_file():
+            raise Refused(Code.NOT_FOUND, f"There is no project '{project[:60]}'.", "See the list of projects.")
+        return folder
+
+    @contextlib.contextmanager
+    def open(self, project: str) -> Iterator[Project]:
+        """The project for short work beside others (see `Project.open`, `shared`)."""
+        opened = Project.open(self.folder(project), shared=True)
+        with opened:
+            yield opened
+
+    @contextlib.contextmanager
+    def own(self, project: str) -> Iterator[Project]:
+        """The project for work that nobody else may do meanwhile; raises Refused where a job has it."""
+        folder = self.folder(project)
+        try:
+            opened = Project.open(folder)
+        except InputError as error:
+            if "in use" not in error.message:
+                raise
+            hint = "Wait until its job has ended, or cancel that."
+            raise Refused(Code.BUSY, f"The project '{project}' is at work.", hint) from error
+        with opened:
+            yield opened
+
+    def create(self, request: ProjectRequest) -> tuple[ProjectInfo, bool]:
+        """The project of that request, and whether it is new.
+
+        Raises:
+            Refused: another project has the name, or there are too many.
+            InputError: labels, channels or recipe are impossible.
+        """
+        _check(request)
+        name = identity(request.name)
+        with self._making:
+            if (self._settings.root / name / "project.db").is_file():
+                with self.open(name) as project:
+                    if project.get_meta(REQUEST) != to_json(request):
+                        hint = "Open that one, or choose another name."
+                        raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
+                    return describe(name, project), False
+            if len(self.ids()) >= self._settings.limits.projects:
+                raise Refused(Code.TOO_MANY, "The service has too many projects.", "Move some of them elsewhere.")
+            with self._make(self._settings.root / name, request) as project:
+                return describe(name, project), True
+
+    def _make(self, folder: Path, request: ProjectRequest) -> Project:
+        fresh = not folder.exists()
+        labels = {"background": 0, **{label: value for value, label in enumerate(request.labels, 1)}}
+        meta = {REQUEST: to_json(request)}
+        try:
+            return Project.create(
+                folder, name=request.name, labels=labels, channels=request.channels, meta=meta
+            )
+        except BaseException:  # whatever happened, no half project stays
+            if fresh:
+                shutil.rmtree(folder, ignore_errors=True)
+            raise
+
+
+def _check(request: ProjectRequest) -> None:
+    if not request.name.strip() or len(request.name) > _NAME_LENGTH:
+        raise InputError("A project needs a name.", f"Give one of at most {_NAME_LENGTH} characters.")
+    if len(request.labels) < 1:
+        raise InputError("A project needs at least one structure.", 'Name it, for instance "liver".')
+    if len(set(request.labels)) != len(request.labels) or "background" in request.labels:
+        raise InputError("The structures must have different names.", "Leave out background; it is there.")
+    recipe_of(request)
+
+
+def recipe_of(request: ProjectRequest) -> Recipe:
+    """Training and scoring of a project; raises InputError for an unknown preset or an impossible length."""
+    return preset(request.preset).with_length(request.epochs, request.iterations)
+
+
+def identity(name: str) -> str:
+    """An id made of a project's name: the same for the same name, another for another.
+
+    Letters and digits of ASCII stay; where that is not the whole name a digest of it is added.
+    """
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
+    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-")
+    if words == name:
+        return words
+    digest = hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
+    return f"{words}-{digest}" if words else f"p-{digest}"
+
+
+def describe(identifier: str, project: Project, status: dict[str, Any] | None = None) -> ProjectInfo:
+    """A project as clients see it."""
+    return ProjectInfo(identifier, project.name, project.labels, list(project.channels), status or {})

@@ -1,0 +1,197 @@
+"""`alunet serve`: one service a root, on one address, with a token, for as long as it is wanted."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import json
+import logging
+import os
+import secrets
+import socket
+import stat
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from alunet.errors import InputError
+from alunet.project.files import write_json
+from alunet.project.locks import FileLock
+from alunet.schema import API, Announcement, to_json
+from alunet.serve.app import build
+from alunet.serve.guard import Guard
+from alunet.serve.settings import Settings
+from alunet.serve.state import State
+
+_GRACE_SECONDS = 3
+_TOKEN_BYTES = 32
+
+
+@dataclass(frozen=True)
+class Address:
+    """Where to listen, and how.
+
+    Attributes:
+        host: name or number; loopback is safe, anything else needs TLS or `open_http`.
+        port: 0: any free one.
+        certificate, key: PEM files of TLS; None: plain HTTP.
+        open_http: listen beyond loopback without TLS all the same.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 0
+    certificate: Path | None = None
+    key: Path | None = None
+    open_http: bool = False
+
+    def check(self) -> None:
+        """Raises InputError for what cannot be, or what should not be."""
+        if (self.certificate is None) != (self.key is None):
+            raise InputError("TLS needs a certificate and its key.", "Give --tls-cert and --tls-key.")
+        for file in (self.certificate, self.key):
+            if file is not None and not file.is_file():
+                raise InputError(f"There is no file {file}.", "Give a PEM file.")
+        if not is_loopback(self.host) and self.certificate is None and not self.open_http:
+            raise InputError(
+                f"{self.host} can be reached from outside, and without TLS everybody on the way can read along.",
+                "Use ssh:// from the client instead, or give --tls-cert and --tls-key, or --allow-insecure-http.",
+            )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether an address can only be reached from this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(settings: Settings, address: Address, announce: Callable[[Announcement], None]) -> None:
+    """Serve until the process is told to end, or until it is idle for too long.
+
+    Where a service runs on that root already it is announced instead, and nothing is started.
+
+    Raises:
+        InputError: the address or the TLS files cannot be used.
+    """
+    address.check()
+    settings.own.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(settings.own / "service.lock")
+    if not lock.take():
+        announce(_running(settings.own))
+        return
+    with lock, _listen(address) as listening:
+        _run(settings, address, listening, announce)
+
+
+def _running(own: Path) -> Announcement:
+    """The service that has the root; it may be about to write its note."""
+    for _ in range(50):
+        with contextlib.suppress(OSError, ValueError, TypeError):
+            return Announcement(**json.loads((own / "service.json").read_text(encoding="utf-8")))
+        time.sleep(0.1)
+    raise InputError(f"Another service is starting in {own.parent}.", "Try again in a moment.")
+
+
+@contextlib.contextmanager
+def _listen(address: Address) -> Iterator[socket.socket]:
+    family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as listening:
+        if os.name != "nt":
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((address.host, address.port))
+        except (OSError, OverflowError) as error:
+            hint = "Choose another --port, or 0 for any free one."
+            raise InputError(f"{address.host}:{address.port} cannot be used: {error}.", hint) from error
+        yield listening
+
+
+def _run(
+    settings: Settings, address: Address, listening: socket.socket, announce: Callable[[Announcement], None]
+) -> None:
+    state = State(settings)
+    guard = Guard(build(state), settings)
+    config = uvicorn.Config(
+        guard,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        lifespan="off",
+        timeout_graceful_shutdown=_GRACE_SECONDS,
+        ssl_certfile=None if address.certificate is None else str(address.certificate),
+        ssl_keyfile=None if address.key is None else str(address.key),
+    )
+    scheme = "http" if address.certificate is None else "https"
+    host = f"[{address.host}]" if ":" in address.host else address.host
+    place = f"{scheme}://{host}:{listening.getsockname()[1]}"
+    note = Announcement(place, settings.token, os.getpid(), API)
+    file = settings.own / "service.json"
+    server = _Server(config, state, guard, lambda: (_write_note(file, note), announce(note)))
+    try:
+        server.run(sockets=[listening])
+    finally:
+        file.unlink(missing_ok=True)
+        state.close()
+
+
+def _write_note(file: Path, note: Announcement) -> None:
+    """The announcement for those who look for a running service; only the owner may read the token."""
+    old = os.umask(0o077)
+    try:
+        write_json(file, to_json(note))
+    finally:
+        os.umask(old)
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, which says when it listens and ends when nobody needs it."""
+
+    def __init__(self, config: uvicorn.Config, state: State, guard: Guard, ready: Callable[[], object]) -> None:
+        super().__init__(config)
+        self._state, self._guard, self._ready = state, guard, ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if not self.should_exit:
+            self._ready()
+            self._idle = asyncio.create_task(self._end_when_idle())
+
+    async def _end_when_idle(self) -> None:
+        limit = self._state.settings.idle_seconds
+        while limit is not None and not self.should_exit:
+            await asyncio.sleep(min(1.0, limit / 2))
+            idle = time.monotonic() - self._guard.last
+            if idle > limit and not self._guard.open and not self._state.busy():
+                self.should_exit = True
+
+
+def read_token(file: Path) -> str:
+    """The token in `file`, made there where it is missing; only its owner may be able to read the file.
+
+    Raises:
+        InputError: others can read the file, or it holds no usable token.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileExistsError):
+        number = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(number, "w", encoding="ascii") as stream:
+            stream.write(secrets.token_urlsafe(_TOKEN_BYTES) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+    if os.name != "nt" and file.stat().st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+        raise InputError(f"Others can read the token file {file}.", f"Type: chmod 600 {file}")
+    token = file.read_text(encoding="ascii", errors="replace").strip()
+    if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
+        raise InputError(f"{file} holds no usable token.", "Remove the file; a new token is made then.")
+    return token
+
+
+def log_to_stderr() -> None:
+    """Warnings and errors of the service on standard error."""
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")

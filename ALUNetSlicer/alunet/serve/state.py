@@ -1,0 +1,51 @@
+"""What all routes of one service share."""
+
+from __future__ import annotations
+
+import shutil
+import time
+
+import psutil
+
+import alunet
+from alunet.loop.record import versions
+from alunet.schema import API, Health
+from alunet.serve.device import Device
+from alunet.serve.projects import Projects
+from alunet.serve.settings import Settings
+
+
+class State:
+    """One running service.
+
+    Args:
+        settings: of it.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.projects = Projects(settings)
+        self.device = Device(settings.device)
+        self.started = time.time()
+
+    def health(self) -> Health:
+        """How the machine and the service are."""
+        return Health(
+            api=API,
+            version=alunet.__version__,
+            device=self.device.name,
+            devices=self.device.names,
+            memory_free=psutil.virtual_memory().available,
+            disk_free=shutil.disk_usage(self.settings.root).free,
+            projects=len(self.projects.ids()),
+            jobs_running=0,
+            versions=versions(),
+            started=self.started,
+        )
+
+    def busy(self) -> bool:
+        """Whether a job is waiting or running."""
+        return False
+
+    def close(self) -> None:
+        """The service ends; jobs go on."""
