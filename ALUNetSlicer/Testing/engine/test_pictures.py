@@ -90,7 +90,7 @@ def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
     Image.fromarray(np.dstack([CELLS] * 3)).save(tmp_path / "grey in colours.png")
     project = new()
     for name in ("palette.png", "rgb.png"):
-        with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a pixel"):
+        with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a voxel"):
             project.import_case("case", [tmp_path / "image.png"], tmp_path / name)
     assert project.cases() == []
     project.import_case("case", [tmp_path / "image.png"], tmp_path / "grey in colours.png")
