@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.errors import InputError
+from alunet.project.room import room_in
 
 if sys.platform == "win32":
     import msvcrt
@@ -27,13 +28,17 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     The temporary name keeps the ending, because image libraries choose the format by it. Where the block
     raises, `path` stays as it was. Without `sync` the caller makes the rename durable with `sync_folder`, once for
     many files.
+
+    Raises:
+        InputError: the disk is full.
     """
     temporary = path.with_name(f"tmp-{uuid.uuid4().hex}-{path.name}")
     try:
-        yield temporary
-        with temporary.open("r+b") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with room_in(path.parent, temporary):
+            yield temporary
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     if sync:

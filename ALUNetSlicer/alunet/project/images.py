@@ -268,7 +268,21 @@ def is_kept(path: Path) -> bool:
 def write_image(image: sitk.Image, path: Path, *, sync: bool = True) -> None:
     """Writes an image, compressed, whole or not at all; for `sync` see `atomic_path`."""
     with atomic_path(path, sync=sync) as temporary:
-        sitk.WriteImage(image, str(temporary), True)
+        save_image(image, temporary)
+
+
+def save_image(image: sitk.Image, path: Path) -> None:
+    """Writes an image, compressed.
+
+    Raises:
+        RuntimeError: it could not be written as a whole; ITK alone says nothing of a NIfTI file that is cut off.
+    """
+    with quiet_on_failure():
+        sitk.WriteImage(image, str(path), True)
+        try:
+            check_complete(path, ending_of(path))
+        except InputError as error:
+            raise RuntimeError(str(error)) from error
 
 
 def copy_file(source: Path, target: Path, *, sync: bool = True) -> None:
