@@ -8,9 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from small import INITIAL, RECIPE
 
+from alunet.loop import Loop
 from alunet.model import child, environment
 from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project, read_dataset_description
 
 LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
 SETTINGS = {"epochs": 2, "iterations": 30, "check_iterations": 1, "batch_size": 8, "optimizer": "adamw"}
@@ -93,3 +96,16 @@ def trained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
     made = Trained(root, nnunet, pool, arrays, annotations, root / "weights.pth")
     made.learn(made.weights)
     return made
+
+
+@pytest.fixture(scope="session")
+def started(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project of six real scans, two of them for testing, after round 0; tests that go on do so with a fork."""
+    source = real_data / "Task04_Hippocampus"
+    root = tmp_path_factory.mktemp("loop") / "projet d'été"  # a blank and letters beyond ASCII
+    description = read_dataset_description(source)
+    with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
+        project.import_dataset(source, limit=6)
+        project.set_role([case.name for case in project.cases()][-2:], "test")
+        Loop(project, RECIPE, seed=4, threads=1).start(INITIAL)
+    return root

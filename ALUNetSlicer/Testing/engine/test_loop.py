@@ -6,37 +6,20 @@ import itertools
 import json
 import shutil
 import threading
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from small import BUDGET, INITIAL, RECIPE
 
 from alunet.errors import Cancelled, InputError
-from alunet.loop import PRESETS, Loop, RoundRecord, preset
+from alunet.loop import Loop, RoundRecord, preset
 from alunet.loop.oracle import Oracle
 from alunet.pool import Pool
-from alunet.project import Project, read_dataset_description
+from alunet.project import Project
 
 pytestmark = pytest.mark.slow
-
-RECIPE = PRESETS["cpu"].with_length(epochs=1, iterations=6)
-RECIPE = replace(RECIPE, scoring=replace(RECIPE.scoring, passes=2))
-INITIAL, BUDGET = 12, 5
-
-
-@pytest.fixture(scope="module")
-def started(real_data, tmp_path_factory) -> Path:
-    """A project of six real scans, two of them for testing, after round 0."""
-    source = real_data / "Task04_Hippocampus"
-    root = tmp_path_factory.mktemp("loop") / "projet d'été"  # a blank and letters beyond ASCII
-    description = read_dataset_description(source)
-    with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
-        project.import_dataset(source, limit=6)
-        project.set_role([case.name for case in project.cases()][-2:], "test")
-        Loop(project, RECIPE, seed=4, threads=1).start(INITIAL)
-    return root
 
 
 @pytest.fixture

@@ -90,7 +90,7 @@ def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
     Image.fromarray(np.dstack([CELLS] * 3)).save(tmp_path / "grey in colours.png")
     project = new()
     for name in ("palette.png", "rgb.png"):
-        with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a pixel"):
+        with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a voxel"):
             project.import_case("case", [tmp_path / "image.png"], tmp_path / name)
     assert project.cases() == []
     project.import_case("case", [tmp_path / "image.png"], tmp_path / "grey in colours.png")
@@ -131,6 +131,7 @@ def test_values_with_gaps_are_renumbered_and_told(tmp_path: Path) -> None:
     with Project.create(tmp_path / "p", name="p", labels=found.labels, channels=found.channels) as project:
         assert project.import_dataset(folder, emit=events.append) == ["c0", "c1", "c2"]
         assert set(np.unique(read_labels(project.cases()[0].label))) == {0, 1}
+        assert project.label_values == (0, 255)
     notes = [event.data["text"] for event in events if event.kind == "message"]
     assert notes == ["Label values are renumbered without gaps: cell 255 becomes 1."]
 

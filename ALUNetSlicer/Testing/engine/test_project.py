@@ -91,9 +91,7 @@ def test_a_project_opens_as_it_was_closed(project: Project) -> None:
         {},
         {"background": 0},
         {"liver": 1, "tumour": 2},
-        {"background": 0, "liver": 2},
         {"background": 0, "liver": 1, "tumour": 1},
-        {"background": 1, "liver": 0},
         {"background": 0, "ignore": 1},
     ],
 )

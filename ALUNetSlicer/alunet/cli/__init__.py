@@ -1,4 +1,4 @@
-"""The command `alunet`: experiments and helpers in a terminal.
+"""The command `alunet`: the loop by hand, experiments, and helpers in a terminal.
 
 Nothing heavy is imported before a command needs it, so that `alunet --help` answers at once.
 """
@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import serve, simulate, tools
+from alunet.cli import outputs, project, rounds, serve, simulate, tools
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -24,6 +24,14 @@ _HELP = """Active learning for slice-wise annotation of 3D medical images with n
     alunet phantom phantom
     alunet simulate phantom --strategy random --strategy usimf
            --initial 20 --budget 20 --out study
+
+[bold]Annotate yourself[/bold], in any tool that draws label images: "alunet status" always says what comes next.
+
+    alunet init liver --label liver --label tumour --channel CT
+    alunet add liver my_scans
+    alunet suggest liver --budget 20
+    alunet annotate liver p7_labels.nii.gz --case p7
+    alunet next-round liver
 """
 
 app = typer.Typer(
@@ -54,10 +62,25 @@ def _options(
         os.environ["ALUNET_DEBUG"] = "1"
 
 
-app.command(help=flowing(simulate.HELP))(simulate.simulate)
-app.command(help=flowing(serve.HELP))(serve.serve)
-app.command()(tools.strategies)
-app.command()(tools.phantom)
+_BY_HAND, _RESULTS, _SERVICE, _TOOLS = "The loop by hand", "Results", "For other programs", "Experiments and tools"
+for _panel, _name, _run, _text in (
+    (_BY_HAND, "init", project.init, project.INIT),
+    (_BY_HAND, "add", project.add, project.ADD),
+    (_BY_HAND, "plan", project.plan, project.PLAN),
+    (_BY_HAND, "suggest", rounds.suggest, rounds.SUGGEST),
+    (_BY_HAND, "annotate", rounds.annotate, rounds.ANNOTATE),
+    (_BY_HAND, "skip", rounds.skip, rounds.SKIP),
+    (_BY_HAND, "next-round", rounds.next_round, rounds.NEXT_ROUND),
+    (_BY_HAND, "status", project.status, project.STATUS),
+    (_RESULTS, "predict", outputs.predict, outputs.PREDICT),
+    (_RESULTS, "uncertainty", outputs.uncertainty, outputs.UNCERTAINTY),
+    (_RESULTS, "export", outputs.export, outputs.EXPORT),
+    (_SERVICE, "serve", serve.serve, serve.HELP),
+    (_TOOLS, "simulate", simulate.simulate, simulate.HELP),
+    (_TOOLS, "strategies", tools.strategies, None),
+    (_TOOLS, "phantom", tools.phantom, None),
+):
+    app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)
 
 
 def main() -> int:
@@ -82,6 +105,12 @@ def _unexpected(error: Exception) -> int:
     if os.environ.get("ALUNET_DEBUG"):
         traceback.print_exc()
         return 1
+    from alunet.project.room import full_disk
+
+    known = full_disk(error)
+    if known is not None:
+        typer.echo(f"alunet: {known}", err=True)
+        return known.exit_code
     handle, name = tempfile.mkstemp(prefix="alunet-error-", suffix=".log")
     with os.fdopen(handle, "w", encoding="utf-8") as log:
         traceback.print_exc(file=log)

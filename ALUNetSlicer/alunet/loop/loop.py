@@ -1,5 +1,8 @@
 """The loop of specification 1.7 over one project, step by step and from wherever it was stopped.
 
+A round has two halves: `Loop.suggest` chooses its batch, `Loop.learn` trains on what is annotated by then. Between them
+somebody labels: a person (`alunet.loop.hand`), or the oracle of a simulation (`Loop.start` and `Loop.advance`).
+
 Each step ends with a file that is there whole or not at all: ``batch.json`` (the query), the annotations,
 ``learned.json`` (weights and Dice), ``manifest.json`` (the round). A step whose file is there is not repeated. Training
 goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with this process.
@@ -32,11 +35,13 @@ from alunet.query import Need, Streams
 from alunet.schema import Emit, Event, ignore_events
 
 INITIAL = "initial"
+UNASKED = "unasked"
+"""The strategy of a round whose labels nobody suggested."""
 Content = dict[str, Any]
 
 
 class Loop:
-    """Active learning on `project`, with the labels of a simulated oracle.
+    """Active learning on `project`.
 
     Args:
         recipe: training and scoring, the same for every round.
@@ -68,6 +73,8 @@ class Loop:
         """Plan and preprocess what is not yet, and enumerate the pool."""
         project = self.project
         cases = project.cases()
+        if not any(case.role == "pool" for case in cases):
+            raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
         unseen = [case for case in cases if case.geometry is None]
         planned = environment.Folders(project.nnunet_dir).plans.is_file() and project.get_meta("patch") is not None
         if unseen or not planned:
@@ -90,17 +97,67 @@ class Loop:
         self._enumerate()
 
     def _enumerate(self) -> None:
-        """Make the pool of the cases whose role is "pool", unless it is the project's already."""
-        project = self.project
+        """Make the pool of the cases whose role is "pool", or add those that are not in it yet."""
+        project, known = self.project, self.project.pool
         geometries = [case.geometry for case in project.cases("pool") if case.geometry is not None]
-        pool = Pool.build(geometries, project.get_meta("patch"))
-        if project.pool is None or project.pool.sha256() != pool.sha256():
-            project.set_pool(pool)
+        patch = tuple(project.get_meta("patch"))
+        if known is not None and known.patch == patch:
+            project.set_pool(known.extended([new for new in geometries if new.case not in known.cases]))
+        else:
+            project.set_pool(Pool.build(geometries, patch))
 
     # --- rounds -----------------------------------------------------------------------------------------------
 
+    def suggest(self, strategy: str, budget: int) -> Content:
+        """The first half of a round: choose `budget` samples with the last model and keep them as the open batch.
+
+        Where the round is open already, its batch is given again. A pool that is exhausted gives an empty batch.
+
+        Args:
+            strategy: name and options, like "usimf:eta=10"; without a model one that needs none.
+
+        Returns:
+            ``ids``, ``gains``, ``reasons``, ``diagnostics``, ``costs``, ``strategy`` and ``budget``.
+
+        Raises:
+            InputError: the round was begun with another strategy or budget, or the strategy needs a model and there
+                is none yet.
+        """
+        number = self.current()
+        if budget < 1:
+            raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
+        if number == 0 and not query.parse(strategy).needs <= {Need.TRUTH}:
+            free = [info.name for info in query.infos() if not info.needs]
+            raise InputError(
+                f"'{strategy}' asks a model, and there is none before the first round.",
+                f"Begin with one of: {', '.join(free)}.",
+            )
+        query.parse(strategy)
+        return self._begin(number, strategy, budget, lambda folder: self._select(number, strategy, budget, folder))
+
+    def learn(self) -> RoundRecord:
+        """The second half of a round: train on everything annotated so far, evaluate, and close the round.
+
+        A round that nobody suggested a batch for is closed too. Suggested samples that are not annotated go back to
+        the pool.
+
+        Raises:
+            InputError: nothing is annotated.
+        """
+        if not self.project.annotated_cases():
+            raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first.")
+        number, nothing = self.current(), {"ids": [], "gains": [], "reasons": [], "diagnostics": {}, "costs": {}}
+        batch = self.batch() or self._begin(number, UNASKED, 0, lambda folder: nothing)
+        folder = self._folder(number)
+        learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
+        record = self._record(number, batch, learned)
+        record.save(folder / "manifest.json")
+        self._settle(number)
+        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
+        return record
+
     def start(self, initial: int) -> RoundRecord:
-        """Round 0: label `initial` samples drawn uniformly, train from scratch, evaluate."""
+        """Round 0 of a simulation: label `initial` samples drawn uniformly, train from scratch, evaluate."""
         self.prepare()
         finished = self._finished(0)
         if finished is not None:
@@ -116,22 +173,23 @@ class Loop:
             "diagnostics": {},
             "costs": {},
         }
-        return self._round(0, INITIAL, initial, lambda folder: batch)
+        return self._answer(self._begin(0, INITIAL, initial, lambda folder: batch))
 
     def advance(self, strategy: str, budget: int) -> RoundRecord:
-        """The next round: choose `budget` samples with the last model, label them, train on, evaluate.
+        """The next round of a simulation: choose `budget` samples, label them, train on, evaluate.
 
-        A round that was interrupted is the next round again. A pool that is exhausted gives an empty batch; the
-        training still takes place, so that all strategies are trained equally long.
+        A round that was interrupted is the next round again. After an empty batch the training still takes place, so
+        that all strategies are trained equally long.
 
         Args:
             strategy: name and options, like "usimf:eta=10".
         """
-        number = self.last() + 1
-        if budget < 1:
-            raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
-        query.parse(strategy)
-        return self._round(number, strategy, budget, lambda folder: self._select(number, strategy, budget, folder))
+        self.last()
+        return self._answer(self.suggest(strategy, budget))
+
+    def _answer(self, batch: Content) -> RoundRecord:
+        Oracle(self.project).reveal(np.array(batch["ids"], np.int64), self.current())
+        return self.learn()
 
     def rounds(self) -> list[RoundRecord]:
         """The finished rounds, in order."""
@@ -140,11 +198,24 @@ class Loop:
             found.append(record)
         return found
 
+    def current(self) -> int:
+        """Number of the round that is open, or that comes next."""
+        return len(self.rounds())
+
+    def batch(self) -> Content | None:
+        """What `suggest` gave for the open round; None where no round is open."""
+        file = self._folder(self.current()) / "batch.json"
+        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+    def folder(self) -> Path:
+        """Folder of the round that is open, or that comes next."""
+        return self._folder(self.current())
+
     def last(self) -> int:
         """Number of the last finished round, whose model is the newest; raises InputError where there is none."""
-        finished = len(self.rounds())
+        finished = self.current()
         if finished == 0:
-            raise InputError("There is no model yet.", "Start with round 0, the initial set.")
+            raise InputError("There is no model yet.", "It comes with round 0: annotate, then learn.")
         return finished - 1
 
     def weights(self, number: int) -> Path:
@@ -158,26 +229,30 @@ class Loop:
         manifest = self._folder(number) / "manifest.json"
         return RoundRecord.load(manifest) if manifest.is_file() else None
 
-    def _round(self, number: int, strategy: str, budget: int, choose: Callable[[Path], Content]) -> RoundRecord:
-        folder = self._folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
-        batch = self._kept(folder / "batch.json", lambda: {**choose(folder), "strategy": strategy, "budget": budget})
-        if (batch["strategy"], batch["budget"]) != (strategy, budget):
+    def _begin(self, number: int, strategy: str, budget: int, choose: Callable[[Path], Content]) -> Content:
+        """Open a round with the batch that `choose` makes, or with the one it was opened with."""
+        kept = self.batch()
+        if kept is not None and (kept["strategy"], kept["budget"]) != (strategy, budget):
             raise InputError(
-                f"Round {number} was begun with '{batch['strategy']}' and a budget of {batch['budget']}.",
+                f"Round {number} was begun with '{kept['strategy']}' and a budget of {kept['budget']}.",
                 "Finish it with those, then choose anew.",
             )
-        ids = np.array(batch["ids"], np.int64)
-        self.project.suggest(number, ids, batch["gains"], batch["reasons"])
-        Oracle(self.project).reveal(ids, number)
-        learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
-        record = self._record(number, strategy, budget, batch, learned)
-        record.save(folder / "manifest.json")
-        shutil.rmtree(folder / "training", ignore_errors=True)  # nnU-Net's checkpoints, three times the weights
-        self.project.finish_round(number, {"dice": record.dice})
-        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
-        return record
+        folder = self._folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        if number:
+            self._settle(number - 1)
+        self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
+        batch = self._kept(folder / "batch.json", lambda: {**choose(folder), "strategy": strategy, "budget": budget})
+        self.project.suggest(number, batch["ids"], batch["gains"], batch["reasons"])
+        return batch
+
+    def _settle(self, number: int) -> None:
+        """What follows from a round's manifest, also where a crash came between."""
+        shutil.rmtree(self._folder(number) / "training", ignore_errors=True)  # checkpoints, three times the weights
+        record = self._finished(number)
+        if record is not None and any(known.number == number for known in self.project.rounds("started")):
+            self.project.release()
+            self.project.finish_round(number, {"dice": record.dice})
 
     @staticmethod
     def _kept(file: Path, make: Callable[[], Content]) -> Content:
@@ -189,7 +264,7 @@ class Loop:
     # --- query ------------------------------------------------------------------------------------------------
 
     def _select(self, number: int, strategy: str, budget: int, folder: Path) -> Content:
-        if self.project.labelled().all():
+        if not len(self.candidates()):
             return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
         needs, names = query.parse(strategy).needs, list(self.project.labels)
         arrays = self._question(folder / "question.npz", Need.TRUTH in needs)
@@ -217,11 +292,14 @@ class Loop:
             threads=self.threads,
         )
 
+    def candidates(self) -> np.ndarray:
+        """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
+        return np.flatnonzero(~(self.project.labelled() | self.project.skipped()))
+
     def _question(self, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
         """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
         pool, project = self._pool(), self.project
-        labelled = project.labelled()
-        ids = np.flatnonzero(~labelled)
+        labelled, ids = project.labelled(), self.candidates()
         shown = None
         if with_truth:
             voxels, border = Oracle(project).counts(project.num_classes)
@@ -270,16 +348,14 @@ class Loop:
 
     # --- record -----------------------------------------------------------------------------------------------
 
-    def _record(
-        self, number: int, strategy: str, budget: int, batch: Content, learned: Content
-    ) -> RoundRecord:
+    def _record(self, number: int, batch: Content, learned: Content) -> RoundRecord:
         project, costs = self.project, self.project.costs()
         spent = {**batch["costs"], **learned["costs"]}
         return RoundRecord(
             number=number,
-            strategy=strategy,
+            strategy=batch["strategy"],
             seed=self.seed,
-            budget=budget,
+            budget=batch["budget"],
             labelled_samples=costs.samples,
             labelled_slices=costs.slices,
             labelled_voxels=costs.voxels,

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError
+from alunet.project.room import full_disk
 from alunet.schema import Emit, Event, ignore_events
 
 _KILL_AFTER_SECONDS = 3.0
@@ -216,12 +217,19 @@ def _main() -> None:
     try:
         emit(Event("result", {"value": _resolve(task["function"])(**task["arguments"], emit=emit)}))
     except AlunetError as error:
-        blame = isinstance(error, InputError)
-        emit(Event("error", {"message": error.message, "hint": error.hint, "input": blame}))
+        _report(emit, error)
     except Exception as error:  # noqa: BLE001  the process boundary: whatever it was, the parent must hear of it
-        traceback.print_exc()
-        hint = "The full story is in the log of the round."
-        emit(Event("error", {"message": f"{type(error).__name__}: {error}", "hint": hint, "input": False}))
+        with contextlib.suppress(OSError):  # the disk of the log may be full
+            traceback.print_exc()
+        known = full_disk(error) or EngineError(
+            f"{type(error).__name__}: {error}", "The full story is in the log of the round."
+        )
+        _report(emit, known)
+
+
+def _report(emit: Emit, error: AlunetError) -> None:
+    blame = isinstance(error, InputError)
+    emit(Event("error", {"message": error.message, "hint": error.hint, "input": blame}))
 
 
 def _resolve(function: str) -> Callable[..., Any]:

@@ -151,6 +151,8 @@ def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str
     """
     folders = Folders(nnunet)
     folders.images.mkdir(parents=True, exist_ok=True)
+    for leftover in folders.images.glob("tmp-*"):  # of a run that was killed
+        leftover.unlink(missing_ok=True)
     geometries = []
     for index, case in enumerate(cases):
         geometries.append(_preprocess_case(folders, case).to_json())

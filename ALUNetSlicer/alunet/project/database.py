@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from alunet.errors import InputError
+from alunet.project.room import room_in
 
 FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -104,7 +105,8 @@ class Database:
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
         try:
-            self._prepare(read_only)
+            with room_in(path.parent) if not read_only else contextlib.nullcontext():
+                self._prepare(read_only)
         except sqlite3.DatabaseError as error:
             self.close()
             raise InputError(f"{path} is not a usable database: {error}.", "Restore it from a backup.") from error
@@ -148,17 +150,20 @@ class Database:
         if self._connection.in_transaction:
             yield
             return
-        self._connection.execute("BEGIN IMMEDIATE")
-        try:
-            yield
-        except BaseException:  # also KeyboardInterrupt: nothing half done may stay
-            self._connection.execute("ROLLBACK")
-            raise
-        self._connection.execute("COMMIT")
+        with room_in(self.path.parent):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._connection.execute("COMMIT")
+            except BaseException:  # also KeyboardInterrupt: nothing half done may stay
+                if self._connection.in_transaction:  # SQLite undoes some failures itself
+                    self._connection.execute("ROLLBACK")
+                raise
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs one statement; outside of `transaction` it commits at once."""
-        return self._connection.execute(statement, values)
+        with room_in(self.path.parent):
+            return self._connection.execute(statement, values)
 
     def many(self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> None:
         """Runs one statement for all rows, in one transaction."""

@@ -13,11 +13,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.errors import InputError
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
+from alunet.project.locks import InUse, lock_stream
+from alunet.project.room import room_in
 
 
 @contextlib.contextmanager
@@ -27,13 +24,17 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     The temporary name keeps the ending, because image libraries choose the format by it. Where the block
     raises, `path` stays as it was. Without `sync` the caller makes the rename durable with `sync_folder`, once for
     many files.
+
+    Raises:
+        InputError: the disk is full.
     """
     temporary = path.with_name(f"tmp-{uuid.uuid4().hex}-{path.name}")
     try:
-        yield temporary
-        with temporary.open("r+b") as stream:
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        with room_in(path.parent, temporary):
+            yield temporary
+            with temporary.open("r+b") as stream:
+                os.fsync(stream.fileno())
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
     if sync:
@@ -74,7 +75,8 @@ class FolderLock:
         folder: an existing folder; a small file ``lock`` is left in it.
 
     Raises:
-        InputError: somebody else holds the lock.
+        InUse: somebody else holds the lock.
+        InputError: the folder cannot be written.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -84,10 +86,10 @@ class FolderLock:
         except OSError as error:
             raise InputError(f"{folder} cannot be written: {error.strerror}.", "Open it for reading only.") from error
         try:
-            _lock(self._stream)
+            lock_stream(self._stream)
         except OSError as error:
             self.release()
-            raise InputError(
+            raise InUse(
                 f"The project {folder} is in use by another process.",
                 "Wait until it ends, or stop it; or open the project for reading only.",
             ) from error
@@ -97,12 +99,3 @@ class FolderLock:
         if self._stream is not None:
             self._stream.close()
             self._stream = None
-
-
-def _lock(stream: IO[bytes]) -> None:
-    """Takes the lock or raises OSError at once."""
-    if sys.platform == "win32":
-        stream.seek(0)
-        msvcrt.locking(stream.fileno(), msvcrt.LK_NBLCK, 1)
-    else:
-        fcntl.flock(stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)

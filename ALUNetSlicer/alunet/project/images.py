@@ -96,16 +96,27 @@ def read_image(path: Path) -> sitk.Image:
     check_complete(path, ending)
     try:
         with quiet_on_failure():
-            return sitk.ReadImage(str(path))
+            image = sitk.ReadImage(str(path))
+            _check_geometry(image, path)
+            return image
     except RuntimeError as error:
         reason = _last_words(str(error))
         raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error
+
+
+def _check_geometry(image: sitk.Image, path: Path) -> None:
+    numbers = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
+    for name, values in numbers.items():
+        if not np.isfinite(values).all():
+            raise InputError(f"{path} has the {name} {_text(values)}.", "Correct its header.")
 
 
 def _last_words(text: str) -> str:
     """What SimpleITK's long messages mean."""
     if "Unable to determine ImageIO" in text:
         return "its content is no image of that form"
+    if "orthonormal" in text:
+        return "its axes are not at right angles, or its orientation is missing"
     lines = [line.strip().rstrip(".") for line in text.splitlines() if line.strip()]
     if not lines or lines[-1].startswith("Reason:"):  # MetaImage gives the system's last error, whatever that was
         return "its voxels are missing or cut off"
@@ -211,16 +222,13 @@ def read_label(path: Path, grid: Grid, values: Sequence[int]) -> tuple[sitk.Imag
 def _single(image: sitk.Image, path: Path) -> sitk.Image:
     """The one scalar 3D image in a label file."""
     try:
-        parts = split_channels(image, 1, path)
+        return split_channels(image, 1, path)[0]
     except InputError as error:
-        components = image.GetNumberOfComponentsPerPixel()
-        if components == 1:
-            raise
+        components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
+        what = f"{components} components (a palette or colours)" if components > 1 else f"{dimension} dimensions"
         raise InputError(
-            f"Label {path} has {components} components (a palette or colours).",
-            "Store one number a pixel: the value of the label.",
+            f"Label {path} has {what}.", "Store one number a voxel, the value of its label, in 3D or 2D."
         ) from error
-    return parts[0]
 
 
 def _check_values(found: np.ndarray, values: Sequence[int], path: Path) -> None:
@@ -260,7 +268,21 @@ def is_kept(path: Path) -> bool:
 def write_image(image: sitk.Image, path: Path, *, sync: bool = True) -> None:
     """Writes an image, compressed, whole or not at all; for `sync` see `atomic_path`."""
     with atomic_path(path, sync=sync) as temporary:
-        sitk.WriteImage(image, str(temporary), True)
+        save_image(image, temporary)
+
+
+def save_image(image: sitk.Image, path: Path) -> None:
+    """Writes an image, compressed.
+
+    Raises:
+        RuntimeError: it could not be written as a whole; ITK alone says nothing of a NIfTI file that is cut off.
+    """
+    with quiet_on_failure():
+        sitk.WriteImage(image, str(path), True)
+        try:
+            check_complete(path, ending_of(path))
+        except InputError as error:
+            raise RuntimeError(str(error)) from error
 
 
 def copy_file(source: Path, target: Path, *, sync: bool = True) -> None:

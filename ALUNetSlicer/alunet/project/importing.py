@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -124,6 +125,19 @@ def store_case(case: CheckedCase, images: Path, labels: Path, values: Sequence[i
         copy_file(case.label.path, labels / case.label.name, sync=False)
     else:
         _write(read_label(case.label.path, case.grid, values)[0], case.label.grid, labels / case.label.name)
+
+
+@contextlib.contextmanager
+def undone_on_failure(cases: Sequence[CheckedCase], images: Path, labels: Path) -> Iterator[None]:
+    """Removes the files of the cases where the block, which stores and registers them, does not end well."""
+    try:
+        yield
+    except BaseException:  # also Ctrl-C: files that no database knows would stay for ever
+        for case in cases:
+            files = [images / source.name for source in case.images]
+            for file in [*files, *([labels / case.label.name] if case.label else [])]:
+                file.unlink(missing_ok=True)
+        raise
 
 
 def _write(image: sitk.Image, grid: Grid, path: Path) -> None:

@@ -30,6 +30,8 @@ def check_complete(path: Path, ending: str) -> None:
     if ending in (".hdr", ".img", ".img.gz"):
         header = header.with_suffix(".hdr")
         head = header.read_bytes()[:_HEAD] if header.is_file() else b""
+    if ".nii" in ending and head[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)):
+        raise InputError(f"{path} is a NIfTI-2 file.", "Store it as NIfTI-1, NRRD or MetaImage.")
     need = {".gipl": _gipl_length, ".gipl.gz": _gipl_length, ".bmp": _bmp_length}.get(ending, _nifti_length)(head)
     if length < need or not whole:
         raise InputError(f"{path} is cut off: {length} of {need} bytes.", "Copy the file again.")
@@ -67,11 +69,13 @@ def _content(path: Path) -> Iterator[tuple[bytes, bool]]:
 
 def _nifti_length(head: bytes) -> int:
     """Bytes that a NIfTI or Analyze file with this header must have; 0 where the header is none."""
-    if len(head) < 348:
+    if len(head) < 4:
         return 348
     order = "<" if struct.unpack("<i", head[:4])[0] == 348 else ">"
     if struct.unpack(f"{order}i", head[:4])[0] != 348:
         return 0
+    if len(head) < 348:
+        return 348
     dims = struct.unpack(f"{order}8h", head[40:56])
     bits = struct.unpack(f"{order}h", head[72:74])[0]
     offset = struct.unpack(f"{order}f", head[108:112])[0]

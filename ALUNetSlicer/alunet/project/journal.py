@@ -65,12 +65,13 @@ class Journal:
         if cursor.rowcount != 1:
             raise InputError(f"Round {number} was not started.", "Start it first.")
 
-    def rounds(self) -> list[Round]:
-        """All rounds, by number."""
+    def rounds(self, state: str | None = None) -> list[Round]:
+        """The rounds, by number; those that are "started" or "finished", or all."""
         rows = self._db.rows("SELECT number, strategy, config, state, record FROM rounds ORDER BY number")
         return [
-            Round(number, strategy, json.loads(config), state, None if record is None else json.loads(record))
-            for number, strategy, config, state, record in rows
+            Round(number, strategy, json.loads(config), own, None if record is None else json.loads(record))
+            for number, strategy, config, own, record in rows
+            if state in (None, own)
         ]
 
     def add_event(self, kind: str, data: dict[str, Any]) -> int:

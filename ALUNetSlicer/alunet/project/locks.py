@@ -18,6 +18,10 @@ else:
 _POLL_SECONDS = 0.02
 
 
+class InUse(InputError):
+    """Another process has what is asked for; it may be free later."""
+
+
 class FileLock:
     """An exclusive lock on a file, which is left behind, empty.
 
@@ -50,11 +54,11 @@ class FileLock:
             self._stream = None
 
     def __enter__(self) -> FileLock:
-        """Takes the lock, waiting for it; raises InputError where others hold it for too long."""
+        """Takes the lock, waiting for it; raises InUse where others hold it for too long."""
         end = time.monotonic() + self._wait
         while not self.take():
             if time.monotonic() > end:
-                raise InputError(f"{self._path} is locked by another process.", "Try again in a moment.")
+                raise InUse(f"{self._path} is locked by another process.", "Try again in a moment.")
             time.sleep(_POLL_SECONDS)
         return self
 

@@ -18,7 +18,15 @@ from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
 from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.project.files import FolderLock, sync_folder
-from alunet.project.importing import CheckedCase, check_case, check_new_names, counted, renumbering, store_case
+from alunet.project.importing import (
+    CheckedCase,
+    check_case,
+    check_new_names,
+    counted,
+    renumbering,
+    store_case,
+    undone_on_failure,
+)
 from alunet.project.journal import Journal
 from alunet.schema import Emit, Event, ignore_events
 
@@ -211,7 +219,7 @@ class Project(Annotations, Journal):
 
     @property
     def label_values(self) -> tuple[int, ...]:
-        """What each class 0, 1, … is called in the label files that the project was made for."""
+        """What each class 0, 1, … is called in the label files that the first cases came with."""
         return tuple(self.get_meta("label values", range(self.num_classes)))
 
     @property
@@ -302,17 +310,18 @@ class Project(Annotations, Journal):
         check_new_names([name for name, _, _ in cases], [name for name, _, _ in known], check_case_name)
         channels = len(self.channels)
         checked = [check_case(*case, channels, values) for case in counted(cases, "check", emit)]
-        for case in counted(checked, "import", emit):
-            store_case(case, self.images_dir, self.labels_dir, values)
-        for folder in (self.images_dir, self.labels_dir):
-            sync_folder(folder)
-        self._db.many(
-            "INSERT INTO cases (name, role, images, label, shape, spacing, source) VALUES (?, ?, ?, ?, ?, ?, ?)",
-            [
-                (*_case_values(case, role), _source(files))
-                for case, (_, files, _) in zip(checked, cases, strict=True)
-            ],
-        )
+        with undone_on_failure(checked, self.images_dir, self.labels_dir):
+            for case in counted(checked, "import", emit):
+                store_case(case, self.images_dir, self.labels_dir, values)
+            for folder in (self.images_dir, self.labels_dir):
+                sync_folder(folder)
+            sources = [_source(files) for _, files, _ in cases]
+            rows = [(*_case_values(case, role), source) for case, source in zip(checked, sources, strict=True)]
+            columns = "name, role, images, label, shape, spacing, source"
+            with self._db.transaction():
+                self._db.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                if not known:
+                    self.set_meta("label values", list(values))
         return [case.name for case in checked]
 
     def cases(self, role: str | None = None) -> list[Case]:

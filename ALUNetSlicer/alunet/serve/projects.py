@@ -7,6 +7,7 @@ import hashlib
 import re
 import shutil
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.loop import Recipe, preset
 from alunet.project import Project
+from alunet.project.locks import InUse
 from alunet.schema import Code, ProjectInfo, ProjectRequest, to_json
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
@@ -24,6 +26,7 @@ REQUEST = "service request"
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_LENGTH = 100
+_PATIENCE_SECONDS = 10.0
 
 
 class Projects:
@@ -59,16 +62,20 @@ class Projects:
     @contextlib.contextmanager
     def own(self, project: str) -> Iterator[Project]:
         """The project for work that nobody else may do meanwhile; raises Refused where a job has it."""
-        folder = self.folder(project)
-        try:
-            opened = Project.open(folder)
-        except InputError as error:
-            if "in use" not in error.message:
-                raise
-            hint = "Wait until its job has ended, or cancel that."
-            raise Refused(Code.BUSY, f"The project '{project}' is at work.", hint) from error
-        with opened:
+        with self._wait(self.folder(project)) as opened:
             yield opened
+
+    def _wait(self, folder: Path) -> Project:
+        """Opens a project that other requests may have for a moment, and jobs for long."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return Project.open(folder)
+            except InUse as error:
+                if time.monotonic() > end:
+                    hint = "Wait until its job has ended, or cancel that."
+                    raise Refused(Code.BUSY, f"The project '{folder.name}' is at work.", hint) from error
+            time.sleep(0.05)
 
     def create(self, request: ProjectRequest) -> tuple[ProjectInfo, bool]:
         """The project of that request, and whether it is new.

@@ -11,8 +11,10 @@ import alunet
 from alunet.loop.record import versions
 from alunet.schema import API, Health
 from alunet.serve.device import Device
+from alunet.serve.files import Files
 from alunet.serve.projects import Projects
 from alunet.serve.settings import Settings
+from alunet.serve.uploads import Uploads
 
 
 class State:
@@ -25,6 +27,8 @@ class State:
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.projects = Projects(settings)
+        self.uploads = Uploads(settings)
+        self.files = Files(settings)
         self.device = Device(settings.device)
         self.started = time.time()
 

@@ -72,7 +72,7 @@ class Board:
             line = self.lines.setdefault((data["fold"], data["seed"], data["strategy"]), RunLine())
             self._follow(line, event)
         elif event.kind in ("progress", "step"):
-            self.shared = _words(event)
+            self.shared = words_of(event)
 
     def _follow(self, line: RunLine, event: Event) -> None:
         data = event.data
@@ -81,7 +81,7 @@ class Board:
         elif event.kind == "step" and data["name"] == "round":
             self._turn(line, data, event.time)
         elif event.kind in ("epoch", "progress", "step"):
-            line.phase = _words(event)
+            line.phase = words_of(event)
             line.seconds_left = data.get("seconds_left") if event.kind == "epoch" else line.seconds_left
 
     def _turn(self, line: RunLine, data: dict[str, Any], now: float) -> None:
@@ -113,7 +113,7 @@ class Board:
         return max(0.0, (self.total - self.done) * mean - played) / max(1, self.jobs)
 
 
-def _words(event: Event) -> str:
+def words_of(event: Event) -> str:
     """An event of a step in words, like "training epoch 3/8 · loss 0.41"."""
     data = event.data
     if event.kind == "epoch":

@@ -1,0 +1,120 @@
+"""NIfTI headers in all their forms: read as SimpleITK reads them, which is how nnU-Net and 3D Slicer do."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from alunet.errors import InputError
+from alunet.project import Project
+
+VOXELS = np.random.default_rng(0).integers(-5, 100, (4, 5, 6)).astype("<i2")
+STRAIGHT = [[1, 0, 0, 0], [0, 2, 0, 0], [0, 0, 3, 0]]
+TURNED = [[0, -2, 0, 5], [1, 0, 0, 6], [0, 0, 3, 7]]
+SHEARED = [[1, 0.5, 0, 5], [0, 2, 0, 6], [0, 0, 3, 7]]
+NAN, INFINITE = float("nan"), float("inf")
+
+
+def nifti(
+    path: Path,
+    spacing: tuple = (1, 2, 3),
+    qform: int = 1,
+    sform: int = 1,
+    quaternion: tuple = (0, 0, 0),
+    offset: tuple = (0, 0, 0),
+    matrix: list = STRAIGHT,
+    slope: float = 1.0,
+    intercept: float = 0.0,
+    dims: tuple = (3, 6, 5, 4, 1, 1, 1, 1),
+    order: str = "<",
+) -> Path:
+    """A file with this header (fields of nifti1.h) and VOXELS."""
+    head = bytearray(352)
+    struct.pack_into(f"{order}i", head, 0, 348)
+    struct.pack_into(f"{order}8h", head, 40, *dims)
+    struct.pack_into(f"{order}2h", head, 70, 4, 16)
+    struct.pack_into(f"{order}8f", head, 76, 1.0, *spacing, 0, 0, 0, 0)
+    struct.pack_into(f"{order}3f", head, 108, 352.0, slope, intercept)
+    head[123] = 2  # mm
+    struct.pack_into(f"{order}2h", head, 252, qform, sform)
+    struct.pack_into(f"{order}6f", head, 256, *quaternion, *offset)
+    for row, values in enumerate(matrix):
+        struct.pack_into(f"{order}4f", head, 280 + 16 * row, *values)
+    head[344:348] = b"n+1\0"
+    path.write_bytes(bytes(head) + VOXELS.astype(f"{order}i2").tobytes())
+    return path
+
+
+@pytest.fixture
+def project(tmp_path: Path):
+    with Project.create(tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]) as made:
+        yield made
+
+
+@pytest.mark.parametrize(
+    ("header", "origin", "direction"),
+    [
+        ({}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+        ({"order": ">"}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+        ({"sform": 0, "offset": (10, 0, 0)}, (-10, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+        ({"qform": 0, "matrix": TURNED}, (-5, -6, 7), (0, 1, 0, -1, 0, 0, 0, 0, 1)),
+        ({"qform": 0, "sform": 0}, (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
+        # The two disagree: SimpleITK decides, so that image, label, model and viewer stay in one place.
+        ({"offset": (10, 0, 0)}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+        ({"sform": 2, "matrix": TURNED}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+        ({"matrix": SHEARED}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
+    ],
+)
+def test_orientations(project: Project, tmp_path: Path, header: dict, origin: tuple, direction: tuple) -> None:
+    project.import_case("case", [nifti(tmp_path / "x.nii", **header)])
+    image = sitk.ReadImage(str(project.cases()[0].images[0]))
+    assert image.GetSpacing() == (1, 2, 3)
+    assert image.GetOrigin() == pytest.approx(origin)
+    assert image.GetDirection() == pytest.approx(direction)
+    assert np.array_equal(sitk.GetArrayFromImage(image), VOXELS)
+
+
+@pytest.mark.parametrize(
+    ("slope", "intercept", "expected"),
+    [
+        (2.0, 5.0, VOXELS * 2.0 + 5),
+        (0.5, 0.0, VOXELS * 0.5),
+        (0.0, 0.0, VOXELS),  # the standard: no scaling
+        (NAN, 0.0, VOXELS),
+        (INFINITE, 0.0, VOXELS),
+        (1.0, NAN, VOXELS),
+    ],
+)
+def test_scaled_voxels(
+    project: Project, tmp_path: Path, slope: float, intercept: float, expected: np.ndarray
+) -> None:
+    project.import_case("case", [nifti(tmp_path / "x.nii", slope=slope, intercept=intercept)])
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(project.cases()[0].images[0])))
+    assert np.isfinite(stored).all()
+    assert np.array_equal(stored, expected)
+
+
+@pytest.mark.parametrize(
+    ("header", "words"),
+    [
+        ({"qform": 0, "matrix": SHEARED}, "axes are not at right angles"),
+        ({"qform": 0, "matrix": [[0] * 4] * 3}, "axes are not at right angles, or its orientation is missing"),
+        ({"spacing": (NAN, 2, 3), "matrix": [[NAN, 0, 0, 0], *STRAIGHT[1:]]}, "direction nan"),
+        ({"dims": (3, -6, 5, 4, 1, 1, 1, 1)}, "cannot be read"),
+        ({"dims": (9, 6, 5, 4, 1, 1, 1, 1)}, "cannot be read"),
+        ({"dims": (3, 6, 5, 40, 1, 1, 1, 1)}, "is cut off: 592 of 2752 bytes"),
+    ],
+)
+def test_headers_that_cannot_be_used(
+    project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str], header: dict, words: str
+) -> None:
+    with pytest.raises(InputError) as caught:
+        project.import_case("case", [nifti(tmp_path / "x.nii", **header)])
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert capfd.readouterr().err == ""
+    assert project.cases() == []

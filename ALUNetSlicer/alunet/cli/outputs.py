@@ -1,0 +1,115 @@
+"""`alunet predict`, `uncertainty`, `export`: what leaves a project."""
+
+from __future__ import annotations
+
+from enum import Enum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from alunet.cli.project import PROJECT
+from alunet.cli.rounds import DEVICE
+
+PREDICT = """Segment cases of the project with the newest model, each on exactly the grid of its image.
+
+    alunet predict liver p7 p8
+
+    alunet predict liver --out segmentations --format nrrd
+"""
+
+UNCERTAINTY = """Write how unsure the newest model is of each voxel of a case, as an image on exactly its grid.
+
+    alunet uncertainty liver p7
+
+    alunet uncertainty liver p7 --measure bald --out p7_unsure.nrrd
+"""
+
+EXPORT = """Take the results out: the model, the labels, or segmentations of all cases.
+
+[bold]The model[/bold] as a zip that nnU-Net installs with nnUNetv2_install_pretrained_model_from_zip:
+
+    alunet export liver model --out liver.zip
+
+[bold]The labels[/bold] drawn so far, and what the model makes of every case:
+
+    alunet export liver labels --out labels --format nii.gz
+
+    alunet export liver predictions --out segmentations
+"""
+
+FORMAT = Annotated[str, typer.Option("--format", help="nii.gz, nrrd or mha.")]
+
+
+class What(str, Enum):
+    """What can be exported."""
+
+    model = "model"
+    labels = "labels"
+    predictions = "predictions"
+
+
+def predict(
+    project: PROJECT,
+    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE…]", help="Without: all cases.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("predictions"),
+    format_: FORMAT = "nii.gz",
+    device: DEVICE = None,
+) -> None:
+    """Segment cases; `PREDICT` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop import outputs
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with at_work() as emit, Project.open(project) as opened:
+        hand = Hand(opened, device=device, emit=emit)
+        files = outputs.predict(hand.loop, cases or [], out, _ending(format_))
+    typer.echo(f"{len(files)} segmentations in {out}")
+
+
+def uncertainty(
+    project: PROJECT,
+    case: Annotated[str, typer.Argument(metavar="CASE", help="Name of the case.")],
+    out: Annotated[Path | None, typer.Option(help="File to write. Without: CASE_uncertainty.nii.gz")] = None,
+    measure: Annotated[str, typer.Option(help="What to measure: see docs/terminal.md.")] = "entropy",
+    device: DEVICE = None,
+) -> None:
+    """Write an uncertainty map; `UNCERTAINTY` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop import outputs
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    file = out or Path(f"{case}_uncertainty.nii.gz")
+    with at_work() as emit, Project.open(project) as opened:
+        outputs.uncertainty(Hand(opened, device=device, emit=emit).loop, case, file, measure)
+    typer.echo(f"{measure} of {case} in {file}")
+
+
+def export(
+    project: PROJECT,
+    what: Annotated[What, typer.Argument(help="What to take out.")],
+    out: Annotated[Path, typer.Option(help="Zip file of the model, or folder of the images.")],
+    format_: FORMAT = "nii.gz",
+    device: DEVICE = None,
+) -> None:
+    """Take results out; `EXPORT` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop import outputs
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with at_work() as emit, Project.open(project) as opened:
+        hand = Hand(opened, device=device, emit=emit)
+        if what is What.model:
+            files = [outputs.export_model(hand.loop, out)]
+        elif what is What.labels:
+            files = outputs.export_labels(opened, [], out, _ending(format_))
+        else:
+            files = outputs.predict(hand.loop, [], out, _ending(format_))
+    typer.echo(f"The model in {out}" if what is What.model else f"{len(files)} {what.value} in {out}")
+
+
+def _ending(format_: str) -> str:
+    return "." + format_.lower().lstrip(".")

@@ -1,0 +1,208 @@
+"""`alunet init`, `add`, `plan`, `status`: a project and what is in it."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alunet.errors import InputError
+
+if TYPE_CHECKING:
+    from alunet.loop.status import Status
+
+PROJECT = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]
+
+INIT = """Make a project: what to segment in which kind of image, and how to train.
+
+Structures get the values 1, 2, … in label images in the order in which they are named; 0 is the background. CT as a
+channel's name makes nnU-Net normalise Hounsfield units; other names are free.
+
+    alunet init liver --label liver --label tumour --channel CT
+
+    alunet init brain --label tumour --channel T1 --channel FLAIR
+
+[bold]As a data set says it[/bold] in its dataset.json:
+
+    alunet init hippocampus --like Task04_Hippocampus
+"""
+
+ADD = """Add images: a data set folder, or the files of one case, one a channel. They are copied and checked.
+
+[bold]A folder[/bold], in the form of the Medical Segmentation Decathlon or of nnU-Net, or a plain folder of images; the
+same command again adds what is new in it:
+
+    alunet add liver ~/scans
+
+[bold]One case[/bold] with two channels:
+
+    alunet add brain t1.nii.gz flair.nii.gz --name patient_7
+
+[bold]Labelled cases to evaluate on[/bold], which are never suggested:
+
+    alunet add liver ~/labelled --test
+
+    alunet add liver p8.nrrd --name p8 --label-file p8_label.nrrd --test
+"""
+
+PLAN = """Plan nnU-Net for the images and preprocess them, each once. Cases added later are preprocessed with the same
+plan; no number of a slice or sample ever changes.
+
+    alunet plan liver
+"""
+
+STATUS = """Show where a project stands, and the next command to type.
+
+    alunet status liver
+
+    alunet status liver --json
+"""
+
+
+def init(
+    project: PROJECT,
+    label: Annotated[list[str] | None, typer.Option(help="Structure to segment; repeat it.")] = None,
+    channel: Annotated[list[str] | None, typer.Option(help="Channel of the images, like CT or T1; repeat it.")] = None,
+    like: Annotated[Path | None, typer.Option(help="Take labels and channels from this data set.")] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the project. Without: that of its folder.")] = None,
+    preset: Annotated[str, typer.Option(help="Recipe: cpu (made for laptops) or paper (needs a GPU).")] = "cpu",
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of the preset's.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of the preset's.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Make a project; `INIT` is what `--help` shows."""
+    from alunet.loop.hand import Setup, create
+
+    labels, channels = _described(label or [], channel or [], like)
+    setup = Setup(preset, epochs, iterations, seed, device)
+    with create(project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup) as made:
+        structures = ", ".join(f"{value} {name}" for name, value in made.labels.items() if value)
+        typer.echo(f"Project {made.name} in {project}: {structures}; {', '.join(made.channels)}; preset {preset}.")
+
+
+def _described(labels: list[str], channels: list[str], like: Path | None) -> tuple[dict[str, int], list[str]]:
+    if like is not None:
+        from alunet.project import read_dataset_description
+
+        if labels or channels:
+            raise InputError("--like is given beside --label or --channel.", "Give one or the other.")
+        found = read_dataset_description(like)
+        if not found.labels:
+            raise InputError(f"{like} has no dataset.json that names labels.", "Name them: --label liver --label …")
+        return found.labels, found.channels
+    if not labels or not channels:
+        missing = "--label" if not labels else "--channel"
+        raise InputError(f"No {missing} is given.", "For instance: --label liver --label tumour --channel CT")
+    for index, name in enumerate(labels):
+        if name.casefold() in [other.casefold() for other in ("background", *labels[:index])]:
+            raise InputError(f"--label {name} is there twice.", "Name each structure once; background is there anyway.")
+    return {"background": 0, **{name: value for value, name in enumerate(labels, 1)}}, channels
+
+
+def add(
+    project: PROJECT,
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="A data set folder, or the files of a case.")],
+    name: Annotated[str | None, typer.Option(help="Name of the case. Without: that of its first file.")] = None,
+    label_file: Annotated[Path | None, typer.Option(help="Reference label of the case.")] = None,
+    test: Annotated[bool, typer.Option("--test", help="Cases to evaluate on; they are never suggested.")] = False,
+) -> None:
+    """Add images; `ADD` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.project import Project
+
+    role = "test" if test else "pool"
+    with at_work() as emit, Project.open(project) as opened:
+        before = {case.name for case in opened.cases()}
+        if paths[0].is_dir():
+            if len(paths) > 1 or name or label_file:
+                raise InputError(f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file.")
+            opened.import_dataset(paths[0], role=role, emit=emit)
+        else:
+            opened.import_case(name or _name_of(paths[0]), paths, label_file, role=role)
+        cases = opened.cases(role)
+        new = [case for case in cases if case.name not in before]
+        blind = sum(case.label is None for case in new)
+    what = "cases to evaluate on" if test else "cases"
+    note = f"; {blind} of them without a label cannot be evaluated" if test and blind else ""
+    typer.echo(f"{len(new)} new {what} in {project}, {len(cases)} in all{note}.")
+
+
+def _name_of(file: Path) -> str:
+    from alunet.project.images import stem_of
+
+    return stem_of(file)
+
+
+def plan(project: PROJECT) -> None:
+    """Plan and preprocess; `PLAN` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with at_work() as emit, Project.open(project) as opened:
+        Hand(opened, emit=emit).plan()
+        pool, patch = opened.pool, opened.get_meta("patch")
+        count = 0 if pool is None else len(pool)
+        cases = 0 if pool is None else len(pool.cases)
+    typer.echo(f"{cases} cases, {count:,} samples to choose from, each up to {patch[0]} x {patch[1]} pixels.")
+
+
+def status(
+    project: PROJECT,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+) -> None:
+    """Show where a project stands; `STATUS` is what `--help` shows."""
+    from alunet.loop.hand import Hand
+    from alunet.loop.status import status as look
+    from alunet.project import Project
+
+    with Project.open(project, read_only=True) as opened:
+        found = look(Hand(opened))
+    command = next_command(str(project), found.step, found.case)
+    if as_json:
+        typer.echo(json.dumps({**asdict(found), "next": command}, indent=1, ensure_ascii=False))
+    else:
+        _show(found, command)
+
+
+def next_command(project: str, step: str, case: str | None = None) -> str:
+    """What to type next."""
+    project = f'"{project}"' if " " in project else project
+    case = f'"{case}"' if case and " " in case else case
+    return {
+        "add": f"alunet add {project} FOLDER_OR_IMAGES",
+        "annotate": f"alunet annotate {project} LABEL_IMAGE --case {case}",
+        "export": f"alunet export {project} model --out model.zip",
+    }.get(step, f"alunet {step} {project}")
+
+
+def _show(found: Status, command: str) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    structures = ", ".join(f"{value} {name}" for name, value in found.labels.items() if value)
+    console.print(f"{found.project}: {structures}; {', '.join(found.channels)}; preset {found.setup['preset']}")
+    unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""
+    console.print(f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{unplanned}")
+    if found.pool:
+        console.print(
+            f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), {found.open} open, "
+            f"{found.skipped} skipped, {found.minutes:g} minutes spent"
+        )
+    if found.rounds:
+        table = Table()
+        for column in ("round", "state", "strategy", "suggested", "labelled", "Dice", "on"):
+            table.add_column(column, justify="left" if column in ("state", "strategy", "on") else "right")
+        for line in found.rounds:
+            dice = "" if line.dice is None else f"{line.dice:.3f}"
+            table.add_row(
+                str(line.number), line.state, line.strategy, str(line.suggested), str(line.labelled), dice,
+                line.dice_on or "",
+            )  # fmt: skip
+        console.print(table)
+    console.print(f"Next: {command}")

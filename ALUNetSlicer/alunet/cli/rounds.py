@@ -1,0 +1,191 @@
+"""`alunet suggest`, `annotate`, `skip`, `next-round`: the loop by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from alunet.cli.project import PROJECT, next_command
+
+if TYPE_CHECKING:
+    from alunet.loop.labelling import Taken
+    from alunet.loop.worklist import Item, Worklist
+
+SUGGEST = """Suggest which slices to annotate, and write the list to the project: PROJECT/rounds/NNN/worklist.json.
+
+Slices are voxel indices along the slice axis of the image file, from 0. Where there is a model, its proposal for every
+case lies beside the list, to correct instead of drawing anew. The same command again shows the same list.
+
+    alunet suggest liver
+
+    alunet suggest liver --strategy usimc --budget 20
+"""
+
+ANNOTATE = """Take labels that you drew, in any tool, on a slice or a case.
+
+[bold]A label image of the whole case[/bold], on exactly the grid of the image: what is suggested of this case is taken,
+the rest is left alone, because a slice that nobody looked at is no background. Values are those that "alunet status"
+names; one more than the highest leaves a voxel open.
+
+    alunet annotate liver p7.nii.gz --case p7
+
+[bold]Other slices[/bold] of it, also to replace earlier labels, or everything:
+
+    alunet annotate liver p7.nii.gz --case p7 --slice 12 --slice 40
+
+    alunet annotate liver p7.nii.gz --case p7 --all-slices
+
+[bold]A label image of one slice[/bold]:
+
+    alunet annotate liver slice12.png --case p7 --slice 12 --seconds 45
+"""
+
+SKIP = """Never suggest slices again, or take that back. Annotating a skipped slice takes it back too.
+
+    alunet skip liver --case p7 --slice 3 --slice 4
+
+    alunet skip liver --case p7 --slice 3 --undo
+"""
+
+NEXT_ROUND = """Train on all labels so far, evaluate on the test cases where there are any, and suggest the next slices.
+
+What was suggested and is still open goes back to the pool. Stop it at any moment with Ctrl-C: the same command goes on
+where it was.
+
+    alunet next-round liver
+
+    alunet next-round liver --strategy usimf:eta=10 --budget 50
+"""
+
+STRATEGY = Annotated[
+    str | None, typer.Option(help="Strategy; see: alunet strategies. Without: as before; spread at first, then usimf.")
+]
+BUDGET = Annotated[int | None, typer.Option(help="Samples to suggest. Without: as before; 100 at first.")]
+DEVICE = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. Without: as chosen with init.")]
+CASE = Annotated[str, typer.Option(help="Name of the case.")]
+
+
+def suggest(project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, device: DEVICE = None) -> None:
+    """Suggest slices; `SUGGEST` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with at_work() as emit, Project.open(project) as opened:
+        worklist = Hand(opened, device=device, emit=emit).suggest(strategy, budget)
+    _show(project, worklist)
+
+
+def annotate(
+    project: PROJECT,
+    label_image: Annotated[Path, typer.Argument(metavar="LABEL_IMAGE", help="Labels of the case, or of one slice.")],
+    case: CASE,
+    slice_: Annotated[
+        list[int] | None, typer.Option("--slice", help="Take this slice, all of it; repeat it.")
+    ] = None,
+    all_slices: Annotated[bool, typer.Option("--all-slices", help="Take the whole case.")] = False,
+    author: Annotated[str, typer.Option(help="Who drew it.")] = "annotator",
+    seconds: Annotated[float | None, typer.Option(help="Time it took.")] = None,
+) -> None:
+    """Take labels; `ANNOTATE` is what `--help` shows."""
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with Project.open(project) as opened:
+        hand = Hand(opened)
+        taken = hand.annotate(
+            case, label_image, slices=slice_ or [], all_slices=all_slices, author=author, seconds=seconds
+        )
+        worklist = hand.worklist()
+    left = "" if worklist is None else f" {worklist.count('open')} of {len(worklist.items)} suggested are still open."
+    typer.echo(_taken(taken) + left)
+
+
+def skip(
+    project: PROJECT,
+    case: CASE,
+    slice_: Annotated[list[int], typer.Option("--slice", help="The slice; repeat it.")],
+    undo: Annotated[bool, typer.Option("--undo", help="Let it be suggested again.")] = False,
+) -> None:
+    """Skip slices; `SKIP` is what `--help` shows."""
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with Project.open(project) as opened:
+        Hand(opened).skip(case, slice_, undo=undo)
+    state = "can be suggested again" if undo else "will not be suggested again"
+    typer.echo(f"{case}: {_numbers(slice_)} {state}.")
+
+
+def next_round(project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, device: DEVICE = None) -> None:
+    """Train and suggest; `NEXT_ROUND` is what `--help` shows."""
+    from alunet.cli.progress import at_work
+    from alunet.loop.hand import Hand
+    from alunet.project import Project
+
+    with at_work() as emit, Project.open(project) as opened:
+        done = Hand(opened, device=device, emit=emit).next_round(strategy, budget)
+    if done.record is None:
+        typer.echo("Nothing was annotated since the last training, so the open batch stays.")
+    else:
+        dice = done.record.dice["mean"]
+        measured = "" if dice is None else f", Dice {dice:.3f} on the test cases"
+        back = f"; {done.released} that stayed open went back to the pool" if done.released else ""
+        typer.echo(f"Round {done.record.number} learned from {done.record.labelled_samples} samples{measured}{back}.")
+    if done.worklist is None:
+        typer.echo(f"Every sample is annotated or skipped. Next: {next_command(str(project), 'export')}")
+    else:
+        _show(project, done.worklist)
+
+
+def _taken(taken: Taken) -> str:
+    what = f"{len(taken.samples)} samples in {_numbers(taken.slices)}" if taken.samples else "nothing new"
+    if taken.in_parts and taken.samples:
+        what += " (only the suggested part of each; --slice takes whole slices)"
+    notes = [f"{taken.replaced} of them replaced"] if taken.replaced else []
+    notes += [f"{_numbers(taken.unchanged)} as before"] if taken.unchanged else []
+    notes += [f"{_numbers(taken.empty)} left open, nothing is drawn there"] if taken.empty else []
+    return "; ".join([f"{taken.case}: {what} taken", *notes]) + "."
+
+
+def _numbers(slices: list[int] | tuple[int, ...]) -> str:
+    """Slices in words; long lists shortened."""
+    if len(slices) > 12:
+        return f"{len(slices)} slices from {min(slices)} to {max(slices)}"
+    return f"slice{'s' if len(slices) > 1 else ''} {', '.join(map(str, slices))}"
+
+
+def _show(project: Path, worklist: Worklist) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    in_parts = any(item.in_parts for item in worklist.items)
+    table = Table()
+    for column in ("#", "case", "slice", *(["part"] if in_parts else []), "proposal", "status", "why"):
+        table.add_column(column, justify="right" if column in ("#", "slice") else "left", no_wrap=column != "why")
+    for item in worklist.items:
+        table.add_row(
+            str(item.rank), item.case, str(item.slice), *([_part(item)] if in_parts else []),
+            "yes" if item.proposal else "no", item.status, item.reason,
+        )  # fmt: skip
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
+    console.print(table)
+    cases = len({item.case for item in worklist.items})
+    typer.echo(
+        f"Round {worklist.number}: {len(worklist.items)} samples of {cases} cases, chosen by {worklist.strategy}, "
+        f"{worklist.count('open')} open. Also in {worklist.file}"
+    )
+    waiting = [item.case for item in worklist.items if item.status == "open"]
+    step = "annotate" if waiting else "next-round"
+    typer.echo(f"Next: {next_command(str(project), step, waiting[0] if waiting else None)}")
+
+
+def _part(item: Item) -> str:
+    """The box in its slice, first to last voxel."""
+    from alunet.loop.worklist import AXES
+
+    ranges = zip(AXES, item.box, strict=True)
+    return ", ".join(f"{axis} {low}-{high - 1}" for axis, (low, high) in sorted(ranges) if high - low > 1)

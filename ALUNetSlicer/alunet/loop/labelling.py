@@ -1,0 +1,205 @@
+"""Labels that a person drew in a tool of theirs: read, checked against the image's grid, and stored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from alunet.errors import InputError
+from alunet.project import Case, Project
+from alunet.project.images import Grid, read_image, read_label, split_channels
+from alunet.project.writing import grid_of
+
+
+@dataclass(frozen=True)
+class Taken:
+    """What became of a label image.
+
+    Attributes:
+        case: its case.
+        slices: slices that were annotated, voxel indices along the slice axis, ascending.
+        samples: the samples annotated, ascending; several a slice where tiles are smaller than a slice.
+        replaced: how many of them had labels before.
+        unchanged: slices that hold these very labels already; nothing was stored for them.
+        empty: suggested slices left open, because the file holds nothing but the ignore label there.
+        in_parts: whether only the suggested parts of the slices were taken.
+    """
+
+    case: str
+    slices: tuple[int, ...]
+    samples: tuple[int, ...]
+    replaced: int
+    unchanged: tuple[int, ...]
+    empty: tuple[int, ...]
+    in_parts: bool
+
+
+def annotate(
+    project: Project,
+    name: str,
+    file: Path,
+    *,
+    slices: Sequence[int] = (),
+    all_slices: bool = False,
+    suggested: Sequence[int] = (),
+    round: int,
+    author: str,
+    seconds: float | None = None,
+) -> Taken:
+    """Store labels from an image file; when this returns they are on disk.
+
+    Args:
+        name: of a pool case.
+        file: a label map of the whole case on its image's grid; or, with one of `slices`, of this slice alone (a 2D
+            image, or a 3D image with extent 1 along the slice axis). Values are the classes, or the project's
+            ignore label for voxels left open.
+        slices: take these slices, all of each; voxel indices along the slice axis.
+        all_slices: take the whole case.
+        suggested: samples to take where neither is given, those that are open yet: slices that nobody looked at are
+            no background.
+        round: number of the round that the labels belong to.
+        author: who drew them.
+        seconds: time spent on the file.
+
+    Raises:
+        InputError: the file does not fit the case, or there is nothing to take; nothing is changed then.
+    """
+    case = pool_case(project, name)
+    if slices and all_slices:
+        raise InputError("Single slices and all slices are asked for.", "Give --slice or --all-slices, not both.")
+    if seconds is not None and not 0 <= seconds < 1e6:
+        raise InputError(f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed.")
+    drawn = _read(project, case, Path(file), slices)
+    pool = project.pool
+    stored, labelled = project.annotation(name), project.labelled()
+    if slices or all_slices:
+        asked = samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
+    else:
+        asked = [sample for sample in suggested if pool.case_name(sample) == name]
+        asked = [sample for sample in asked if not labelled[sample]] or asked
+    parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
+    filled = {sample: labels for sample, labels in parts.items() if (labels != project.ignore_label).any()}
+    empty = _slices(project, set(parts) - set(filled))
+    if not filled or (slices and set(empty) - set(_slices(project, filled))):
+        where = f"slice {empty[0]} of {name}" if empty else f"{name}, where no slice is suggested"
+        hint = f"Draw it, or give another --slice. Voxels with {project.ignore_label} count as not annotated."
+        raise InputError(f"{file} annotates nothing in {where}.", hint)
+    new = {
+        sample: labels
+        for sample, labels in filled.items()
+        if not labelled[sample] or not np.array_equal(stored[pool.raw_slices(sample)], labels)
+    }
+    again = [sample for sample in new if labelled[sample]]
+    if again and not (slices or all_slices):
+        numbers = ", ".join(map(str, _slices(project, again)))
+        raise InputError(
+            f"What is suggested of {name} is annotated already, and {file} differs in slice {numbers}.",
+            f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
+        )
+    if new:
+        project.annotate(name, sorted(new.items()), round=round, author=author, seconds=seconds)
+    return Taken(
+        case=name,
+        slices=_slices(project, new),
+        samples=tuple(sorted(new)),
+        replaced=len(again),
+        unchanged=tuple(sorted(set(_slices(project, filled)) - set(_slices(project, new)))),
+        empty=empty,
+        in_parts=not slices and not all_slices and has_tiles(project, name),
+    )
+
+
+def pool_case(project: Project, name: str) -> Case:
+    """The case of that name, which must be in the pool.
+
+    Raises:
+        InputError: there is no such case, it is for evaluation, or it is not planned yet.
+    """
+    found = [case for case in project.cases() if case.name == name]
+    if not found:
+        known = ", ".join(case.name for case in project.cases("pool")[:3])
+        raise InputError(f"There is no case {name!r} in the project.", f"Its cases are {known}, …" if known else "")
+    if found[0].role != "pool":
+        raise InputError(f"Case {name!r} is for evaluation.", "Annotate cases of the pool.")
+    if project.pool is None or name not in project.pool.cases:
+        raise InputError(f"Case {name!r} is not planned yet.", "Type: alunet plan")
+    return found[0]
+
+
+def slice_axis(case: Case) -> int:
+    """Axis of the image's array (k, j, i) that is sliced."""
+    if case.geometry is None:
+        raise InputError(f"Case {case.name!r} is not planned yet.", "Type: alunet plan")
+    return case.geometry.transpose[0]
+
+
+def has_tiles(project: Project, name: str) -> bool:
+    """Whether a slice of the case is more than one sample."""
+    return bool(project.pool.tile[project.pool.samples_of(name)].any())
+
+
+def samples_of_slices(project: Project, case: Case, slices: Sequence[int]) -> list[int]:
+    """All samples of some slices of a case.
+
+    Raises:
+        InputError: a slice is outside the image, or outside the part of it that is not zero.
+    """
+    ids = project.pool.samples_of(case.name)
+    raw, extent = project.pool.slice_raw[ids], case.shape[slice_axis(case)]
+    for number in slices:
+        if not 0 <= number < extent:
+            raise InputError(f"{case.name} has no slice {number}.", f"Its slices are 0 to {extent - 1}.")
+        if number not in raw:
+            raise InputError(
+                f"Slice {number} of {case.name} is empty in the image.", f"Use slices {raw.min()} to {raw.max()}."
+            )
+    return [int(sample) for sample in ids[np.isin(raw, list(slices))]]
+
+
+def _slices(project: Project, samples: object) -> tuple[int, ...]:
+    return tuple(sorted({int(project.pool.slice_raw[sample]) for sample in samples}))  # type: ignore[attr-defined]
+
+
+def _read(project: Project, case: Case, file: Path, slices: Sequence[int]) -> np.ndarray:
+    """Labels on the grid of the image, axes (k, j, i); the ignore label where the file says nothing."""
+    grid, values = grid_of(case.images[0]), list(range(project.ignore_label + 1))
+    axis = slice_axis(case)
+    number = slices[0] if len(slices) == 1 else 0 if case.shape[axis] == 1 else None
+    if number is not None:
+        samples_of_slices(project, case, [number])
+        image = read_image(file)
+        if image.GetSize() != grid.size:
+            whole = np.full(case.shape, project.ignore_label, np.uint16)
+            whole[(slice(None),) * axis + (number,)] = _read_slice(image, file, grid, axis, number, values)
+            return whole
+    return sitk.GetArrayFromImage(read_label(file, grid, values)[0])
+
+
+def _read_slice(
+    image: sitk.Image, file: Path, grid: Grid, axis: int, number: int, values: Sequence[int]
+) -> np.ndarray:
+    """The labels of one slice from a file that holds no more; a 2D file has no place in space to check."""
+    size = list(grid.size)
+    size[2 - axis] = 1
+    expected = replace(grid, size=tuple(size), origin=position(grid, [number if a == axis else 0 for a in range(3)]))
+    if image.GetDimension() != 2:
+        return sitk.GetArrayFromImage(read_label(file, expected, values)[0]).take(0, axis)
+    flat = Grid.of(split_channels(image, 1, file)[0])
+    wide = tuple(extent for place, extent in enumerate(grid.size) if place != 2 - axis)
+    if flat.size[:2] != wide:
+        raise InputError(
+            f"{file} has {flat.size[0]} x {flat.size[1]} pixels, but a slice has {wide[0]} x {wide[1]}.",
+            "Draw on the slice as it is in the image file.",
+        )
+    return sitk.GetArrayFromImage(read_label(file, flat, values)[0])[0]
+
+
+def position(grid: Grid, index: Sequence[float]) -> tuple[float, float, float]:
+    """Where the voxel with the array index (k, j, i) has its centre: x, y, z in mm, LPS."""
+    step = np.array(grid.spacing) * np.array(index[::-1])
+    x, y, z = (np.array(grid.origin) + np.array(grid.direction).reshape(3, 3) @ step).tolist()
+    return x, y, z

@@ -1,0 +1,285 @@
+"""What leaves the project: segmentations, uncertainty maps, the model, the labels. All of a call's files, or none."""
+
+from __future__ import annotations
+
+import difflib
+import tempfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+import alunet
+from alunet.errors import InputError
+from alunet.loop.loop import Loop
+from alunet.model.settings import MEASURES, ScoringSettings
+from alunet.pool import CaseGeometry
+from alunet.project import Case, Project
+from alunet.project.files import sync_folder
+from alunet.project.images import ending_of
+from alunet.project.importing import counted
+from alunet.project.writing import check_ending, write_like
+from alunet.query import Streams
+from alunet.query.weights import class_weights
+from alunet.schema import Emit
+
+
+def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
+    """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its image's grid.
+
+    Args:
+        names: of pool or test cases; none of them: all cases.
+        ending: one of `alunet.project.writing.WRITTEN_ENDINGS`.
+
+    Returns:
+        The files, in the order of the names.
+
+    Raises:
+        InputError: a case is unknown or not preprocessed, there is no model, or the files cannot be written.
+    """
+    weights = _newest(loop)
+    cases = [_preprocessed(case) for case in _cases(loop.project, names)]
+    with _all_or_none(_named(cases, folder, ending)) as (parts, targets):
+        loop.run_child(
+            "alunet.loop.outputs:segment_cases",
+            weights.with_name("predict.log"),
+            cases=[
+                {"name": case.name, "image": str(case.images[0]), "file": str(part)}
+                for case, part in zip(cases, parts, strict=True)
+            ],
+            weights=str(weights),
+            scoring=asdict(loop.recipe.scoring),
+            device=loop.device,
+            threads=loop.threads,
+        )
+    return targets
+
+
+def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
+    """Write how unsure the newest model is of each voxel of a case, float32, on its image's grid.
+
+    The dropout masks are those with which the next round scores the pool.
+
+    Args:
+        name: of a pool or test case.
+        file: its ending is one of `alunet.project.writing.WRITTEN_ENDINGS`.
+        measure: one of `MEASURES`; see `alunet.model.uncertainty`.
+
+    Raises:
+        InputError: as `predict`, or there is no such measure.
+    """
+    if measure not in MEASURES:
+        raise InputError(f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}.")
+    check_ending(ending_of(Path(file)))
+    weights = _newest(loop)
+    case = _preprocessed(_cases(loop.project, [name])[0])
+    noise = Streams(loop.seed, loop.last() + 1).sequence("mc-dropout").generate_state(4)
+    with _all_or_none([Path(file)]) as (parts, targets):
+        loop.run_child(
+            "alunet.loop.outputs:map_case",
+            weights.with_name("uncertainty.log"),
+            geometry=case.geometry.to_json() if case.geometry else "",
+            image=str(case.images[0]),
+            file=str(parts[0]),
+            measure=measure,
+            weights_of_classes=class_weights(loop.project.class_voxels()).tolist(),
+            weights=str(weights),
+            scoring=asdict(loop.recipe.scoring),
+            noise=[int(word) for word in noise],
+            device=loop.device,
+            threads=loop.threads,
+        )
+    return targets[0]
+
+
+def export_model(loop: Loop, file: Path) -> Path:
+    """Write the newest model as a zip file that ``nnUNetv2_install_pretrained_model_from_zip`` installs.
+
+    Raises:
+        InputError: there is no model, or the file cannot be written.
+    """
+    file = Path(file)
+    if file.suffix.lower() != ".zip":
+        raise InputError(f"nnU-Net installs models from a zip file, not from {file.name}.", "Let the name end in .zip.")
+    weights, project, record = _newest(loop), loop.project, loop.rounds()[-1]
+    about = {
+        "name": project.name,
+        "version": alunet.__version__,
+        "round": record.number,
+        "strategy": record.strategy,
+        "seed": record.seed,
+        "cases": len(project.annotated_cases()),
+        "labelled_samples": record.labelled_samples,
+        "labelled_voxels": record.labelled_voxels,
+        "class_voxels": record.class_voxels,
+        "dice": record.dice,
+        "recipe": record.recipe,
+        "hashes": record.hashes,
+        "versions": record.versions,
+    }
+    endings = Counter(ending_of(case.images[0]) for case in project.cases())
+    with _all_or_none([file]) as (parts, targets):
+        loop.run_child(
+            "alunet.loop.outputs:pack_model",
+            weights.with_name("export.log"),
+            weights=str(weights),
+            file=str(parts[0]),
+            ending=endings.most_common(1)[0][0],
+            mirroring=loop.recipe.scoring.mirroring,
+            about=about,
+        )
+    return targets[0]
+
+
+def export_labels(project: Project, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
+    """Write what is annotated, each case into ``folder/NAME.ENDING`` on its image's grid.
+
+    Voxels hold their class, or `Project.ignore_label` where nobody annotated: the largest class plus 1, as nnU-Net
+    wants its ignore label.
+
+    Args:
+        names: of annotated cases; none of them: all that are annotated.
+        ending: one of `alunet.project.writing.WRITTEN_ENDINGS`.
+
+    Raises:
+        InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be written.
+    """
+    annotated = project.annotated_cases()
+    if not annotated:
+        raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
+    cases = _cases(project, names or list(annotated))
+    for case in cases:
+        if case.name not in annotated:
+            raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
+    with _all_or_none(_named(cases, folder, ending)) as (parts, targets):
+        for case, part in zip(cases, parts, strict=True):
+            write_like(project.annotation(case.name), case.images[0], part)
+    return targets
+
+
+# --- what the calls share ----------------------------------------------------------------------------------------
+
+
+def _newest(loop: Loop) -> Path:
+    """Weights of the last finished round."""
+    weights = loop.weights(loop.last())
+    if not weights.is_file():
+        raise InputError(f"The weights of round {loop.last()} are gone: {weights}.", "Restore them, or train again.")
+    return weights
+
+
+def _cases(project: Project, names: Sequence[str]) -> list[Case]:
+    """The cases of these names, in their order, each once; all where there are none."""
+    known = {case.name: case for case in project.cases()}
+    for name in names:
+        if name not in known:
+            near = difflib.get_close_matches(name, known, 3)
+            hint = f"Did you mean {' or '.join(near)}?" if near else f"The project has {len(known)} others."
+            raise InputError(f"There is no case '{name}' in the project.", hint)
+    return [known[name] for name in dict.fromkeys(names or known)]
+
+
+def _preprocessed(case: Case) -> Case:
+    if case.geometry is None:
+        raise InputError(f"Case '{case.name}' is not preprocessed yet.", "Plan the project first.")
+    return case
+
+
+def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:
+    check_ending(ending)
+    return [Path(folder) / f"{case.name}{ending}" for case in cases]
+
+
+@contextmanager
+def _all_or_none(targets: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+    """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder, which they become."""
+    targets = [target.absolute() for target in targets]
+    folder = targets[0].parent
+    for target in targets:
+        if target.is_dir():
+            raise InputError(f"{target} is a folder.", "Give another name.")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        passing = tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True)
+    except OSError as error:
+        raise InputError(f"{folder} cannot be written: {error.strerror}.", "Choose another folder.") from error
+    with passing as place:
+        parts = [Path(place) / target.name for target in targets]
+        yield parts, targets
+        for part, target in zip(parts, targets, strict=True):
+            part.replace(target)
+    sync_folder(folder)
+
+
+# --- inside the child --------------------------------------------------------------------------------------------
+
+
+def segment_cases(
+    nnunet: str,
+    cases: list[dict[str, str]],
+    weights: str,
+    scoring: dict[str, Any],
+    device: str,
+    threads: int,
+    emit: Emit,
+) -> None:
+    """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its file."""
+    from alunet.model.predict import Predictor
+
+    model, settings = _model(nnunet, weights, device, threads), ScoringSettings(**scoring)
+    predictor = Predictor(Path(nnunet), model, settings)
+    for case in counted(cases, "predict", emit):
+        write_like(predictor.segment(case["name"]), Path(case["image"]), Path(case["file"]))
+
+
+def map_case(
+    nnunet: str,
+    geometry: str,
+    image: str,
+    file: str,
+    measure: str,
+    weights_of_classes: list[float],
+    weights: str,
+    scoring: dict[str, Any],
+    noise: list[int],
+    device: str,
+    threads: int,
+    emit: Emit,
+) -> None:
+    """Write the uncertainty map of one case onto the grid of its image."""
+    from alunet.model.uncertainty import uncertainty_map
+
+    values = uncertainty_map(
+        Path(nnunet),
+        _model(nnunet, weights, device, threads),
+        CaseGeometry.from_json(geometry),
+        measure,
+        np.array(weights_of_classes),
+        ScoringSettings(**scoring),
+        tuple(noise),
+        emit,
+    )
+    write_like(values, Path(image), Path(file))
+
+
+def pack_model(
+    nnunet: str, weights: str, file: str, ending: str, mirroring: bool, about: dict[str, Any], emit: Emit
+) -> None:
+    """Write the model as a zip file."""
+    from alunet.model import export
+
+    export.export_model(Path(nnunet), Path(weights), Path(file), ending, mirroring, about)
+
+
+def _model(nnunet: str, weights: str, device: str, threads: int) -> Any:
+    import torch
+
+    from alunet.model.environment import resolve_device
+    from alunet.model.network import Model
+
+    torch.set_num_threads(threads)
+    return Model(Path(nnunet), Path(weights), resolve_device(device))

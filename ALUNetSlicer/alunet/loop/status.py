@@ -1,0 +1,138 @@
+"""Where a project worked on by hand stands, and what to do next."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from alunet.loop.hand import Hand
+from alunet.loop.record import RoundRecord
+from alunet.loop.worklist import Worklist
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """One round.
+
+    Attributes:
+        state: "finished", or "open" while its batch is being annotated.
+        suggested: samples in its batch.
+        labelled: labelled samples at its end, or now.
+        dice: mean foreground Dice of its model; None where there is none (yet).
+        dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained on.
+    """
+
+    number: int
+    state: str
+    strategy: str
+    suggested: int
+    labelled: int
+    dice: float | None
+    dice_on: str | None
+
+
+@dataclass(frozen=True)
+class Status:
+    """Everything about a project that fits on a screen.
+
+    Attributes:
+        cases, test_cases: names of the cases to learn from, and of those to evaluate on.
+        unplanned: names of cases that are not preprocessed yet.
+        pool, labelled, skipped: samples; `open` of the open round.
+        slices: distinct slices with a label.
+        voxels: structure -> annotated voxels.
+        minutes: that people say they spent.
+        step: what to do next: "add", "plan", "suggest", "annotate", "next-round" or "export".
+        case: the case to annotate next, where `step` is "annotate".
+    """
+
+    project: str
+    labels: dict[str, int]
+    channels: list[str]
+    cases: list[str]
+    test_cases: list[str]
+    unplanned: list[str]
+    pool: int
+    labelled: int
+    slices: int
+    voxels: dict[str, int]
+    open: int
+    skipped: int
+    minutes: float
+    rounds: list[RoundLine]
+    setup: dict[str, Any]
+    step: str
+    case: str | None
+
+
+def status(hand: Hand) -> Status:
+    """Where the project stands; nothing is changed, so it may be open for reading only."""
+    project, worklist = hand.project, hand.worklist()
+    everything, costs = project.cases(), project.costs()
+    tested = any(case.role == "test" and case.label is not None for case in everything)
+    rounds = [_finished(record, tested) for record in hand.loop.rounds()]
+    if worklist is not None:
+        number, size = worklist.number, len(worklist.items)
+        rounds.append(RoundLine(number, "open", worklist.strategy, size, costs.samples, None, None))
+    counts = [int(count) for count in project.class_voxels()]
+    step, case = _next(hand, worklist)
+    return Status(
+        project=project.name,
+        labels=project.labels,
+        channels=project.channels,
+        cases=[case.name for case in everything if case.role == "pool"],
+        test_cases=[case.name for case in everything if case.role == "test"],
+        unplanned=_unplanned(hand),
+        pool=0 if project.pool is None else len(project.pool),
+        labelled=costs.samples,
+        slices=costs.slices,
+        voxels=dict(zip(project.labels, counts, strict=True)),
+        open=0 if worklist is None else worklist.count("open"),
+        skipped=int(project.skipped().sum()),
+        minutes=round(project.seconds_spent() / 60, 1),
+        rounds=rounds,
+        setup=dict(vars(hand.setup)),
+        step=step,
+        case=case,
+    )
+
+
+def _finished(record: RoundRecord, tested: bool) -> RoundLine:
+    measured, pseudo = record.dice["mean"], record.training.get("dice")
+    dice = measured if tested and measured is not None else pseudo
+    known = dice is not None and math.isfinite(dice)
+    return RoundLine(
+        number=record.number,
+        state="finished",
+        strategy=record.strategy,
+        suggested=len(record.selected["ids"]),
+        labelled=record.labelled_samples,
+        dice=round(dice, 4) if known else None,
+        dice_on=("test cases" if dice is measured else "annotated slices") if known else None,
+    )
+
+
+def _unplanned(hand: Hand) -> list[str]:
+    project = hand.project
+    known = set() if project.pool is None else set(project.pool.cases)
+    return [
+        case.name
+        for case in project.cases()
+        if case.geometry is None or (case.role == "pool" and case.name not in known)
+    ]
+
+
+def _next(hand: Hand, worklist: Worklist | None) -> tuple[str, str | None]:
+    if not hand.project.cases("pool"):
+        return "add", None
+    if _unplanned(hand):
+        return "plan", None
+    waiting = [] if worklist is None else [item for item in worklist.items if item.status == "open"]
+    if waiting:
+        return "annotate", waiting[0].case
+    if hand.project.touched_since(hand.loop.current()):
+        return "next-round", None
+    if len(hand.loop.candidates()):
+        return "suggest", None
+    return ("export", None) if hand.loop.rounds() else ("annotate", hand.project.cases("pool")[0].name)

@@ -1,0 +1,102 @@
+"""How unsure the model is of each voxel of a case: the measures of the scores, before they are averaged."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alunet.errors import InputError
+from alunet.model.dropout import MonteCarloDropout
+from alunet.model.environment import Folders
+from alunet.model.network import Model
+from alunet.model.reader import TileReader
+from alunet.model.score import Pace, entropy_bits, pixel_moments
+from alunet.model.settings import MEASURES, ScoringSettings
+from alunet.pool import CaseGeometry, Pool
+from alunet.schema import Emit
+
+Pixels = Callable[[torch.Tensor], torch.Tensor]
+"""Tiles (b, C, H, W) to a measure of their pixels (b, H, W), both float32 on the model's device."""
+
+
+@torch.inference_mode()
+def uncertainty_map(
+    nnunet: Path,
+    model: Model,
+    geometry: CaseGeometry,
+    measure: str,
+    weights: np.ndarray,
+    settings: ScoringSettings,
+    seed: tuple[int, ...],
+    emit: Emit,
+) -> np.ndarray:
+    """A measure of every voxel of a preprocessed case, on the grid of its image file: (k, j, i) float32.
+
+    The tiles are those of the pool and the dropout masks those of the scores, so that a sample's score is the mean of
+    its pixels here. Pixels in several tiles get their mean; what nnU-Net resampled is brought back as it brings back
+    probabilities; voxels outside its crop are 0.
+
+    Args:
+        measure: one of `MEASURES` (specification 2.2): "variance", the sum over classes of `weights` times the
+            variance over the dropout passes; "std", the mean over classes of its square root; "bald", the mutual
+            information, bits; "entropy", of one pass without dropout, bits.
+        weights: (K,), of the classes for "variance".
+        seed: of the dropout masks.
+
+    Raises:
+        InputError: there is no such measure.
+    """
+    pool = Pool.build([geometry], model.patch)
+    reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, model.device.type)
+    total = np.zeros(geometry.grid_shape, np.float32)
+    tiles_of = np.zeros(geometry.grid_shape, np.uint16)
+    pace = Pace(f"map: {measure}", len(pool), emit)
+    with _pixels(model, measure, weights, settings, seed) as pixels:
+        for tiles in reader.batches(np.arange(len(pool))):
+            values = pixels(torch.from_numpy(tiles.images).to(model.device)).cpu().numpy()
+            for sample, value, valid in zip(tiles.rows, values, tiles.valid, strict=True):
+                top, bottom, left, right = pool.box[sample]
+                place = pool.slice[sample], slice(top, bottom), slice(left, right)
+                total[place] += value[valid].reshape(bottom - top, right - left)
+                tiles_of[place] += 1
+            pace.report(int(tiles.rows[-1]) + 1)
+    return _on_raw_grid(total / tiles_of, nnunet, model, geometry)
+
+
+@contextmanager
+def _pixels(
+    model: Model, measure: str, weights: np.ndarray, settings: ScoringSettings, seed: tuple[int, ...]
+) -> Iterator[Pixels]:
+    network = model.full_resolution(settings.precision)
+    if measure == "entropy":
+        yield lambda images: entropy_bits(network(images).softmax(1))
+        return
+    of_classes = torch.from_numpy(weights).to(model.device, torch.float32)[:, None, None]
+    reductions: dict[str, Callable[[torch.Tensor, torch.Tensor], torch.Tensor]] = {
+        "variance": lambda variance, bald: (variance * of_classes).sum(1),
+        "std": lambda variance, bald: variance.sqrt().mean(1),
+        "bald": lambda variance, bald: bald,
+    }
+    if measure not in reductions:
+        raise InputError(f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}.")
+    with MonteCarloDropout(network, settings.dropout, seed).active() as dropout:
+        yield lambda images: reductions[measure](*pixel_moments(network, dropout, images, settings.passes))
+
+
+def _on_raw_grid(grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry) -> np.ndarray:
+    """Resampling, crop and transpose undone."""
+    from batchgenerators.utilities.file_and_folder_operations import load_pickle
+
+    properties: dict[str, Any] = load_pickle(str(Folders(nnunet).images / f"{geometry.case}.pkl"))
+    spacing = [properties["spacing"][axis] for axis in geometry.transpose]
+    cropped = [high - low for low, high in geometry.crop]
+    resample = model.configuration.resampling_fn_probabilities
+    back = resample(grid[None], cropped, [spacing[0], *model.configuration.spacing], spacing)[0]
+    whole = np.zeros([geometry.raw_shape[axis] for axis in geometry.transpose], np.float32)
+    whole[tuple(slice(low, high) for low, high in geometry.crop)] = back
+    return np.ascontiguousarray(whole.transpose(np.argsort(geometry.transpose)))

@@ -1,0 +1,98 @@
+"""Cases of a project: made of uploads, described, and what jobs made of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from alunet.project import Case, Project
+from alunet.schema import CaseInfo, CaseRequest, Code
+from alunet.serve.bounds import check_image
+from alunet.serve.problems import Refused
+from alunet.serve.projects import Projects
+from alunet.serve.settings import Limits
+from alunet.serve.uploads import Uploads
+
+OUTPUT_ENDING = ".nrrd"
+
+
+def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limits: Limits) -> bool:
+    """Make a case of finished uploads, which are used up by that; whether it is new.
+
+    Raises:
+        Refused: another case has the name, an upload is not there or not finished, an image is too large, or a job has
+            the project.
+        InputError: the files or the name cannot be used; the message names what.
+    """
+    origin = {"images": request.images, "label": request.label, "role": request.role}
+    key = f"case {request.name}"
+    with projects.open(project) as opened:
+        if _there(opened, request.name, key, origin):
+            return False
+    used = [*request.images, *([request.label] if request.label else [])]
+    files = [uploads.file(upload) for upload in used]
+    for file in files:
+        check_image(file, limits.image)
+    images, label = files[: len(request.images)], files[len(request.images) :]
+    with projects.own(project) as opened:
+        if _there(opened, request.name, key, origin):
+            return False
+        opened.set_meta(key, origin)  # before the import: a crash between the two is repaired by asking again
+        opened.import_case(request.name, images, label[0] if label else None, role=request.role)
+    for upload in used:
+        uploads.drop(upload)
+    return True
+
+
+def _there(project: Project, name: str, key: str, origin: dict[str, object]) -> bool:
+    if name not in {case.name for case in project.cases()}:
+        return False
+    if project.get_meta(key) != origin:
+        raise Refused(Code.EXISTS, f"There is another case '{name}'.", "Choose another name.")
+    return True
+
+
+def find(project: Project, name: str) -> Case:
+    """The case of that name; raises Refused where there is none."""
+    for case in project.cases():
+        if case.name == name:
+            return case
+    raise Refused(Code.NOT_FOUND, f"There is no case '{name[:150]}'.", "See the list of cases.")
+
+
+def describe(project: Project, name: str) -> CaseInfo:
+    """One case as clients see it."""
+    return _describe(project, find(project, name), project.annotated_cases())
+
+
+def describe_all(project: Project) -> list[CaseInfo]:
+    """All cases, by name."""
+    annotated = project.annotated_cases()
+    return [_describe(project, case, annotated) for case in project.cases()]
+
+
+def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseInfo:
+    proposal = newest_output(project, case.name, "proposal")
+    return CaseInfo(
+        name=case.name,
+        role=case.role,
+        channels=len(case.images),
+        shape=list(case.shape),
+        spacing=list(case.spacing),
+        has_label=case.label is not None,
+        annotated=annotated.get(case.name, 0),
+        proposal=None if proposal is None else proposal[0],
+    )
+
+
+def output_folder(project: Project, number: int, what: str) -> Path:
+    """Where jobs put the proposals or the uncertainty maps of the model of round `number`."""
+    return project.rounds_dir / f"{number:03d}" / "outputs" / what
+
+
+def newest_output(project: Project, case: str, what: str) -> tuple[int, Path] | None:
+    """Round and file of the newest proposal ("proposal") or uncertainty map (its measure) of a case."""
+    for known in reversed(project.rounds()):
+        file = output_folder(project, known.number, what) / f"{case}{OUTPUT_ENDING}"
+        if file.is_file():
+            return known.number, file
+    return None

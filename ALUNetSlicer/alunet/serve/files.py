@@ -1,0 +1,106 @@
+"""Files on their way out: named by their content, in parts where asked, in the form that is wanted."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import threading
+import time
+from collections import OrderedDict
+from pathlib import Path
+
+import SimpleITK as sitk
+from fastapi import Request, Response
+from fastapi.responses import FileResponse
+
+from alunet.errors import InputError
+from alunet.project.files import sha256_file
+from alunet.project.images import ending_of, read_image, write_image
+from alunet.schema import FILE_FORMATS, Code
+from alunet.serve.problems import Refused
+from alunet.serve.settings import Settings
+
+_KNOWN_FILES = 4096
+_KEPT_SECONDS = 24 * 3600.0
+_RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
+
+
+class Files:
+    """Gives out files of projects.
+
+    Args:
+        settings: of the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._converted = settings.own / "converted"
+        self._converted.mkdir(parents=True, exist_ok=True)
+        self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()
+        self._lock = threading.Lock()
+        for old in self._converted.iterdir():
+            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
+                old.unlink(missing_ok=True)
+
+    def answer(self, request: Request, file: Path, name: str, form: str | None = None) -> Response:
+        """The bytes of a file, those asked for.
+
+        Args:
+            request: its headers ``Range``, ``If-Range`` and ``If-None-Match`` count.
+            file: it exists.
+            name: for the client, without ending.
+            form: one of `FILE_FORMATS`, None: as it is stored.
+
+        Raises:
+            InputError: there is no such form.
+            Refused: the range lies outside the file.
+        """
+        if form is not None:
+            file = self._in_form(file, form)
+        tag = f'"{self.digest(file)}"'
+        if tag in [word.strip() for word in request.headers.get("if-none-match", "").split(",")]:
+            return Response(status_code=304, headers={"ETag": tag})
+        _check_range(request.headers.get("range"), file.stat().st_size)
+        ending = ending_of(file) or "".join(file.suffixes[-1:])
+        return FileResponse(file, 200, {"ETag": tag}, "application/octet-stream", filename=name + ending)
+
+    def digest(self, file: Path) -> str:
+        """SHA-256 of a file; read again only when it changed."""
+        about = file.stat()
+        key = (str(file), about.st_mtime_ns, about.st_size)
+        with self._lock:
+            if key in self._digests:
+                self._digests.move_to_end(key)
+                return self._digests[key]
+        digest = sha256_file(file)
+        with self._lock:
+            self._digests[key] = digest
+            if len(self._digests) > _KNOWN_FILES:
+                self._digests.popitem(last=False)
+        return digest
+
+    def _in_form(self, file: Path, form: str) -> Path:
+        if form not in FILE_FORMATS:
+            raise InputError(f"There is no format '{form[:20]}'.", f"Ask for one of {', '.join(FILE_FORMATS)}.")
+        if ending_of(file) == f".{form}":
+            return file
+        name = hashlib.sha256(f"{self.digest(file)} {file.name}".encode()).hexdigest()[:32]
+        target = self._converted / f"{name}.{form}"
+        if not target.is_file():
+            image = read_image(file)
+            clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
+            clean.CopyInformation(image)
+            write_image(clean, target)
+        return target
+
+
+def _check_range(text: str | None, size: int) -> None:
+    """Raises Refused for ranges that cannot be served; the framework would answer them in words of its own."""
+    if text is None:
+        return
+    found = _RANGE.fullmatch(text.replace(" ", ""))
+    low, high, last = found.groups() if found else (None, None, None)
+    inside = (last is not None and int(last) > 0) or (
+        low is not None and int(low) < size and (not high or int(low) <= int(high))
+    )
+    if not inside:
+        raise Refused(Code.BAD_RANGE, f"The file has {size} bytes.", "Ask for one range inside it.", size=size)

@@ -1,0 +1,159 @@
+"""Uploads: files that arrive in parts, go on after a cut, and count only when their checksum fits."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import shutil
+import threading
+import time
+from collections import defaultdict
+from pathlib import Path
+
+from alunet.errors import InputError
+from alunet.project.files import sha256_file, write_json
+from alunet.project.images import ENDINGS, ending_of
+from alunet.schema import PART_BYTES, Code, Upload, UploadRequest, to_json
+from alunet.serve.problems import Refused
+from alunet.serve.settings import Settings
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_KEPT_SECONDS = 7 * 24 * 3600.0
+_DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
+"""Forms of two files: the header names the other one, which could be any file of the machine."""
+_ACCEPTED = tuple(ending for ending in ENDINGS if ending not in _DETACHED)
+
+
+class Uploads:
+    """All uploads of a service, each a file named by its content, with its description beside it.
+
+    The number of bytes that are there is the size of the file: a part that a crash cut short is sent again from there.
+
+    Args:
+        settings: of the service.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings, self._folder = settings, settings.own / "uploads"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._remove_old()
+
+    def begin(self, request: UploadRequest) -> tuple[Upload, bool]:
+        """The upload of these bytes, and whether it is new.
+
+        Raises:
+            InputError: the description is impossible, or the form of the file is not accepted.
+            Refused: it is too large, there are too many, or there is no space for it.
+        """
+        limits, sha256 = self._settings.limits, request.sha256.lower()
+        ending = ending_of(Path("x" + request.filename[-20:]))
+        if ending not in _ACCEPTED:
+            raise InputError("A file of this form is not accepted.", f"Send one of {', '.join(_ACCEPTED)}.")
+        if not _SHA256.fullmatch(sha256) or request.size < 1:
+            raise InputError("An upload needs its size and its SHA-256.", "Send both of the whole file.")
+        if request.size > limits.upload:
+            hint = f"Files of up to {limits.upload} bytes can be sent."
+            raise Refused(Code.TOO_LARGE, f"The file has {request.size} bytes.", hint)
+        identity = hashlib.sha256(f"{sha256} {request.size} {ending}".encode()).hexdigest()[:32]
+        with self._locks[identity]:
+            fresh = not self._note(identity).is_file()
+            if fresh:
+                self._check_space(request.size)
+                upload = Upload(identity, 0, request.size, sha256)
+                write_json(self._note(identity), {**to_json(upload), "ending": ending})
+            return self._read(identity), fresh
+
+    def get(self, identity: str) -> Upload:
+        """How far an upload is; raises Refused where there is none."""
+        return self._read(identity)
+
+    def append(self, identity: str, offset: int, content: bytes) -> Upload:
+        """Adds a part and gives the new state; when this returns the part is on disk.
+
+        Raises:
+            Refused: the offset is another one, the part is too large or reaches beyond the end, or the checksum of the
+                whole does not fit (then the upload is dropped).
+        """
+        if len(content) > PART_BYTES:
+            raise Refused(Code.TOO_LARGE, f"A part of {len(content)} bytes.", f"Send at most {PART_BYTES} at a time.")
+        with self._locks[identity]:
+            upload = self._read(identity)
+            if offset != upload.offset:
+                hint = f"Go on from byte {upload.offset}."
+                raise Refused(Code.WRONG_OFFSET, f"Byte {offset} is not next.", hint, offset=upload.offset)
+            if offset + len(content) > upload.size:
+                raise Refused(Code.TOO_LARGE, f"The upload has {upload.size} bytes.", "Send what is missing.")
+            with self._part(identity).open("ab") as stream:
+                stream.write(content)
+                stream.flush()
+                os.fsync(stream.fileno())
+            upload = self._read(identity)
+            if upload.offset == upload.size:
+                self._finish(upload)
+            return upload
+
+    def _finish(self, upload: Upload) -> None:
+        part = self._part(upload.id)
+        if sha256_file(part) != upload.sha256:
+            self.drop(upload.id)
+            raise Refused(Code.BAD_CHECKSUM, "The bytes do not fit the checksum.", "Send the file again.")
+        part.replace(self._whole(upload.id))
+
+    def file(self, identity: str) -> Path:
+        """The file of a finished upload; raises Refused where it is not finished or not there."""
+        upload = self._read(identity)
+        whole = self._whole(identity)
+        if not whole.is_file() and upload.offset == upload.size:
+            with self._locks[identity]:  # a crash came between the last part and its check
+                self._finish(upload)
+        if not whole.is_file():
+            hint = f"Send the bytes from {upload.offset} on."
+            raise Refused(Code.INCOMPLETE, f"Of {upload.size} bytes {upload.offset} are there.", hint)
+        return whole
+
+    def drop(self, identity: str) -> None:
+        """Forgets an upload."""
+        for path in self._folder.glob(f"{identity}*"):
+            path.unlink(missing_ok=True)
+
+    def _note(self, identity: str) -> Path:
+        return self._folder / f"{identity}.json"
+
+    def _part(self, identity: str) -> Path:
+        return self._folder / f"{identity}.part"
+
+    def _whole(self, identity: str) -> Path:
+        return self._folder / f"{identity}{self._content(identity)['ending']}"
+
+    def _content(self, identity: str) -> dict:
+        if _ID.fullmatch(identity) and self._note(identity).is_file():
+            return json.loads(self._note(identity).read_text(encoding="utf-8"))
+        raise Refused(Code.NOT_FOUND, "There is no such upload.", "Begin it; unused ones are removed after a week.")
+
+    def _read(self, identity: str) -> Upload:
+        content = self._content(identity)
+        part = self._part(identity)
+        if (self._folder / f"{identity}{content['ending']}").is_file():
+            offset = content["size"]
+        else:
+            offset = part.stat().st_size if part.is_file() else 0
+        return Upload(identity, offset, content["size"], content["sha256"])
+
+    def _check_space(self, size: int) -> None:
+        limits = self._settings.limits
+        notes = list(self._folder.glob("*.json"))
+        if len(notes) >= limits.uploads:
+            raise Refused(Code.TOO_MANY, f"{len(notes)} uploads wait to be used.", "Make cases of them first.")
+        waiting = sum(upload.size - upload.offset for upload in (self._read(note.stem) for note in notes))
+        if shutil.disk_usage(self._folder).free - waiting - size < limits.disk_reserve:
+            raise Refused(Code.DISK_FULL, f"There is no space for {size} bytes.", "Free some on the engine's disk.")
+
+    def _remove_old(self) -> None:
+        for note in self._folder.glob("*.json"):
+            parts = [path.stat().st_mtime for path in self._folder.glob(f"{note.stem}*")]
+            if time.time() - max(parts, default=0.0) > _KEPT_SECONDS:
+                self.drop(note.stem)
