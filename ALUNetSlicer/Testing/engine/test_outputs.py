@@ -68,19 +68,19 @@ def real_images(folder: Path) -> list[Path]:
     return found
 
 
+@pytest.mark.slow
 def test_real_images_of_every_geometry(real_data, tmp_path):
     """To the last bit, but where NRRD multiplies spacing and direction, or NIfTI rounds what was none."""
     files = real_images(real_data)
     assert len(files) >= 12
     for file in files:
         grid = grid_of(file)
-        for ending in WRITTEN_ENDINGS:
-            for dtype in ("uint8", "uint16", "float32"):
-                array = random_map(grid.shape, dtype)
-                write_like(array, file, tmp_path / f"map{ending}")
-                back = written(tmp_path / f"map{ending}")
-                values = sitk.GetArrayFromImage(back)
-                assert values.dtype == array.dtype and np.array_equal(values, array), (file, ending)
+        for ending, dtype in zip(WRITTEN_ENDINGS, ("uint8", "uint16", "float32"), strict=True):
+            array = random_map(grid.shape, dtype)
+            write_like(array, file, tmp_path / f"map{ending}")
+            back = written(tmp_path / f"map{ending}")
+            values = sitk.GetArrayFromImage(back)
+            assert values.dtype == array.dtype and np.array_equal(values, array), (file, ending)
             off = displacement(grid, Grid.of(back))
             if ending in (".mha", ending_of(file)):
                 assert Grid.of(back) == grid, (file, ending)
@@ -274,6 +274,15 @@ class TestPredictions:
             outputs.predict(loop, [name], tmp_path / "file", ".nrrd")
         assert [file.name for file in tmp_path.iterdir()] == ["file"]
 
+    def test_a_case_that_was_added_later(self, started, tmp_path):
+        with Project.open(started) as project:
+            project.fork(tmp_path / "run").close()
+        with Project.open(tmp_path / "run") as project:
+            project._db.execute("UPDATE cases SET geometry = NULL WHERE role = 'test'")
+            loop = Loop(project, EXACT, seed=4, threads=1)
+            with pytest.raises(InputError, match="is not preprocessed yet. Plan the project first"):
+                outputs.predict(loop, names_of(loop, "test"), tmp_path, ".nrrd")
+
     def test_before_the_first_model(self, real_data, tmp_path):
         source = real_data / "Task04_Hippocampus"
         labels = {"background": 0, "Anterior": 1, "Posterior": 2}
@@ -317,20 +326,20 @@ class TestUncertainty:
         weights = class_weights(project.class_voxels())
         return {"variance": found.var @ weights, "std": found.std.mean(1), "bald": found.bald}[measure]
 
-    def test_overlapping_tiles_crop_and_transpose_come_back_to_their_voxels(self, trained, monkeypatch):
+    def test_overlapping_tiles_crop_and_transpose_come_back_to_their_voxels(self, loop, monkeypatch):
         """A measure that is the image itself must come back as the image: exactly, or through linear resampling."""
-        model = Model(trained.nnunet, None, "cpu")
-        name = trained.pool.cases[0]
-        raw = tuple(trained.truth[name].shape)
+        case, nnunet = loop.project.cases("pool")[0], loop.project.nnunet_dir
+        model = Model(nnunet, None, "cpu")
+        name, raw = case.name, case.shape
         whole = CaseGeometry(name, raw, (0, 1, 2), tuple((0, n) for n in raw), raw)
         monkeypatch.setattr(model, "patch", (24, 16))  # several tiles a slice
         monkeypatch.setattr(uncertainty, "entropy_bits", lambda probabilities: probabilities[:, 0])
         monkeypatch.setattr(model, "full_resolution", lambda precision: _Same())
         show = lambda geometry: uncertainty.uncertainty_map(  # noqa: E731
-            trained.nnunet, model, geometry, "entropy", np.zeros(3), RECIPE.scoring, (1,), ignore_events)
+            nnunet, model, geometry, "entropy", np.zeros(3), RECIPE.scoring, (1,), ignore_events)
         import blosc2
 
-        image = blosc2.open(str(Folders(trained.nnunet).images / f"{name}.b2nd"), mode="r")[:][0]
+        image = blosc2.open(str(Folders(nnunet).images / f"{name}.b2nd"), mode="r")[:][0]
         plain = show(whole)
         assert np.allclose(plain, image, rtol=1e-6, atol=1e-6)
         larger = (raw[2] + 5, raw[0] + 3, raw[1] + 4)  # as if nnU-Net had transposed and cropped
@@ -345,7 +354,7 @@ class TestUncertainty:
 
 
 class _Same(torch.nn.Module):
-    """Answers with logits whose softmax's only class cannot tell anything: hence the image itself, by `softmax`."""
+    """Answers with the image, which then passes for probabilities."""
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         return _Kept(image)

@@ -86,19 +86,28 @@ for _panel, _name, _run, _text in (
 def main() -> int:
     """The console script: run a command and return its exit code; errors meant for people take one line."""
     try:
-        app(prog_name="alunet")
+        ended = app(prog_name="alunet", standalone_mode=False)
     except AlunetError as error:
         line = f"alunet: {error}" if not isinstance(error, Cancelled) else f"\nalunet: {error}"
         typer.echo(line, err=True)
         return error.exit_code
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, typer.Abort):  # Typer makes the second of the first
         typer.echo("\nalunet: Stopped.", err=True)
         return Cancelled.exit_code
     except SystemExit as ending:
         return ending.code if isinstance(ending.code, int) else int(bool(ending.code))
     except Exception as error:  # noqa: BLE001  the last line of defence: people get one line, the log gets the rest
-        return _unexpected(error)
-    return 0
+        return _usage(error) if hasattr(error, "format_message") else _unexpected(error)
+    return ended if isinstance(ended, int) else 0
+
+
+def _usage(error: Exception) -> int:
+    """A mistake in the words of the command, in one line. Typer keeps the classes of these errors to itself."""
+    words, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
+    if words:  # none where nothing was given: then the help has been shown
+        command = context.command_path if context is not None else "alunet"
+        typer.echo(f"alunet: {' '.join(words.split())} See: {command} --help", err=True)
+    return 2
 
 
 def _unexpected(error: Exception) -> int:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-import alunet
 from alunet.errors import InputError
 from alunet.loop.loop import Loop
 from alunet.model.settings import MEASURES, ScoringSettings
@@ -108,7 +107,6 @@ def export_model(loop: Loop, file: Path) -> Path:
     weights, project, record = _newest(loop), loop.project, loop.rounds()[-1]
     about = {
         "name": project.name,
-        "version": alunet.__version__,
         "round": record.number,
         "strategy": record.strategy,
         "seed": record.seed,

@@ -21,7 +21,7 @@ TRAINER = "nnUNetTrainer"
 _README = """\
 # {name}
 
-A 2D segmentation network, trained with ALUNet {version} on {cases} partly annotated images (round {round}).
+A 2D segmentation network, trained with ALUNet on {cases} partly annotated images (round {round}).
 Install it with nnU-Net (version 2.8 or newer; no other software is needed), then segment images of the same kind:
 
     nnUNetv2_install_pretrained_model_from_zip {file}
@@ -49,7 +49,7 @@ def export_model(nnunet: Path, weights: Path, file: Path, ending: str, mirroring
     Args:
         ending: of the images that nnU-Net shall look for.
         mirroring: whether nnU-Net may mirror images while it predicts.
-        about: written as alunet.json; `name`, `version`, `round` and `cases` (annotated ones) are used here.
+        about: written as alunet.json; `name`, `round` and `cases` (annotated ones) are used here.
     """
     folders, dataset = Folders(nnunet), dataset_name(about["name"])
     described = _description(folders, about, ending)
