@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.project.images import EXACT_ENDING, read_labels, write_array
+from alunet.project.locks import FileLock
 from alunet.project.samples import Samples
 
 
@@ -37,6 +39,7 @@ class Annotations(Samples):
     """The part of a `Project` that keeps label maps; needs what is declared here."""
 
     if TYPE_CHECKING:
+        root: Path
         images_dir: Path
         annotations_dir: Path
         ignore_label: int
@@ -98,39 +101,57 @@ class Annotations(Samples):
             InputError: a sample is not of the case, or labels have another shape or other values.
         """
         self._check_writable()
-        items = list(items)
-        samples = [int(sample) for sample, _ in items]
-        self._check_samples(samples)
+        items, pool = [(int(sample), np.asarray(labels)) for sample, labels in items], self._need_pool()
+        self._check_samples([sample for sample, _ in items])
+        self._case_row(case)
+        for sample, _ in items:
+            if pool.case_name(sample) != case:
+                raise InputError(f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}.")
+        with self.case_lock(case):
+            counts = self._store(case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items])
+            with self._db.transaction():
+                self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
+
+    def case_lock(self, case: str) -> FileLock:
+        """The lock of a case's label map, for everybody who reads it in order to write it."""
+        folder = self.root / "locks"
+        folder.mkdir(exist_ok=True)
+        return FileLock(folder / f"{case}.lock")
+
+    def _store(self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]) -> list[int]:
+        """Writes samples' labels into a case's label map; the caller holds its lock. Gives the voxels of each class."""
+        for leftover in self.annotations_dir.glob(f"tmp-*-{glob.escape(case)}{EXACT_ENDING}"):
+            leftover.unlink(missing_ok=True)  # of a killed process: nobody else writes this case now
         array = self.annotation(case)
-        for sample, labels in items:
-            self._paint(array, case, int(sample), np.asarray(labels))
-        counts = np.bincount(array.ravel(), minlength=self.num_classes)[: self.num_classes]
+        for sample, place, labels in placed:
+            target = array[place]
+            self.check_values(sample, labels, target.shape)
+            target[...] = labels
         write_array(array, self.images_dir / self._case_row(case)[1], self.annotation_file(case))
+        return np.bincount(array.ravel(), minlength=self.num_classes)[: self.num_classes].tolist()
+
+    def _note(
+        self, case: str, samples: Sequence[int], counts: list[int], round: int, author: str, seconds: float | None
+    ) -> None:
+        """Notes in the database what `_store` wrote, within the caller's transaction."""
         share = None if seconds is None else float(seconds) / max(1, len(samples))
         now = time.time()
-        with self._db.transaction():
-            self._db.many(
-                "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time)"
-                " VALUES (?, ?, ?, ?, ?, ?)",
-                [(sample, case, round, author, share, now) for sample in samples],
-            )
-            self._db.many("UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples])
-            self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
-            self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts.tolist()), case))
+        self._db.many(
+            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time) VALUES (?, ?, ?, ?, ?, ?)",
+            [(sample, case, round, author, share, now) for sample in samples],
+        )
+        self._db.many("UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples])
+        self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
+        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
 
-    def _paint(self, array: np.ndarray, case: str, sample: int, labels: np.ndarray) -> None:
-        """Writes one sample's labels into a case's label map."""
-        pool = self._need_pool()
-        if pool.case_name(sample) != case:
-            raise InputError(f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}.")
-        target = array[pool.raw_slices(sample)]
-        if labels.shape != target.shape:
-            raise InputError(f"Labels of sample {sample} have the shape {labels.shape}, not {target.shape}.")
+    def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
+        """Raises InputError for labels of another shape than `shape`, or with values that are none."""
+        if labels.shape != shape:
+            raise InputError(f"Labels of sample {sample} have the shape {labels.shape}, not {shape}.")
         strange = labels[(labels < 0) | (labels > self.ignore_label) | (labels != np.round(labels))]
         if strange.size:
             limits = f"Use 0 to {self.num_classes - 1}, or {self.ignore_label} for voxels left open."
             raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
-        target[...] = labels
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each class over all pool cases, int64 (K,)."""

@@ -79,7 +79,37 @@ SECOND = (
     "ALTER TABLE cases ADD COLUMN source TEXT",
 )
 
-MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND]
+THIRD = (
+    # Every version of a sample's labels that was ever submitted; the voxels lie in annotations/history/.
+    """CREATE TABLE versions (
+        sample_id INTEGER NOT NULL REFERENCES samples (id) ON DELETE CASCADE,
+        number INTEGER NOT NULL,
+        base INTEGER NOT NULL,      -- the version that it corrects
+        conflict INTEGER NOT NULL,  -- 1: its base was not the newest, so it counts for nothing but is kept
+        author TEXT NOT NULL, seconds REAL, status TEXT NOT NULL, time REAL NOT NULL,
+        PRIMARY KEY (sample_id, number)
+    )""",
+    """CREATE TABLE work (
+        sample_id INTEGER PRIMARY KEY REFERENCES samples (id) ON DELETE CASCADE,
+        status TEXT NOT NULL, author TEXT NOT NULL, time REAL NOT NULL
+    )""",
+    """CREATE TABLE leases (
+        sample_id INTEGER PRIMARY KEY REFERENCES samples (id) ON DELETE CASCADE,
+        author TEXT NOT NULL, until REAL NOT NULL
+    )""",
+    # What was answered to a request that may be sent again.
+    "CREATE TABLE answers (key TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, time REAL NOT NULL)",
+    "ALTER TABLE jobs ADD COLUMN started REAL",
+    "ALTER TABLE jobs ADD COLUMN heartbeat REAL",
+    "ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE jobs ADD COLUMN progress TEXT",
+    "ALTER TABLE jobs ADD COLUMN waiting TEXT NOT NULL DEFAULT ''",
+    "ALTER TABLE jobs ADD COLUMN cancelled REAL",  # when somebody asked for its end
+    "ALTER TABLE jobs ADD COLUMN result TEXT",  # a file name below jobs/
+    "ALTER TABLE jobs ADD COLUMN notes TEXT NOT NULL DEFAULT '{}'",  # what a job that is started again must know
+)
+
+MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND, THIRD]
 """Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
 
 BUSY_SECONDS = 30.0

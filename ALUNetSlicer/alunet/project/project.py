@@ -13,11 +13,11 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry, Pool
-from alunet.project.annotations import Annotations
 from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
 from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.project.files import FolderLock, sync_folder
+from alunet.project.history import History
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -56,7 +56,7 @@ class Case:
     spacing: tuple[float, float, float]
 
 
-class Project(Annotations, Journal):
+class Project(History, Journal):
     """A project folder; made by `Project.create` or `Project.open`, used as a context manager.
 
     A project belongs to the thread that opened it.
@@ -107,8 +107,9 @@ class Project(Annotations, Journal):
         own += [self.images_dir, self.labels_dir, self.nnunet_dir] if self.data == self.root else []
         for folder in own:
             folder.mkdir(exist_ok=True)
-            for leftover in folder.glob("tmp-*"):
-                leftover.unlink(missing_ok=True)
+            if folder != self.annotations_dir:  # others may be writing there; each case is cleaned under its own lock
+                for leftover in folder.glob("tmp-*"):
+                    leftover.unlink(missing_ok=True)
 
     @classmethod
     def create(

@@ -208,8 +208,10 @@ class Upload:
 class CaseRequest:
     """POST /projects/{p}/cases: 201, or 200 where the case is there with the same images; 409 `exists` with others.
 
+    The uploads are used up by that.
+
     Attributes:
-        name: letters, digits, ``_``, ``-``, ``.``; never a patient's.
+        name: letters, digits, ``_``, ``-``, blanks; never a patient's.
         role: "pool" or "test".
         images: one finished upload a channel.
         label: finished upload of a label map on the same grid: hidden reference of a test case or a simulation.
@@ -254,12 +256,15 @@ class JobRequest:
 
     ===============  ==============================================================================================
     ``plan``         none
-    ``round``        ``strategy`` ("usimf"), ``budget`` (20). Trains on what is annotated, then suggests the next batch;
-                     in a new project it plans and suggests the first one.
+    ``round``        ``strategy``, ``budget``, ``ahead``. Trains on what is annotated, then suggests the next batch of
+                     ``budget`` samples and ``ahead`` more (without: as many again), which can be annotated while the
+                     next model is trained. In a new project it plans and suggests the first batch. What is not given
+                     is as in the round before.
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
-    ``uncertainty``  ``cases``, ``measure`` ("entropy"). Stores uncertainty maps.
-    ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a file.
-    ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``. The result is a file (zip).
+    ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps.
+    ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
+    ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled cases of the
+                     project. The result is a zip file.
     ===============  ==============================================================================================
     """
 
@@ -342,7 +347,8 @@ class WorkRow:
         axis: of the image array (k, j, i) that is sliced: 0, 1 or 2.
         box: raw box in the image array, ((k0, k1), (j0, j1), (i0, i1)), ends not included.
         gain: of the strategy, in its own unit; None where it has none.
-        uncertainty: 0 to 1 within the batch, None where the strategy knows none.
+        uncertainty: 0 to 1, None where the strategy gives none for a single sample.
+        ahead: beyond the round's batch, to go on with while the next model is trained.
         version: of the annotation; 0 while there is none.
     """
 
@@ -356,6 +362,7 @@ class WorkRow:
     reason: str
     gain: float | None
     uncertainty: float | None
+    ahead: bool
     status: Status
     version: int
     lease: Lease | None

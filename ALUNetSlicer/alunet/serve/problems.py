@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 from typing import Any
 
 from alunet.errors import AlunetError, InputError
-from alunet.schema import Code, Problem
+from alunet.project.history import StaleVersion
+from alunet.project.locks import InUse
+from alunet.project.room import full_disk
+from alunet.project.sharing import KeyReused, Leased
+from alunet.schema import Code, Problem, to_json
 
 log = logging.getLogger("alunet.serve")
 
@@ -52,11 +55,23 @@ def problem_of(error: BaseException) -> Problem:
     """What to tell the client of an error; a defect is logged here and only named there."""
     if isinstance(error, Refused):
         return error.problem
+    if full_disk(error) or full_disk(error.__cause__ or error):
+        return Problem(Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again.")
     if isinstance(error, InputError):
-        return Problem(Code.BAD_REQUEST, error.message, error.hint)
+        code, details = _meaning(error)
+        return Problem(code, error.message, error.hint, details)
     if isinstance(error, AlunetError):
         return Problem(Code.FAILED, error.message, error.hint)
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return Problem(Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again.")
     log.error("an unexpected error", exc_info=error)
     return Problem(Code.FAILED, "The engine failed; this is a defect.", "Its log has the whole story.")
+
+
+def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
+    """The code of an error of the engine, and what comes with that code."""
+    if isinstance(error, StaleVersion):
+        return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.kept}
+    if isinstance(error, Leased):
+        return Code.LEASED, to_json(error.lease)
+    if isinstance(error, KeyReused):
+        return Code.KEY_REUSED, {}
+    return (Code.BUSY if isinstance(error, InUse) else Code.BAD_REQUEST), {}

@@ -10,19 +10,17 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.loop import Recipe, preset
+from alunet.loop.hand import Setup, create
 from alunet.project import Project
 from alunet.project.locks import InUse
-from alunet.schema import Code, ProjectInfo, ProjectRequest, to_json
+from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
-
-REQUEST = "service request"
-"""Name of the project's setting that keeps the `ProjectRequest` it was made from."""
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_LENGTH = 100
@@ -87,28 +85,26 @@ class Projects:
         _check(request)
         name = identity(request.name)
         with self._making:
-            if (self._settings.root / name / "project.db").is_file():
-                with self.open(name) as project:
-                    if project.get_meta(REQUEST) != to_json(request):
-                        hint = "Open that one, or choose another name."
-                        raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
-                    return describe(name, project), False
-            if len(self.ids()) >= self._settings.limits.projects:
+            fresh = not (self._settings.root / name / "project.db").is_file()
+            if fresh and len(self.ids()) >= self._settings.limits.projects:
                 raise Refused(Code.TOO_MANY, "The service has too many projects.", "Move some of them elsewhere.")
-            with self._make(self._settings.root / name, request) as project:
-                return describe(name, project), True
+            with self._made(self._settings.root / name, request, fresh) as project:
+                return describe(name, project), fresh
 
-    def _make(self, folder: Path, request: ProjectRequest) -> Project:
-        fresh = not folder.exists()
+    def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
         labels = {"background": 0, **{label: value for value, label in enumerate(request.labels, 1)}}
-        meta = {REQUEST: to_json(request)}
+        setup = Setup(request.preset, request.epochs, request.iterations, request.seed, self._settings.device)
+        if not fresh:
+            with Project.open(folder, shared=True) as project:
+                known = (project.name, project.labels, project.channels, project.get_meta("loop"))
+            if known != (request.name, labels, request.channels, asdict(setup)):
+                hint = "Open that one, or choose another name."
+                raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
+            return Project.open(folder, shared=True)
         try:
-            return Project.create(
-                folder, name=request.name, labels=labels, channels=request.channels, meta=meta
-            )
+            return create(folder, name=request.name, labels=labels, channels=request.channels, setup=setup)
         except BaseException:  # whatever happened, no half project stays
-            if fresh:
-                shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(folder, ignore_errors=True)
             raise
 
 
@@ -119,12 +115,6 @@ def _check(request: ProjectRequest) -> None:
         raise InputError("A project needs at least one structure.", 'Name it, for instance "liver".')
     if len(set(request.labels)) != len(request.labels) or "background" in request.labels:
         raise InputError("The structures must have different names.", "Leave out background; it is there.")
-    recipe_of(request)
-
-
-def recipe_of(request: ProjectRequest) -> Recipe:
-    """Training and scoring of a project; raises InputError for an unknown preset or an impossible length."""
-    return preset(request.preset).with_length(request.epochs, request.iterations)
 
 
 def identity(name: str) -> str:

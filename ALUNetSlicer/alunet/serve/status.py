@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from typing import Any
 
+from alunet.loop.hand import Hand
+from alunet.loop.status import status as look
 from alunet.project import Project
 from alunet.schema import CurvePoint, RoundInfo
 
 
 def status(project: Project) -> dict[str, Any]:
-    """Counts and the state of the last round, JSON-able."""
-    cases, known = project.cases(), project.rounds()
-    last = known[-1] if known else None
-    return {
-        "cases": {role: sum(case.role == role for case in cases) for role in ("pool", "test")},
-        "planned": bool(cases) and all(case.geometry is not None for case in cases),
-        "samples": project.sample_count(),
-        "labelled": asdict(project.costs()),
-        "round": None if last is None else {"number": last.number, "strategy": last.strategy, "state": last.state},
-    }
+    """What `alunet status --json` says, but for the next command to type."""
+    return asdict(look(Hand(project)))
 
 
 def rounds(project: Project) -> list[RoundInfo]:
@@ -33,11 +26,14 @@ def rounds(project: Project) -> list[RoundInfo]:
 
 def curve(project: Project) -> list[CurvePoint]:
     """One point a finished round."""
-    points = []
-    for known in project.rounds():
-        manifest = project.rounds_dir / f"{known.number:03d}" / "manifest.json"
-        if known.state == "finished" and manifest.is_file():
-            content = json.loads(manifest.read_text(encoding="utf-8"))
-            names = ("strategy", "labelled_samples", "labelled_slices", "fraction", "dice")
-            points.append(CurvePoint(known.number, **{name: content[name] for name in names}))
-    return points
+    return [
+        CurvePoint(
+            round=record.number,
+            strategy=record.strategy,
+            labelled_samples=record.labelled_samples,
+            labelled_slices=record.labelled_slices,
+            fraction=record.fraction,
+            dice=record.dice,
+        )
+        for record in Hand(project).loop.rounds()
+    ]

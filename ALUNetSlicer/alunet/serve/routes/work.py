@@ -1,0 +1,167 @@
+"""The worklist, leases, statuses and annotations."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated
+
+import numpy as np
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from alunet.errors import InputError
+from alunet.project import Project
+from alunet.project.history import Submission
+from alunet.schema import (
+    LABEL_DTYPES,
+    Code,
+    Lease,
+    LeaseRequest,
+    SampleState,
+    Status,
+    StatusRequest,
+    WorkRow,
+    to_json,
+)
+from alunet.schema import Header as Names
+from alunet.serve.bounds import gunzip
+from alunet.serve.problems import Refused
+from alunet.serve.routes.cases import BINARY
+from alunet.serve.state import State
+
+MOST_SECONDS = 24 * 3600.0
+Author = Annotated[str, Query(min_length=1, max_length=100)]
+Key = Annotated[str, Header(alias=Names.KEY, max_length=100)]
+
+
+def router(state: State) -> APIRouter:
+    """Routes of this subject."""
+    routes = APIRouter()
+    _add_work(routes, state)
+    _add_annotations(routes, state)
+    return routes
+
+
+def _add_work(routes: APIRouter, state: State) -> None:
+    place = "/projects/{project}/samples/{sample}"
+
+    @routes.get("/projects/{project}/worklist")
+    def worklist(project: str, round: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> list[WorkRow]:
+        """A round's batch in the order to work in; by default of the newest round."""
+        with state.projects.open(project) as opened:
+            return opened.work(round)
+
+    @routes.post(place + "/lease")
+    def lease(project: str, sample: int, request: LeaseRequest) -> Lease:
+        """Take a sample for a while, or for a while longer."""
+        _check_author(request.author)
+        if not 1 <= request.seconds <= MOST_SECONDS:
+            raise InputError(f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}.")
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            return opened.lease(sample, request.author, request.seconds)
+
+    @routes.delete(place + "/lease", status_code=204)
+    def give_back(project: str, sample: int, author: Author) -> None:
+        """Give a sample back."""
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            opened.give_back(sample, author)
+
+    @routes.patch(place)
+    def set_status(project: str, sample: int, request: StatusRequest, key: Key = "") -> SampleState:
+        """Note a status without labels."""
+        _check_author(request.author)
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            return opened.set_status(sample, request.status, request.author, key, _digest(sample, to_json(request)))
+
+
+def _add_annotations(routes: APIRouter, state: State) -> None:
+    place = "/projects/{project}/samples/{sample}/annotation"
+    content = {200: {**BINARY, "description": "Voxels of the sample's box, (k, j, i), little-endian"}}
+
+    @routes.get(place, response_class=Response, responses=content)
+    def get(project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> Response:
+        """The newest labels of a sample, or those of a version."""
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            try:
+                number, labels = opened.version(sample, version)
+            except InputError as error:
+                raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
+        return _voxels(number, labels)
+
+    @routes.put(place, openapi_extra={"requestBody": {**BINARY, "required": True}})
+    async def put(
+        request: Request,
+        project: str,
+        sample: int,
+        author: Author,
+        key: Key,
+        shape: Annotated[str, Header(alias=Names.SHAPE, pattern=r"^\d{1,6},\d{1,6},\d{1,6}$")],
+        dtype: Annotated[str, Header(alias=Names.DTYPE)],
+        base_version: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
+        seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
+        status: Status = Status.DONE,
+    ) -> SampleState:
+        """Submit labels of a sample; they are on disk when this is answered."""
+        body, packed = await request.body(), request.headers.get("content-encoding", "identity")
+
+        def submit() -> SampleState:
+            with state.projects.open(project) as opened:
+                _check_sample(opened, sample)
+                labels = _labels(body, packed, opened.place(sample).shape, shape, dtype)
+                digest = _digest(sample, base_version, author, seconds, status.value, dtype, labels.tobytes())
+                submission = Submission(labels, base_version, author, seconds, status, key, digest)
+                return opened.submit(sample, submission)
+
+        return await run_in_threadpool(submit)
+
+
+def _check_sample(project: Project, sample: int) -> None:
+    try:
+        if not 0 <= sample < 1 << 31:
+            raise InputError(f"There is no sample {sample}.", "See the worklist.")
+        project.place(sample)
+    except InputError as error:
+        raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
+
+
+def _check_author(author: str) -> None:
+    if not author.strip() or len(author) > 100:
+        raise InputError("An author has 1 to 100 characters.", "Say who is working.")
+
+
+def _labels(body: bytes, packed: str, expected: tuple[int, ...], shape: str, dtype: str) -> np.ndarray:
+    """The voxels of a body; raises InputError for anything but labels of the sample's shape."""
+    if dtype not in LABEL_DTYPES:
+        raise InputError(f"Labels cannot be {dtype[:20]}.", f"Send one of {', '.join(LABEL_DTYPES)}.")
+    if tuple(int(extent) for extent in shape.split(",")) != expected:
+        raise InputError(f"The labels have the shape {shape}, not {expected}.", "Send the sample's box, (k, j, i).")
+    kind = np.dtype(dtype).newbyteorder("<")
+    size = int(np.prod(expected)) * kind.itemsize
+    if packed == "gzip":
+        body = gunzip(body, size)
+    elif packed != "identity":
+        raise InputError(f"The encoding {packed[:20]} is not known.", "Send gzip, or the plain bytes.")
+    if len(body) != size:
+        raise InputError(f"The body has {len(body)} bytes, not {size}.", "Send the voxels of the sample's box.")
+    return np.frombuffer(body, kind).reshape(expected).astype(dtype)
+
+
+def _voxels(number: int, labels: np.ndarray) -> Response:
+    headers = {
+        Names.VERSION: str(number),
+        Names.SHAPE: ",".join(str(extent) for extent in labels.shape),
+        Names.DTYPE: labels.dtype.name,
+    }
+    plain = np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
+    return Response(plain, headers=headers, media_type="application/octet-stream")
+
+
+def _digest(*parts: object) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part if isinstance(part, bytes) else repr(part).encode())
+    return digest.hexdigest()
