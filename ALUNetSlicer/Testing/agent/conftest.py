@@ -1,0 +1,166 @@
+"""The real service on loopback, the real agent as a process, and a real sshd where it is installed."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from alunet.agent.client import Client
+from alunet.agent.reach.starting import own_environment
+
+PACKAGE = Path(__file__).resolve().parents[2]
+SECONDS = 60.0
+
+
+class Service:
+    """A real `alunet serve` that can be killed and started again on the same root and port."""
+
+    def __init__(self, root: Path, *options: str) -> None:
+        self.root, self.options = root, options
+        self.port = 0
+        self.start()
+
+    def start(self) -> None:
+        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
+        self.process = subprocess.Popen(
+            [*command, *self.options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            env=own_environment(sys.executable), start_new_session=True,
+        )  # fmt: skip
+        line = json.loads(self.process.stdout.readline())
+        self.address, self.token = line["address"], line["token"]
+        self.port = int(self.address.rsplit(":", 1)[1])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def client(self) -> Client:
+        return Client(self.address, self.token)
+
+
+class AgentProcess:
+    """A real agent, spoken to as a viewer does."""
+
+    def __init__(self, home: Path) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "alunet.agent", "--home", str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            env=own_environment(sys.executable),
+        )  # fmt: skip
+        self.number = 0
+        self.answers: dict[Any, queue.Queue] = {}
+        self.events: list[dict] = []
+        self.news = threading.Condition()
+        threading.Thread(target=self._read, daemon=True).start()
+
+    def _read(self) -> None:
+        for line in self.process.stdout:
+            content = json.loads(line)
+            if "event" in content:
+                with self.news:
+                    self.events.append(content)
+                    self.news.notify_all()
+            else:
+                self.answers.setdefault(content["id"], queue.Queue()).put(content)
+
+    def send(self, call: str, **args: Any) -> int:
+        self.number += 1
+        self.answers[self.number] = queue.Queue()
+        self.raw(json.dumps({"id": self.number, "call": call, "args": args}))
+        return self.number
+
+    def raw(self, line: str) -> None:
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    def answer(self, number: Any, seconds: float = SECONDS) -> dict:
+        return self.answers.setdefault(number, queue.Queue()).get(timeout=seconds)
+
+    def ask(self, call: str, **args: Any) -> Any:
+        answer = self.answer(self.send(call, **args))
+        assert "result" in answer, answer
+        return answer["result"]
+
+    def refused(self, call: str, **args: Any) -> dict:
+        answer = self.answer(self.send(call, **args))
+        assert "error" in answer, answer
+        return answer["error"]
+
+    def event(self, seconds: float = SECONDS, **wanted: Any) -> dict:
+        """The first event with these entries, waited for."""
+        deadline = time.monotonic() + seconds
+        with self.news:
+            while True:
+                for event in self.events:
+                    if all(event.get(name) == value for name, value in wanted.items()):
+                        return event
+                left = deadline - time.monotonic()
+                assert left > 0, f"no event {wanted}; there were {self.events[-5:]}"
+                self.news.wait(left)
+
+    def connect(self, service: Service) -> dict:
+        return self.ask("connect", to=service.address, token=service.token)
+
+    def close(self) -> int:
+        with contextlib.suppress(OSError):
+            self.process.stdin.close()
+        try:
+            return self.process.wait(15)
+        finally:
+            self.process.kill()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    made = Service(tmp_path / "root")
+    yield made
+    made.kill()
+
+
+@pytest.fixture(scope="module")
+def shared_service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    made = Service(tmp_path_factory.mktemp("root"))
+    yield made
+    made.kill()
+
+
+@pytest.fixture
+def start_agent(tmp_path: Path) -> Iterator[Any]:
+    """Starts agents that share one home, and ends them."""
+    started: list[AgentProcess] = []
+
+    def start(home: Path = tmp_path / "home") -> AgentProcess:
+        started.append(AgentProcess(home))
+        return started[-1]
+
+    yield start
+    for agent in started:
+        agent.close()
+
+
+@pytest.fixture
+def agent(start_agent: Any) -> AgentProcess:
+    return start_agent()
+
+
+def end_service_of(root: Path) -> None:
+    """End the service that an agent started for a root."""
+    note = root / ".alunet" / "service.json"
+    if note.exists():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(json.loads(note.read_text(encoding="utf-8"))["pid"], 9)

@@ -1,0 +1,190 @@
+"""The agent as a process: JSON lines in, JSON lines out, against a real service on loopback."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from .conftest import PACKAGE, end_service_of
+
+HEAVY = ("numpy", "scipy", "torch", "SimpleITK", "typer", "rich", "fastapi", "pydantic", "sqlite3", "requests")
+
+
+def write_image(file, shape=(6, 20, 24), seed=0):
+    voxels = np.random.default_rng(seed).integers(0, 800, shape).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    return voxels
+
+
+def test_importing_the_agent_loads_nothing_heavy():
+    code = f"import sys, alunet.agent; print([name for name in {HEAVY} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True).strip() == "[]"
+
+
+def test_a_running_agent_has_loaded_only_the_standard_library_and_requests():
+    code = (
+        "import sys, alunet.agent.main, alunet.agent.bootstrap; "
+        f"print([n for n in {HEAVY[:-2]} if n in sys.modules], [n for n in sys.modules if n.startswith('alunet.')])"
+    )
+    loaded, ours = subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True).split("] ", 1)
+    assert loaded == "["
+    allowed = ("alunet.agent", "alunet.schema", "alunet.errors")
+    assert [name for name in eval(ours) if not name.startswith(allowed)] == []  # a list that we printed ourselves
+
+
+def test_the_agent_says_who_it_is(agent):
+    said = agent.ask("hello")
+    assert said["pid"] == agent.process.pid
+    assert said["api"] == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("this is no JSON", "no line of JSON"),
+        ("[1, 2]", "no JSON object"),
+        ('{"id": 5}', "names no call"),
+        ('{"id": 5, "call": "fly"}', "no call 'fly'"),
+        ('{"id": 5, "call": "worklist"}', "worklist"),
+        ('{"id": 5, "call": "worklist", "args": {"project": 3}}', "worklist.project is 3, not str"),
+        ('{"id": 5, "call": "worklist", "args": {"project": "p", "colour": 1}}', "no argument 'colour'"),
+        ('{"id": 5, "call": "worklist", "args": [1]}', "worklist"),
+        ('{"id": 5, "call": "worklist", "args": {"project": "p"}}', "No engine was chosen yet"),
+        ('{"id": 5, "call": "connect", "args": {"to": "ftp://x"}}', "where it is"),
+        ('{"id": 5, "call": "connect", "args": {"to": "ssh://me:secret@x"}}', "no place in an address"),
+        ('{"id": 5, "call": "connect", "args": {"to": "https://x"}}', "needs a token"),
+        ('{"id": 5, "call": "connect", "args": {"to": "http://example.org", "token": "t"}}', "not encrypted"),
+    ],
+)
+def test_a_request_that_makes_no_sense_is_answered_in_one_clear_error(agent, line, words):
+    agent.raw(line)
+    number = 5 if '"id": 5' in line else None
+    error = agent.answer(number)["error"]
+    assert words in error["message"]
+    assert error["hint"]
+    assert agent.ask("hello")
+
+
+def test_the_agent_ends_when_its_input_does(agent):
+    agent.ask("hello")
+    started = time.monotonic()
+    assert agent.close() == 0
+    assert time.monotonic() - started < 3
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX process groups")
+def test_the_agent_ends_when_its_parent_is_killed_though_the_pipe_stays_open(tmp_path):
+    """A brother process holds the pipe open, as happens when a viewer forks."""
+    code = (
+        "import subprocess, sys, time\n"
+        "p = subprocess.Popen([sys.executable, '-m', 'alunet.agent', '--home', sys.argv[1]], stdin=subprocess.PIPE)\n"
+        "print(p.pid, flush=True); time.sleep(60)\n"
+    )
+    read, write = os.pipe()
+    parent = subprocess.Popen(
+        [sys.executable, "-c", code.replace("subprocess.PIPE", str(read)), str(tmp_path)],
+        stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True,
+    )  # fmt: skip
+    child = int(parent.stdout.readline())
+    time.sleep(1.0)
+    parent.kill()
+    parent.wait()
+    assert wait_for_end(child, 5.0)
+    for number in (read, write):
+        os.close(number)
+    parent.stdout.close()
+
+
+def wait_for_end(pid: int, seconds: float) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        with open(f"/proc/{pid}/stat", encoding="ascii") as stat:  # noqa: PTH123
+            if stat.read().rsplit(")", 1)[1].split()[0] == "Z":
+                return True
+        time.sleep(0.05)
+    return False
+
+
+def test_a_project_gets_a_case_and_gives_its_image_back(agent, service, tmp_path):
+    assert agent.connect(service)["api"] == 1
+    assert agent.event(event="connection", state="online")["health"]["projects"] == 0
+    made = agent.ask("create_project", name="Liver", labels=["liver"], channels=["CT"])
+    voxels = write_image(tmp_path / "liver.nrrd")
+    case = agent.ask("add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")])
+    assert case["shape"] == list(voxels.shape)
+    again = agent.ask("add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")])
+    assert again == case
+    for ending in ("nrrd", "nii.gz"):
+        fetched = agent.ask("fetch", project=made["id"], case="one", what="images/0", format=ending)
+        assert fetched["file"].endswith("." + ending)
+        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(fetched["file"])), voxels)
+    assert [row["name"] for row in agent.ask("cases", project=made["id"])] == ["one"]
+    assert agent.refused("cases", project="nothing")["code"] == "not_found"
+    assert agent.refused("fetch", project=made["id"], case="one", what="proposal")["code"] in ("not_found", "not_ready")
+
+
+def test_a_transfer_holds_nothing_up_and_can_be_cancelled(agent, service, tmp_path):
+    agent.connect(service)
+    made = agent.ask("create_project", name="Big", labels=["a"], channels=["CT"])
+    big = tmp_path / "big.nrrd"
+    with big.open("wb") as stream:
+        for _ in range(300):
+            stream.write(os.urandom(2**20))
+    transfer = agent.send("add_case", project=made["id"], name="big", images=[str(big)])
+    agent.event(event="progress", id=transfer)
+    started = time.monotonic()
+    assert agent.ask("hello")
+    assert agent.ask("projects")
+    assert time.monotonic() - started < 2
+    assert agent.ask("cancel", id=transfer) is True
+    assert agent.answer(transfer)["error"]["code"] == "cancelled"
+    assert agent.ask("cancel", id=transfer) is False
+
+
+def test_a_local_engine_is_started_found_again_and_outlives_the_agent(start_agent, tmp_path):
+    root = tmp_path / "my projects"
+    try:
+        first = start_agent()
+        first.ask("connect", to=f"local:{root}")
+        first.ask("create_project", name="Kept", labels=["a"], channels=["CT"])
+        pid = json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))["pid"]
+        first.kill()
+        second = start_agent()
+        second.ask("connect", to=f"local:{root}")
+        assert [row["name"] for row in second.ask("projects")] == ["Kept"]
+        assert json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))["pid"] == pid
+    finally:
+        end_service_of(root)
+
+
+def test_a_service_that_is_killed_is_told_and_found_again(agent, service):
+    agent.connect(service)
+    service.kill()
+    assert agent.refused("projects")["code"] == "unreachable"
+    service.start()
+    agent.events.clear()
+    deadline = time.monotonic() + 40
+    while "error" in agent.answer(agent.send("projects")):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+
+
+def test_secrets_stand_in_no_event_and_on_no_command_line(agent, service):
+    agent.connect(service)
+    agent.ask("projects")
+    assert service.token not in json.dumps(agent.events)
+    listed = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
+    assert "alunet.agent" in listed
+    assert service.token not in listed
+

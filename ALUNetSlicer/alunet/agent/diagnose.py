@@ -1,0 +1,193 @@
+"""A connection test that says in plain words what is wrong, and what to do.
+
+The steps go from the cable upwards and end at the first that fails: name, port, TLS, token, version; for ssh: name,
+port, host key, key, the engine there, the forwarded port.
+"""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import ssl
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import requests
+
+from alunet.agent.client import Client
+from alunet.agent.reach import Access, link_to
+from alunet.agent.reach.links import Link
+from alunet.agent.reach.ssh import Ssh, SshError
+from alunet.agent.reach.target import Target
+from alunet.agent.wire import ServiceError, Stranger, Unreachable
+from alunet.errors import AlunetError, InputError
+from alunet.schema import Health
+
+SECONDS = 10.0
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step found.
+
+    Attributes:
+        name: "name", "port", "tls", "token", "version", "ssh_key", "host_key", "engine", …
+        text: the finding, in a sentence.
+        hint: what to do; empty where it is fine.
+    """
+
+    name: str
+    ok: bool
+    text: str
+    hint: str = ""
+
+
+class _Failed(Exception):
+    def __init__(self, step: Step) -> None:
+        super().__init__(step.text)
+        self.step = step
+
+
+def diagnose(target: Target, access: Access) -> list[Step]:
+    """Test the way to an engine; the last step is the one that failed, or all is well.
+
+    A local engine, or one behind ssh, is started where it does not run.
+    """
+    found: list[Step] = []
+    steps: dict[str, Callable[[Target, Access], Iterator[Step]]] = {"local": _local, "ssh": _ssh}
+    try:
+        for step in steps.get(target.kind, _web)(target, access):
+            found.append(step)
+    except _Failed as failed:
+        found.append(failed.step)
+    return found
+
+
+def _web(target: Target, access: Access) -> Iterator[Step]:
+    yield _name(target.host)
+    yield _port(target.host, target.port or 443)
+    if target.kind == "https":
+        yield _tls(target, access)
+    try:
+        link = link_to(target, access)
+        yield from _service(link.connect())
+    except InputError as error:
+        raise _Failed(Step("token" if not access.token else "tls", False, error.message, error.hint)) from error
+
+
+def _local(target: Target, access: Access) -> Iterator[Step]:
+    python = access.python or sys.executable
+    if not shutil.which(python):
+        raise _Failed(Step("engine", False, f"There is no Python at {python}.", "Choose the engine's Python."))
+    yield Step("python", True, f"The engine's Python is {python}.")
+    yield from _engine(link_to(target, access), Path(target.root).as_posix())
+
+
+def _ssh(target: Target, access: Access) -> Iterator[Step]:
+    ssh = Ssh(target, access.ssh_options)
+    try:
+        said = ssh.run("echo alunet-was-here; uname -sm", seconds=60)
+    except SshError as error:
+        if error.code in ("host_key_unknown", "host_key_changed", "ssh_key"):
+            yield Step("port", True, f"An ssh server answers at {target.host}.")
+        if error.code == "ssh_key":
+            yield Step("host_key", True, "Its host key is the known one.")
+        name = "host_key" if error.code.startswith("host_key") else error.code
+        raise _Failed(Step(name, False, error.message, error.hint)) from error
+    if "alunet-was-here" not in said:
+        text = f"{target.host} runs no commands for {target.login}."
+        raise _Failed(Step("ssh", False, text, "Ask its administrator."))
+    yield Step("ssh_key", True, f"ssh to {target.login} works ({said.split(maxsplit=1)[1].strip()}).")
+    yield from _engine(link_to(target, access), target.host)
+
+
+def _engine(link: Link, place: str) -> Iterator[Step]:
+    try:
+        client = link.connect()
+        yield Step("engine", True, f"The engine runs: {place}.")
+        yield from _service(client)
+    except AlunetError as error:
+        raise _Failed(Step(str(getattr(error, "code", "engine")), False, error.message, error.hint)) from error
+    finally:
+        link.close()
+
+
+def _name(host: str) -> Step:
+    try:
+        numbers = sorted({str(entry[4][0]) for entry in socket.getaddrinfo(host, None)})
+    except (OSError, UnicodeError) as error:
+        hint = "Check the spelling; is the VPN on?"
+        raise _Failed(Step("name", False, f"There is no computer called {host}.", hint)) from error
+    return Step("name", True, f"{host} is {', '.join(numbers[:3])}.")
+
+
+def _port(host: str, port: int) -> Step:
+    try:
+        socket.create_connection((host, port), SECONDS).close()
+    except ConnectionRefusedError as error:
+        hint = "Check the port; ask whether the service runs there."
+        raise _Failed(Step("port", False, f"Nothing listens on port {port} of {host}.", hint)) from error
+    except OSError as error:
+        hint = "Is it switched on, the VPN on, and the port open in the firewall? A proxy cannot be tested here."
+        raise _Failed(Step("port", False, f"{host} does not answer on port {port}.", hint)) from error
+    return Step("port", True, f"Port {port} of {host} is open.")
+
+
+def _tls(target: Target, access: Access) -> Step:
+    """The handshake with the same authorities that the client trusts."""
+    try:
+        context = ssl.create_default_context(cafile=access.ca or requests.certs.where())
+        with (
+            socket.create_connection((target.host, target.port or 443), SECONDS) as plain,
+            context.wrap_socket(plain, server_hostname=target.host) as secure,
+        ):
+            return Step("tls", True, f"Encrypted with {secure.version()}, and the certificate is trusted.")
+    except ssl.SSLCertVerificationError as error:
+        text, hint = _certificate(target.host, error)
+    except ssl.SSLError as error:
+        text, hint = f"Port {target.port} does not speak TLS: {error.reason}.", "Check the port, or use ssh://…"
+    except OSError as error:
+        text, hint = f"The authority's file {access.ca} or the line is broken: {error}.", "Check the file's path."
+    raise _Failed(Step("tls", False, text, hint))
+
+
+def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str]:
+    words = error.verify_message or str(error)
+    if "expired" in words:
+        return f"The certificate of {host} has run out.", "Its administrator must renew it; also check this clock."
+    if "not yet valid" in words:
+        return f"The certificate of {host} is not valid yet.", "Check the clock of this computer."
+    if "match" in words.lower():
+        return f"The certificate is not for {host}.", "Use the name that the certificate was made for."
+    return (
+        f"Nobody this computer trusts vouches for the certificate of {host} ({words}).",
+        "Ask its administrator for the authority's certificate (PEM) and name that file as ca.",
+    )
+
+
+def _service(client: Client) -> Iterator[Step]:
+    """Token and version, then what the engine has to work with."""
+    try:
+        health = client.health()
+    except ServiceError as error:
+        name = "token" if error.status == 401 else "service"
+        hint = "Ask whoever runs the service for the token; it changes when they make a new one."
+        raise _Failed(Step(name, False, error.message, hint if name == "token" else error.hint)) from error
+    except (Stranger, Unreachable) as error:
+        raise _Failed(Step("service", False, error.message, error.hint)) from error
+    except AlunetError as error:
+        raise _Failed(Step("version", False, error.message, error.hint)) from error
+    yield Step("token", True, "The token is right.")
+    yield Step("version", True, f"ALUNet {health.version}, version {health.api} of the contract.")
+    yield _machine(health)
+
+
+def _machine(health: Health) -> Step:
+    device = ", ".join(health.devices) or health.device
+    free = f"{health.memory_free / GIB:.0f} GiB of memory and {health.disk_free / GIB:.0f} GiB of disk are free"
+    if health.disk_free < 2 * GIB:
+        return Step("machine", False, f"It runs on {device}; {free}.", "Free space on the engine's disk.")
+    return Step("machine", True, f"It runs on {device}; {free}.")

@@ -1,0 +1,183 @@
+"""One agent's state: the outbox, the connection to one engine, the projects that are followed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import sys
+import threading
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from alunet.agent.client import Client
+from alunet.agent.connection import Connection
+from alunet.agent.outbox import Entry, Outbox
+from alunet.agent.reach import Access, link_to
+from alunet.agent.reach.target import Target
+from alunet.agent.sender import Sender
+from alunet.agent.wire import ServiceError, Stranger, Unreachable, described
+from alunet.errors import AlunetError, InputError
+from alunet.schema import Code, Health, to_json
+
+Push = Callable[[dict[str, Any]], None]
+SPOOL_DAYS = 2.0
+
+
+def default_home() -> Path:
+    """Where an agent keeps its outbox and its spool folder, by the system's custom."""
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ALUNet" / "agent"
+    if sys.platform == "darwin":
+        return Path.home() / "Library" / "Application Support" / "ALUNet" / "agent"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alunet" / "agent"
+
+
+class Session:
+    """What the calls of one viewer work on.
+
+    Args:
+        home: folder of the outbox and the spool folder, made where missing; only its owner may read it.
+        push: gets events for the viewer.
+    """
+
+    def __init__(self, home: Path, push: Push) -> None:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        self.push = push
+        self.outbox = Outbox(home / "outbox")
+        self.spool = _fresh_spool(home / "spool")
+        self._line: _Line | None = None
+
+    def connect(self, target: Target, access: Access, seconds: float) -> Health:
+        """Belong to this engine from now on, and wait for it, at most so long.
+
+        Where it cannot be reached now the reason is raised, and the connection is still attempted again and again.
+        """
+        link = link_to(target, access)
+        self.disconnect()
+        self._line = _Line(self.outbox, target, self.push)
+        self._line.open(link)
+        return self._line.connection.require(seconds).health()
+
+    def disconnect(self) -> None:
+        """Belong to no engine; what waits in the outbox stays there."""
+        line, self._line = self._line, None
+        if line is not None:
+            line.close()
+
+    @property
+    def line(self) -> _Line:
+        """The way to the engine; raises InputError before the first `connect`."""
+        if self._line is None:
+            raise InputError("No engine was chosen yet.", "Connect first.")
+        return self._line
+
+    @property
+    def client(self) -> Client:
+        """The client of the moment; raises why there is none."""
+        return self.line.connection.require()
+
+    def spool_file(self, name: str) -> Path:
+        """A new path for a file on its way to the viewer."""
+        safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
+        return self.spool / f"{uuid.uuid4().hex[:8]}-{safe}"
+
+    def close(self) -> None:
+        """The viewer is gone; what waits in the outbox is for the next agent."""
+        self.disconnect()
+        self.outbox.close()
+        shutil.rmtree(self.spool, ignore_errors=True)
+
+
+class _Line:
+    """All that belongs to one engine: the connection, the sender, and who follows what."""
+
+    def __init__(self, outbox: Outbox, target: Target, push: Push) -> None:
+        self.engine = target.name
+        self._push = push
+        self._followed: dict[str, threading.Event] = {}
+        self.sender = Sender(outbox, target.name, self._client, self._sent)
+        self.connection: Connection
+
+    def open(self, link: Any) -> None:
+        """Begin to connect, and to send."""
+        self.connection = Connection(link, self._changed)
+        self.sender.start()
+
+    def close(self) -> None:
+        """End everything that runs."""
+        for stop in self._followed.values():
+            stop.set()
+        self.sender.stop()
+        self.connection.close()
+
+    def follow(self, project: str, after: int) -> None:
+        """Push the events of a project with numbers above `after`, from now on."""
+        self.unfollow(project)
+        stop = self._followed[project] = threading.Event()
+        threading.Thread(target=self._follow, args=(project, after, stop), name="follow", daemon=True).start()
+
+    def unfollow(self, project: str) -> None:
+        """Push no more events of this project."""
+        if project in self._followed:
+            self._followed.pop(project).set()
+
+    def _client(self) -> Client | None:
+        return self.connection.client
+
+    def _changed(self, state: str, news: Health | AlunetError) -> None:
+        about = {"error": described(news)} if isinstance(news, AlunetError) else {"health": to_json(news)}
+        self._push({"event": "connection", "engine": self.engine, "state": state, **about})
+        if state == "online":
+            self.sender.wake()
+
+    def _sent(self, state: str, entry: Entry, answer: dict[str, Any]) -> None:
+        if state == "waiting":
+            self.connection.doubt()
+        self._push({"event": "outbox", **about(entry), "state": state, "answer": answer})
+
+    def _follow(self, project: str, after: int, stop: threading.Event) -> None:
+        pause = 0.2
+        while not stop.wait(pause):
+            client = self._client()
+            pause = min(pause * 2, 5.0)
+            if client is None:
+                continue
+            try:
+                for event in client.follow(project, after):
+                    pause = 0.2
+                    if stop.is_set():
+                        return
+                    if event is not None:
+                        after = event.number
+                        self._push({"event": "project", "project": project, **to_json(event)})
+            except (Unreachable, Stranger):
+                self.connection.doubt()
+            except ServiceError as error:
+                if error.code == Code.NOT_FOUND.value:
+                    self._push({"event": "unfollowed", "project": project, "error": described(error)})
+                    return
+
+
+def about(entry: Entry) -> dict[str, Any]:
+    """An entry of the outbox, without its voxels."""
+    return {
+        "key": entry.key, "project": entry.project, "sample": entry.sample, "state": entry.state,
+        "status": entry.content.get("status"), "annotation": entry.is_annotation, "time": entry.time,
+        "answer": entry.answer,
+    }  # fmt: skip
+
+
+def _fresh_spool(folder: Path) -> Path:
+    """A spool folder of this process's own; what agents that were killed left behind is cleared away after a while."""
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    for old in folder.iterdir():
+        with contextlib.suppress(OSError):
+            if time.time() - old.stat().st_mtime > SPOOL_DAYS * 86400:
+                shutil.rmtree(old)
+    own = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
+    own.mkdir(mode=0o700)
+    return own

@@ -1,0 +1,274 @@
+"""HTTP with manners: a timeout on everything, retries of what is safe to repeat, errors in plain words.
+
+The token goes in a header and nowhere else. It never follows a redirect, and it never goes in clear text to another
+computer. Certificate checks cannot be switched off; a hospital's own authority is named with `ca`.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import urlsplit
+
+import requests
+
+from alunet.errors import AlunetError, Cancelled, InputError
+from alunet.schema import PREFIX, Code, Header, Problem, from_json
+
+CONNECT_SECONDS = 10.0
+READ_SECONDS = 60.0
+ATTEMPTS = 5
+FIRST_PAUSE = 0.2
+PASSING = (429, 502, 503, 504)
+"""Statuses that say: later."""
+
+
+class Unreachable(AlunetError):
+    """No answer of the service; whether it got the request is not known."""
+
+    code = "unreachable"
+
+
+class Stranger(AlunetError):
+    """Something answers, but it is no ALUNet service."""
+
+    code = "not_alunet"
+
+
+class ServiceError(AlunetError):
+    """The service answered with a `Problem`; it has taken no harm, and changed nothing unless the code says so."""
+
+    def __init__(self, status: int, problem: Problem) -> None:
+        super().__init__(problem.message, problem.hint)
+        self.status = status
+        self.code: str = problem.code.value
+        self.details = problem.details
+
+
+class _Bearer(requests.auth.AuthBase):
+    """Sets the header by itself: `requests` would otherwise put in what it finds in ~/.netrc."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = f"Bearer {self._token}"
+        return request
+
+
+@dataclass
+class Cancel:
+    """A wish to stop, asked for at every step of a transfer and every pause."""
+
+    event: threading.Event = field(default_factory=threading.Event)
+
+    def check(self) -> None:
+        """Raise `Cancelled` where the wish was uttered."""
+        if self.event.is_set():
+            raise Cancelled("Stopped.", "What was sent already is kept by the service.")
+
+    def sleep(self, seconds: float) -> None:
+        """Pause; raise `Cancelled` as soon as the wish is uttered."""
+        self.event.wait(seconds)
+        self.check()
+
+
+class Wire:
+    """Requests to one service; may be used from several threads.
+
+    Args:
+        base: for instance ``https://gpu.hospital.example:8443``, without `PREFIX`.
+        token: of the service.
+        ca: file with the certificate authority to trust; without it the ones `requests` knows.
+        allow_plain: send the token in clear text to another computer; for a network that somebody vouches for.
+
+    Raises:
+        InputError: no such address, or it would need `allow_plain`.
+    """
+
+    def __init__(self, base: str, token: str, ca: str | None = None, allow_plain: bool = False) -> None:
+        parts = urlsplit(base)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise InputError(f"{base!r} is no address of a service.", "Write it like https://host:8443.")
+        self.loopback = is_loopback(parts.hostname)
+        if parts.scheme == "http" and not self.loopback and not allow_plain:
+            raise InputError(
+                f"{base} is not encrypted: token and images could be read on the way.",
+                "Use https://…, or ssh://user@host, which needs no certificate; or allow it explicitly.",
+            )
+        self.base = base.rstrip("/")
+        self._auth = _Bearer(token)
+        self._verify: str | bool = ca or True
+        self._own = threading.local()
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        data: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        repeat: bool = True,
+        cancel: Cancel | None = None,
+    ) -> Any:
+        """One request and its JSON answer.
+
+        Args:
+            body: goes as JSON.
+            data: goes as it is.
+            repeat: whether the same request twice does the same as once, so that it may be sent again.
+
+        Raises:
+            Unreachable, Stranger, ServiceError, Cancelled
+        """
+        cancel = cancel or Cancel()
+        attempt = 1
+        while True:
+            cancel.check()
+            try:
+                with self.send(method, path, body=body, data=data, params=params, headers=headers) as answer:
+                    return _content(answer)
+            except (Unreachable, ServiceError) as error:
+                if not (repeat and is_passing(error)) or attempt == ATTEMPTS:
+                    raise
+            cancel.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))
+            attempt += 1
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        data: bytes | None = None,
+        params: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        read_seconds: float = READ_SECONDS,
+    ) -> requests.Response:
+        """One request, once; the answer's body is not read yet, and the caller closes it.
+
+        Raises:
+            Unreachable, Stranger, ServiceError
+        """
+        sent = {"Accept-Encoding": "identity", **(headers or {})}
+        if body is not None:
+            data, sent["Content-Type"] = json.dumps(body).encode("utf-8"), "application/json"
+        elif data is not None:
+            sent.setdefault("Content-Type", "application/octet-stream")
+        try:
+            answer = self._session().request(
+                method, f"{self.base}{PREFIX}{path}", data=data, params=params, headers=sent, auth=self._auth,
+                verify=self._verify, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, read_seconds),
+            )  # fmt: skip
+        except requests.RequestException as error:
+            raise unreachable(self.base, error) from error
+        if answer.status_code >= 300 or Header.API not in answer.headers:
+            with answer:
+                raise _refusal(self.base, answer)
+        return answer
+
+    def _session(self) -> requests.Session:
+        """A session of this thread's own; what the environment says about proxies does not concern loopback."""
+        if not hasattr(self._own, "session"):
+            self._own.session = requests.Session()
+            self._own.session.trust_env = not self.loopback
+        return self._own.session
+
+
+def patiently(work: Callable[[], bool], done: Callable[[], int], cancel: Cancel, patience: float = 60.0) -> None:
+    """Repeat `work` until it returns True; a lost connection is forgiven until `done` stands still for `patience` s.
+
+    Raises:
+        Unreachable: nothing went through for so long; ServiceError, Cancelled: at once.
+    """
+    last, before, pause = time.monotonic(), done(), FIRST_PAUSE
+    while True:
+        cancel.check()
+        try:
+            if work():
+                return
+            failure = None
+        except (Unreachable, ServiceError) as error:
+            failure = error
+        if done() != before:
+            last, before, pause = time.monotonic(), done(), FIRST_PAUSE
+        if failure is None:
+            continue
+        if not is_passing(failure) or time.monotonic() - last > patience:
+            raise failure
+        cancel.sleep(pause)
+        pause = min(pause * 2, 5.0)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host name can only mean this computer."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def unreachable(base: str, error: requests.RequestException) -> Unreachable:
+    """An error of `requests` in the agent's words; what is wrong in particular is for `diagnose`."""
+    if isinstance(error, requests.exceptions.SSLError):
+        words, hint = "its certificate is not trusted", "Test the connection to see why."
+    elif isinstance(error, requests.Timeout):
+        words, hint = "it does not answer in time", "Try again; test the connection if it stays so."
+    else:
+        words, hint = "no connection", "Is the service running, and the network up? Test the connection to see more."
+    return Unreachable(f"{base}: {words}.", hint)
+
+
+def _content(answer: requests.Response) -> Any:
+    try:
+        raw = answer.content
+        return json.loads(raw) if raw else None
+    except requests.RequestException as error:
+        raise unreachable(answer.url, error) from error
+    except ValueError as error:
+        raise Stranger(f"{answer.url} did not answer in JSON.", "Is a proxy between you and the service?") from error
+
+
+def _refusal(base: str, answer: requests.Response) -> AlunetError:
+    """The error that an answer other than success stands for."""
+    try:
+        problem = from_json(Problem, json.loads(answer.content))
+    except (ValueError, requests.RequestException):
+        problem = None
+    if problem and Header.API in answer.headers:
+        return ServiceError(answer.status_code, problem)
+    if answer.status_code in PASSING:
+        return Unreachable(f"{base}: the way to the service is busy (status {answer.status_code}).", "Try again.")
+    return Stranger(
+        f"{base} answers with status {answer.status_code}, but not as an ALUNet service does.",
+        "Check name and port; a proxy or another program may stand there.",
+    )
+
+
+def is_passing(error: AlunetError) -> bool:
+    """Whether the same request may succeed later, with nobody doing anything about it."""
+    return isinstance(error, Unreachable) or (isinstance(error, ServiceError) and error.status in PASSING)
+
+
+def is_code(error: Exception, code: Code) -> bool:
+    """Whether the service gave this code."""
+    return isinstance(error, ServiceError) and error.code == code.value
+
+
+def described(error: BaseException) -> dict[str, Any]:
+    """An error as a viewer gets it: code, message, hint, and details where there are some."""
+    if not isinstance(error, AlunetError):
+        return {"code": "failed", "message": f"{type(error).__name__}: {error}", "hint": "This is a defect of ALUNet."}
+    usual = {Cancelled: "cancelled", InputError: Code.BAD_REQUEST.value}.get(type(error), Code.FAILED.value)
+    content = {"code": getattr(error, "code", usual), "message": error.message, "hint": error.hint}
+    return content | ({"details": error.details} if isinstance(error, ServiceError) else {})
