@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,10 @@ def _refresh(nnunet: Path, labels: Path, annotated: dict[str, dict[str, Any]]) -
     folder = LabelFolder(labels, nnunet)
     for case, entry in annotated.items():
         source, target = Path(entry["file"]), labels / f"{case}.npz"
-        if not target.is_file() or target.stat().st_mtime_ns < source.stat().st_mtime_ns:
+        written = source.stat().st_mtime_ns
+        if not target.is_file() or target.stat().st_mtime_ns != written:
             folder.refresh(case, read_labels(source))
+            os.utime(target, ns=(written, written))  # somebody may annotate the case meanwhile: that is for next time
 
 
 def select(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import json
 import time
 from collections.abc import Iterable, Sequence
@@ -118,10 +117,16 @@ class Annotations(Samples):
         folder.mkdir(exist_ok=True)
         return FileLock(folder / f"{case}.lock")
 
+    def _remove_leftovers(self) -> None:
+        """Removes what killed processes left half written, and nothing that somebody is writing."""
+        for leftover in self.annotations_dir.glob(f"tmp-*{EXACT_ENDING}"):
+            lock = self.case_lock(leftover.name.split("-", 2)[2].removesuffix(EXACT_ENDING))
+            if lock.take():
+                leftover.unlink(missing_ok=True)
+            lock.release()
+
     def _store(self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]) -> list[int]:
         """Writes samples' labels into a case's label map; the caller holds its lock. Gives the voxels of each class."""
-        for leftover in self.annotations_dir.glob(f"tmp-*-{glob.escape(case)}{EXACT_ENDING}"):
-            leftover.unlink(missing_ok=True)  # of a killed process: nobody else writes this case now
         array = self.annotation(case)
         for sample, place, labels in placed:
             target = array[place]

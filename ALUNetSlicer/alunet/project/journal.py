@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from dataclasses import dataclass
@@ -83,7 +84,11 @@ class Journal:
         )
         return int(cursor.lastrowid or 0)
 
-    def events(self, after: int = 0) -> list[tuple[int, Event]]:
-        """Events with a number above `after`, in order."""
-        rows = self._db.rows("SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id", (after,))
+    def events(self, after: int = 0, limit: int = -1) -> list[tuple[int, Event]]:
+        """Events with a number above `after`, in order, the first `limit` of them; all without a limit."""
+        rows = self._db.rows("SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [(number, Event(kind, json.loads(data), moment)) for number, kind, data, moment in rows]
+
+    def together(self) -> contextlib.AbstractContextManager[None]:
+        """All changes of the block, or none; on disk when it ends."""
+        return self._db.transaction()

@@ -27,6 +27,7 @@ from alunet.project.importing import (
     store_case,
     undone_on_failure,
 )
+from alunet.project.jobs import Jobs
 from alunet.project.journal import Journal
 from alunet.schema import Emit, Event, ignore_events
 
@@ -56,7 +57,7 @@ class Case:
     spacing: tuple[float, float, float]
 
 
-class Project(History, Journal):
+class Project(History, Journal, Jobs):
     """A project folder; made by `Project.create` or `Project.open`, used as a context manager.
 
     A project belongs to the thread that opened it.
@@ -107,9 +108,11 @@ class Project(History, Journal):
         own += [self.images_dir, self.labels_dir, self.nnunet_dir] if self.data == self.root else []
         for folder in own:
             folder.mkdir(exist_ok=True)
-            if folder != self.annotations_dir:  # others may be writing there; each case is cleaned under its own lock
-                for leftover in folder.glob("tmp-*"):
-                    leftover.unlink(missing_ok=True)
+            if folder == self.annotations_dir:  # others may be writing there
+                self._remove_leftovers()
+                continue
+            for leftover in folder.glob("tmp-*"):
+                leftover.unlink(missing_ok=True)
 
     @classmethod
     def create(

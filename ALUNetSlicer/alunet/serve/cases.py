@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 from alunet.project import Case, Project
+from alunet.project.images import EXACT_ENDING
 from alunet.schema import CaseInfo, CaseRequest, Code
 from alunet.serve.bounds import check_image
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
 from alunet.serve.settings import Limits
 from alunet.serve.uploads import Uploads
-
-OUTPUT_ENDING = ".nrrd"
 
 
 def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limits: Limits) -> bool:
@@ -71,7 +70,7 @@ def describe_all(project: Project) -> list[CaseInfo]:
 
 
 def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseInfo:
-    proposal = newest_output(project, case.name, "proposal")
+    proposal = newest_output(project, case.name, "proposals")
     return CaseInfo(
         name=case.name,
         role=case.role,
@@ -84,15 +83,14 @@ def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseIn
     )
 
 
-def output_folder(project: Project, number: int, what: str) -> Path:
-    """Where jobs put the proposals or the uncertainty maps of the model of round `number`."""
-    return project.rounds_dir / f"{number:03d}" / "outputs" / what
-
-
 def newest_output(project: Project, case: str, what: str) -> tuple[int, Path] | None:
-    """Round and file of the newest proposal ("proposal") or uncertainty map (its measure) of a case."""
-    for known in reversed(project.rounds()):
-        file = output_folder(project, known.number, what) / f"{case}{OUTPUT_ENDING}"
+    """The newest file of a case that jobs made, and the round of the model that made it.
+
+    Args:
+        what: folder below that of the round: "proposals", or "uncertainty/MEASURE".
+    """
+    for folder in sorted(project.rounds_dir.glob("[0-9][0-9][0-9]*"), reverse=True):
+        file = folder / what / f"{case}{EXACT_ENDING}"
         if file.is_file():
-            return known.number, file
+            return int(folder.name) - 1, file
     return None

@@ -14,6 +14,7 @@ from alunet.serve.device import Device
 from alunet.serve.files import Files
 from alunet.serve.projects import Projects
 from alunet.serve.settings import Settings
+from alunet.serve.supervisor import Supervisor
 from alunet.serve.uploads import Uploads
 
 
@@ -29,6 +30,8 @@ class State:
         self.projects = Projects(settings)
         self.uploads = Uploads(settings)
         self.files = Files(settings)
+        self.supervisor = Supervisor(settings, self.projects)
+        self.closing = False
         self.device = Device(settings.device)
         self.started = time.time()
 
@@ -42,14 +45,16 @@ class State:
             memory_free=psutil.virtual_memory().available,
             disk_free=shutil.disk_usage(self.settings.root).free,
             projects=len(self.projects.ids()),
-            jobs_running=0,
+            jobs_running=self.supervisor.running,
             versions=versions(),
             started=self.started,
         )
 
     def busy(self) -> bool:
         """Whether a job is waiting or running."""
-        return False
+        return self.supervisor.busy
 
     def close(self) -> None:
         """The service ends; jobs go on."""
+        self.closing = True
+        self.supervisor.close()

@@ -94,7 +94,7 @@ def _add_files(routes: APIRouter, state: State) -> None:
     @routes.get(place + "/proposal", response_class=Response, responses=FILE)
     def proposal(request: Request, project: str, case: str, format: str | None = None) -> Response:
         """The newest segmentation of a case."""
-        return send(request, _output(state, project, case, "proposal"), f"{case}_proposal", format)
+        return send(request, _output(state, project, case, "proposals"), f"{case}_proposal", format)
 
     @routes.get(place + "/uncertainty", response_class=Response, responses=FILE)
     def uncertainty(
@@ -103,7 +103,7 @@ def _add_files(routes: APIRouter, state: State) -> None:
         """The newest uncertainty map of a case."""
         if not measure.replace("-", "").replace("_", "").isalnum():
             raise Refused(Code.NOT_FOUND, "There is no such measure.")
-        return send(request, _output(state, project, case, measure), f"{case}_{measure}", format)
+        return send(request, _output(state, project, case, f"uncertainty/{measure}"), f"{case}_{measure}", format)
 
 
 def _output(state: State, project: str, case: str, what: str) -> Path | None:

@@ -1,0 +1,220 @@
+"""Jobs, for real: planned, trained and predicted in processes of their own, which outlive what started them."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+
+import numpy as np
+import psutil
+import pytest
+from conftest import kill
+
+pytestmark = pytest.mark.slow
+
+
+def start(service, project, kind, headers=None, **options):
+    body = {"kind": kind, "options": options}
+    return service.ok("POST", f"/projects/{project}/jobs", 202, json=body, headers=headers or {})["id"]
+
+
+def wait(service, project, job, states=("done", "failed", "cancelled"), seconds=240):
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        found = service.ok("GET", f"/projects/{project}/jobs/{job}")
+        if found["state"] in states:
+            return found
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+def done(service, project, kind, **options):
+    found = wait(service, project, start(service, project, kind, **options))
+    assert found["state"] == "done", found
+    return found
+
+
+def annotate(service, project, row, value=None):
+    shape = [high - low for low, high in row["box"]]
+    labels = np.zeros(shape, np.uint8)
+    labels[:, shape[1] // 3 : shape[1] // 2, shape[2] // 3 : shape[2] // 2] = 1 if value is None else value
+    headers = {"Idempotency-Key": str(uuid.uuid4()), "X-Shape": ",".join(map(str, shape)), "X-Dtype": "uint8"}
+    query = f"base_version={row['version']}&author=ann&seconds=3"
+    place = f"/projects/{project}/samples/{row['sample']}/annotation?{query}"
+    return service.ok("PUT", place, data=labels.tobytes(), headers=headers)
+
+
+def worklist(service, project):
+    return service.ok("GET", f"/projects/{project}/worklist")
+
+
+def new(service, scan, name, cases=2, **more):
+    project = service.project(name, **more)
+    for number in range(cases):
+        service.add_case(project, f"c{number}", scan(f"c{number}.nii.gz", number))
+    return project
+
+
+def tree(root):
+    """Processes of the jobs of a service."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "alunet.serve.worker" in line and str(root) in line:
+            found += [process, *process.children(recursive=True)]
+    return found
+
+
+def test_a_whole_round_over_http(common, scan):
+    """Plan, suggest, annotate, train, suggest again; proposals, uncertainty, curve, export; events tell it all."""
+    project = new(common, scan, "whole")
+    first = done(common, project, "round", budget=2)
+    assert first["attempts"] == 1 and first["heartbeat"]
+    rows = worklist(common, project)
+    assert [row["rank"] for row in rows] == [0, 1, 2, 3] and [row["ahead"] for row in rows] == [False] * 2 + [True] * 2
+    assert rows[0]["axis"] == 0 and rows[0]["box"][0] == [rows[0]["slice"], rows[0]["slice"] + 1]
+    for row in rows[:2]:
+        assert annotate(common, project, row)["version"] == 1
+    training = start(common, project, "round", strategy="entropy", budget=2)
+    wait(common, project, training, ("running",))
+    late = annotate(common, project, rows[2])
+    assert late["status"] == "done", "a person annotates while the model is trained"
+    found = wait(common, project, training)
+    assert found["state"] == "done", found
+    again = worklist(common, project)
+    assert again[0]["round"] == 1 and not {row["sample"] for row in again} & {row["sample"] for row in rows[:3]}
+    assert common.ok("GET", f"/projects/{project}")["status"]["step"] == "annotate"
+    case = common.ok("GET", f"/projects/{project}/cases/{again[0]['case']}")
+    assert case["proposal"] == 0
+    place = f"/projects/{project}/cases/{case['name']}"
+    assert common.send("GET", f"{place}/proposal?format=nrrd").content[:4] == b"NRRD"
+    assert common.send("GET", f"{place}/annotation").status_code == 200
+    done(common, project, "uncertainty")
+    assert common.send("GET", f"{place}/uncertainty?measure=entropy&format=nii.gz").status_code == 200
+    model = done(common, project, "export", what="model")
+    assert model["result"]
+    assert common.send("GET", f"/projects/{project}/jobs/{model['id']}/result").content[:2] == b"PK"
+    labels = done(common, project, "export", what="labels")
+    assert common.send("GET", f"/projects/{project}/jobs/{labels['id']}/result").content[:2] == b"PK"
+    assert [point["round"] for point in common.ok("GET", f"/projects/{project}/curve")] == [0]
+    assert [entry["state"] for entry in common.ok("GET", f"/projects/{project}/rounds")] == ["finished", "started"]
+    check_events(common, project, training)
+    third = done(common, project, "round", strategy="random", budget=1)
+    assert third["state"] == "done"
+    assert len(common.ok("GET", f"/projects/{project}/curve")) == 2, "the late slice was learned"
+
+
+def check_events(service, project, job):
+    events = service.ok("GET", f"/projects/{project}/events?limit=1000")
+    numbers = [event["number"] for event in events]
+    assert numbers == sorted(set(numbers))
+    own = [event for event in events if event["data"].get("job") == job]
+    assert {"job", "step", "epoch"} <= {event["kind"] for event in own}
+    states = [event["data"]["state"] for event in own if event["kind"] == "job"]
+    assert states == ["running", "done"]
+    middle = numbers[len(numbers) // 2]
+    rest = service.ok("GET", f"/projects/{project}/events?after={middle}&limit=1000")
+    assert rest == [event for event in events if event["number"] > middle]
+    headers = {"Accept": "text/event-stream", "Last-Event-ID": str(middle)}
+    with service.send("GET", f"/projects/{project}/events", headers=headers, stream=True) as answer:
+        lines = (line for line in answer.iter_lines(decode_unicode=True) if line.startswith("data:"))
+        streamed = [json.loads(next(lines)[5:]) for _ in rest]
+    assert streamed == rest
+
+
+def test_cancel_ends_the_process_and_its_children_within_five_seconds(service, scan):
+    project = new(service, scan, "cancel", iterations=5000)
+    done(service, project, "round", budget=2)
+    for row in worklist(service, project)[:2]:
+        annotate(service, project, row)
+    job = start(service, project, "round", budget=1)
+    for _ in range(600):
+        progress = service.ok("GET", f"/projects/{project}/jobs/{job}")["progress"]
+        if progress and progress.get("name") == "train":
+            break
+        time.sleep(0.1)
+    waiting = start(service, project, "plan")
+    assert f"Job {job}" in wait_for_reason(service, project, waiting)
+    service.ok("DELETE", f"/projects/{project}/jobs/{waiting}")
+    assert wait(service, project, waiting, seconds=5)["state"] == "cancelled"
+    assert tree(service.root)
+    begun = time.monotonic()
+    service.ok("DELETE", f"/projects/{project}/jobs/{job}")
+    assert wait(service, project, job, seconds=5)["state"] == "cancelled"
+    while tree(service.root):
+        assert time.monotonic() - begun < 5
+        time.sleep(0.05)
+    assert service.ok("DELETE", f"/projects/{project}/jobs/{job}")["state"] == "cancelled"
+
+
+def wait_for_reason(service, project, job):
+    for _ in range(100):
+        found = service.ok("GET", f"/projects/{project}/jobs/{job}")
+        if found["waiting"]:
+            assert found["state"] == "queued"
+            return found["waiting"]
+        time.sleep(0.1)
+    raise AssertionError(found)
+
+
+def test_a_job_outlives_its_service_and_goes_on_after_its_own_death(service, scan):
+    project = new(service, scan, "deaths", iterations=40)
+    done(service, project, "round", budget=2)
+    for row in worklist(service, project)[:2]:
+        annotate(service, project, row)
+    job = start(service, project, "round", budget=1)
+    wait(service, project, job, ("running",))
+    service.stop(9)
+    worker = tree(service.root)[0]
+    service.start()
+    assert service.ok("GET", f"/projects/{project}/jobs/{job}")["state"] == "running", "the job went on alone"
+    assert tree(service.root)[0].pid == worker.pid
+    kill(worker.pid)
+    found = wait(service, project, job)
+    assert found["state"] == "done" and found["attempts"] == 2
+    assert len(worklist(service, project)) == 2
+
+
+def test_a_job_that_dies_again_and_again_is_given_up(service, scan):
+    project = new(service, scan, "hopeless", iterations=5000)
+    done(service, project, "round", budget=2)
+    for row in worklist(service, project)[:2]:
+        annotate(service, project, row)
+    job = start(service, project, "round", budget=1)
+    for _ in range(3):
+        wait(service, project, job, ("running",))
+        kill(tree(service.root)[0].pid)
+        while service.ok("GET", f"/projects/{project}/jobs/{job}")["state"] == "running":
+            time.sleep(0.05)
+    found = wait(service, project, job)
+    assert found["state"] == "failed" and "died" in found["error"]["message"]
+
+
+def test_a_request_sent_twice_starts_one_job(common):
+    project = common.project("twice")
+    headers = {"Idempotency-Key": "k1"}
+    first = start(common, project, "plan", headers)
+    assert start(common, project, "plan", headers) == first
+    body = {"kind": "export", "options": {}}
+    common.refused("POST", f"/projects/{project}/jobs", 422, "key_reused", json=body, headers=headers)
+    found = wait(common, project, first)
+    assert found["state"] == "failed" and found["error"]["code"] == "bad_request", "there is nothing to plan"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        {"kind": "dance"},
+        {"kind": "plan", "options": {"x": 1}},
+        {"kind": "round", "options": {"budget": 0}},
+        {"kind": "round", "options": {"budget": True}},
+        {"kind": "round", "options": {"strategy": "usimx"}},
+        {"kind": "predict", "options": {"cases": ["a" * 999]}},
+        {"kind": "export", "options": {"what": "everything"}},
+    ],
+)
+def test_jobs_that_cannot_be(common, body):
+    project = common.project("cannot")
+    common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", json=body)
+    assert common.ok("GET", f"/projects/{project}/jobs") == []

@@ -1,0 +1,140 @@
+"""Jobs and events."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import time
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import StreamingResponse
+
+from alunet.errors import InputError
+from alunet.project import Project
+from alunet.schema import EVENT_STREAM, Code, Job, JobRequest, NumberedEvent, to_json
+from alunet.schema import Header as Names
+from alunet.serve import tasks
+from alunet.serve.problems import Refused
+from alunet.serve.routes.cases import FILE
+from alunet.serve.state import State
+
+_LOOK_SECONDS = 0.3
+_HEARTBEAT_SECONDS = 10.0
+Number = Annotated[int, Query(ge=0, lt=1 << 62)]
+
+
+def router(state: State) -> APIRouter:
+    """Routes of this subject."""
+    routes = APIRouter()
+    _add_jobs(routes, state)
+    _add_events(routes, state)
+    return routes
+
+
+def _add_jobs(routes: APIRouter, state: State) -> None:
+    place = "/projects/{project}/jobs"
+
+    @routes.post(place, status_code=202)
+    def start(
+        project: str, request: JobRequest, key: Annotated[str, Header(alias=Names.KEY, max_length=100)] = ""
+    ) -> Job:
+        """Start a job."""
+        tasks.check(request.kind, request.options)
+        with state.projects.open(project) as opened:
+            number = _begin(opened, request, key, state.settings.limits.jobs)
+            state.supervisor.wake(project)
+            return opened.job(number)
+
+    @routes.get(place)
+    def get_all(project: str) -> list[Job]:
+        """All jobs, by number."""
+        with state.projects.open(project) as opened:
+            return opened.jobs()
+
+    @routes.get(place + "/{job}")
+    def get(project: str, job: int) -> Job:
+        """One job."""
+        with state.projects.open(project) as opened:
+            return _find(opened, job)
+
+    @routes.delete(place + "/{job}")
+    def cancel(project: str, job: int) -> Job:
+        """End a job; one that has ended stays as it is."""
+        with state.projects.open(project) as opened:
+            _find(opened, job)
+            opened.cancel_job(job)
+            state.supervisor.wake(project)
+            return opened.job(job)
+
+    @routes.get(place + "/{job}/result", response_class=Response, responses=FILE)
+    def result(request: Request, project: str, job: int) -> Response:
+        """The file that a job made."""
+        with state.projects.open(project) as opened:
+            _find(opened, job)
+            file = opened.job_result(job)
+        if file is None or not file.is_file():
+            raise Refused(Code.NOT_FOUND, "The job has made no file.", "Only exports and simulations make one.")
+        return state.files.answer(request, file, file.stem)
+
+
+def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:
+    """Number of the job of that request, new unless its key was there before."""
+    digest = hashlib.sha256(json.dumps(to_json(request), sort_keys=True).encode()).hexdigest()
+    with project.together():
+        known = project.answer(key, digest)
+        if known is not None:
+            return known["job"]
+        if len(project.jobs(unfinished=True)) >= most:
+            raise Refused(Code.TOO_MANY, f"{most} jobs of the project wait already.", "Wait for them, or cancel some.")
+        number = project.add_job(request.kind, request.options)
+        project.keep_answer(key, digest, {"job": number})
+        return number
+
+
+def _find(project: Project, number: int) -> Job:
+    try:
+        return project.job(number if abs(number) < 1 << 62 else 0)
+    except InputError as error:
+        raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
+
+
+def _add_events(routes: APIRouter, state: State) -> None:
+    stream = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
+
+    @routes.get("/projects/{project}/events", response_model=list[NumberedEvent], responses=stream)
+    async def events(
+        request: Request,
+        project: str,
+        after: Number = 0,
+        limit: Annotated[int, Query(ge=1, le=state.settings.limits.events)] = 100,
+        last: Annotated[str, Header(alias="Last-Event-ID")] = "",
+    ) -> Response | list[NumberedEvent]:
+        """What happened after an event; as a list, or as a stream for those who accept `text/event-stream`."""
+
+        def read(position: int) -> list[NumberedEvent]:
+            with state.projects.open(project) as opened:
+                found = opened.events(position, limit)
+            return [NumberedEvent(number, event.kind, event.data, event.time) for number, event in found]
+
+        first = await run_in_threadpool(read, after)
+        if EVENT_STREAM not in request.headers.get("accept", ""):
+            return first
+
+        async def lines() -> AsyncIterator[str]:
+            position, spoken = int(last) if last.isdecimal() and len(last) < 19 else after, time.monotonic()
+            yield ": begin\n\n"
+            while not state.closing:
+                for event in await run_in_threadpool(read, position):
+                    position, spoken = event.number, time.monotonic()
+                    content = json.dumps(to_json(event), ensure_ascii=False)
+                    yield f"id: {event.number}\nevent: {event.kind}\ndata: {content}\n\n"
+                if time.monotonic() - spoken > _HEARTBEAT_SECONDS:
+                    spoken = time.monotonic()
+                    yield ": alive\n\n"
+                await asyncio.sleep(_LOOK_SECONDS)
+
+        return StreamingResponse(lines(), media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})

@@ -1,0 +1,137 @@
+"""Starts the jobs' processes, and again those that died; never takes part in the work itself."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import threading
+import time
+from typing import Any
+
+import psutil
+
+from alunet.errors import AlunetError
+from alunet.model.child import with_source
+from alunet.project import Project
+from alunet.schema import Job, JobState
+from alunet.serve.projects import Projects
+from alunet.serve.settings import Settings
+from alunet.serve.worker import interrupted
+
+_LOOK_SECONDS = 0.5
+_START_SECONDS = 20.0
+"""How long a process may take to lock its job."""
+_PATIENCE_SECONDS = 4.0
+"""How long the process of a cancelled job may take to end it."""
+MOST_ATTEMPTS = 3
+
+log = logging.getLogger("alunet.serve")
+
+
+class Supervisor:
+    """The jobs of all projects of a service.
+
+    Args:
+        settings: of the service.
+        projects: of the service.
+    """
+
+    def __init__(self, settings: Settings, projects: Projects) -> None:
+        self._settings, self._projects = settings, projects
+        self._processes: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]] = {}
+        self._active, self._running = set(projects.ids()), 0
+        self._lock, self._end, self._news = threading.Lock(), threading.Event(), threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    @property
+    def running(self) -> int:
+        """How many jobs run now."""
+        return self._running
+
+    @property
+    def busy(self) -> bool:
+        """Whether any job waits or runs."""
+        return bool(self._active)
+
+    def wake(self, project: str) -> None:
+        """There is something new about a project's jobs."""
+        with self._lock:
+            self._active.add(project)
+        self._news.set()
+
+    def close(self) -> None:
+        """Stops looking; the jobs go on."""
+        self._end.set()
+        self._news.set()
+        self._thread.join(5)
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            self._news.wait(_LOOK_SECONDS if self._active else None)
+            self._news.clear()
+            running = 0
+            for project in sorted(self._active):
+                with contextlib.suppress(AlunetError):
+                    running += self._look(project)
+            self._running = running
+
+    def _look(self, identifier: str) -> int:
+        """Sees to the jobs of one project; how many run."""
+        with self._projects.open(identifier) as project:
+            jobs = project.jobs(unfinished=True)
+            for job in jobs:
+                try:
+                    self._see_to(identifier, project, job)
+                except OSError as error:
+                    log.error("job %d cannot be started: %s", job.id, error)
+            if not jobs:
+                with self._lock:
+                    if not project.jobs(unfinished=True):
+                        self._active.discard(identifier)
+        return sum(job.state is JobState.RUNNING for job in jobs)
+
+    def _see_to(self, identifier: str, project: Project, job: Job) -> None:
+        cancelled = project.cancelled_since(job.id)
+        if project.job_lives(job.id):
+            if cancelled is not None and cancelled > _PATIENCE_SECONDS:
+                _kill(project.job_process(job.id), identifier, job.id)
+        elif cancelled is not None:
+            project.end_job(job.id, JobState.CANCELLED)
+        elif job.attempts >= MOST_ATTEMPTS and not self._starting(identifier, job.id):
+            project.end_job(job.id, JobState.FAILED, interrupted())
+        elif not self._starting(identifier, job.id):
+            self._start(identifier, project, job)
+
+    def _starting(self, identifier: str, number: int) -> bool:
+        process, begun = self._processes.get((identifier, number), (None, 0.0))
+        return process is not None and process.poll() is None and time.monotonic() - begun < _START_SECONDS
+
+    def _start(self, identifier: str, project: Project, job: Job) -> None:
+        if job.state is JobState.RUNNING:
+            project.note_job(job.id, state=JobState.QUEUED.value, waiting="Its process died; it goes on from there.")
+        place = [str(self._settings.root), identifier, str(job.id), str(self._settings.threads or 0)]
+        detached: dict[str, Any] = {"start_new_session": True}
+        if os.name == "nt":
+            detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+        project.jobs_dir.mkdir(exist_ok=True)
+        with (project.jobs_dir / f"{job.id}.log").open("ab") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "alunet.serve.worker", *place],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=with_source(), **detached,
+            )  # fmt: skip
+        self._processes[identifier, job.id] = process, time.monotonic()
+
+
+def _kill(pid: int | None, identifier: str, number: int) -> None:
+    """Ends a worker and all that it started, if that process still is this worker."""
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        if process.cmdline()[-3:-1] != [identifier, str(number)]:
+            return
+        for part in [*process.children(recursive=True), process]:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                part.kill()

@@ -1,0 +1,229 @@
+"""What the jobs do, each with the loop of the project. All can be started again after a crash and go on from disk."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import zipfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from alunet import query
+from alunet.errors import InputError
+from alunet.loop import outputs
+from alunet.loop.hand import BUDGET, Hand
+from alunet.project import Project
+from alunet.project.files import atomic_path, write_json
+from alunet.project.images import EXACT_ENDING, ending_of
+from alunet.schema import FILE_FORMATS, Emit, Event, Job, JobKind
+
+ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
+"""Of these one runs at a time, whatever the project."""
+
+SIZES = "batch sizes"
+"""Setting: number of a round -> samples in its batch proper; what was suggested beyond is there to go on with."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A job about to be done.
+
+    Attributes:
+        project: open for this job alone.
+        threads: of child processes; None: all cores.
+        emit: hears the progress.
+        cancel: set when it is to end.
+    """
+
+    project: Project
+    job: Job
+    threads: int | None
+    emit: Emit
+    cancel: threading.Event
+
+    def hand(self) -> Hand:
+        """The project's loop."""
+        hand = Hand(self.project, emit=self.emit, cancel=self.cancel)
+        hand.loop.threads = self.threads or hand.loop.threads
+        return hand
+
+    def result(self, name: str) -> Path:
+        """Where the file goes that the job makes."""
+        return self.project.jobs_dir / f"{self.job.id}-{name}"
+
+
+def run(task: Task) -> Path | None:
+    """Do the job; returns the file that it made, if any.
+
+    Raises:
+        AlunetError: it failed, or was cancelled.
+    """
+    check(task.job.kind, task.job.options)
+    return _TASKS[task.job.kind](task, **task.job.options)
+
+
+def check(kind: JobKind, options: dict[str, Any]) -> None:
+    """Raises InputError for options that a job of that kind does not have, or of another type."""
+    known = _OPTIONS[kind]
+    for name, value in options.items():
+        if name not in known:
+            has = f"It has {', '.join(known)}." if known else "It has none."
+            raise InputError(f"A job of kind '{kind.value}' has no option '{name[:40]}'.", has)
+        if not known[name](value):
+            raise InputError(f"The option '{name}' cannot be {value!r:.60}.", "See the description of the service.")
+    for strategy in [options.get("strategy"), *options.get("strategies", [])]:
+        if strategy is not None:
+            query.parse(strategy)
+
+
+def _plan(task: Task) -> None:
+    task.hand().plan()
+
+
+def _round(task: Task, strategy: str | None = None, budget: int | None = None, ahead: int | None = None) -> None:
+    """Learn what was annotated, if anything was, and suggest the next batch."""
+    hand, project = task.hand(), task.project
+    hand.plan()
+    current = hand.loop.current()
+    begun = project.job_note(task.job.id, "round", current)
+    if current == begun and project.touched_since(current):
+        project.set_meta("learning", current)  # labels that come from now on belong to the next round
+        hand.loop.learn()
+        task.emit(Event("message", {"text": f"Round {current} is learned; choosing the next batch."}))
+    elif current == begun and hand.loop.batch() is not None:
+        task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
+    _suggest(task, hand, strategy, budget, ahead)
+
+
+def _suggest(task: Task, hand: Hand, strategy: str | None, budget: int | None, ahead: int | None) -> None:
+    if hand.loop.batch() is not None:
+        hand.suggest()
+        return
+    left = len(hand.loop.candidates())
+    if not left:
+        task.emit(Event("message", {"text": "Every sample is annotated or skipped."}))
+        return
+    sizes = task.project.get_meta(SIZES, {})
+    budget = min(budget or (sizes[max(sizes, key=int)] if sizes else BUDGET), left)
+    total = min(budget + (budget if ahead is None else ahead), left)
+    task.project.set_meta(SIZES, {**sizes, str(hand.loop.current()): budget})
+    hand.suggest(strategy, total)
+
+
+def _predict(task: Task, cases: Sequence[str] = ()) -> None:
+    loop = task.hand().loop
+    loop.last()
+    outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING)
+
+
+def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy") -> None:
+    loop = task.hand().loop
+    loop.last()
+    names = list(cases) or list(dict.fromkeys(row.case for row in task.project.work()))
+    for name in names:
+        file = loop.folder() / "uncertainty" / measure / f"{name}{EXACT_ENDING}"
+        if not file.is_file():  # an earlier attempt of this job made it: the model is the same
+            outputs.uncertainty(loop, name, file, measure)
+
+
+def _export(task: Task, what: str = "model", format: str = "nii.gz") -> Path:
+    if what == "model":
+        return outputs.export_model(task.hand().loop, task.result("model.zip"))
+    target = task.result("labels.zip")
+    with tempfile.TemporaryDirectory(dir=task.project.jobs_dir) as folder:
+        files = outputs.export_labels(task.project, [], Path(folder), f".{format}")
+        _pack(files, Path(folder), target)
+    return target
+
+
+def _pack(files: Sequence[Path], folder: Path, target: Path) -> None:
+    """A zip file of files below a folder, whole or not at all."""
+    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+        for file in sorted(files):
+            archive.write(file, file.relative_to(folder).as_posix())
+
+
+def _simulate(
+    task: Task,
+    strategies: Sequence[str] = ("random", "usimf"),
+    rounds: int = 3,
+    budget: int = 20,
+    initial: int = 20,
+    seeds: Sequence[int] = (0,),
+) -> Path:
+    from alunet.simulation.study import simulate
+
+    setup, out = task.hand().setup, task.project.jobs_dir / f"{task.job.id}-simulation"
+    data = _labelled_dataset(task.project, out.with_suffix(".data"))
+    simulate(
+        data, out, strategies, rounds, budget, initial, seeds=seeds, preset=setup.preset, epochs=setup.epochs,
+        iterations=setup.iterations, device=setup.device, emit=task.emit,
+    )  # fmt: skip
+    target = task.result("simulation.zip")
+    _pack([file for file in out.iterdir() if file.suffix in (".csv", ".png", ".svg", ".json")], out, target)
+    shutil.rmtree(out, ignore_errors=True)
+    shutil.rmtree(data, ignore_errors=True)
+    return target
+
+
+def _labelled_dataset(project: Project, folder: Path) -> Path:
+    """The cases with a reference as a data set in nnU-Net's form."""
+    cases = [case for case in project.cases() if case.label is not None]
+    endings = {ending_of(file) for case in cases for file in (*case.images, case.label)}
+    if not cases or len(endings) > 1:
+        hint = "A simulation needs reference labels, and all files in one format."
+        raise InputError(f"The project has {len(cases)} labelled cases in the formats {sorted(endings)}.", hint)
+    for name in ("imagesTr", "labelsTr"):
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    ending = endings.pop()
+    for case in cases:
+        for channel, image in enumerate(case.images):
+            shutil.copyfile(image, folder / "imagesTr" / f"{case.name}_{channel:04d}{ending}")
+        shutil.copyfile(case.label, folder / "labelsTr" / f"{case.name}{ending}")
+    about = {
+        "channel_names": {str(number): name for number, name in enumerate(project.channels)},
+        "labels": project.labels,
+        "numTraining": len(cases),
+        "file_ending": ending,
+    }
+    write_json(folder / "dataset.json", about)
+    return folder
+
+
+def _number(low: int, high: int) -> Callable[[Any], bool]:
+    return lambda value: type(value) is int and low <= value <= high
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= 200
+
+
+def _list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and len(value) <= 10_000 and all(of(item) for item in value)
+
+
+_TASKS: dict[JobKind, Callable[..., Path | None]] = {
+    JobKind.PLAN: _plan,
+    JobKind.ROUND: _round,
+    JobKind.PREDICT: _predict,
+    JobKind.UNCERTAINTY: _uncertainty,
+    JobKind.EXPORT: _export,
+    JobKind.SIMULATE: _simulate,
+}
+_OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
+    JobKind.PLAN: {},
+    JobKind.ROUND: {"strategy": _text, "budget": _number(1, 100_000), "ahead": _number(0, 100_000)},
+    JobKind.PREDICT: {"cases": _list(_text)},
+    JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
+    JobKind.EXPORT: {"what": ("model", "labels").__contains__, "format": FILE_FORMATS.__contains__},
+    JobKind.SIMULATE: {
+        "strategies": _list(_text),
+        "rounds": _number(1, 100),
+        "budget": _number(1, 100_000),
+        "initial": _number(1, 100_000),
+        "seeds": _list(_number(0, 1 << 31)),
+    },
+}

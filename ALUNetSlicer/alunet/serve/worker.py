@@ -1,0 +1,184 @@
+"""One job in a process of its own: ``python -m alunet.serve.worker ROOT PROJECT JOB THREADS``.
+
+It outlives the service that started it. It lives as long as it holds the job's lock; while others have the device or
+the project it waits and says so; it ends within seconds when somebody cancels the job, with everything that it started.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import os
+import queue
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+
+from alunet.errors import AlunetError, Cancelled
+from alunet.project import Project
+from alunet.project.locks import FileLock, InUse
+from alunet.schema import ENDED, Code, Event, Job, JobState, Problem
+from alunet.serve import tasks
+from alunet.serve.problems import problem_of
+
+_LOOK_SECONDS = 0.25
+_BEAT_SECONDS = 2.0
+_PATIENCE_SECONDS = 3.0
+"""How long a cancelled job may take to end by itself."""
+_SHOWN = ("progress", "epoch", "step")
+
+
+class Watch(threading.Thread):
+    """Writes the job's events and heartbeat, and looks whether it is cancelled; has a connection of its own.
+
+    Attributes:
+        cancel: set when the job is to end.
+    """
+
+    def __init__(self, folder: Path, number: int) -> None:
+        super().__init__(daemon=True)
+        self._folder, self._number = folder, number
+        self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self.cancel, self._done = threading.Event(), threading.Event()
+
+    def emit(self, event: Event) -> None:
+        """Takes an event from any thread."""
+        self._events.put(event)
+
+    def run(self) -> None:
+        """Works until `finish`."""
+        beat, asked = 0.0, 0.0
+        with Project.open(self._folder, shared=True) as project:
+            while True:
+                last = self._done.wait(_LOOK_SECONDS)
+                self._write(project)
+                if last:
+                    return
+                if time.monotonic() - beat > _BEAT_SECONDS:
+                    beat = time.monotonic()
+                    project.note_job(self._number, heartbeat=time.time())
+                if project.cancelled_since(self._number) is not None:
+                    asked = asked or time.monotonic()
+                    self.cancel.set()
+                    if time.monotonic() - asked > _PATIENCE_SECONDS:
+                        self._end(project)
+
+    def finish(self) -> None:
+        """Writes what is left and ends."""
+        self._done.set()
+        self.join()
+
+    def _write(self, project: Project) -> None:
+        """The events since the last time; of those that only count up, the last of each phase."""
+        waiting: list[Event] = []
+        while not self._events.empty():
+            waiting.append(self._events.get())
+        kept = [event for place, event in enumerate(waiting) if not _overtaken(event, waiting[place + 1 :])]
+        with project.together():
+            for event in kept:
+                data = {**event.data, "job": self._number}
+                project.add_event(event.kind, data)
+                if event.kind in _SHOWN:
+                    shown = json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False)
+                    project.note_job(self._number, progress=shown)
+
+    def _end(self, project: Project) -> None:
+        """The job did not end by itself: end the process and all that it started."""
+        for helper in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                helper.kill()
+        project.end_job(self._number, JobState.CANCELLED)
+        os._exit(0)
+
+
+def _overtaken(event: Event, later: list[Event]) -> bool:
+    phase = event.data.get("phase")
+    return event.kind == "progress" and any(new.kind == "progress" and new.data.get("phase") == phase for new in later)
+
+
+def work(root: Path, identifier: str, number: int, threads: int | None) -> None:
+    """Do a job, unless another process does it or it has ended."""
+    folder = root / identifier
+    with Project.open(folder, shared=True) as project:
+        lock = FileLock(project.job_lock(number))
+        if not lock.take():
+            return
+        if project.job(number).state not in ENDED:
+            project.note_job(number, pid=os.getpid(), heartbeat=time.time())
+            _work(root, project, project.job(number), threads)
+        lock.release()
+
+
+def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
+    watch = Watch(project.root, job.id)
+    watch.start()
+    state, problem, result = JobState.DONE, None, None
+    try:
+        with _turn(root, project, job, watch) as owned:
+            project.begin_job(job.id)
+            result = tasks.run(tasks.Task(owned, job, threads, watch.emit, watch.cancel))
+    except Cancelled:
+        state = JobState.CANCELLED
+    except AlunetError as error:
+        state, problem = JobState.FAILED, problem_of(error)
+    except Exception as error:
+        logging.exception("the job failed")
+        state, problem = JobState.FAILED, problem_of(error)
+    watch.finish()
+    project.end_job(job.id, state, problem, result)
+
+
+@contextlib.contextmanager
+def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Project]:
+    """Waits until the job may run, and gives the project for it alone."""
+    device = FileLock(root / ".alunet" / "device.lock")
+    try:
+        while (earlier := _earlier(project, job)) is not None:
+            _wait(project, job, watch, f"Job {earlier} of this project comes first.")
+        while job.kind in tasks.ON_DEVICE and not device.take():
+            _wait(project, job, watch, "Another project's job is using the device.")
+        with _own(project, job, watch) as owned:
+            yield owned
+    finally:
+        device.release()
+
+
+def _earlier(project: Project, job: Job) -> int | None:
+    return next((other.id for other in project.jobs(unfinished=True) if other.id < job.id), None)
+
+
+def _own(project: Project, job: Job, watch: Watch) -> Project:
+    while True:
+        try:
+            return Project.open(project.root)
+        except InUse:
+            _wait(project, job, watch, "Another program is using the project.")
+
+
+def _wait(project: Project, job: Job, watch: Watch, why: str) -> None:
+    if project.job(job.id).waiting != why:
+        project.note_job(job.id, waiting=why)
+    if watch.cancel.wait(_LOOK_SECONDS):
+        raise Cancelled("Cancelled before it began.")
+
+
+def main(arguments: list[str]) -> int:
+    """Do the job that the arguments name."""
+    root, identifier, number, threads = arguments
+    logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
+    work(Path(root), identifier, int(number), int(threads) or None)
+    return 0
+
+
+def interrupted() -> Problem:
+    """Why a job failed that died too often."""
+    return Problem(Code.FAILED, "The job's process died several times.", "Its log has the story; start it again.")
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
