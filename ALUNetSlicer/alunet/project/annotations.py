@@ -13,8 +13,8 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.project.images import EXACT_ENDING, read_labels
-from alunet.project.writing import write_like
 from alunet.project.samples import Samples
+from alunet.project.writing import write_like
 
 
 @dataclass(frozen=True)

@@ -299,15 +299,3 @@ def read_labels(path: Path) -> np.ndarray:
     """
     array = sitk.GetArrayFromImage(read_image(Path(path)))
     return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16, copy=False)
-
-
-def write_array(array: np.ndarray, like: Path, path: Path) -> None:
-    """Writes an array (k, j, i) with the geometry of the image file `like`."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(like))
-    reader.ReadImageInformation()
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(reader.GetSpacing())
-    image.SetOrigin(reader.GetOrigin())
-    image.SetDirection(reader.GetDirection())
-    write_image(image, path)
