@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import struct
 from pathlib import Path
 
@@ -118,3 +119,22 @@ def test_headers_that_cannot_be_used(
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
     assert project.cases() == []
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize(("code", "kind"), [(16, "f4"), (64, "f8")])
+def test_voxels_that_are_no_numbers_although_itk_reads_zeros(
+    project: Project, tmp_path: Path, order: str, code: int, kind: str
+) -> None:
+    head = bytearray(nifti(tmp_path / "x.nii", order=order).read_bytes()[:352])
+    struct.pack_into(f"{order}2h", head, 70, code, 8 * int(kind[1]))
+    voxels = VOXELS.astype(order + kind)
+    good = tmp_path / "good.nii"
+    good.write_bytes(bytes(head) + voxels.tobytes())
+    voxels[1, 2, 3], voxels[3, 4, 5] = NAN, INFINITE
+    bad = tmp_path / "bad.nii.gz"
+    bad.write_bytes(gzip.compress(bytes(head) + voxels.tobytes()))
+    assert np.isfinite(sitk.GetArrayFromImage(sitk.ReadImage(str(bad)))).all()
+    with pytest.raises(InputError, match="has 2 voxels that are NaN or infinite"):
+        project.import_case("bad", [bad])
+    project.import_case("good", [good])

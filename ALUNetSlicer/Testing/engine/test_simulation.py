@@ -16,8 +16,9 @@ import pytest
 from rich.console import Console
 
 import alunet
+from alunet import query
 from alunet.errors import Cancelled, EngineError, InputError
-from alunet.loop import RoundRecord
+from alunet.loop import RoundRecord, preset
 from alunet.project.dataset import DatasetDescription
 from alunet.schema import Event
 from alunet.simulation import config, grid, plots, tables
@@ -190,8 +191,8 @@ def test_impossible_folds_are_refused(count, folds):
      ("usimf:eta=10.0, elbow=kneedle", "usimf:elbow=kneedle,eta=10")],
 )  # fmt: skip
 def test_a_strategy_has_one_name_however_it_is_written(text, expected):
-    assert config.canonical(text) == expected
-    assert config.canonical(expected) == expected
+    assert query.canonical(text) == expected
+    assert query.canonical(expected) == expected
 
 
 @pytest.mark.parametrize("name", ["usimf:eta=10,elbow=kneedle", "random-fg66"])
@@ -267,7 +268,7 @@ def test_a_folder_with_other_things_is_not_touched(phantom, tmp_path):
 
 
 def study(**change):
-    fixed = {"dataset": {"name": "d"}, "test set": None, "recipe": {"dropout": 0.01, "epochs": 8}, "budget": 100}
+    fixed = {"dataset": {"name": "d"}, "test set": None, "recipe": preset("cpu").to_json(), "budget": 100}
     fixed = {**fixed, **change.pop("fixed", {})}
     return replace(config.Study(fixed, ("random",), 3, (0,), (0,)), **change)
 
@@ -284,8 +285,21 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
     (tmp_path / "runs").mkdir()
     with pytest.raises(InputError, match=r"budget is 100 there and 50 now"):
         config.merge(tmp_path, study(fixed={"budget": 50}))
-    with pytest.raises(InputError, match=r"recipe epochs is 8 there and 4 now"):
-        config.merge(tmp_path, study(fixed={"recipe": {"dropout": 0.01, "epochs": 4}}))
+    with pytest.raises(InputError, match=r"recipe first epochs is 4 there and 8 now"):
+        config.merge(tmp_path, study(fixed={"recipe": preset("cpu").with_length(epochs=8).to_json()}))
+    with pytest.raises(InputError, match=r"recipe first heads is keep there and reset now"):
+        config.merge(tmp_path, study(fixed={"recipe": preset("cpu").as_published().to_json()}))
+
+
+def test_a_study_of_before_the_options_of_fidelity_goes_on(tmp_path):
+    recipe = preset("cpu").to_json()
+    for training in (recipe["first"], recipe["later"]):
+        for name in ("heads", "checkpoint", "cases"):
+            del training[name]
+    recipe["scoring"]["heads"] = "training"
+    config.save(tmp_path, study(fixed={"recipe": recipe}))
+    (tmp_path / "runs").mkdir()
+    assert config.merge(tmp_path, study()).fixed == study().fixed
 
 
 def test_before_the_first_run_only_the_data_must_stay(tmp_path):

@@ -115,9 +115,9 @@ def _unexpected(error: Exception) -> int:
     if os.environ.get("ALUNET_DEBUG"):
         traceback.print_exc()
         return 1
-    from alunet.project.room import full_disk
+    from alunet.project.room import known_failure
 
-    known = full_disk(error)
+    known = known_failure(error)
     if known is not None:
         typer.echo(f"alunet: {known}", err=True)
         return known.exit_code

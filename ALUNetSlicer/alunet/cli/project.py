@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -184,7 +185,7 @@ def _show(found: Status, command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False, soft_wrap=True)
+    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
     structures = ", ".join(f"{value} {name}" for name, value in found.labels.items() if value)
     console.print(f"{found.project}: {structures}; {', '.join(found.channels)}; preset {found.setup['preset']}")
     unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""

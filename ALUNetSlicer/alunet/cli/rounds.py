@@ -142,12 +142,14 @@ def next_round(project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = Non
 
 
 def _taken(taken: Taken) -> str:
-    what = f"{len(taken.samples)} samples in {_numbers(taken.slices)}" if taken.samples else "nothing new"
+    what = _numbers(taken.slices) if taken.samples else "nothing new"
     if taken.in_parts and taken.samples:
-        what += " (only the suggested part of each; --slice takes whole slices)"
-    notes = [f"{taken.replaced} of them replaced"] if taken.replaced else []
+        what += " (only the suggested parts of them; --slice takes whole slices)"
+    elif len(taken.samples) > len(taken.slices):
+        what += f" ({len(taken.samples)} samples: all tiles of each)"
+    notes = [f"{taken.replaced} labelled before and replaced"] if taken.replaced else []
     notes += [f"{_numbers(taken.unchanged)} as before"] if taken.unchanged else []
-    notes += [f"{_numbers(taken.empty)} left open, nothing is drawn there"] if taken.empty else []
+    notes += [f"{_numbers(taken.empty)} left open, because nothing is drawn there"] if taken.empty else []
     return "; ".join([f"{taken.case}: {what} taken", *notes]) + "."
 
 
@@ -175,8 +177,8 @@ def _show(project: Path, worklist: Worklist) -> None:
     console.print(table)
     cases = len({item.case for item in worklist.items})
     typer.echo(
-        f"Round {worklist.number}: {len(worklist.items)} samples of {cases} cases, chosen by {worklist.strategy}, "
-        f"{worklist.count('open')} open. Also in {worklist.file}"
+        f"Round {worklist.number}: {len(worklist.items)} suggested in {cases} cases by {worklist.strategy}, "
+        f"{worklist.count('open')} open. Also in {project / worklist.file.relative_to(project.absolute())}"
     )
     waiting = [item.case for item in worklist.items if item.status == "open"]
     step = "annotate" if waiting else "next-round"

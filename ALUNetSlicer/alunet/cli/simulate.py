@@ -79,6 +79,10 @@ def simulate(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
     jobs: Annotated[int, typer.Option(help="Runs played at a time; they share the processor cores.")] = 1,
     limit: Annotated[int | None, typer.Option(help="Use the first so many cases only, for a quick look.")] = None,
+    as_published: Annotated[
+        bool,
+        typer.Option("--as-published", help="Choose and train as the code of the published experiments did."),
+    ] = False,
 ) -> None:
     """Play active-learning runs; `HELP` is what `--help` shows."""
     from rich.console import Console
@@ -90,7 +94,7 @@ def simulate(
     with display(Console(stderr=True)) as emit:
         result = play(
             dataset, out, strategy, rounds, budget, initial, tuple(fold or (0,)), tuple(seed or (0,)), test,
-            preset, mode, epochs, iterations, device, jobs, limit, emit,
+            preset, mode, epochs, iterations, device, jobs, limit, emit, as_published,
         )  # fmt: skip
     _show_result(result)
 

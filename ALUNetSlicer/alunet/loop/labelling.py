@@ -81,13 +81,15 @@ def annotate(
     else:
         asked = [sample for sample in suggested if pool.case_name(sample) == name]
         asked = [sample for sample in asked if not labelled[sample]] or asked
+        if not asked:
+            raise InputError(f"No slice of {name} is suggested now.", "Say which you drew: --slice N, or --all-slices")
     parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
     filled = {sample: labels for sample, labels in parts.items() if (labels != project.ignore_label).any()}
     empty = _slices(project, set(parts) - set(filled))
-    if not filled or (slices and set(empty) - set(_slices(project, filled))):
-        where = f"slice {empty[0]} of {name}" if empty else f"{name}, where no slice is suggested"
-        hint = f"Draw it, or give another --slice. Voxels with {project.ignore_label} count as not annotated."
-        raise InputError(f"{file} annotates nothing in {where}.", hint)
+    missed = sorted(set(empty) - set(_slices(project, filled)))
+    if not filled or (slices and missed):
+        hint = f"Draw it, or leave it out: {project.ignore_label} marks voxels that are not annotated."
+        raise InputError(f"{file} annotates nothing in slice {missed[0]} of {name}.", hint)
     new = {
         sample: labels
         for sample, labels in filled.items()
@@ -172,7 +174,8 @@ def _read(project: Project, case: Case, file: Path, slices: Sequence[int]) -> np
     if number is not None:
         samples_of_slices(project, case, [number])
         image = read_image(file)
-        if image.GetSize() != grid.size:
+        size = image.GetSize()
+        if size != grid.size and (len(size) == 2 or (len(size) == 3 and size[2 - axis] == 1)):
             whole = np.full(case.shape, project.ignore_label, np.uint16)
             whole[(slice(None),) * axis + (number,)] = _read_slice(image, file, grid, axis, number, values)
             return whole

@@ -219,8 +219,12 @@ class Loop:
         return finished - 1
 
     def weights(self, number: int) -> Path:
-        """Where the weights of round `number` lie, or will lie."""
+        """Where the model of round `number` lies, or will lie."""
         return self._folder(number) / "weights.pth"
+
+    def _final_weights(self, number: int) -> Path:
+        """From where the training after round `number` goes on: other weights than the model's, if that is the best."""
+        return self.recipe.training(number).final_weights(self.weights(number))
 
     def _folder(self, number: int) -> Path:
         return self.project.rounds_dir / f"{number:03d}"
@@ -305,7 +309,7 @@ class Loop:
             voxels, border = Oracle(project).counts(project.num_classes)
             shown = voxels[ids], border[ids]
         return steps.write_question(
-            file, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), shown
+            file, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), project.case_voxels(), shown
         )
 
     # --- training ---------------------------------------------------------------------------------------------
@@ -327,7 +331,7 @@ class Loop:
             tests=tests,
             training=asdict(self.recipe.training(number)),
             scoring=asdict(self.recipe.scoring),
-            weights_in=None if scratch else str(self.weights(number - 1)),
+            weights_in=None if scratch else str(self._final_weights(number - 1)),
             weights_out=str(self.weights(number)),
             seed=int(entropy),
             device=self.device,
@@ -371,6 +375,7 @@ class Loop:
             training=learned["training"],
             hashes={
                 "weights": learned["training"]["sha256"],
+                "final weights": learned["training"].get("final_sha256", learned["training"]["sha256"]),
                 "plans": sha256_file(environment.Folders(project.nnunet_dir).plans),
                 "pool": self._pool().sha256(),
             },

@@ -30,6 +30,9 @@ from alunet.schema import Emit
 def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
     """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its image's grid.
 
+    Precision and mirroring are the recipe's, as for the test cases of a round: with the preset "cpu" no mirroring,
+    and bfloat16, which differs from nnU-Net's own prediction (float32) where two classes are nearly as likely.
+
     Args:
         names: of pool or test cases; none of them: all cases.
         ending: one of `alunet.project.writing.WRITTEN_ENDINGS`.

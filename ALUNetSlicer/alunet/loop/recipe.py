@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, TypeVar
 
 from alunet.errors import InputError
 from alunet.model.settings import ScoringSettings, TrainingSettings
+
+T = TypeVar("T", TrainingSettings, ScoringSettings)
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,14 @@ class Recipe:
         change = {name: value for name, value in (("epochs", epochs), ("iterations", iterations)) if value is not None}
         return replace(self, first=replace(self.first, **change), later=replace(self.later, **change))
 
+    def as_published(self) -> Recipe:
+        """The same recipe with the habits of the published experiments' code (docs/fidelity.md), not its length.
+
+        Segmentation heads start anew in each round, the model is the best checkpoint as measured on the test cases, and
+        annotated cases are drawn uniformly. An epoch is checked as nnU-Net does it: one batch for five of training.
+        """
+        return replace(self, first=_as_published(self.first), later=_as_published(self.later))
+
     def training(self, round_number: int) -> TrainingSettings:
         """The training of round `round_number`."""
         return self.first if round_number == 0 or self.mode == "scratch" else self.later
@@ -50,6 +60,23 @@ class Recipe:
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
         return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: dict[str, Any]) -> Recipe:
+        """The recipe that `to_json` wrote, here or in an earlier version: what that one did not know is the default."""
+        first, later = (_known(TrainingSettings, content[name]) for name in ("first", "later"))
+        scoring = _known(ScoringSettings, content["scoring"])
+        return cls(**{**content, "first": first, "later": later, "scoring": scoring})
+
+
+def _as_published(training: TrainingSettings) -> TrainingSettings:
+    checks = max(1, training.iterations // 5)
+    return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks)
+
+
+def _known(kind: type[T], content: dict[str, Any]) -> T:
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    return kind(**{name: value for name, value in content.items() if name in names})
 
 
 _CPU = TrainingSettings(

@@ -66,22 +66,26 @@ def learn(
 
     Args:
         annotated: case -> {"file": its annotation, "slices": its annotated samples}.
-        tests: [{"name", "label"}]; empty: no evaluation.
+        tests: [{"name", "label"}]; empty: no evaluation, and no best checkpoint.
+        weights_out: the model; it evaluates.
     """
     from alunet.model.predict import LabelledCase, evaluate
 
     _limit_threads(threads)
     costs: dict[str, dict[str, float]] = {}
     with step("refresh labels", emit, costs):
-        _refresh(Path(nnunet), Path(labels), annotated)
+        settings = TrainingSettings(**training)
+        checked = tests if settings.checkpoint == "best" else []
+        _refresh(Path(nnunet), Path(labels), {case: entry["file"] for case, entry in annotated.items()})
+        _refresh(Path(nnunet), Path(labels), {entry["name"]: entry["label"] for entry in checked})
     with step("train", emit, costs):
         from alunet.model.train import train
 
         counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
         start = Path(weights_in) if weights_in else None
-        settings = TrainingSettings(**training)
+        names = [entry["name"] for entry in checked]
         trained = train(
-            Path(nnunet), Path(labels), counts, settings, start, Path(weights_out), seed, device, emit
+            Path(nnunet), Path(labels), counts, settings, start, Path(weights_out), seed, device, emit, names
         )
     evaluation: dict[str, Any] = {"cases": {}, "dice": []}
     if tests:
@@ -94,13 +98,13 @@ def learn(
     return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
 
 
-def _refresh(nnunet: Path, labels: Path, annotated: dict[str, dict[str, Any]]) -> None:
+def _refresh(nnunet: Path, labels: Path, files: dict[str, str]) -> None:
     from alunet.model.labels import LabelFolder
     from alunet.project.images import read_labels
 
     folder = LabelFolder(labels, nnunet)
-    for case, entry in annotated.items():
-        source, target = Path(entry["file"]), labels / f"{case}.npz"
+    for case, file in files.items():
+        source, target = Path(file), labels / f"{case}.npz"
         written = source.stat().st_mtime_ns
         if not target.is_file() or target.stat().st_mtime_ns != written:
             folder.refresh(case, read_labels(source))
@@ -161,10 +165,12 @@ def write_question(
     labelled: np.ndarray,
     case: np.ndarray,
     class_voxels: np.ndarray,
+    case_voxels: tuple[np.ndarray, np.ndarray],
     truth: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
     """The arrays of a query, in memory and on disk for a child process: candidates, labelled samples, and so on."""
     arrays = {"ids": ids, "labelled": labelled, "case": case, "class_voxels": class_voxels}
+    arrays |= {"case_voxels": case_voxels[0], "case_sizes": case_voxels[1]}
     if truth is not None:
         arrays |= {"truth_voxels": truth[0], "truth_border": truth[1]}
     with file.open("wb") as stream:
@@ -193,6 +199,8 @@ def ask(
         truth=truth,
         labels=tuple(names),
         device=device,
+        case_voxels=arrays["case_voxels"],
+        case_sizes=arrays["case_sizes"],
     )
     batch = query.parse(strategy).select(problem)
     return {

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError
-from alunet.project.room import full_disk
+from alunet.project.room import known_failure
 from alunet.schema import Emit, Event, ignore_events
 
 _KILL_AFTER_SECONDS = 3.0
@@ -221,7 +221,7 @@ def _main() -> None:
     except Exception as error:  # noqa: BLE001  the process boundary: whatever it was, the parent must hear of it
         with contextlib.suppress(OSError):  # the disk of the log may be full
             traceback.print_exc()
-        known = full_disk(error) or EngineError(
+        known = known_failure(error) or EngineError(
             f"{type(error).__name__}: {error}", "The full story is in the log of the round."
         )
         _report(emit, known)

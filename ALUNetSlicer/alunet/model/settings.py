@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
+
+from alunet.errors import InputError
 
 
 @dataclass(frozen=True)
 class TrainingSettings:
-    """One training run. The defaults are nnU-Net's, at the paper's length (300 epochs of 250 iterations)."""
+    """One training run. The defaults are nnU-Net's, at the paper's length (300 epochs of 250 iterations).
+
+    Attributes:
+        heads: what a training that goes on from earlier weights does with the segmentation heads: "keep", or "reset"
+            to random weights, as nnU-Net's loader of pretrained weights does.
+        checkpoint: which weights look at the pool and at the test cases: the "final" ones, or the "best", those of
+            the epoch with the largest moving average of the pseudo Dice *on the test cases*. The latter selects the
+            model on the test set, so its Dice is too good; training goes on from the final weights either way.
+        cases: annotated cases are drawn in proportion to their annotated "slices", or "uniform" ly.
+    """
 
     epochs: int = 300
     iterations: int = 250  # per epoch
@@ -19,6 +31,19 @@ class TrainingSettings:
     mirroring: bool = True  # as augmentation
     workers: int = 0  # processes that augment; 0: none. Another number draws other batches
     precision: str = "auto"  # "bf16": bfloat16 arithmetic on a CPU; "auto": nnU-Net's own choice
+    heads: str = "keep"
+    checkpoint: str = "final"
+    cases: str = "slices"
+
+    def __post_init__(self) -> None:
+        choices = {"heads": ("keep", "reset"), "checkpoint": ("final", "best"), "cases": ("slices", "uniform")}
+        for name, known in choices.items():
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} of a training is {getattr(self, name)!r}.", f"Choose {' or '.join(known)}.")
+
+    def final_weights(self, model: Path) -> Path:
+        """Where the final weights lie, from which training goes on: the model itself, or beside the best checkpoint."""
+        return model if self.checkpoint == "final" else model.with_name(f"final_{model.name}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +53,6 @@ class ScoringSettings:
     passes: int = 10  # T, Monte Carlo dropout passes
     dropout: float = 0.1  # rate while scoring
     precision: str = "fp32"  # "bf16": scores and test predictions in bfloat16
-    heads: str = "training"  # weights of the heads in the gradient loss: "training", "full-res" or "all-equal"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,6 +16,9 @@ from alunet.model.labels import LabelFolder
 from alunet.model.settings import TrainingSettings
 from alunet.project.files import atomic_path, sha256_file
 from alunet.schema import Emit
+
+if TYPE_CHECKING:
+    from alunet.model.trainer import SparseTrainer
 
 
 def train(
@@ -27,19 +31,23 @@ def train(
     seed: int,
     device: str,
     emit: Emit,
+    tests: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Train on the annotated voxels of `cases` and write the final weights.
+    """Train on the annotated voxels of `cases` and write the weights.
 
     Args:
         labels: folder of refreshed label maps (`LabelFolder`).
         cases: annotated case -> number of annotated slices, its weight in the sampling.
-        weights_in: all weights to start from, heads included; None: from scratch.
-        weights_out: file of the final weights, a state dict on the CPU. Written at the very end, whole.
+        weights_in: weights to start from, heads included unless the settings reset them; None: from scratch.
+        weights_out: file of the model, a state dict on the CPU. Written at the very end, whole. The final weights, or,
+            with ``checkpoint="best"``, the best; the final ones are in `settings.final_weights(weights_out)` then.
         seed: of initialisation, sampling, augmentation and dropout.
+        tests: names of the test cases, whose label maps are in `labels` where the best checkpoint is wanted.
 
     Returns:
-        ``loss`` and ``dice`` (pseudo Dice on annotated slices) of the last epoch, ``parameters``, ``batch_size`` and
-        ``sha256`` of the weights.
+        ``loss`` and ``dice`` of the last epoch (pseudo Dice on annotated slices; of the test cases, where the best
+        checkpoint is wanted), ``parameters``, ``batch_size`` and ``sha256`` of the model; with the best checkpoint also
+        its ``best_epoch`` and ``final_sha256``.
     """
     from alunet.model.trainer import SparseTrainer
 
@@ -49,27 +57,48 @@ def train(
     plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
     trainer = SparseTrainer(plans, CONFIGURATION, 0, dataset, torch.device(resolve_device(device)))
-    trainer.configure(settings, LabelFolder(labels, nnunet), cases, emit)
+    trainer.configure(settings, LabelFolder(labels, nnunet), cases, emit, tests)
     trainer.initialize()
     interrupted = Path(trainer.output_folder) / "checkpoint_latest.pth"
     if interrupted.is_file():
         trainer.load_checkpoint(str(interrupted))
     elif weights_in is not None:
-        trainer.network.load_state_dict(torch.load(weights_in, map_location=trainer.device, weights_only=True))
+        load_weights(trainer.network, weights_in, settings.heads)
     trainer.run_training()
-    save_weights(trainer.network, weights_out)
     return {
         "loss": float(trainer.logger.get_value("train_losses", step=-1)),
         "dice": float(trainer.logger.get_value("mean_fg_dice", step=-1)),
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "batch_size": trainer.batch_size,
-        "sha256": sha256_file(weights_out),
+        **_save(trainer, weights_out),
     }
 
 
-def save_weights(network: torch.nn.Module, file: Path) -> None:
-    """The state dict of `network` on the CPU; a kill leaves no half file, and equal weights give equal bytes."""
+def load_weights(network: torch.nn.Module, file: Path, heads: str = "keep") -> None:
+    """Load all weights of `file` into `network`; with heads="reset" all but those of the segmentation heads.
+
+    nnU-Net's loader of pretrained weights passes over every tensor of ``.seg_layers.`` in the same way.
+    """
+    weights = torch.load(file, map_location="cpu", weights_only=True)
+    if heads == "reset":
+        fresh = {name: value for name, value in network.state_dict().items() if ".seg_layers." in name}
+        weights = {**weights, **fresh}
+    network.load_state_dict(weights)
+
+
+def _save(trainer: SparseTrainer, model: Path) -> dict[str, Any]:
+    final = trainer.settings.final_weights(model)
+    save_weights(trainer.network.state_dict(), final)
+    if final == model:
+        return {"sha256": sha256_file(model)}
+    save_weights(trainer.best["weights"], model)
+    found = {"best_epoch": trainer.best["epoch"], "final_sha256": sha256_file(final)}
+    return {"sha256": sha256_file(model), **found}
+
+
+def save_weights(weights: Mapping[str, torch.Tensor], file: Path) -> None:
+    """A state dict, on the CPU; a kill leaves no half file, and equal weights give equal bytes."""
     content = io.BytesIO()  # torch writes the name of a file into it, and ours is a temporary one
-    torch.save({name: tensor.cpu() for name, tensor in network.state_dict().items()}, content)
+    torch.save({name: tensor.cpu() for name, tensor in weights.items()}, content)
     with atomic_path(file) as part:
         part.write_bytes(content.getvalue())

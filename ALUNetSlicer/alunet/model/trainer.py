@@ -1,14 +1,16 @@
 """nnU-Net's trainer on sparse slices (specification 1.5): what differs from nnU-Net, and nothing else.
 
 Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases
-and learn their padding as background. Padding is ignored, not background. All weights are carried over, heads included.
-The final checkpoint is the model; nnU-Net's "best" one would be chosen on the test cases.
+and learn their padding as background. Padding is ignored, not background. The final checkpoint is the model; nnU-Net's
+"best" one, chosen on the test cases, is kept where the settings ask for it.
 """
 
 from __future__ import annotations
 
+import copy
 import math
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from alunet.errors import InputError
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
 from alunet.model.settings import TrainingSettings
 from alunet.project.files import atomic_path
@@ -87,13 +90,37 @@ class SparseTrainer(nnUNetTrainer):
         self.settings = TrainingSettings()
         self.labels: LabelFolder | None = None
         self.weights_of_cases: dict[str, int] = {}
+        self.tests: list[str] = []
+        self.best: dict[str, Any] = {}
         self.emit: Emit = ignore_events
         self._saved = time.monotonic()
 
-    def configure(self, settings: TrainingSettings, labels: LabelFolder, cases: dict[str, int], emit: Emit) -> None:
-        """Set what nnU-Net's constructor has no argument for; `cases` maps annotated cases to annotated slices."""
+    def configure(
+        self,
+        settings: TrainingSettings,
+        labels: LabelFolder,
+        cases: dict[str, int],
+        emit: Emit,
+        tests: Sequence[str] = (),
+    ) -> None:
+        """Set what nnU-Net's constructor has no argument for.
+
+        Args:
+            cases: annotated case -> number of its annotated slices.
+            tests: the test cases, on which the best checkpoint is chosen where the settings ask for that.
+
+        Raises:
+            InputError: the best checkpoint is asked for, but there is no test case.
+        """
+        if settings.checkpoint == "best" and not tests:
+            raise InputError(
+                "The best checkpoint is chosen on labelled test cases, and there are none.",
+                "Train with checkpoint=final, or add test cases with labels.",
+            )
         self.settings, self.labels, self.emit = settings, labels, emit
-        self.weights_of_cases = dict(sorted(cases.items()))
+        uniform = settings.cases == "uniform"
+        self.weights_of_cases = {case: 1 if uniform else count for case, count in sorted(cases.items())}
+        self.tests = sorted(tests)
         self.num_epochs = settings.epochs
         self.num_iterations_per_epoch = settings.iterations
         self.num_val_iterations_per_epoch = settings.check_iterations
@@ -116,7 +143,9 @@ class SparseTrainer(nnUNetTrainer):
         return sgd, PolyLRScheduler(sgd, rate, steps)
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """One augmented loader over the annotated cases, one plain loader over the same for the pseudo Dice."""
+        """One augmented loader over the annotated cases, and one plain loader for the pseudo Dice: over the same cases,
+        or, where the best checkpoint is wanted, over the test cases.
+        """
         rotation, dummy, initial_patch, mirror = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         scales = self._get_deep_supervision_scales()
         patch = self.configuration_manager.patch_size
@@ -125,14 +154,15 @@ class SparseTrainer(nnUNetTrainer):
         axes = mirror if self.settings.mirroring else ()
         training = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
         plain = self.get_validation_transforms(scales)
-        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(self.weights_of_cases))
+        checked = dict.fromkeys(self.tests, 1) if self.settings.checkpoint == "best" else self.weights_of_cases
         return (
-            self._feed(cases, initial_patch, _keep_padding_out(training, ignore)),
-            self._feed(cases, patch, _keep_padding_out(plain, ignore)),
+            self._feed(self.weights_of_cases, initial_patch, _keep_padding_out(training, ignore)),
+            self._feed(checked, patch, _keep_padding_out(plain, ignore)),
         )
 
-    def _feed(self, cases: AnnotatedCases, initial_patch: Any, transforms: ComposeTransforms) -> Any:
-        counts = np.array([self.weights_of_cases[case] for case in cases.identifiers], dtype=float)
+    def _feed(self, weights: dict[str, int], initial_patch: Any, transforms: ComposeTransforms) -> Any:
+        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(weights))
+        counts = np.array([weights[case] for case in cases.identifiers], dtype=float)
         loader = nnUNetDataLoader(
             cases,
             self.batch_size,
@@ -172,7 +202,7 @@ class SparseTrainer(nnUNetTrainer):
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 
     def on_epoch_end(self) -> None:
-        """Tell the listener, and keep a checkpoint to resume from; no plot, no "best" checkpoint."""
+        """Tell the listener, keep the best weights where they are wanted, and a checkpoint to resume from; no plot."""
         self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
         seconds = np.subtract(
             self.logger.get_value("epoch_end_timestamps", step=None),
@@ -187,28 +217,42 @@ class SparseTrainer(nnUNetTrainer):
             "dice": None if np.isnan(dice) else round(dice, 4),
             "seconds_left": round(float(np.mean(seconds[-5:])) * left, 1),
         }
+        if self.settings.checkpoint == "best":
+            self._keep_best(float(self.logger.get_value("ema_fg_dice", step=-1)))
         self.emit(Event("epoch", data))
         if left and time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
             self.save_checkpoint(str(Path(self.output_folder) / "checkpoint_latest.pth"))
             self._saved = time.monotonic()
         self.current_epoch += 1
 
+    def _keep_best(self, average: float) -> None:
+        """nnU-Net's rule: the epoch with the largest moving average (0.9 old, 0.1 new) of the mean pseudo Dice."""
+        if not self.best or not self._best_ema >= average:
+            self._best_ema = average
+            weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
+            # One copy of the whole: the decoder's and the encoder's entries for one tensor stay one, as in other files.
+            self.best = {"epoch": self.current_epoch + 1, "weights": copy.deepcopy(weights)}
+
     def save_checkpoint(self, filename: str) -> None:
-        """As in nnU-Net, but a kill leaves the previous checkpoint whole; random states go along for resuming."""
-        states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state()}
+        """As in nnU-Net, but a kill leaves the previous checkpoint whole.
+
+        Random states and the best weights so far go along for resuming.
+        """
+        states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state(), "best": self.best}
         with atomic_path(Path(f"{filename}.random")) as part:
             torch.save(states, part)
         with atomic_path(Path(filename)) as part:
             super().save_checkpoint(str(part))
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net, with the random states of `save_checkpoint`."""
+        """As in nnU-Net, with what `save_checkpoint` wrote beside it."""
         super().load_checkpoint(filename_or_checkpoint)
         states = Path(f"{filename_or_checkpoint}.random")
         if states.is_file():
             content = torch.load(states, weights_only=False)
             np.random.set_state(content["numpy"])
             torch.set_rng_state(content["torch"])
+            self.best = content.get("best", {})
 
     def plot_network_architecture(self) -> None:
         """Not drawn: the plan says what the network is."""

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.project.images import EXACT_ENDING, read_labels, write_array
+from alunet.project.images import EXACT_ENDING, read_labels
 from alunet.project.locks import FileLock
 from alunet.project.samples import Samples
+from alunet.project.writing import write_like
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Annotations(Samples):
             target = array[place]
             self.check_values(sample, labels, target.shape)
             target[...] = labels
-        write_array(array, self.images_dir / self._case_row(case)[1], self.annotation_file(case))
+        write_like(array, self.images_dir / self._case_row(case)[1], self.annotation_file(case))
         return np.bincount(array.ravel(), minlength=self.num_classes)[: self.num_classes].tolist()
 
     def _note(
@@ -160,11 +161,16 @@ class Annotations(Samples):
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each class over all pool cases, int64 (K,)."""
-        rows = self._db.rows("SELECT voxels FROM cases WHERE role = 'pool' AND voxels IS NOT NULL")
-        total = np.zeros(self.num_classes, np.int64)
-        for (voxels,) in rows:
-            total += np.array(json.loads(voxels), np.int64)
-        return total
+        return self.case_voxels()[0].sum(axis=0)
+
+    def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all voxels (M,); int64.
+        """
+        rows = self._db.rows(
+            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY name"
+        )
+        voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self.num_classes)
+        return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
 
     def costs(self) -> Costs:
         """What has been annotated so far."""

@@ -153,7 +153,7 @@ class Database:
             )
         self._connection.execute("PRAGMA foreign_keys = ON")
         if read_only:
-            if version < len(MIGRATIONS):
+            if 0 < version < len(MIGRATIONS):
                 hint = "Open it for writing once, for instance with `alunet plan`."
                 raise InputError(f"{self.path} has the old schema version {version}.", hint)
             return

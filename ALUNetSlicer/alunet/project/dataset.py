@@ -54,7 +54,7 @@ def read_dataset_description(path: Path) -> DatasetDescription:
     if not path.is_dir():
         raise InputError(f"There is no folder {path}.", "Give the folder that holds the data set.")
     file = path / "dataset.json"
-    if not file.is_file():
+    if not file.exists():
         return _plain_folder(path)
     content = _read_json(file)
     labels, values = read_labels(content.get("labels"), file)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.project.files import atomic_path
-from alunet.project.integrity import check_complete
+from alunet.project.integrity import check_integrity
 from alunet.project.quiet import quiet_on_failure
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
@@ -93,7 +93,7 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
-    check_complete(path, ending)
+    check_integrity(path, ending)
     try:
         with quiet_on_failure():
             image = sitk.ReadImage(str(path))
@@ -280,7 +280,7 @@ def save_image(image: sitk.Image, path: Path) -> None:
     with quiet_on_failure():
         sitk.WriteImage(image, str(path), True)
         try:
-            check_complete(path, ending_of(path))
+            check_integrity(path, ending_of(path))
         except InputError as error:
             raise RuntimeError(str(error)) from error
 
@@ -299,15 +299,3 @@ def read_labels(path: Path) -> np.ndarray:
     """
     array = sitk.GetArrayFromImage(read_image(Path(path)))
     return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16, copy=False)
-
-
-def write_array(array: np.ndarray, like: Path, path: Path) -> None:
-    """Writes an array (k, j, i) with the geometry of the image file `like`."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(like))
-    reader.ReadImageInformation()
-    image = sitk.GetImageFromArray(array)
-    image.SetSpacing(reader.GetSpacing())
-    image.SetOrigin(reader.GetOrigin())
-    image.SetDirection(reader.GetDirection())
-    write_image(image, path)

@@ -78,6 +78,8 @@ class Project(History, Journal, Jobs):
         self._pool: Pool | None = None
         if not (self.root / "project.db").is_file():
             raise InputError(f"There is no ALUNet project in {self.root}.", "Check the folder, or create the project.")
+        if not (self.root / "project.db").stat().st_size:
+            raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
         self._lock = None if read_only or shared else FolderLock(self.root)
         try:
             self._db = Database(self.root / "project.db", read_only=read_only)

@@ -1,4 +1,4 @@
-"""A full disk, told in one line, whichever library met it first.
+"""A full disk, or a path that cannot be used, told in one line, whichever library met it first.
 
 Python says it with a number; SQLite, SimpleITK, torch and Blosc2 say that something failed. Where they do, a file that
 is written for nothing tells whether the system still takes bytes.
@@ -19,6 +19,7 @@ from alunet.errors import InputError
 
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PROBE_BYTES = 1 << 20
+_PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _HINT = "Make room, then repeat the command: what was finished is kept."
 
 
@@ -40,14 +41,19 @@ def room_in(folder: Path, partial: Path | None = None) -> Iterator[None]:
         raise
 
 
-def full_disk(error: BaseException) -> InputError | None:
-    """The one line for an error that met a full disk elsewhere than in `room_in`; None for any other error."""
-    reason = _reason(error)
-    if not reason:
-        return None
-    name = getattr(error, "filename", None)
-    where = f" of {Path(os.fsdecode(name)).parent}" if isinstance(name, str | bytes) else ""
-    return InputError(f"The disk{where} is full: {reason}.", _HINT)
+def known_failure(error: BaseException) -> InputError | None:
+    """The one line for an error of the system that `room_in` did not see: a full disk, or a path that cannot be used.
+
+    None for any other error.
+    """
+    reason, name = _reason(error), getattr(error, "filename", None)
+    if reason:
+        where = f" of {Path(os.fsdecode(name)).parent}" if isinstance(name, str | bytes) else ""
+        return InputError(f"The disk{where} is full: {reason}.", _HINT)
+    if isinstance(error, OSError) and error.errno in _PATH and isinstance(name, str | bytes):
+        path = os.fsdecode(name)
+        return InputError(f"{path} cannot be used: {error.strerror}.", "Check the path and who may use it.")
+    return None
 
 
 def _reason(error: BaseException) -> str:

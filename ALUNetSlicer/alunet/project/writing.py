@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.project.files import atomic_path
-from alunet.project.images import TOLERANCE, Grid, ending_of
+from alunet.project.images import TOLERANCE, Grid, ending_of, save_image
 
 WRITTEN_ENDINGS = (".nii.gz", ".nrrd", ".mha")
 """Endings of the files that can be written."""
@@ -93,7 +93,7 @@ def _write_any(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
     image.SetDirection(grid.direction)
-    sitk.WriteImage(image, str(path), True)
+    save_image(image, path)
 
 
 def _write_nifti(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:

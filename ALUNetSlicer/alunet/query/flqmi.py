@@ -16,9 +16,10 @@ import numpy.typing as npt
 
 from alunet.errors import InputError
 
-Optimizer = Literal["lazy", "naive", "stochastic", "submodlib"]
+Optimizer = Literal["lazy", "naive", "stochastic", "published", "submodlib"]
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+_PUBLISHED_EXACT = 1000  # candidates below which the published experiments' code was exact
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ def maximise(similarity: Floats, budget: int, *, eta: float = 1.0, multiplicity:
         multiplicity: (Q,) how often each query element was drawn; None for once each.
         optimizer: "lazy", exact greedy that re-evaluates only what can still win; "naive", the same by full sweeps;
             "stochastic", each pick among ``n / budget ln(1 / epsilon)`` random rows (Mirzasoleiman et al. 2015);
+            "published", exact below 1000 candidates and stochastic from there on, as in the published experiments;
             "submodlib", that library's lazy greedy (its rule among equals is another).
         rng: the random stream of "stochastic".
         epsilon: precision of "stochastic", in (0, 1).
@@ -54,6 +56,8 @@ def maximise(similarity: Floats, budget: int, *, eta: float = 1.0, multiplicity:
     kernel, multiples = _checked(similarity, budget, eta, multiplicity)
     bonus = eta * _reach(kernel)
     budget = min(budget, len(kernel))
+    if optimizer == "published":
+        optimizer = "lazy" if len(kernel) < _PUBLISHED_EXACT else "stochastic"
     if optimizer == "submodlib" and budget < len(kernel):
         return _submodlib(kernel, budget, eta, multiples)
     if optimizer == "stochastic" and budget < len(kernel):

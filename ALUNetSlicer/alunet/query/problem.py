@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +15,7 @@ from alunet.query.streams import Streams
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
+Heads = Literal["training", "full-res", "all-equal"]  # weights of the deep-supervision heads in the gradient loss
 
 
 class Need(str, Enum):
@@ -66,8 +67,8 @@ class Signals(Protocol):
     def entropy(self) -> Floats:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
 
-    def mc(self) -> McScores:
-        """Monte-Carlo dropout scores of all candidates."""
+    def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
+        """Monte-Carlo dropout scores of all candidates; rate and number of passes are the recipe's where None."""
 
     def features(self, rows: Ints | None = None) -> Floats:
         """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
@@ -75,13 +76,13 @@ class Signals(Protocol):
     def labelled_features(self) -> Floats:
         """(l, d) the same of the labelled samples; l may be 0."""
 
-    def bottleneck(self, rows: Ints) -> Factors:
+    def bottleneck(self, rows: Ints, heads: Heads = "training") -> Factors:
         """Gradient factors of the bottleneck convolution."""
 
-    def fisher(self, rows: Ints) -> Floats:
+    def fisher(self, rows: Ints, heads: Heads = "training") -> Floats:
         """(P,) mean over `rows` of the squared decoder gradients, one value a parameter."""
 
-    def decoder_gradients(self, rows: Ints, coordinates: Ints) -> Floats:
+    def decoder_gradients(self, rows: Ints, coordinates: Ints, heads: Heads = "training") -> Floats:
         """(m, d) decoder gradients at the chosen parameters."""
 
     def last_layer_gradients(self, rows: Ints | None = None) -> Floats:
@@ -111,6 +112,8 @@ class Query:
         budget: how many to choose, >= 1.
         case: (n,) index of each candidate's case.
         class_voxels: (K,) annotated voxels of each class in the pool's cases, background first.
+        case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody asks for it.
+        case_sizes: (M,) voxels of these cases, annotated or not.
         signals: the model's answers.
         streams: the round's randomness.
         truth: hidden labels; in simulation only.
@@ -131,6 +134,8 @@ class Query:
     truth: Truth | None = None
     labels: tuple[str, ...] = ()
     device: str = "cpu"
+    case_voxels: Ints | None = None
+    case_sizes: Ints | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -157,6 +162,12 @@ class Query:
         """The answer that takes everything, by ascending id."""
         rows = np.arange(len(self))
         return self.batch(rows, np.zeros(len(self)), [reason] * len(self))
+
+    def only(self, rows: Ints) -> Query:
+        """The same question about the candidates at `rows` alone, which ascend."""
+        truth = None if self.truth is None else Truth(self.truth.voxels[rows], self.truth.border[rows])
+        signals = _Part(self.signals, rows)
+        return replace(self, ids=self.ids[rows], case=self.case[rows], signals=signals, truth=truth)
 
     def guarded(self, needs: Iterable[Need]) -> Query:
         """The same question, where asking for anything but `needs` is an error."""
@@ -207,6 +218,41 @@ class Guard:
             raise EngineError(f"The strategy asks for {need.value} but does not declare it.",
                               f"Add Need.{need.name} to its registration.")
         return getattr(self._signals, name)
+
+
+class _Part:
+    """Signals about some of the candidates; `rows` of a question are positions among these."""
+
+    def __init__(self, signals: Signals, rows: Ints) -> None:
+        self._signals, self._rows = signals, rows
+
+    def entropy(self) -> Floats:
+        return self._signals.entropy()[self._rows]
+
+    def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
+        scores = self._signals.mc(dropout, passes)
+        return McScores(scores.var[self._rows], scores.std[self._rows], scores.bald[self._rows])
+
+    def features(self, rows: Ints | None = None) -> Floats:
+        return self._signals.features(self._chosen(rows))
+
+    def labelled_features(self) -> Floats:
+        return self._signals.labelled_features()
+
+    def bottleneck(self, rows: Ints, heads: Heads = "training") -> Factors:
+        return self._signals.bottleneck(self._chosen(rows), heads)
+
+    def fisher(self, rows: Ints, heads: Heads = "training") -> Floats:
+        return self._signals.fisher(self._chosen(rows), heads)
+
+    def decoder_gradients(self, rows: Ints, coordinates: Ints, heads: Heads = "training") -> Floats:
+        return self._signals.decoder_gradients(self._chosen(rows), coordinates, heads)
+
+    def last_layer_gradients(self, rows: Ints | None = None) -> Floats:
+        return self._signals.last_layer_gradients(self._chosen(rows))
+
+    def _chosen(self, rows: Ints | None) -> Ints:
+        return self._rows if rows is None else self._rows[rows]
 
 
 def checked_scores(scores: Floats, ids: Ints, what: str) -> Floats:

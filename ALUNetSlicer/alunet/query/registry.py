@@ -5,7 +5,8 @@
     class Random:
         def select(self, query: Query) -> Batch: ...
 
-The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text. A
+The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text. The word
+`published` among them stands for the values of the published experiments' code: `parse("usimc:published,eta=10")`. A
 property `needs` overrides what is registered, for a strategy whose options decide what it asks of the model.
 """
 
@@ -14,8 +15,8 @@ from __future__ import annotations
 import difflib
 import importlib
 import pkgutil
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, fields
 from functools import cache
 from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
@@ -47,6 +48,8 @@ class StrategyInfo:
         summary: one sentence.
         options: its frozen dataclass.
         takes_all: it takes the whole pool, whatever the budget.
+        published: values of options with which it does what the published experiments' code did, where that is
+            something else than the default.
     """
 
     name: str
@@ -56,6 +59,7 @@ class StrategyInfo:
     summary: str
     options: type[Options]
     takes_all: bool = False
+    published: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,18 +98,19 @@ class Strategy:
         return batch
 
 
+_PUBLISHED = "published"  # the word that stands for these options
 _REGISTRY: dict[str, StrategyInfo] = {}
 
 
 def register(name: str, *, title: str, needs: Iterable[Need], source: str, summary: str,
-             takes_all: bool = False) -> Callable[[T], T]:
+             takes_all: bool = False, published: Mapping[str, Any] | None = None) -> Callable[[T], T]:
     """Class decorator: make a frozen dataclass with a method `select` known as strategy `name`."""
 
     def enter(options: T) -> T:
         if name in _REGISTRY and _REGISTRY[name].options.__qualname__ != options.__qualname__:
             raise ValueError(f"two strategies are named {name!r}")
         _REGISTRY[name] = StrategyInfo(name, title, frozenset(needs) - {Need.NOTHING}, source, summary, options,
-                                       takes_all)
+                                       takes_all, dict(published or {}))
         return options
 
     return enter
@@ -135,7 +140,7 @@ def get(name: str) -> StrategyInfo:
 
 
 def parse(text: str) -> Strategy:
-    """Read `name` or `name:option=value,option=value`.
+    """Read `name` or `name:option=value,option=value`; `published` among the options sets the published ones first.
 
     Raises:
         InputError: unknown name, option or value; what is near is named.
@@ -144,8 +149,11 @@ def parse(text: str) -> Strategy:
     info = get(name.strip())
     types = get_type_hints(info.options)
     allowed = [field.name for field in fields(info.options)]  # type: ignore[arg-type]
-    values: dict[str, Any] = {}
-    for part in filter(None, (piece.strip() for piece in rest.split(","))):
+    parts = [part for part in (piece.strip() for piece in rest.split(",")) if part]
+    values: dict[str, Any] = dict(info.published) if _PUBLISHED in parts else {}
+    for part in parts:
+        if part == _PUBLISHED:
+            continue
         key, equals, value = (item.strip() for item in part.partition("="))
         key = key.replace("-", "_")
         if not equals:
@@ -154,6 +162,38 @@ def parse(text: str) -> Strategy:
             raise InputError(f"{info.name} has no option {key!r}.", _nearest(key, allowed, "Its options"))
         values[key] = _value(types[key], value, f"{info.name}:{key}")
     return Strategy(info, info.options(**values))
+
+
+def as_published(text: str) -> str:
+    """The same strategy with the options of the published experiments' code, but for those that `text` gives.
+
+    Raises:
+        InputError: unknown strategy, option or value.
+    """
+    name, _, rest = text.strip().partition(":")
+    return canonical(f"{name}:{_PUBLISHED},{rest}")
+
+
+def canonical(text: str) -> str:
+    """The shortest text that names the same strategy with the same options: no defaults, options sorted.
+
+    Raises:
+        InputError: unknown strategy, option or value.
+    """
+    strategy = parse(text)
+    forms = []
+    for start in ([], [_PUBLISHED]):
+        base = parse(f"{strategy.name}:{','.join(start)}").settings
+        changed = {key: value for key, value in sorted(strategy.settings.items()) if value != base[key]}
+        forms.append([*start, *(f"{key}={_plain(value)}" for key, value in changed.items())])
+    options = min(forms, key=len)
+    return f"{strategy.name}:{','.join(options)}" if options else strategy.name
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 @cache

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +19,14 @@ import numpy.typing as npt
 from alunet.errors import InputError
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
-from alunet.query.problem import Batch, Factors, Query, checked_scores
-from alunet.query.weights import class_weights, draw_with_replacement, weighted_uncertainty
+from alunet.query.passes import PUBLISHED_PASSES, PassOptions
+from alunet.query.problem import Batch, Factors, Heads, Query, checked_scores
+from alunet.query.weights import (
+    class_weights,
+    draw_with_replacement,
+    per_case_class_weights,
+    weighted_uncertainty,
+)
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -28,23 +34,47 @@ CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
 
 
+# What the code of the published experiments did in both strategies (its variance is the default here).
+PUBLISHED = {**PUBLISHED_PASSES, "heads": "all-equal", "weights": "per-case", "elbow": "kneedle",
+             "optimizer": "published"}
+
+
 @dataclass(frozen=True)
-class UsimOptions:
+class UsimOptions(PassOptions):
     """Options of both strategies.
 
     Attributes:
         eta: weight of the similarity to the query set against covering it, >= 0.
+        measure: of the uncertainty: "var" or "std" of the softmax over the dropout passes.
+        weights: of the classes: inverse to their annotated "voxels", or to their shares "per-case".
+        prefilter: only so many samples of largest uncertainty, all classes equal, background included, are
+            candidates (at least the budget); 0 for all.
         elbow: how the size of the query set is found.
+        query_size: size of the query set; 0 to find it by the elbow.
+        draw: of the query set: "proportional" to the uncertainty with replacement, "uniform" without replacement, or
+            the "max" imal uncertainties.
+        heads: weights of the deep-supervision heads in the loss whose gradient is taken: nnU-Net's of the "training",
+            the finest alone ("full-res"), or "all-equal", the one that is never trained too.
         optimizer: how the batch is found; "lazy" is exact.
     """
 
     eta: float = 1.0
+    measure: Literal["var", "std"] = "var"
+    weights: Literal["voxels", "per-case"] = "voxels"
+    prefilter: int = 0
     elbow: Elbow = "chord"
+    query_size: int = 0
+    draw: Literal["proportional", "uniform", "max"] = "proportional"
+    heads: Heads = "training"
     optimizer: Optimizer = "lazy"
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if not (math.isfinite(self.eta) and self.eta >= 0):
             raise InputError(f"eta is {self.eta}.", "Give a finite number that is not negative.")
+        for name in ("prefilter", "query_size"):
+            if getattr(self, name) < 0:
+                raise InputError(f"{name} is {getattr(self, name)}.", "Give a number of samples; 0 switches it off.")
 
 
 @dataclass(frozen=True)
@@ -96,23 +126,65 @@ class Kernel(Protocol[E]):
         """(m, Q) similarities."""
 
 
-def draw_query_set(query: Query, elbow: Elbow, clock: Clock) -> QuerySet:
-    """Weighted uncertainties, the elbow, and Q draws in proportion to the uncertainty, with replacement.
+def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
+    """The question about the `prefilter` most uncertain candidates alone, and what to say of it in the diagnostics.
+
+    Largest mean over all classes, background included, among equals the smallest id (specification 2.4).
+    """
+    if not options.prefilter:
+        return query, {}
+    size = max(options.prefilter, query.budget)
+    if size >= len(query):
+        return query, {"prefilter_size": len(query)}
+    rows = np.sort(np.argsort(-_per_class(query, options).mean(axis=1), kind="stable")[:size])
+    part = query.only(rows)
+    return part, {"prefilter_size": size, "prefilter_ids": [int(i) for i in part.ids]}
+
+
+def draw_query_set(query: Query, options: UsimOptions, clock: Clock) -> QuerySet:
+    """Weighted uncertainties, the size of the query set, and its draws (specification 2.3, 2.8, 2.9).
 
     Raises:
         InputError: scores that are not finite or are negative.
     """
     with clock("uncertainty"):
-        per_class = checked_scores(query.signals.mc().var, query.ids, "The Monte-Carlo variance")
+        per_class = _per_class(query, options)
     with clock("query set"):
-        weights = class_weights(query.class_voxels)
+        weights = _class_weights(query, options)
         if per_class.shape[1] != len(weights):
             raise ValueError(f"scores of {per_class.shape[1]} classes, voxel counts of {len(weights)}")
         uncertainty = weighted_uncertainty(per_class, weights)
-        size, index = query_size(uncertainty, query.budget, elbow)
-        draws = draw_with_replacement(uncertainty, size, query.streams["query-draw"])
+        size, index = query_size(uncertainty, query.budget, options.elbow)
+        if options.query_size:
+            size = min(options.query_size, len(query))
+        draws = _draws(query, uncertainty, size, options)
         rows, multiplicity = np.unique(draws, return_counts=True)
     return QuerySet(rows, multiplicity, index, uncertainty, per_class, weights)
+
+
+def _per_class(query: Query, options: UsimOptions) -> Doubles:
+    scores = options.scores(query)
+    if options.measure == "std":
+        return checked_scores(scores.std, query.ids, "The Monte-Carlo standard deviation")
+    return checked_scores(scores.var, query.ids, "The Monte-Carlo variance")
+
+
+def _class_weights(query: Query, options: UsimOptions) -> Doubles:
+    if options.weights == "voxels":
+        return class_weights(query.class_voxels)
+    if query.case_voxels is None or query.case_sizes is None:
+        raise ValueError("per-case class weights need the voxel counts of the annotated cases")
+    return per_case_class_weights(query.case_voxels, query.case_sizes)
+
+
+def _draws(query: Query, uncertainty: Doubles, size: int, options: UsimOptions) -> Ints:
+    """Positions of the query set: the paper's rule, or one of those it is compared with (its figure 4)."""
+    rng = query.streams["query-draw"]
+    if options.draw == "uniform":
+        return rng.choice(len(query), size, replace=False).astype(np.int64)
+    if options.draw == "max":
+        return np.argsort(-uncertainty, kind="stable")[:size]
+    return draw_with_replacement(uncertainty, size, rng)
 
 
 def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E],
@@ -141,8 +213,8 @@ def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E]
 
 
 def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], options: UsimOptions,
-           clock: Clock) -> Batch:
-    """Maximise FLQMI and say why each sample was taken."""
+           clock: Clock, notes: dict[str, Any]) -> Batch:
+    """Maximise FLQMI and say why each sample was taken; `notes` go along with the diagnostics."""
     with clock("selection"):
         picks = maximise(similarity, query.budget, eta=options.eta, multiplicity=target.multiplicity,
                          optimizer=options.optimizer, rng=query.streams["stochastic-greedy"])
@@ -156,7 +228,8 @@ def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], 
         class_weights=[float(weight) for weight in target.weights],
         batch_uncertainty=float(target.per_class[picks.rows, 1:].sum()),
         picks_in_query_set=int(np.isin(picks.rows, target.rows).sum()),
-        seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()})
+        seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()},
+        **notes)
 
 
 def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:

@@ -13,7 +13,7 @@ Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 
 
-def class_weights(voxels: Ints, smoothing: float | None = None) -> npt.NDArray[np.float64]:
+def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.NDArray[np.float64]:
     """Weights inverse to how much of each class is annotated; (K,), 0 for the background, sum 1.
 
     ``w_c = (1 / (N_c + k)) / sum_c' 1 / (N_c' + k)`` over the foreground, ``k = max(1, 0.01 mean N_c)``: a class of
@@ -36,6 +36,22 @@ def class_weights(voxels: Ints, smoothing: float | None = None) -> npt.NDArray[n
         raise InputError("A class without annotated voxels needs smoothing above 0.")
     inverse = 1.0 / (counts + k)
     return np.concatenate([[0.0], inverse / inverse.sum()])
+
+
+def per_case_class_weights(voxels: Ints, sizes: Ints) -> npt.NDArray[np.float64]:
+    """Weights inverse to the *shares* of the classes, added up over the cases, as in the published experiments' code.
+
+    ``w_c = (1 / v_c) / sum_c' 1 / v_c'``, ``v_c = sum over annotated cases of N_c / voxels of the case``: a voxel of a
+    small scan counts more than one of a large scan. A class of which nothing is annotated stops the published code
+    (division by zero); here 1 % of the mean share is added to all classes then, and only then.
+
+    Args:
+        voxels: (M, K) annotated voxels of each class in each case, background first; M may be 0.
+        sizes: (M,) voxels of each case, annotated or not.
+    """
+    shares = (np.asarray(voxels, np.float64) / np.asarray(sizes, np.float64)[:, None]).sum(axis=0)
+    absent = bool(np.any(shares[1:] == 0))
+    return class_weights(shares, smoothing=(0.01 * float(shares[1:].mean()) or 1.0) if absent else 0.0)
 
 
 def weighted_uncertainty(per_class: Floats, weights: Floats) -> npt.NDArray[np.float64]:

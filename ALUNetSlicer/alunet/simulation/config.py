@@ -54,7 +54,8 @@ class Study:
             runs = content["runs"]
             known = content["version"] == _VERSION
             lists = {name: tuple(runs[name]) for name in _GROWING if name != "rounds"}
-            study = cls(fixed=content["fixed"], rounds=int(runs["rounds"]), **lists)
+            fixed = {**content["fixed"], "recipe": Recipe.from_json(content["fixed"]["recipe"]).to_json()}
+            study = cls(fixed=fixed, rounds=int(runs["rounds"]), **lists)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} cannot be read ({error}).", "Use another folder for --out.") from error
         if not known:
@@ -118,13 +119,16 @@ def _shown(value: Any) -> str:
 # --- from options to a study ---------------------------------------------------------------------------------------
 
 
-def recipe_of(name: str, mode: str, epochs: int | None, iterations: int | None) -> Recipe:
-    """The preset, trained on or from scratch, with another length where one is given.
+def recipe_of(
+    name: str, mode: str, epochs: int | None, iterations: int | None, as_published: bool = False
+) -> Recipe:
+    """The preset, trained on or from scratch, with another length where one is given, or as the published code trained.
 
     Raises:
         InputError: an unknown preset or mode, or a length below 1.
     """
-    return replace(preset(name), mode=mode).with_length(epochs, iterations)
+    recipe = replace(preset(name), mode=mode).with_length(epochs, iterations)
+    return recipe.as_published() if as_published else recipe
 
 
 def fingerprint(description: DatasetDescription) -> dict[str, Any]:
@@ -137,25 +141,6 @@ def fingerprint(description: DatasetDescription) -> dict[str, Any]:
         "labels": ", ".join(f"{name}={value}" for name, value in description.labels.items()),
         "channels": ", ".join(description.channels),
     }
-
-
-def canonical(strategy: str) -> str:
-    """The shortest text that names the same strategy with the same options: no defaults, options sorted.
-
-    Raises:
-        InputError: unknown strategy, option or value.
-    """
-    parsed = query.parse(strategy)
-    default = query.parse(parsed.name).settings
-    chosen = {key: value for key, value in parsed.settings.items() if value != default[key]}
-    options = ",".join(f"{key}={_plain(value)}" for key, value in sorted(chosen.items()))
-    return f"{parsed.name}:{options}" if options else parsed.name
-
-
-def _plain(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return f"{value:.12g}" if isinstance(value, float) else str(value)
 
 
 def folder_name(strategy: str) -> str:
@@ -178,13 +163,18 @@ def check_numbers(rounds: int, budget: int, initial: int, jobs: int, seeds: Sequ
             raise InputError(f"--seed {seed} is not possible.", "Give 0 or more.")
 
 
-def check_strategies(strategies: Sequence[str]) -> tuple[str, ...]:
-    """The strategies in canonical form, each once; raises InputError for none, or for an unknown one."""
+def check_strategies(strategies: Sequence[str], as_published: bool = False) -> tuple[str, ...]:
+    """The strategies in canonical form, each once, or with the options of the published experiments' code.
+
+    Raises:
+        InputError: there is none, or an unknown one.
+    """
     if isinstance(strategies, str):
         raise InputError(f"strategies is the text {strategies!r}.", f"Give a list: [{strategies!r}].")
     if not strategies:
         raise InputError("There is no strategy.", "Give at least one, for instance --strategy random.")
-    return tuple(dict.fromkeys(canonical(strategy) for strategy in strategies))
+    spelled = query.as_published if as_published else query.canonical
+    return tuple(dict.fromkeys(spelled(strategy) for strategy in strategies))
 
 
 def splits(names: Sequence[str], folds: Sequence[int]) -> dict[int, list[str]]:

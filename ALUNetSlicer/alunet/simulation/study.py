@@ -76,6 +76,7 @@ def simulate(
     jobs: int = 1,
     limit: int | None = None,
     emit: Emit | None = None,
+    as_published: bool = False,
 ) -> SimulationResult:
     """Play active-learning runs on a labelled data set, with its hidden labels as the annotator.
 
@@ -106,6 +107,8 @@ def simulate(
         jobs: runs at a time.
         limit: use the first so many cases of `dataset` only (for a quick look).
         emit: hears the progress (`alunet.schema.Event`), from several threads but one at a time.
+        as_published: choose and train as the code of the published experiments did (docs/fidelity.md), which among
+            other things picks each round's model on the test cases; options of a strategy that are given stay.
 
     Raises:
         InputError: the data or an option cannot be used; a new `out` is left as it was then.
@@ -113,8 +116,8 @@ def simulate(
         Cancelled: Ctrl-C; everything finished is kept.
     """
     config.check_numbers(rounds, budget, initial, jobs, seeds, limit)
-    names = config.check_strategies(strategies)
-    recipe = config.recipe_of(preset, mode, epochs, iterations)
+    names = config.check_strategies(strategies, as_published)
+    recipe = config.recipe_of(preset, mode, epochs, iterations, as_published)
     if device != "auto":
         resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit)

@@ -7,15 +7,17 @@ from typing import Literal
 
 import numpy as np
 
+from alunet.query.passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.problem import Batch, Need, Query
 from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 
 
 @register("mean-std", title="Mean STD", needs=[Need.MC], source="Gal and Ghahramani 2016; Kendall and Gal 2017",
-          summary="Largest standard deviation of the softmax over dropout passes, mean over pixels and all classes.")
+          summary="Largest standard deviation of the softmax over dropout passes, mean over pixels and all classes.",
+          published={**PUBLISHED_PASSES, "measure": "var"})
 @dataclass(frozen=True)
-class MeanStd:
+class MeanStd(PassOptions):
     """Options of mean STD (specification 2.2).
 
     Attributes:
@@ -27,7 +29,7 @@ class MeanStd:
 
     def select(self, query: Query) -> Batch:
         """Take the largest means."""
-        scores = query.signals.mc()
+        scores = self.scores(query)
         if self.measure == "std":
             return take_largest(query, np.mean(scores.std, axis=1, dtype=np.float64), "mean standard deviation")
         return take_largest(query, np.mean(scores.var, axis=1, dtype=np.float64), "mean variance")

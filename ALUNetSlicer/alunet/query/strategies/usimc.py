@@ -12,13 +12,23 @@ import numpy.typing as npt
 from alunet.query.problem import Batch, Factors, Need, Query
 from alunet.query.registry import register
 from alunet.query.streams import Streams
-from alunet.query.usim import Clock, Ints, UsimOptions, choose, draw_query_set, similarity_matrix
+from alunet.query.usim import (
+    PUBLISHED,
+    Clock,
+    Ints,
+    UsimOptions,
+    choose,
+    draw_query_set,
+    prefiltered,
+    similarity_matrix,
+)
 
 COORDINATES = 10_000
 
 
 @register("usimc", title="USIMC", needs=[Need.MC, Need.BOTTLENECK], source="Föllmer et al., MIDL 2024",
-          summary="Covers a query set of uncertain samples; similar = the same direction of the bottleneck gradient.")
+          summary="Covers a query set of uncertain samples; similar = the same direction of the bottleneck gradient.",
+          published={**PUBLISHED, "embedding": "first-10k"})
 @dataclass(frozen=True)
 class Usimc(UsimOptions):
     """Options of USIMC.
@@ -37,16 +47,17 @@ class Usimc(UsimOptions):
         from alunet.query.similarity import CosineKernel, DotKernel  # torch is slow; listing strategies needs none
 
         clock = Clock()
-        target = draw_query_set(query, self.elbow, clock)
+        query, notes = prefiltered(query, self)
+        target = draw_query_set(query, self, clock)
         if self.embedding == "exact":
             similarity = similarity_matrix(
-                query, target, query.signals.bottleneck,
+                query, target, lambda rows: query.signals.bottleneck(rows, self.heads),
                 lambda factors: CosineKernel(factors, precision=self.precision, device=query.device), clock)
         else:
             similarity = similarity_matrix(
                 query, target, self._truncated(query),
                 lambda embedded: DotKernel(embedded, cosine=True, device=query.device), clock)
-        return choose(query, target, similarity, self, clock)
+        return choose(query, target, similarity, self, clock, notes)
 
     def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
         """Embeds rows by their gradient at the same few entries; the entries hold for all rounds of a seed."""
@@ -56,7 +67,7 @@ class Usimc(UsimOptions):
         chosen: list[npt.NDArray[np.int64]] = []
 
         def embed(rows: Ints) -> npt.NDArray[np.floating[Any]]:
-            factors: Factors = query.signals.bottleneck(rows)
+            factors: Factors = query.signals.bottleneck(rows, self.heads)
             if not chosen:
                 size = 9 * factors.delta.shape[1] * factors.inputs.shape[1]
                 count = min(COORDINATES, size)

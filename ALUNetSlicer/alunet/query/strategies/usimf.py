@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -11,24 +12,38 @@ import numpy.typing as npt
 from alunet.errors import InputError
 from alunet.query.problem import Batch, Floats, Need, Query
 from alunet.query.registry import register
-from alunet.query.usim import Clock, Ints, QuerySet, UsimOptions, choose, draw_query_set, similarity_matrix
+from alunet.query.usim import (
+    PUBLISHED,
+    Clock,
+    Ints,
+    QuerySet,
+    UsimOptions,
+    choose,
+    draw_query_set,
+    prefiltered,
+    similarity_matrix,
+)
 from alunet.query.weights import draw_without_replacement
 
 FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sample moves
 
 
 @register("usimf", title="USIMF", needs=[Need.MC, Need.DECODER], source="Föllmer et al., MIDL 2024",
-          summary="Covers a query set of uncertain samples; similar = the same decoder gradient, Fisher-whitened.")
+          summary="Covers a query set of uncertain samples; similar = the same decoder gradient, Fisher-whitened.",
+          published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000})
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
     """Options of USIMF.
 
     Attributes:
+        fisher: "mean", the diagonal over all Fisher samples; "first-sample", that of the first one drawn alone, as in
+            the published experiments' code, whose loop adds this one again and again.
         fisher_samples: how many samples the Fisher diagonal is the mean of.
         coordinates: how many decoder parameters represent a gradient.
         damping: added to the Fisher values, relative to their mean; 0 as in the published experiments.
     """
 
+    fisher: Literal["mean", "first-sample"] = "mean"
     fisher_samples: int = 200
     coordinates: int = 10_000
     damping: float = 1e-3
@@ -45,21 +60,22 @@ class Usimf(UsimOptions):
         from alunet.query.similarity import DotKernel, fisher_scale  # torch is slow; listing strategies needs none
 
         clock = Clock()
-        target = draw_query_set(query, self.elbow, clock)
+        query, notes = prefiltered(query, self)
+        target = draw_query_set(query, self, clock)
         with clock("fisher"):
             chosen, fisher = self._parameters(query, target)
         scale = fisher_scale(fisher, self.damping)
         similarity = similarity_matrix(
-            query, target, lambda rows: query.signals.decoder_gradients(rows, chosen),
+            query, target, lambda rows: query.signals.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device), clock)
-        batch = choose(query, target, similarity, self, clock)
-        batch.diagnostics["coordinates"] = len(chosen)
-        return batch
+        return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
 
     def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Parameters drawn in proportion to their Fisher value, and these values (specification 2.6)."""
-        rows = draw_without_replacement(target.uncertainty, self.fisher_samples, query.streams["fisher-subset"])
-        fisher: Floats = np.asarray(query.signals.fisher(rows), np.float64)
+        # The subset grows with its size, one sample at a time: the only one of 1 is the first one of 200.
+        count = 1 if self.fisher == "first-sample" else self.fisher_samples
+        rows = draw_without_replacement(target.uncertainty, count, query.streams["fisher-subset"])
+        fisher: Floats = np.asarray(query.signals.fisher(rows, self.heads), np.float64)
         usable = np.where(fisher > FLOOR, fisher, 0.0)
         if not np.isfinite(fisher).all() or not usable.any():
             raise InputError("The decoder gradients are all zero or not finite.",
