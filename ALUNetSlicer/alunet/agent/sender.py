@@ -12,7 +12,7 @@ from typing import IO, Any
 
 from alunet.agent.client import Client
 from alunet.agent.outbox import Entry, Outbox, OutboxError
-from alunet.agent.wire import ServiceError, Stranger, Unreachable, described, is_code, is_passing
+from alunet.agent.wire import ServiceError, Stranger, Unreachable, described, is_code
 from alunet.schema import Code, SampleState, Status, to_json
 
 if sys.platform == "win32":
@@ -127,7 +127,7 @@ class Sender:
             self._defects = self._defects + 1 if self._defective == entry.key else 1
             self._defective = entry.key
             return self._defects < DEFECTS
-        return is_passing(error) or any(is_code(error, code) for code in WAITING_CODES)
+        return any(is_code(error, code) for code in WAITING_CODES)
 
     def _wait_for(self, reason: str, entry: Entry | None) -> bool:
         """Tell once why entries wait."""

@@ -26,7 +26,7 @@ READ_SECONDS = 60.0
 ATTEMPTS = 5
 FIRST_PAUSE = 0.2
 PASSING = (429, 502, 503, 504)
-"""Statuses that say: later."""
+"""Statuses of a proxy on the way that say: later."""
 
 
 class Unreachable(AlunetError):
@@ -136,8 +136,8 @@ class Wire:
             try:
                 with self.send(method, path, body=body, data=data, params=params, headers=headers) as answer:
                     return _content(answer)
-            except (Unreachable, ServiceError) as error:
-                if not (repeat and is_passing(error)) or attempt == ATTEMPTS:
+            except Unreachable:
+                if not repeat or attempt == ATTEMPTS:
                     raise
             cancel.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))
             attempt += 1
@@ -196,13 +196,13 @@ def patiently(work: Callable[[], bool], done: Callable[[], int], cancel: Cancel,
             if work():
                 return
             failure = None
-        except (Unreachable, ServiceError) as error:
+        except Unreachable as error:
             failure = error
         if done() != before:
             last, before, pause = time.monotonic(), done(), FIRST_PAUSE
         if failure is None:
             continue
-        if not is_passing(failure) or time.monotonic() - last > patience:
+        if time.monotonic() - last > patience:
             raise failure
         cancel.sleep(pause)
         pause = min(pause * 2, 5.0)
@@ -253,11 +253,6 @@ def _refusal(base: str, answer: requests.Response) -> AlunetError:
         f"{base} answers with status {answer.status_code}, but not as an ALUNet service does.",
         "Check name and port; a proxy or another program may stand there.",
     )
-
-
-def is_passing(error: AlunetError) -> bool:
-    """Whether the same request may succeed later, with nobody doing anything about it."""
-    return isinstance(error, Unreachable) or (isinstance(error, ServiceError) and error.status in PASSING)
 
 
 def is_code(error: Exception, code: Code) -> bool:
