@@ -8,7 +8,7 @@ from typing import Any
 from alunet.errors import AlunetError, InputError
 from alunet.project.history import StaleVersion
 from alunet.project.locks import InUse
-from alunet.project.room import full_disk
+from alunet.project.room import DiskFull, known_failure
 from alunet.project.sharing import KeyReused, Leased
 from alunet.schema import Code, Problem, to_json
 
@@ -55,7 +55,8 @@ def problem_of(error: BaseException) -> Problem:
     """What to tell the client of an error; a defect is logged here and only named there."""
     if isinstance(error, Refused):
         return error.problem
-    if full_disk(error) or full_disk(error.__cause__ or error):
+    error = known_failure(error) or error
+    if isinstance(error, DiskFull):
         return Problem(Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again.")
     if isinstance(error, InputError):
         code, details = _meaning(error)
