@@ -23,9 +23,13 @@ _PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, er
 _HINT = "Make room, then repeat the command: what was finished is kept."
 
 
+class DiskFull(InputError):
+    """There is no room for what was to be written."""
+
+
 @contextlib.contextmanager
 def room_in(folder: Path, partial: Path | None = None) -> Iterator[None]:
-    """Raises InputError where the block fails because the disk of `folder` is full; other errors pass.
+    """Raises DiskFull where the block fails because the disk of `folder` is full; other errors pass.
 
     Args:
         folder: where the block writes.
@@ -37,7 +41,7 @@ def room_in(folder: Path, partial: Path | None = None) -> Iterator[None]:
         reason = _reason(error) or (_refusal(partial or folder / f"tmp-{uuid.uuid4().hex}") if _vague(error) else "")
         if reason:
             free = shutil.disk_usage(folder).free >> 20
-            raise InputError(f"The disk of {folder} is full ({free} MiB free): {reason}.", _HINT) from error
+            raise DiskFull(f"The disk of {folder} is full ({free} MiB free): {reason}.", _HINT) from error
         raise
 
 
@@ -49,7 +53,7 @@ def known_failure(error: BaseException) -> InputError | None:
     reason, name = _reason(error), getattr(error, "filename", None)
     if reason:
         where = f" of {Path(os.fsdecode(name)).parent}" if isinstance(name, str | bytes) else ""
-        return InputError(f"The disk{where} is full: {reason}.", _HINT)
+        return DiskFull(f"The disk{where} is full: {reason}.", _HINT)
     if isinstance(error, OSError) and error.errno in _PATH and isinstance(name, str | bytes):
         path = os.fsdecode(name)
         return InputError(f"{path} cannot be used: {error.strerror}.", "Check the path and who may use it.")

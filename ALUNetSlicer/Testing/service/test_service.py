@@ -1,0 +1,131 @@
+"""The door of the service: token, addresses, one shape for every error, one service a root."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+import requests
+
+from alunet.model.child import with_source
+
+
+def run(*options, seconds=60):
+    command = [sys.executable, "-m", "alunet", "serve", *map(str, options)]
+    return subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", env=with_source(), timeout=seconds
+    )
+
+
+def test_health(common):
+    health = common.ok("GET", "/health")
+    assert health["api"] == 1 and health["disk_free"] > 0 and health["memory_free"] > 0
+    assert health["jobs_running"] == 0 and "torch" in health["versions"]
+    for _ in range(600):
+        if (health := common.ok("GET", "/health"))["device"] != "unknown":
+            break
+        time.sleep(0.1)
+    assert health["device"] in ("cpu", "cuda", "mps")
+
+
+@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}])
+@pytest.mark.parametrize("path", ["/health", "/openapi.json", "/nothing", "/projects/x/events"])
+def test_nothing_is_said_without_the_token(common, header, path):
+    answer = requests.get(common.url + path, headers=header, timeout=10)
+    assert answer.status_code == 401 and answer.json()["code"] == "unauthorized"
+    assert answer.headers["X-ALUNet-Api"] == "1" and answer.headers["WWW-Authenticate"] == "Bearer"
+
+
+def test_the_token_is_kept_where_only_its_owner_can_read(common):
+    for name in ("token", "service.json"):
+        file = common.root / ".alunet" / name
+        assert common.token in file.read_text(encoding="utf-8")
+        if os.name != "nt":
+            assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has other rights")
+def test_a_token_that_others_can_read_is_refused(tmp_path):
+    file = tmp_path / "token"
+    file.write_text("x" * 40, encoding="ascii")
+    file.chmod(0o644)
+    done = run("--root", tmp_path / "root", "--token-file", file)
+    assert done.returncode == 2 and "chmod 600" in done.stderr and not done.stdout
+
+
+def test_a_public_address_needs_tls_or_an_explicit_flag(tmp_path):
+    done = run("--root", tmp_path / "root", "--host", "0.0.0.0")
+    assert done.returncode == 2 and "--allow-insecure-http" in done.stderr and not done.stdout
+
+
+def test_the_same_command_finds_the_service_that_runs(common):
+    done = run("--root", common.root)
+    assert done.returncode == 0 and json.loads(done.stdout.splitlines()[0]) == common.announced
+
+
+def test_an_idle_service_ends(tmp_path):
+    begun = time.monotonic()
+    done = run("--root", tmp_path / "root", "--idle", "0.03")
+    assert done.returncode == 0 and time.monotonic() - begun < 50
+    assert not (tmp_path / "root" / ".alunet" / "service.json").exists()
+
+
+def test_a_project_is_made_once(common):
+    request = {"name": "Leber – é", "labels": ["liver"], "channels": ["CT"], "seed": 3}
+    made = common.ok("POST", "/projects", 201, json=request)
+    assert common.ok("POST", "/projects", 200, json=request) == made
+    assert made["labels"] == {"background": 0, "liver": 1}
+    common.refused("POST", "/projects", 409, "exists", json={**request, "labels": ["kidney"]})
+    assert made in common.ok("GET", "/projects")
+    assert common.ok("GET", f"/projects/{made['id']}")["status"]["step"] == "add"
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"name": ""},
+        {"name": "x" * 101},
+        {"labels": []},
+        {"labels": ["a", "a"]},
+        {"channels": []},
+        {"channels": [""]},
+        {"preset": "huge"},
+        {"epochs": 0},
+        {"seed": -1},
+        {"labels": "liver"},
+    ],
+)
+def test_projects_that_cannot_be(common, change):
+    before = common.ok("GET", "/projects")
+    request = {"name": "bad", "labels": ["liver"], "channels": ["CT"], **change}
+    common.refused("POST", "/projects", 400, "bad_request", json=request)
+    assert common.ok("GET", "/projects") == before
+
+
+PATHS = ["/projects/..", "/projects/%2e%2e", "/projects/.alunet", "/projects/x%2f..%2fy", "/nix"]
+
+
+@pytest.mark.parametrize("path", PATHS)
+def test_paths_stay_inside_the_root(common, path):
+    session = requests.Session()
+    request = requests.Request("GET", common.url + path, headers={"Authorization": f"Bearer {common.token}"}).prepare()
+    request.url = common.url + path
+    answer = session.send(request, timeout=10)
+    assert answer.status_code == 404 and answer.json()["code"] == "not_found"
+
+
+def test_bodies_are_bounded_and_wrong_methods_are_told(common):
+    headers = {"Content-Type": "application/json"}
+    common.refused("POST", "/projects", 413, "too_large", data=b"[" * (1 << 19), headers=headers)
+    common.refused("POST", "/projects", 400, "bad_request", data=b"{", headers=headers)
+    common.refused("PUT", "/projects", 405, "not_allowed")
+
+
+def test_the_description_names_every_address(common):
+    description = common.ok("GET", "/openapi.json")
+    assert {"/v1/health", "/v1/projects", "/v1/projects/{project}/worklist"} <= set(description["paths"])
