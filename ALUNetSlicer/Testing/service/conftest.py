@@ -43,7 +43,7 @@ class Service:
     def stop(self, number: int = signal.SIGTERM) -> None:
         if self.process.poll() is None:
             self.process.send_signal(number)
-        self.process.wait(20)
+        self.process.wait(60)
         self.process.stdout.close()
         self.log.close()
 

@@ -18,7 +18,6 @@ class Limits:
         disk_reserve: what uploads leave free on the disk.
         projects: how many projects.
         jobs: how many jobs of a project may wait or run.
-        events: how many events one answer may hold.
     """
 
     json_body: int = 1 << 18
@@ -28,7 +27,6 @@ class Limits:
     disk_reserve: int = 512 << 20
     projects: int = 1_000
     jobs: int = 20
-    events: int = 1_000
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,7 @@ from alunet.serve.routes.cases import FILE
 from alunet.serve.state import State
 
 _LOOK_SECONDS = 0.3
+_MOST_EVENTS = 1000
 _HEARTBEAT_SECONDS = 10.0
 Number = Annotated[int, Query(ge=0, lt=1 << 62)]
 
@@ -110,7 +111,7 @@ def _add_events(routes: APIRouter, state: State) -> None:
         request: Request,
         project: str,
         after: Number = 0,
-        limit: Annotated[int, Query(ge=1, le=state.settings.limits.events)] = 100,
+        limit: Annotated[int, Query(ge=1, le=_MOST_EVENTS)] = 100,
         last: Annotated[str, Header(alias="Last-Event-ID")] = "",
     ) -> Response | list[NumberedEvent]:
         """What happened after an event; as a list, or as a stream for those who accept `text/event-stream`."""
