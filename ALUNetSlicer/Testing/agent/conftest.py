@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import queue
+import shutil
+import socket
 import subprocess
 import sys
 import threading
@@ -14,13 +16,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from alunet.agent.client import Client
 from alunet.agent.reach.starting import own_environment
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project
+from alunet.schema import CaseRequest, ProjectRequest
 
 PACKAGE = Path(__file__).resolve().parents[2]
-SECONDS = 60.0
+SECONDS = 120.0
+SHAPE = (40, 20, 24)
+PROJECT = "work"
 
 
 class Service:
@@ -164,3 +173,95 @@ def end_service_of(root: Path) -> None:
     if note.exists():
         with contextlib.suppress(ProcessLookupError):
             os.kill(json.loads(note.read_text(encoding="utf-8"))["pid"], 9)
+
+
+def write_image(file: Path, shape: tuple[int, int, int] = SHAPE, seed: int = 0) -> np.ndarray:
+    """A small scan of noise."""
+    voxels = np.random.default_rng(seed).integers(0, 800, shape).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    return voxels
+
+
+@pytest.fixture(scope="session")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The root of a service with a project whose 40 slices are suggested; made by hand, without a network."""
+    folder = tmp_path_factory.mktemp("prepared")
+    service = Service(folder / "root")
+    try:
+        client = service.client()
+        client.create_project(ProjectRequest(PROJECT, ["organ"], ["CT"]))
+        write_image(folder / "a.nrrd")
+        client.add_case(PROJECT, CaseRequest("a", [client.upload(folder / "a.nrrd").id]))
+    finally:
+        service.kill()
+    with Project.open(service.root / PROJECT) as opened:
+        geometry = CaseGeometry("a", SHAPE, (0, 1, 2), tuple((0, extent) for extent in SHAPE), SHAPE)
+        opened.set_geometry("a", geometry)
+        opened.set_pool(Pool.build([geometry], SHAPE[1:]))
+        opened.set_meta("patch", list(SHAPE[1:]))
+        opened.start_round(0, "spread", {"budget": SHAPE[0]})
+        opened.suggest(0, list(range(SHAPE[0])), [0.0] * SHAPE[0], [""] * SHAPE[0])
+    return service.root
+
+
+@pytest.fixture
+def working(prepared: Path, tmp_path: Path) -> Iterator[Service]:
+    """A service with the prepared project."""
+    shutil.copytree(prepared, tmp_path / "root")
+    made = Service(tmp_path / "root")
+    yield made
+    made.kill()
+
+
+class Relay:
+    """A TCP line between an agent and a service that can be cut and mended."""
+
+    def __init__(self, port: int) -> None:
+        self._to = port
+        self._open: set[socket.socket] = set()
+        self._up = True
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port = self._listening.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                near, _ = self._listening.accept()
+                if not self._up:
+                    near.close()
+                    continue
+                far = socket.create_connection(("127.0.0.1", self._to))
+                self._open |= {near, far}
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=self._pump, args=pair, daemon=True).start()
+
+    def _pump(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while block := source.recv(65536):
+                sink.sendall(block)
+        for end in (source, sink):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+
+    def cut(self) -> None:
+        self._up = False
+        for end in tuple(self._open):
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
+            end.close()
+        self._open.clear()
+
+    def mend(self) -> None:
+        self._up = True
+
+    def close(self) -> None:
+        self._listening.close()
+        self.cut()
+
+
+@pytest.fixture
+def relay(working: Service) -> Iterator[Relay]:
+    made = Relay(working.port)
+    yield made
+    made.close()

@@ -12,15 +12,9 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from .conftest import PACKAGE, end_service_of
+from .conftest import PACKAGE, end_service_of, write_image
 
 HEAVY = ("numpy", "scipy", "torch", "SimpleITK", "typer", "rich", "fastapi", "pydantic", "sqlite3", "requests")
-
-
-def write_image(file, shape=(6, 20, 24), seed=0):
-    voxels = np.random.default_rng(seed).integers(0, 800, shape).astype(np.int16)
-    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
-    return voxels
 
 
 def test_importing_the_agent_loads_nothing_heavy():

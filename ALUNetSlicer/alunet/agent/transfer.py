@@ -42,11 +42,16 @@ def upload(wire: Wire, file: Path, progress: Progress, cancel: Cancel) -> Upload
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             digest = _digest(stream, size, progress, cancel)
-            request = to_json(UploadRequest(file.name, size, digest))
+            request = to_json(UploadRequest(f"image{_ending(file)}", size, digest))
             state = from_json(Upload, wire.call("POST", "/uploads", body=request, cancel=cancel))
             return _Parts(wire, stream, state, progress, cancel).send()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}.", "Check the file.") from error
+
+
+def _ending(file: Path) -> str:
+    """The format alone: the rest of a file's name may be a patient's and stays here."""
+    return "".join(file.suffixes[-2:] if file.suffix == ".gz" else file.suffixes[-1:])
 
 
 def _digest(stream: Any, size: int, progress: Progress, cancel: Cancel) -> str:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -102,6 +103,8 @@ class Wire:
                 f"{base} is not encrypted: token and images could be read on the way.",
                 "Use https://…, or ssh://user@host, which needs no certificate; or allow it explicitly.",
             )
+        if ca is not None and not Path(ca).is_file():
+            raise InputError(f"There is no file {ca}.", "Name the PEM file of the authority to trust.")
         self.base = base.rstrip("/")
         self._auth = _Bearer(token)
         self._verify: str | bool = ca or True

@@ -28,6 +28,7 @@ from alunet.schema import Announcement, from_json
 
 CONNECT_SECONDS = 15
 COMMAND_SECONDS = 150.0
+HANG_UP_SECONDS = 0.7
 HOME = f"$HOME/.local/share/alunet/engine-{alunet.__version__}"
 """Where bootstrap puts the engine, in words of the other computer's shell."""
 _FIXED = (
@@ -67,6 +68,7 @@ REASONS = (
      "Type: chmod 600 and the key's file."),
     ("Could not resolve hostname", "name", "There is no computer called {host} for ssh.",
      "Check the spelling; is the VPN on?"),
+    ("connect failed", "engine", "The engine of {host} ended at this very moment.", "Try again."),
     ("Connection refused", "port", "{host} is there, but no ssh server answers at that port.",
      "Check the port; ask whether sshd runs there."),
     ("timed out", "port", "{host} does not answer.",
@@ -187,13 +189,33 @@ class SshLink(Link):
         self._held.callback(_end, tunnel)
         deadline = time.monotonic() + 2 * CONNECT_SECONDS
         while time.monotonic() < deadline and tunnel.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            passed = _passes(port)
+            if passed:
                 return port
+            if passed is False:
+                break
             time.sleep(0.05)
         words.seek(0)
         said = words.read().decode("utf-8", "replace")
         self.close()
         raise explain(self._target, said or "timed out")
+
+
+def _passes(port: int) -> bool | None:
+    """Whether a forwarded port leads somewhere; None where ssh does not listen on it yet.
+
+    ssh takes a connection before it knows whether the other side does, and hangs up where not.
+    """
+    try:
+        with socket.create_connection(("127.0.0.1", port), 1) as probe:
+            probe.settimeout(HANG_UP_SECONDS)
+            return probe.recv(1) != b""
+    except TimeoutError:
+        return True
+    except ConnectionResetError:
+        return False
+    except OSError:
+        return None
 
 
 def _end(tunnel: subprocess.Popen[bytes]) -> None:
