@@ -131,6 +131,9 @@ class SparseTrainer(nnUNetTrainer):
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:
             self.batch_size = self.settings.batch_size
+        if self.settings.batch_pixels is not None:
+            fitting = self.settings.batch_pixels // int(np.prod(self.configuration_manager.patch_size))
+            self.batch_size = max(2, min(self.batch_size, fitting))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """nnU-Net's SGD with its polynomial decay, or AdamW with warm-up and cosine; stepped with each iteration."""
