@@ -87,16 +87,18 @@ class Kept:
         return [array[chosen] for array in arrays]
 
 
-def question(project: Project, study: Path, seed: int, device: str, budget: int) -> Query:
-    """The question of round 1, asked of the initial model, with the randomness of `seed`."""
+def question(project: Project, cache: Path, seed: int, device: str, budget: int, samples: int | None) -> Query:
+    """The question of round 1, asked of the initial model, with the randomness of `seed`; of `samples` candidates."""
     record = RoundRecord.load(project.rounds_dir / "000" / "manifest.json")
     settings = Recipe.from_json(record.recipe).scoring
     pool, labelled, streams = project.pool, project.labelled(), Streams(seed, 1)
     ids = np.flatnonzero(~labelled)
+    if samples is not None and samples < len(ids):
+        ids = np.sort(np.random.default_rng(0).choice(ids, samples, replace=False))
     weights = project.rounds_dir / "000" / "weights.pth"
     signals = ModelSignals(
         project.nnunet_dir, weights, pool, ids, np.flatnonzero(labelled), streams, settings, device,
-        study / "data" / "cache", lambda event: None,
+        cache, lambda event: None,
     )  # fmt: skip
     voxels, sizes = project.case_voxels()
     return Query(
@@ -153,11 +155,9 @@ def main(arguments: list[str]) -> int:
     root = chosen.study / "runs" / f"fold{chosen.fold}_seed{chosen.seed}" / "initial"
     try:
         with Project.open(root, read_only=True) as project:
-            both = [question(project, chosen.study, chosen.seed + more, chosen.device, chosen.budget)
+            cache = chosen.study / "data" / "cache"
+            both = [question(project, cache, chosen.seed + more, chosen.device, chosen.budget, chosen.samples)
                     for more in (0, 1)]  # fmt: skip
-            if chosen.samples is not None and chosen.samples < len(both[0]):
-                rows = np.random.default_rng(0).choice(len(both[0]), chosen.samples, replace=False)
-                both = [query.only(np.sort(rows)) for query in both]
             print(f"{len(both[0])} candidates\n")
             print("| strategy | option | same samples as default | rank correlation | query set | seconds |")
             print("| --- | --- | ---: | ---: | ---: | ---: |")
