@@ -38,7 +38,7 @@ rounds, folds or seeds adds them.
     alunet simulate Task04_Hippocampus --strategy usimf:eta=10
            --out study
 
-[bold]As the code of the published experiments[/bold] chose and trained (each round's model is picked on the test cases):
+[bold]As the code of the published experiments[/bold] chose and trained; it picks models on the test cases:
 
     alunet simulate Task04_Hippocampus --strategy usimf
            --as-published --out study
