@@ -6,7 +6,6 @@ from what is on disk. Seed, recipe and device belong to the project and are give
 
 from __future__ import annotations
 
-import shutil
 import threading
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -193,8 +192,6 @@ class Hand:
         names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
         missing = [name for name in names if not proposal_file(folder, name).is_file()]
         if missing:
-            for leftover in (folder / "proposals").glob("tmp-*"):  # of a process that was killed
-                shutil.rmtree(leftover, ignore_errors=True)
             outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING)
 
     # --- labels -----------------------------------------------------------------------------------------------
