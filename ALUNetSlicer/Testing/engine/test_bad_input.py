@@ -24,6 +24,7 @@ import SimpleITK as sitk
 from alunet import cli
 from alunet.project import Project, read_dataset_description
 from alunet.project.files import FolderLock
+from alunet.simulation.config import splits
 from alunet.simulation.phantom import make_phantom
 
 Spoil = Callable[[Path], object]
@@ -413,9 +414,13 @@ def somebody(alunet, good: Path) -> Iterator[Path]:
         Project.create(place / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]).close()
         root = os.geteuid() == 0
         if root:
-            for command in ("simulate nowhere --strategy random --out nowhere", "init nowhere", "add nowhere nowhere"):
-                alunet(*command.split())  # loads what the other user might not be able to read
+            # Once as root, because the other user may not be able to read Python's own modules.
+            alunet("simulate", "nowhere", "--strategy", "random", "--out", "nowhere")
+            alunet("init", place / "new", "--label", "a", "--channel", "CT")
+            alunet("add", place / "new", place / "set" / "imagesTr" / "phantom_001.nii.gz")
             read_dataset_description(place / "set")
+            splits(list("abcde"), [0])
+            shutil.rmtree(place / "new")
             for path in (place, *place.rglob("*")):
                 os.chown(path, 65534, 65534)
             os.seteuid(65534)
