@@ -251,6 +251,15 @@ def test_predictor_segments_on_the_raw_grid(trained):
     assert set(np.unique(found)) <= {0, 1, 2}
 
 
+def test_no_augmentation_is_chosen_by_a_stop_watch(trained, tmp_path, monkeypatch):
+    """Else the same seed trains another network on a busy machine."""
+    trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 3))
+    loader, _ = trainer.get_dataloaders()
+    transforms = [getattr(one, "transform", one) for one in loader.data_loader.transforms.transforms]
+    blurs = [one for one in transforms if type(one).__name__ == "GaussianBlurTransform"]
+    assert len(blurs) == 1 and not blurs[0].benchmark
+
+
 def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch):
     from alunet.model import train, trainer
 
