@@ -13,7 +13,8 @@ import re
 import shutil
 import sqlite3
 import sys
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,9 @@ import pytest
 import SimpleITK as sitk
 
 from alunet import cli
-from alunet.project import Project
+from alunet.project import Project, read_dataset_description
 from alunet.project.files import FolderLock
+from alunet.simulation.config import splits
 from alunet.simulation.phantom import make_phantom
 
 Spoil = Callable[[Path], object]
@@ -67,6 +69,11 @@ def assert_one_line(result: tuple[int, str, str], words: str) -> None:
     assert "Traceback" not in err
     assert re.search(r"[.:)] \S.*\S\n$", err.removeprefix("alunet: ")), f"what to do next is missing: {err}"
     assert out == ""
+
+
+def placed(command: str, **places: Path) -> list[str]:
+    """The words of a command, with real paths for the names in capitals."""
+    return [re.sub("|".join(places), lambda found: str(places[found.group()]), word) for word in command.split()]
 
 
 # --- how a data set is spoilt ---------------------------------------------------------------------------------------
@@ -177,12 +184,6 @@ def twice(folder: Path) -> None:
     describe(training=[*about["training"], about["training"][0]])(folder)
 
 
-def unreadable(folder: Path) -> None:
-    image(folder).chmod(0)
-    if os.access(image(folder), os.R_OK):
-        pytest.skip("this user may read everything")
-
-
 def empty(folder: Path) -> None:
     shutil.rmtree(folder)
     folder.mkdir()
@@ -234,7 +235,6 @@ PROBLEMS: dict[str, tuple[Spoil, str]] = {
     "name differs in case only": (only_in_case, "twice. Give every case its own name."),
     "one name, two endings": (same_stem, "twice (phantom_002.nii.gz, phantom_002.nrrd). Keep one"),
     "one label, two endings": (two_labels, "holds the label of 'phantom_002' twice (phantom_002.nii.gz, "),
-    "unreadable": (unreadable, "cannot be read: Permission denied"),
     "JSON: empty": (text(""), "dataset.json cannot be read: "),
     "JSON: cut off": (text('{"labels": {"backgr'), "dataset.json cannot be read: "),
     "JSON: another encoding": (text('{"name": "Bücher"}', "latin-1"), "dataset.json cannot be read: 'utf-8' codec"),
@@ -344,8 +344,7 @@ def test_commands_that_cannot_be_followed(
     words, expected = MISTAKES[mistake]
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x", encoding="utf-8")
-    places = {"SET": str(good), "OUT": str(tmp_path / "out"), "FILE": str(tmp_path / "file")}
-    command = [re.sub("SET|OUT|FILE", lambda found: places[found.group()], word) for word in words.split()]
+    command = placed(words, SET=good, OUT=tmp_path / "out", FILE=tmp_path / "file")
     before = content(tmp_path)
     assert_one_line(alunet(*command), expected)
     assert content(tmp_path) == before
@@ -402,6 +401,107 @@ def test_a_second_process_waits_outside(alunet, good: Path, project: Path, comma
     finally:
         lock.release()
     assert content(project) == before
+
+
+@pytest.fixture
+def somebody(alunet, good: Path) -> Iterator[Path]:
+    """A copy of the good set and a project, for a user who may not do everything: root becomes one for the test."""
+    if sys.platform == "win32":
+        pytest.skip("Windows knows other rights")
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
+        place = Path(name)
+        shutil.copytree(good, place / "set")
+        Project.create(place / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]).close()
+        root = os.geteuid() == 0
+        if root:
+            # Once as root, because the other user may not be able to read Python's own modules.
+            alunet("simulate", "nowhere", "--strategy", "random", "--out", "nowhere")
+            alunet("init", place / "new", "--label", "a", "--channel", "CT")
+            alunet("add", place / "new", place / "set" / "imagesTr" / "phantom_001.nii.gz")
+            read_dataset_description(place / "set")
+            splits(list("abcde"), [0])
+            shutil.rmtree(place / "new")
+            for path in (place, *place.rglob("*")):
+                os.chown(path, 65534, 65534)
+            os.seteuid(65534)
+        yield place
+        if root:
+            os.seteuid(0)
+        for path in (place, *place.iterdir()):
+            path.chmod(0o700)
+
+
+@pytest.mark.parametrize(
+    ("closed", "command", "words"),
+    [
+        ("set/imagesTr/phantom_002.nii.gz", "simulate set --strategy random --out out", "Permission denied. It must"),
+        ("set/dataset.json", "simulate set --strategy random --out out", "cannot be read: Permission denied. It must"),
+        ("set/imagesTr", "simulate set --strategy random --out out", "Permission denied. Check the path and who"),
+        ("set", "simulate set --strategy random --out out", "Permission denied"),
+        (".", "simulate set --strategy random --out out", "Permission denied. Check the path and who"),
+        (".", "init new --label a --channel CT", "Permission denied. Check the path and who may use it."),
+        (
+            "p",
+            "add p set/imagesTr/phantom_001.nii.gz",
+            "cannot be written: Permission denied. Open it for reading only",
+        ),
+    ],
+)
+def test_what_this_user_may_not_do(
+    alunet, somebody: Path, monkeypatch: pytest.MonkeyPatch, closed: str, command: str, words: str
+) -> None:
+    monkeypatch.chdir(somebody)
+    before = content(somebody)
+    mode = 0o500 if closed in (".", "p") else 0
+    (somebody / closed).chmod(mode)
+    if closed == "p":
+        (somebody / "p" / "lock").chmod(0o400)
+    result = alunet(*command.split())
+    (somebody / closed).chmod(0o700)
+    assert_one_line(result, words)
+    assert content(somebody) == before
+
+
+@pytest.mark.slow
+def test_the_loop_by_hand_refuses_what_it_cannot_use(alunet, good: Path, project: Path, tmp_path: Path) -> None:
+    """A planned project: budgets, strategies and labels that make no sense change nothing."""
+    assert alunet("plan", project)[0] == 0
+    assert alunet("suggest", project, "--strategy", "random", "--budget", "2")[0] == 0
+    drawn = tmp_path / "drawn.nii.gz"
+    spoilt = {
+        "shape": (lambda f: changed(lambda _: drawn, lambda i: i[:-1, :, :])(f), "does not fit its image: size "),
+        "place": (changed(lambda _: drawn, lambda i: i.SetOrigin((9, 9, 9))), "does not fit its image: origin "),
+        "value": (voxels(lambda _: drawn, 9), "holds the value 9, but the labels are 0 to "),
+        "broken": (voxels(lambda _: drawn, 0.5), "holds the value 0.5, which is no whole number"),
+        "cut off": (cut(lambda _: drawn, 0.5), "is cut off: "),
+    }
+    before = content(project)
+    for spoil, words in spoilt.values():
+        shutil.copyfile(label(good), drawn)
+        spoil(tmp_path)
+        assert_one_line(alunet("annotate", project, drawn, "--case", "first"), words)
+        assert content(project) == before
+    shutil.copyfile(label(good), drawn)
+    for command, words in {
+        "annotate PROJECT DRAWN --case second": "There is no case 'second' in the project.",
+        "annotate PROJECT DRAWN --case first --slice 999": "first has no slice 999.",
+        "annotate PROJECT nothing.nii.gz --case first": "There is no image file nothing.nii.gz.",
+        "annotate PROJECT DRAWN --case first --seconds -1": "-1 seconds are no time to spend on a label.",
+        "skip PROJECT --case first --slice 999": "first has no slice 999.",
+        "suggest PROJECT --budget 0": "budget",
+        "suggest PROJECT --budget 99999": "budget",
+        "suggest PROJECT --strategy usimg": "Did you mean 'usim",
+        "next-round PROJECT": "annotat",
+        "predict PROJECT --out OUT": "model",
+        "uncertainty PROJECT first --out OUT.nii.gz": "model",
+        "export PROJECT model --out OUT.zip": "model",
+        "export PROJECT labels --out OUT": "Nothing is annotated yet. Annotate a slice first.",
+    }.items():
+        parts = placed(command, PROJECT=project, DRAWN=drawn, OUT=tmp_path / "out")
+        assert_one_line(alunet(*parts), words)
+        assert content(project) == before
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([drawn.name, project.name])
+    assert alunet("annotate", project, drawn, "--case", "first")[0] == 0
 
 
 def test_names_with_blanks_and_letters_of_any_alphabet_work(alunet, good: Path, tmp_path: Path) -> None:

@@ -397,6 +397,17 @@ def other_phantom(tmp_path_factory):
     return folder
 
 
+def test_as_published_is_in_the_strategies_and_in_the_recipe(phantom, tmp_path, pretended):
+    chosen = ["usimf", "usimc:eta=10", "random"]
+    result = alunet.simulate(phantom, tmp_path, chosen, rounds=1, budget=5, initial=5, as_published=True)
+    study = config.Study.load(tmp_path / "study.json")
+    assert study.strategies == ("usimf:published", "usimc:published,eta=10", "random")
+    assert study.fixed["recipe"] == preset("cpu").as_published().to_json()
+    assert set(result.summary["strategy"]) == set(study.strategies)
+    with pytest.raises(InputError, match="heads is reset there and keep now"):
+        alunet.simulate(phantom, tmp_path, chosen, rounds=1, budget=5, initial=5)
+
+
 @pytest.mark.parametrize("jobs", [1, 3])
 def test_strategies_of_a_fold_and_seed_share_round_0(phantom, tmp_path, pretended, jobs):
     out = tmp_path / "out"

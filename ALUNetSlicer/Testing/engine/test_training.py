@@ -25,8 +25,8 @@ from alunet.model.settings import TrainingSettings
 pytestmark = pytest.mark.slow
 
 
-def trainer_of(trained, tmp_path, monkeypatch, cases):
-    """The real trainer over `cases`, in this process."""
+def trainer_of(trained, tmp_path, monkeypatch, counts, **settings):
+    """The real trainer over the cases of `counts`, in this process."""
     for name, value in environment.variables(trained.nnunet, tmp_path, 1).items():
         monkeypatch.setenv(name, value)
     from alunet.model.trainer import SparseTrainer
@@ -36,7 +36,7 @@ def trainer_of(trained, tmp_path, monkeypatch, cases):
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
     trainer = SparseTrainer(plans, "2d", 0, dataset, torch.device("cpu"))
     labels = LabelFolder(trained.root / "labels", trained.nnunet)
-    trainer.configure(TrainingSettings(batch_size=16), labels, cases, print)
+    trainer.configure(TrainingSettings(batch_size=16, **settings), labels, counts, print)
     trainer.initialize()
     return trainer
 
@@ -56,6 +56,15 @@ def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(trained
         padded = (image == 0) & (np.roll(image, 1, axis=-1) == 0)  # runs of exact zeros: not in a normalised scan
         assert (finest[padded] == 3).mean() > 0.99
         assert (finest != 3).any((1, 2)).all(), "a patch without any annotated pixel"
+
+
+def test_cases_are_drawn_alike_where_the_published_code_is_followed(trained, tmp_path, monkeypatch):
+    """C16."""
+    names = sorted(trained.annotations)[:2]
+    trainer = trainer_of(trained, tmp_path, monkeypatch, dict(zip(names, (19, 1), strict=True)), cases="uniform")
+    feed, _ = trainer.get_dataloaders()
+    drawn = [str(key) for _ in range(20) for key in next(feed)["keys"]]
+    assert 0.4 < drawn.count(names[0]) / len(drawn) < 0.6
 
 
 def test_labels_on_the_grid_are_the_annotation(trained):
@@ -87,6 +96,37 @@ def test_t20_warm_start_carries_all_weights_heads_included(trained, tmp_path):
     old, new = (torch.load(tmp_path / part / "w.pth", weights_only=True) for part in ("a", "b"))
     heads = [name for name in old if ".seg_layers." in name]
     assert heads and all(torch.allclose(old[name], new[name], atol=1e-3) for name in heads)
+
+
+def test_heads_can_start_anew(trained, tmp_path, monkeypatch):
+    """C12: everything is carried over but the segmentation heads, which are random, and another for another seed."""
+    from alunet.model.train import load_weights
+
+    old = torch.load(trained.weights, weights_only=True)
+    networks = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 1))
+        load_weights(trainer.network, trained.weights, "reset")
+        networks.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+    heads = [name for name in old if ".seg_layers." in name and name.endswith("weight")]
+    assert len(heads) == 3
+    for name in heads:
+        assert not torch.allclose(old[name], networks[0][name], atol=1e-3)
+        assert not torch.equal(networks[0][name], networks[1][name])
+    others = [name for name in old if ".seg_layers." not in name]
+    assert all(torch.equal(old[name], network[name]) for name in others for network in networks)
+
+
+def test_a_training_with_new_heads_starts_worse(trained, tmp_path):
+    """T20 the other way round: the jump of the loss that the published code lives with."""
+    losses = {
+        heads: trained.learn(
+            tmp_path / heads / "w.pth", trained.weights, epochs=1, iterations=5, learning_rate=1e-6, heads=heads
+        )["training"]["loss"]
+        for heads in ("keep", "reset")
+    }
+    assert losses["reset"] > losses["keep"] + 0.1
 
 
 def test_the_same_seed_trains_the_same_network(trained, tmp_path):
@@ -211,6 +251,15 @@ def test_predictor_segments_on_the_raw_grid(trained):
     assert set(np.unique(found)) <= {0, 1, 2}
 
 
+def test_no_augmentation_is_chosen_by_a_stop_watch(trained, tmp_path, monkeypatch):
+    """Else the same seed trains another network on a busy machine."""
+    trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 3))
+    loader, _ = trainer.get_dataloaders()
+    transforms = [getattr(one, "transform", one) for one in loader.data_loader.transforms.transforms]
+    blurs = [one for one in transforms if type(one).__name__ == "GaussianBlurTransform"]
+    assert len(blurs) == 1 and not blurs[0].benchmark
+
+
 def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch):
     from alunet.model import train, trainer
 
@@ -235,6 +284,96 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path,
     assert not (tmp_path / "broken.pth").exists()
     stop_at = None
     assert run("broken")["sha256"] == whole["sha256"]
+
+
+class TestBestCheckpoint:
+    """C13: the model is the epoch with the best moving average on the test cases; training goes on from the last."""
+
+    def prepared(self, trained) -> list[str]:
+        """Two cases that nobody annotates, with their reference labels on the grid."""
+        names = [name for name in sorted(trained.truth) if name not in trained.annotations][:2]
+        labels = LabelFolder(trained.root / "labels", trained.nnunet)
+        for name in names:
+            labels.refresh(name, trained.truth[name])
+        return names
+
+    def train(self, trained, out, monkeypatch, emit, **changes):
+        from alunet.model import train
+
+        for variable, value in environment.variables(trained.nnunet, out.with_suffix(""), 1).items():
+            monkeypatch.setenv(variable, value)
+        settings = {"epochs": 4, "iterations": 4, "check_iterations": 2, "batch_size": 4, "optimizer": "adamw"}
+        chosen = TrainingSettings(**settings, **changes)
+        arguments = (trained.nnunet, trained.root / "labels", dict.fromkeys(trained.annotations, 3), chosen)
+        return train.train(*arguments, None, out, 11, "cpu", emit, self.prepared(trained))
+
+    def test_it_is_the_epoch_of_the_best_average_and_the_final_weights_lie_beside_it(
+        self, trained, tmp_path, monkeypatch
+    ):
+        from alunet.model import trainer
+
+        averages, states, original = [], [], trainer.SparseTrainer._keep_best
+
+        def seen(self, average):
+            averages.append(average)
+            states.append({name: value.clone() for name, value in self.network.state_dict().items()})
+            original(self, [0.2, 0.5, 0.4, 0.5][len(averages) - 1])
+
+        monkeypatch.setattr(trainer.SparseTrainer, "_keep_best", seen)
+        best = tmp_path / "best.pth"
+        found = self.train(trained, best, monkeypatch, lambda event: None, checkpoint="best")
+        assert found["best_epoch"] == 2 and len(averages) == 4
+        for file, state in ((best, states[1]), (tmp_path / "final_best.pth", states[3])):
+            written = torch.load(file, weights_only=True)
+            assert all(torch.equal(written[name], state[name]) for name in state)
+        assert found["sha256"] != found["final_sha256"]
+        assert best.stat().st_size == (tmp_path / "final_best.pth").stat().st_size == trained.weights.stat().st_size
+
+    def test_it_is_chosen_on_the_test_cases_alone(self, trained, tmp_path, monkeypatch):
+        names = self.prepared(trained)
+        for variable, value in environment.variables(trained.nnunet, tmp_path, 1).items():
+            monkeypatch.setenv(variable, value)
+        trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 3))
+        settings = TrainingSettings(batch_size=8, checkpoint="best")
+        labels = LabelFolder(trained.root / "labels", trained.nnunet)
+        trainer.configure(settings, labels, dict.fromkeys(trained.annotations, 3), print, names)
+        feed, check = trainer.get_dataloaders()
+        assert {str(key) for _ in range(10) for key in next(check)["keys"]} == set(names)
+        assert not {str(key) for _ in range(10) for key in next(feed)["keys"]} & set(names)
+
+    def test_the_choice_follows_nnunets_average(self, trained, tmp_path, monkeypatch):
+        dice = []
+
+        def listen(event):
+            if event.kind == "epoch":
+                dice.append(event.data["dice"])
+
+        found = self.train(trained, tmp_path / "w.pth", monkeypatch, listen, checkpoint="best")
+        averages = [dice[0]]
+        for value in dice[1:]:
+            averages.append(0.9 * averages[-1] + 0.1 * value)
+        assert found["best_epoch"] == 1 + int(np.argmax(averages))
+
+    def test_an_interrupted_training_ends_alike(self, trained, tmp_path, monkeypatch):
+        from alunet.model import trainer
+
+        def interrupt(event) -> None:
+            if event.kind == "epoch" and event.data["epoch"] == stop_at:
+                raise KeyboardInterrupt
+
+        monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", 0.0)
+        stop_at = None
+        whole = self.train(trained, tmp_path / "whole.pth", monkeypatch, interrupt, checkpoint="best")
+        stop_at = 4
+        with pytest.raises(KeyboardInterrupt):
+            self.train(trained, tmp_path / "broken.pth", monkeypatch, interrupt, checkpoint="best")
+        assert not list(tmp_path.glob("*broken.pth"))
+        stop_at = None
+        assert self.train(trained, tmp_path / "broken.pth", monkeypatch, interrupt, checkpoint="best") == whole
+
+    def test_without_test_cases_it_is_refused(self, trained, tmp_path):
+        with pytest.raises(InputError, match="there are none"):
+            trained.learn(tmp_path / "w.pth", epochs=1, iterations=1, checkpoint="best")
 
 
 def test_augmenting_in_worker_processes_is_repeatable(trained, tmp_path):

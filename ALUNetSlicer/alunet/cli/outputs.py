@@ -72,7 +72,7 @@ def uncertainty(
     project: PROJECT,
     case: Annotated[str, typer.Argument(metavar="CASE", help="Name of the case.")],
     out: Annotated[Path | None, typer.Option(help="File to write. Without: CASE_uncertainty.nii.gz")] = None,
-    measure: Annotated[str, typer.Option(help="What to measure: see docs/terminal.md.")] = "entropy",
+    measure: Annotated[str, typer.Option(help="variance, std, bald or entropy.")] = "entropy",
     device: DEVICE = None,
 ) -> None:
     """Write an uncertainty map; `UNCERTAINTY` is what `--help` shows."""

@@ -38,6 +38,11 @@ rounds, folds or seeds adds them.
     alunet simulate Task04_Hippocampus --strategy usimf:eta=10
            --out study
 
+[bold]As the code of the published experiments[/bold] chose and trained; it picks models on the test cases:
+
+    alunet simulate Task04_Hippocampus --strategy usimf
+           --as-published --out study
+
 [bold]Another data set[/bold], labelled too, as the test set:
 
     alunet simulate Hospital_A --test Hospital_B --strategy usimc

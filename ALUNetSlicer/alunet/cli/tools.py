@@ -15,7 +15,8 @@ def strategies(
 ) -> None:
     """List the strategies: what each needs of the model, and where it comes from.
 
-    Options are given after a colon, separated by commas: [bold]--strategy usimf:eta=10,elbow=kneedle[/bold]
+    Options are given after a colon, separated by commas: [bold]--strategy usimf:eta=10,elbow=kneedle[/bold].
+    [bold]usimf:published[/bold] takes the values of the published experiments' code.
     """
     from alunet.query import infos
 
@@ -33,7 +34,8 @@ def strategies(
     table.add_column("options", ratio=2, style="dim")
     for info in infos():
         about = _described(info)
-        options = "\n".join(f"{name}={value}" for name, value in about["options"].items())
+        published = {name: f" (published: {value})" for name, value in about["published"].items()}
+        options = "\n".join(f"{name}={value}{published.get(name, '')}" for name, value in about["options"].items())
         table.add_row(info.name, info.summary, ", ".join(about["needs"]) or "nothing", info.source, options)
     Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
 
@@ -63,4 +65,5 @@ def _described(info: Any) -> dict[str, Any]:
         "needs": sorted(need.value for need in info.needs),
         "source": info.source,
         "options": parse(info.name).settings,
+        "published": dict(info.published),
     }

@@ -5,14 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-from scipy import ndimage
 
 from alunet.errors import InputError
 from alunet.pool import Pool
 from alunet.project import Case, Project
 from alunet.project.images import read_labels
-
-_BALL = ndimage.generate_binary_structure(3, 1)  # radius 1
 
 
 class Oracle:
@@ -65,11 +62,14 @@ class Oracle:
 
 
 def _border(truth: np.ndarray, classes: int) -> np.ndarray:
+    from scipy import ndimage  # slow to load, and people who label by hand never need it
+
+    ball = ndimage.generate_binary_structure(3, 1)  # radius 1
     border = np.zeros(truth.shape, bool)
     for value in range(1, classes):
         mask = truth == value
         if mask.any():
-            border |= mask & ~ndimage.binary_erosion(mask, _BALL)
+            border |= mask & ~ndimage.binary_erosion(mask, ball)
     return border
 
 

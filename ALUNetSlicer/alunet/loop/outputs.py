@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-import tempfile
+import hashlib
+import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -197,22 +198,29 @@ def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:
 
 @contextmanager
 def _all_or_none(targets: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder, which they become."""
+    """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder, which they become.
+
+    The passing folder's name follows from the targets: where a kill left one, the same command removes it.
+    """
     targets = [target.absolute() for target in targets]
     folder = targets[0].parent
     for target in targets:
         if target.is_dir():
             raise InputError(f"{target} is a folder.", "Give another name.")
+    names = "\n".join(target.name for target in targets)
+    place = folder / f"tmp-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    shutil.rmtree(place, ignore_errors=True)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        passing = tempfile.TemporaryDirectory(prefix="tmp-", dir=folder, ignore_cleanup_errors=True)
+        place.mkdir(parents=True)
     except OSError as error:
         raise InputError(f"{folder} cannot be written: {error.strerror}.", "Choose another folder.") from error
-    with passing as place:
-        parts = [Path(place) / target.name for target in targets]
+    try:
+        parts = [place / target.name for target in targets]
         yield parts, targets
         for part, target in zip(parts, targets, strict=True):
             part.replace(target)
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
     sync_folder(folder)
 
 

@@ -84,6 +84,7 @@ _CPU = TrainingSettings(
     iterations=50,
     check_iterations=1,
     batch_size=12,
+    batch_pixels=200_000,  # twelve of 128 x 128; some seconds a step, however large the patch
     optimizer="adamw",
     learning_rate=2e-3,
     weight_decay=1e-2,

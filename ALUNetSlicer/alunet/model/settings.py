@@ -18,13 +18,14 @@ class TrainingSettings:
         checkpoint: which weights look at the pool and at the test cases: the "final" ones, or the "best", those of
             the epoch with the largest moving average of the pseudo Dice *on the test cases*. The latter selects the
             model on the test set, so its Dice is too good; training goes on from the final weights either way.
-        cases: annotated cases are drawn in proportion to their annotated "slices", or "uniform" ly.
+        cases: annotated cases are drawn in proportion to their annotated "slices", or all alike, "uniform".
     """
 
     epochs: int = 300
     iterations: int = 250  # per epoch
     check_iterations: int = 5  # unaugmented batches of annotated slices for the pseudo Dice of an epoch
     batch_size: int | None = None  # None: the plan's
+    batch_pixels: int | None = None  # a batch of large patches has fewer, two at least; None: no limit
     optimizer: str = "sgd"  # "sgd": nnU-Net's, polynomial decay; "adamw": for short trainings, warm-up and cosine
     learning_rate: float = 1e-2
     weight_decay: float = 3e-5

@@ -18,6 +18,7 @@ import numpy as np
 import torch
 from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
 from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
@@ -32,6 +33,7 @@ from alunet.project.files import atomic_path
 from alunet.schema import Emit, Event, ignore_events
 
 _CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
+_STATES = "alunet"  # key of what our checkpoints hold besides nnU-Net's
 _CHECKPOINT_SECONDS = 60.0  # an interrupted training repeats at most this much
 
 
@@ -131,6 +133,9 @@ class SparseTrainer(nnUNetTrainer):
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:
             self.batch_size = self.settings.batch_size
+        if self.settings.batch_pixels is not None:
+            fitting = self.settings.batch_pixels // int(np.prod(self.configuration_manager.patch_size))
+            self.batch_size = max(2, min(self.batch_size, fitting))
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
         """nnU-Net's SGD with its polynomial decay, or AdamW with warm-up and cosine; stepped with each iteration."""
@@ -152,7 +157,8 @@ class SparseTrainer(nnUNetTrainer):
         ignore = self.label_manager.ignore_label
         masked = self.configuration_manager.use_mask_for_norm
         axes = mirror if self.settings.mirroring else ()
-        training = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
+        augment = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
+        training = _repeatable(augment)
         plain = self.get_validation_transforms(scales)
         checked = dict.fromkeys(self.tests, 1) if self.settings.checkpoint == "best" else self.weights_of_cases
         return (
@@ -236,29 +242,38 @@ class SparseTrainer(nnUNetTrainer):
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a kill leaves the previous checkpoint whole.
 
-        Random states and the best weights so far go along for resuming.
+        Random states and the best weights so far lie in the same file: of two, a kill could leave one of each age.
         """
         states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state(), "best": self.best}
-        with atomic_path(Path(f"{filename}.random")) as part:
-            torch.save(states, part)
         with atomic_path(Path(filename)) as part:
             super().save_checkpoint(str(part))
+            torch.save({**torch.load(part, weights_only=False), _STATES: states}, part)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net, with what `save_checkpoint` wrote beside it."""
+        """As in nnU-Net, with what `save_checkpoint` added."""
         super().load_checkpoint(filename_or_checkpoint)
-        states = Path(f"{filename_or_checkpoint}.random")
-        if states.is_file():
-            content = torch.load(states, weights_only=False)
-            np.random.set_state(content["numpy"])
-            torch.set_rng_state(content["torch"])
-            self.best = content.get("best", {})
+        content = filename_or_checkpoint
+        if isinstance(content, str):
+            content = torch.load(content, map_location="cpu", weights_only=False)
+        states = content[_STATES]
+        np.random.set_state(states["numpy"])
+        torch.set_rng_state(states["torch"])
+        self.best = states["best"]
 
     def plot_network_architecture(self) -> None:
         """Not drawn: the plan says what the network is."""
 
     def _save_debug_information(self) -> None:
         """Not written: the manifest of the round records versions and settings."""
+
+
+def _repeatable(transforms: ComposeTransforms) -> ComposeTransforms:
+    """Without nnU-Net's stop watch: it blurs in the way that was quicker, so pixels depend on how busy a machine is."""
+    for transform in transforms.transforms:
+        blur = getattr(transform, "transform", transform)
+        if isinstance(blur, GaussianBlurTransform):
+            blur.benchmark = False
+    return transforms
 
 
 def _keep_padding_out(transforms: ComposeTransforms, ignore: int) -> ComposeTransforms:

@@ -164,7 +164,7 @@ class Database:
     @property
     def version(self) -> int:
         """Schema version of the file; 0 for a file without tables."""
-        return int(self._connection.execute("PRAGMA user_version").fetchone()[0])
+        return int(self.execute("PRAGMA user_version").fetchone()[0])
 
     def migrate(self) -> None:
         """Brings the schema to the newest version, within the caller's transaction where there is one."""
@@ -202,11 +202,11 @@ class Database:
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
         """All rows of a query."""
-        return self._connection.execute(statement, values).fetchall()
+        return self.execute(statement, values).fetchall()
 
     def value(self, statement: str, values: Sequence[object] = ()) -> object:
         """First column of the first row of a query, or None."""
-        row = self._connection.execute(statement, values).fetchone()
+        row = self.execute(statement, values).fetchone()
         return None if row is None else row[0]
 
     def copy_to(self, path: Path) -> None:

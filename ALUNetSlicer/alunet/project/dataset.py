@@ -84,7 +84,9 @@ def _read_json(file: Path) -> dict[str, Any]:
 
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
-    except (OSError, ValueError, RecursionError) as error:
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.", "It must be a file that you may read.") from error
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{file} cannot be read: {error}.", "Correct the file: JSON in UTF-8.") from error
     if not isinstance(content, dict):
         raise InputError(f"{file} holds no JSON object.", 'Correct the file: {"labels": {…}, "channel_names": {…}}.')

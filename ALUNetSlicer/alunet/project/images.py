@@ -93,12 +93,14 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}.")
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
-    check_integrity(path, ending)
     try:
+        check_integrity(path, ending)
         with quiet_on_failure():
             image = sitk.ReadImage(str(path))
             _check_geometry(image, path)
             return image
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read.") from error
     except RuntimeError as error:
         reason = _last_words(str(error))
         raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error

@@ -147,10 +147,14 @@ class Project(History, Journal, Jobs):
             raise InputError(f"The channels {list(channels)} are incomplete.", 'Name each one, for instance "MRI".')
         if root.exists() and not root.is_dir():
             raise InputError(f"{root} is a file.", "Give a folder for the project.")
-        source = None if data is None else cls(Path(data), read_only=True)
+        source, new = None if data is None else cls(Path(data), read_only=True), not root.exists()
         try:
             root.mkdir(parents=True, exist_ok=True)
             create_database(root, name, numbered, channels, source, {"label values": values, **(meta or {})})
+        except BaseException:  # also Ctrl-C: a half made project is in the way of the next attempt
+            if new:
+                shutil.rmtree(root, ignore_errors=True)
+            raise
         finally:
             if source is not None:
                 source.close()

@@ -25,6 +25,7 @@ from alunet.query.weights import (
     class_weights,
     draw_with_replacement,
     per_case_class_weights,
+    usual_smoothing,
     weighted_uncertainty,
 )
 
@@ -47,12 +48,13 @@ class UsimOptions(PassOptions):
         eta: weight of the similarity to the query set against covering it, >= 0.
         measure: of the uncertainty: "var" or "std" of the softmax over the dropout passes.
         weights: of the classes: inverse to their annotated "voxels", or to their shares "per-case".
+        smoothing: of "voxels": so much of the mean count is added to each class's, at least a voxel; 0 as in the paper.
         prefilter: only so many samples of largest uncertainty, all classes equal, background included, are
             candidates (at least the budget); 0 for all.
         elbow: how the size of the query set is found.
         query_size: size of the query set; 0 to find it by the elbow.
-        draw: of the query set: "proportional" to the uncertainty with replacement, "uniform" without replacement, or
-            the "max" imal uncertainties.
+        draw: of the query set: in proportion to the uncertainty with replacement, uniformly without replacement, or the
+            most uncertain samples.
         heads: weights of the deep-supervision heads in the loss whose gradient is taken: nnU-Net's of the "training",
             the finest alone ("full-res"), or "all-equal", the one that is never trained too.
         optimizer: how the batch is found; "lazy" is exact.
@@ -61,6 +63,7 @@ class UsimOptions(PassOptions):
     eta: float = 1.0
     measure: Literal["var", "std"] = "var"
     weights: Literal["voxels", "per-case"] = "voxels"
+    smoothing: float = 0.01
     prefilter: int = 0
     elbow: Elbow = "chord"
     query_size: int = 0
@@ -70,8 +73,9 @@ class UsimOptions(PassOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not (math.isfinite(self.eta) and self.eta >= 0):
-            raise InputError(f"eta is {self.eta}.", "Give a finite number that is not negative.")
+        for name in ("eta", "smoothing"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
+                raise InputError(f"{name} is {getattr(self, name)}.", "Give a finite number that is not negative.")
         for name in ("prefilter", "query_size"):
             if getattr(self, name) < 0:
                 raise InputError(f"{name} is {getattr(self, name)}.", "Give a number of samples; 0 switches it off.")
@@ -171,7 +175,7 @@ def _per_class(query: Query, options: UsimOptions) -> Doubles:
 
 def _class_weights(query: Query, options: UsimOptions) -> Doubles:
     if options.weights == "voxels":
-        return class_weights(query.class_voxels)
+        return class_weights(query.class_voxels, usual_smoothing(query.class_voxels, options.smoothing))
     if query.case_voxels is None or query.case_sizes is None:
         raise ValueError("per-case class weights need the voxel counts of the annotated cases")
     return per_case_class_weights(query.case_voxels, query.case_sizes)

@@ -21,7 +21,7 @@ def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.
 
     Args:
         voxels: (K,) annotated voxels N_c of each class, background first.
-        smoothing: k; None for the rule above.
+        smoothing: k; None for the rule above, `usual_smoothing`.
 
     Raises:
         InputError: no foreground class; a negative count.
@@ -31,11 +31,16 @@ def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.
         raise InputError("There is no foreground class.", "Name at least one structure besides the background.")
     if np.any(counts < 0):
         raise InputError(f"Negative voxel counts: {voxels}.")
-    k = max(1.0, 0.01 * float(counts.mean())) if smoothing is None else smoothing
+    k = usual_smoothing(voxels) if smoothing is None else smoothing
     if k == 0 and np.any(counts == 0):
         raise InputError("A class without annotated voxels needs smoothing above 0.")
     inverse = 1.0 / (counts + k)
     return np.concatenate([[0.0], inverse / inverse.sum()])
+
+
+def usual_smoothing(voxels: Ints | Floats, share: float = 0.01) -> float:
+    """``k = max(1, share * mean N_c)`` over the foreground; a share of 0 leaves the paper's 1 / N_c, give a voxel."""
+    return max(1.0, share * float(np.asarray(voxels, np.float64)[1:].mean()))
 
 
 def per_case_class_weights(voxels: Ints, sizes: Ints) -> npt.NDArray[np.float64]:

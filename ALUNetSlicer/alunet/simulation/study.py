@@ -217,7 +217,7 @@ def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Proje
                 project.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
                 if data.test_path is not None:
                     project.import_dataset(data.test_path, role="test", emit=emit)
-        except InputError:
+        except (InputError, OSError):
             shutil.rmtree(part, ignore_errors=True)
             if fresh:
                 (out / "study.json").unlink()

@@ -17,7 +17,7 @@ class Spread:
     """No options."""
 
     def select(self, query: Query) -> Batch:
-        """The same number of samples of each case, give or take one, in the middles of equal parts of it.
+        """The same number of samples of each case, give or take one, at equal distances from a random start.
 
         The order of a case's candidates is that of their ids, which is slice after slice. The cases come in a random
         order, so that chance decides which of them give one more; a case that has no more passes its turn on.

@@ -38,12 +38,15 @@ class Usimf(UsimOptions):
     Attributes:
         fisher: "mean", the diagonal over all Fisher samples; "first-sample", that of the first one drawn alone, as in
             the published experiments' code, whose loop adds this one again and again.
+        fisher_set: where its samples come from: the "pool", in proportion to their uncertainty, or the "query-set",
+            uniformly, as in the paper.
         fisher_samples: how many samples the Fisher diagonal is the mean of.
         coordinates: how many decoder parameters represent a gradient.
         damping: added to the Fisher values, relative to their mean; 0 as in the published experiments.
     """
 
     fisher: Literal["mean", "first-sample"] = "mean"
+    fisher_set: Literal["pool", "query-set"] = "pool"
     fisher_samples: int = 200
     coordinates: int = 10_000
     damping: float = 1e-3
@@ -74,7 +77,11 @@ class Usimf(UsimOptions):
         """Parameters drawn in proportion to their Fisher value, and these values (specification 2.6)."""
         # The subset grows with its size, one sample at a time: the only one of 1 is the first one of 200.
         count = 1 if self.fisher == "first-sample" else self.fisher_samples
-        rows = draw_without_replacement(target.uncertainty, count, query.streams["fisher-subset"])
+        rng = query.streams["fisher-subset"]
+        if self.fisher_set == "query-set":
+            rows = np.sort(rng.permutation(np.repeat(target.rows, target.multiplicity))[:count])
+        else:
+            rows = draw_without_replacement(target.uncertainty, count, rng)
         fisher: Floats = np.asarray(query.signals.fisher(rows, self.heads), np.float64)
         usable = np.where(fisher > FLOOR, fisher, 0.0)
         if not np.isfinite(fisher).all() or not usable.any():
