@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import io
 import json
 import time
 import uuid
+import zipfile
 
 import numpy as np
 import psutil
 import pytest
 from conftest import kill
+
+from alunet.simulation.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
 
@@ -214,3 +218,16 @@ def test_jobs_that_cannot_be(common, body):
     project = common.project("cannot")
     common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", json=body)
     assert common.ok("GET", f"/projects/{project}/jobs") == []
+
+
+def test_a_simulation_on_the_labelled_cases(common, tmp_path):
+    """A service simulates too: the result is a zip of its tables and pictures."""
+    data = make_phantom(tmp_path / "phantom", cases=5)
+    project = common.project("simulated", iterations=2)
+    for image in sorted((data / "imagesTr").glob("*.nii.gz")):
+        common.add_case(project, image.name.removesuffix(".nii.gz"), image, data / "labelsTr" / image.name)
+    options = {"strategies": ["random"], "rounds": 1, "budget": 2, "initial": 4}
+    job = done(common, project, "simulate", **options)
+    answer = common.send("GET", f"/projects/{project}/jobs/{job['id']}/result")
+    with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
+        assert {"curves.csv", "rounds.csv", "curves.png"} <= set(archive.namelist())
