@@ -161,7 +161,7 @@ def test_an_engine_behind_ssh_is_started_found_and_reached_again_after_every_kin
 
     (tunnel,) = tunnels(agent.process.pid)
     agent.kill()
-    assert not tunnel.is_running() or tunnel.wait(10) is not None
+    tunnel.wait(10)  # raises where it still runs
     assert psutil.pid_exists(service_pid(root))
 
     again = start_agent()
@@ -273,7 +273,9 @@ def test_bootstrap_brings_the_source_and_tells_what_pip_said(sshd, tmp_path):
     theirs = place / "ALUNetSlicer"
     assert sorted(file.relative_to(theirs) for file in (theirs / "alunet").rglob("*.py")) == ours
     assert any("[1/3]" in line for line in said)
-    assert "pip" in str(caught.value) or "install" in str(caught.value)
+    assert "cannot be installed on 127.0.0.1" in caught.value.message
+    assert "torch" in caught.value.message
+    assert (place / ".venv" / "install.log").is_file()
 
 
 def test_bootstrap_is_for_ssh_alone():

@@ -21,8 +21,9 @@ from alunet.agent.reach.target import parse
 from alunet.agent.transfer import Damaged
 from alunet.agent.wire import Cancel, ServiceError, Stranger, Unreachable, Wire
 from alunet.errors import Cancelled, InputError
+from alunet.schema import CaseRequest
 
-from .conftest import PROJECT, Relay, Service
+from .conftest import PROJECT, Relay, Service, write_image
 
 needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates")
 
@@ -163,19 +164,27 @@ def test_a_cancelled_upload_goes_on_with_the_next_attempt(working, tmp_path):
 
 
 def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path):
-    whole = working.client().fetch(PROJECT, "a", "images/0", tmp_path / "whole.nrrd").read_bytes()
+    write_image(tmp_path / "large.nrrd", (40, 512, 300))
+    direct = working.client()
+    direct.add_case(PROJECT, CaseRequest("large", [direct.upload(tmp_path / "large.nrrd").id]))
+    whole = direct.fetch(PROJECT, "large", "images/0", tmp_path / "whole.nrrd").read_bytes()
     client = Client(f"http://127.0.0.1:{relay.port}", working.token)
-    cuts = [True]
+    cuts, seen = [True], []
 
     def progress(phase: str, done: int, total: int) -> None:
+        seen.append(done)
         if cuts and done < total:
             cuts.clear()
             relay.cut()
             relay.mend()
 
-    fetched = client.fetch(PROJECT, "a", "images/0", tmp_path / "fetched.nrrd", progress=progress)
+    fetched = client.fetch(PROJECT, "large", "images/0", tmp_path / "fetched.nrrd", progress=progress)
+    assert not cuts
+    assert seen == sorted(seen)  # it did not start over
     assert fetched.read_bytes() == whole
-    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == ["fetched.nrrd", "whole.nrrd"]
+    assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [
+        "fetched.nrrd", "large.nrrd", "whole.nrrd"
+    ]  # fmt: skip
 
 
 def test_a_download_that_is_damaged_or_cannot_be_written_leaves_nothing(working, tmp_path, monkeypatch):

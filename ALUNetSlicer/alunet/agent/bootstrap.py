@@ -37,7 +37,7 @@ done
 echo "alunet: no Python 3.10 to 3.13"
 exit 3
 """
-_NO_PYTHON = 3
+_NO_PYTHON, _SSH_FAILED = 3, 255
 
 
 def bootstrap(target: Target, access: Access, tell: Callable[[str], None]) -> None:
@@ -107,5 +107,9 @@ def _install(ssh: Ssh, content: bytes, python: str, tell: Callable[[str], None])
     if process.returncode == _NO_PYTHON:
         hint = "Install one there without root (conda, uv), and name it: --python /path/to/python3"
         raise SshError("no_python", f"{ssh.target.host} has no Python 3.10 to 3.13.", hint)
-    if process.returncode:
+    if process.returncode == _SSH_FAILED:
         raise explain(ssh.target, "\n".join(last))
+    if process.returncode:
+        reason = next((words.strip() for words in reversed(last) if words.strip()), "no reason given")
+        hint = f"All of it stands there in {HOME.replace('$HOME', '~')}/.venv/install.log. Start again: it goes on."
+        raise SshError("install", f"The engine cannot be installed on {ssh.target.host}: {reason}", hint)
