@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ if sys.platform == "win32":
     import msvcrt
 else:
     import fcntl
+
+
+_LEFTOVER = re.compile(r"tmp-[0-9a-f]{32}-.+")  # strict: a case may be called tmp-1
 
 
 @contextlib.contextmanager
@@ -43,6 +47,14 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if sync:
         sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed writers left in a folder and below; nobody may be writing there."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if _LEFTOVER.fullmatch(name):
+                Path(parent, name).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

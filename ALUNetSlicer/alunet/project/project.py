@@ -17,7 +17,7 @@ from alunet.project.annotations import Annotations
 from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
 from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
-from alunet.project.files import FolderLock, sync_folder
+from alunet.project.files import FolderLock, remove_leftovers, sync_folder
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -109,8 +109,7 @@ class Project(Annotations, Journal):
         own += [self.images_dir, self.labels_dir, self.nnunet_dir] if self.data == self.root else []
         for folder in own:
             folder.mkdir(exist_ok=True)
-            for leftover in folder.glob("tmp-*"):
-                leftover.unlink(missing_ok=True)
+        remove_leftovers(self.root)
 
     @classmethod
     def create(
