@@ -7,6 +7,7 @@ import subprocess
 import sys
 import textwrap
 import threading
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +125,18 @@ def test_a_half_made_project_does_not_open_and_can_be_made_again(tmp_path: Path)
     with pytest.raises(InputError, match="never completed"):
         Project.open(tmp_path)
     Project.create(tmp_path, name="p", labels=LABELS, channels=["CT"]).close()
+
+
+def test_what_killed_writers_left_is_gone_once_the_project_opens_and_nothing_else_is(project: Project) -> None:
+    project.close()
+    files = [Path(folder, "tmp-1.mha") for folder in ("annotations", "rounds/000/proposals", "cache")]
+    left = [file.with_name(f"tmp-{uuid.uuid4().hex}-{file.name}") for file in files]
+    for file in (project.root / name for name in (*files, *left)):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.touch()
+    Project.open(project.root).close()
+    assert all((project.root / file).exists() for file in files)  # a case may have such a name
+    assert not any((project.root / file).exists() for file in left)
 
 
 def test_a_newer_schema_is_refused(project: Project) -> None:

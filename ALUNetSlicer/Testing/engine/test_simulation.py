@@ -587,7 +587,10 @@ def test_a_killed_study_goes_on_with_the_same_command(phantom, tmp_path):
     options = [f"--{name}={value}" for name, value in QUICK.items()]
     words = ["simulate", str(phantom), "--strategy=random", *options, "--out", str(out)]
     command = [sys.executable, "-m", "alunet", *words]
-    process = subprocess.Popen(command, cwd=ENGINE, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+    process = subprocess.Popen(
+        command, cwd=ENGINE, stderr=subprocess.PIPE, text=True, encoding="utf-8",
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored where tests run in the background
+    )  # fmt: skip
     for line in process.stderr:
         if "train finished" in line:
             break

@@ -17,7 +17,7 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.pool import CaseGeometry
-from alunet.project.files import atomic_path, write_json
+from alunet.project.files import atomic_path, remove_leftovers, write_json
 from alunet.schema import Emit, Event
 
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
@@ -151,8 +151,7 @@ def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str
     """
     folders = Folders(nnunet)
     folders.images.mkdir(parents=True, exist_ok=True)
-    for leftover in folders.images.glob("tmp-*"):  # of a run that was killed
-        leftover.unlink(missing_ok=True)
+    remove_leftovers(folders.images)  # of a run that was killed
     geometries = []
     for index, case in enumerate(cases):
         geometries.append(_preprocess_case(folders, case).to_json())

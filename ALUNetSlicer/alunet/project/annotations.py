@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.project.files import written_name
 from alunet.project.images import EXACT_ENDING, read_labels
 from alunet.project.locks import FileLock
 from alunet.project.samples import Samples
@@ -121,7 +122,9 @@ class Annotations(Samples):
     def _remove_leftovers(self) -> None:
         """Removes what killed processes left half written, and nothing that somebody is writing."""
         for leftover in self.annotations_dir.glob(f"tmp-*{EXACT_ENDING}"):
-            lock = self.case_lock(leftover.name.split("-", 2)[2].removesuffix(EXACT_ENDING))
+            if (name := written_name(leftover)) is None:
+                continue
+            lock = self.case_lock(name.removesuffix(EXACT_ENDING))
             if lock.take():
                 leftover.unlink(missing_ok=True)
             lock.release()

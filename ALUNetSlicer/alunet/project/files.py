@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import sys
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ from typing import IO, Any
 from alunet.errors import InputError
 from alunet.project.locks import InUse, lock_stream
 from alunet.project.room import room_in
+
+_TEMPORARY = re.compile(r"tmp-[0-9a-f]{32}-(.+)")  # strict: a case may be called tmp-1
 
 
 @contextlib.contextmanager
@@ -39,6 +42,20 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
     if sync:
         sync_folder(path.parent)
+
+
+def written_name(path: Path) -> str | None:
+    """The name that the temporary file of `atomic_path` was to get; None for a file that is no such one."""
+    match = _TEMPORARY.fullmatch(path.name)
+    return match[1] if match else None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Removes the temporary files that killed writers left in a folder and below; nobody may be writing there."""
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if written_name(Path(name)) is not None:
+                Path(parent, name).unlink(missing_ok=True)
 
 
 def sync_folder(folder: Path) -> None:

@@ -16,7 +16,7 @@ from alunet.pool import CaseGeometry, Pool
 from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
 from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
-from alunet.project.files import FolderLock, sync_folder
+from alunet.project.files import FolderLock, remove_leftovers, sync_folder
 from alunet.project.history import History
 from alunet.project.importing import (
     CheckedCase,
@@ -106,15 +106,13 @@ class Project(History, Journal, Jobs):
 
     def _make_folders(self) -> None:
         """Makes the folders and removes what a killed process left half written."""
-        own = [self.annotations_dir, self.rounds_dir]
+        own = [self.rounds_dir]
         own += [self.images_dir, self.labels_dir, self.nnunet_dir] if self.data == self.root else []
-        for folder in own:
+        for folder in (self.annotations_dir, *own):
             folder.mkdir(exist_ok=True)
-            if folder == self.annotations_dir:  # others may be writing there
-                self._remove_leftovers()
-                continue
-            for leftover in folder.glob("tmp-*"):
-                leftover.unlink(missing_ok=True)
+        for folder in (*own, self.root / "cache"):
+            remove_leftovers(folder)
+        self._remove_leftovers()  # of annotations: others may be writing there
 
     @classmethod
     def create(
