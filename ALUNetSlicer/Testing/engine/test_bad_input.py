@@ -51,11 +51,11 @@ def alunet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
 
 def content(*folders: Path) -> dict[str, str]:
-    """All files and folders, with a hash of each file; the lock of a project and SQLite's own files tell nothing."""
+    """All files and folders, with a hash of each file; locks and SQLite's own files tell nothing."""
     found = {}
     for folder in folders:
         for path in sorted([folder, *folder.rglob("*")]):
-            if path.name != "lock" and not path.name.endswith(("-wal", "-shm")):
+            if not {"lock", "locks"} & {path.name, path.parent.name} and not path.name.endswith(("-wal", "-shm")):
                 found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
     return found
 

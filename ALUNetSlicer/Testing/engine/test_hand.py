@@ -314,12 +314,18 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     samples = len(project.pool)
     project.close()
     connection = sqlite3.connect(project.root / "project.db")
-    connection.executescript("DROP TABLE skipped; ALTER TABLE cases DROP COLUMN source; PRAGMA user_version = 1")
+    for table in ("skipped", "versions", "work", "leases", "answers"):
+        connection.execute(f"DROP TABLE {table}")
+    connection.execute("ALTER TABLE cases DROP COLUMN source")
+    for column in ("started", "heartbeat", "attempts", "progress", "waiting", "cancelled", "result", "notes"):
+        connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 1")
+    connection.commit()
     connection.close()
     with pytest.raises(InputError, match="old schema version 1"):
         Project.open(project.root, read_only=True)
     with Project.open(project.root) as again:
-        assert again._db.version == len(database.MIGRATIONS) == 2
+        assert again._db.version == len(database.MIGRATIONS)
         assert len(again.pool) == samples and not again.skipped().any()
         Hand(again).skip("a", [0])
         assert again.skipped().sum() == 1

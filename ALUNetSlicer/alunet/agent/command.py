@@ -10,6 +10,11 @@ from pathlib import Path
 import alunet
 from alunet.errors import AlunetError
 
+EXAMPLES = """examples:
+  alunet agent --test ssh://me@gpu-box         what works on the way to an engine, and what to do about the rest
+  alunet agent --bootstrap ssh://me@gpu-box    put this version of the engine there, without root
+"""
+
 
 def main(arguments: Sequence[str]) -> int:
     """Be an agent on standard input and output; or test a connection, or put an engine on a host, for a person."""
@@ -35,6 +40,8 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="alunet agent",
         description="The process between a viewer and an engine: JSON lines on standard input and output.",
+        epilog=EXAMPLES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of the outbox, instead of the usual one")
     what = parser.add_mutually_exclusive_group()
