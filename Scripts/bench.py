@@ -345,6 +345,14 @@ def sample_gradients(quick: bool) -> list[Row]:
 
 
 
+@benchmark("service")
+def service(quick: bool) -> list[Row]:
+    """What a person waits for at the service."""
+    from bench_service import measure
+
+    return [Row(what, ours, naive, ours / naive, note=note) for what, ours, naive, note in measure(quick)]
+
+
 def main(arguments: list[str]) -> int:
     """Run the chosen benchmarks in the environment and print the table."""
     if INSIDE not in os.environ:

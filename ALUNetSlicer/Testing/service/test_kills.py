@@ -1,6 +1,6 @@
 """Kill -9 of the service and of its jobs at random moments while cases go up, slices are annotated and models trained.
 
-Nothing acknowledged is lost, the project opens, and every job ends in a true state. ALUNET_SERVICE_KILLS says how often.
+Nothing acknowledged is lost, the project opens, and every job ends in a true state. ALUNET_SERVICE_KILLS: how often.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class Person:
         assert answer.status_code in (200, 201), answer.text
 
     def asks_for_a_batch(self, strategy: str) -> None:
-        """Trains on what is annotated, if anything is, and waits for the batch; a job that died too often is renewed."""
+        """Trains on what is annotated and waits for the batch; a job that died too often is renewed."""
         self.killer.enter(WORK)
         for _ in range(40):
             headers = {"Idempotency-Key": str(uuid.uuid4())}

@@ -1,0 +1,146 @@
+"""How long a person waits for the service: real `alunet serve`, real agent's client, real disk, over loopback.
+
+Part of Scripts/bench.py: `python3 Scripts/bench.py service`. Wall-clock medians, not CPU seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+SLICES, SIDE = 100, 512
+Measured = list[tuple[str, float, float, str]]
+"""What, ours, the naive way (both of one unit), and a note."""
+
+
+def measure(quick: bool) -> Measured:
+    """All figures of the service, in a folder of their own that is removed."""
+    repeats = 10 if quick else 40
+    with tempfile.TemporaryDirectory() as name, _service(Path(name) / "projects") as client:
+        folder = Path(name)
+        figures = _upload(client, folder)
+        _make_pool(folder / "projects" / "bench")
+        health = _median(client.health, repeats)
+        figures.append(("health", health, health, "ms"))
+        return figures + _annotations(client, folder, repeats) + _proposal(client, folder, repeats)
+
+
+@contextmanager
+def _service(root: Path) -> Iterator[Any]:
+    from alunet.agent.client import Client
+
+    command = [sys.executable, "-m", "alunet", "serve", "--root", str(root)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, encoding="utf-8") as process:
+        try:
+            line = json.loads(process.stdout.readline())
+            yield Client(line["address"], line["token"])
+        finally:
+            process.terminate()
+
+
+def _median(action: Callable[[], Any], repeats: int) -> float:
+    """Median wall-clock milliseconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        action()
+        times.append(1000 * (time.perf_counter() - start))
+    return statistics.median(times)
+
+
+def _upload(client: Any, folder: Path) -> Measured:
+    """A case of 512 x 512 x 100, uploaded and entered, against a copy of its file that is on disk as surely."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    from alunet.schema import CaseRequest, ProjectRequest
+
+    file = folder / "scan.mha"
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (SLICES, SIDE, SIDE), np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    client.create_project(ProjectRequest(name="bench", labels=["organ"], channels=["CT"]))
+    sent: list[Any] = []
+    ours = _median(lambda: sent.append(client.upload(file)), 1)
+
+    def copy() -> None:
+        with (folder / "copy.mha").open("wb") as stream:
+            shutil.copyfileobj(file.open("rb"), stream)
+            os.fsync(stream.fileno())
+
+    naive, mebibytes = _median(copy, 3), file.stat().st_size / 2**20
+    client.add_case("bench", CaseRequest(name="scan", role="pool", images=[sent[0].id], label=None))
+    rate = f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with fsync"
+    return [("upload, checked", ours, naive, rate)]
+
+
+def _make_pool(root: Path) -> None:
+    """Every slice a sample, all of them suggested; nothing is trained for these figures."""
+    from alunet.pool import CaseGeometry, Pool
+    from alunet.project import Project
+
+    shape = (SLICES, SIDE, SIDE)
+    geometry = CaseGeometry("scan", shape, (0, 1, 2), tuple((0, extent) for extent in shape), shape)
+    with Project.open(root) as project:
+        project.set_geometry("scan", geometry)
+        project.set_pool(Pool.build([geometry], (SIDE, SIDE)))
+        project.start_round(0, "spread", {"budget": SLICES})
+        project.suggest(0, list(range(SLICES)), [0.0] * SLICES, [""] * SLICES)
+
+
+def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
+    """One slice's labels until they are acknowledged, by one person and by eight; and fetching them again."""
+    import gzip
+
+    import numpy as np
+
+    labels = np.zeros((1, SIDE, SIDE), np.uint8)
+    labels[:, 100:300, 150:350] = 1
+    packed = gzip.compress(labels.tobytes(), 1)
+    about = {"author": "bench", "seconds": 1.0, "status": "done", "shape": list(labels.shape), "dtype": "uint8"}
+
+    def put(sample: int, base: int = 0) -> None:
+        client.put_annotation("bench", sample, {**about, "base_version": base}, packed, str(uuid4()))
+
+    def write() -> None:
+        with (folder / "labels.gz").open("wb") as stream:
+            stream.write(packed)
+            os.fsync(stream.fileno())
+
+    samples = iter(range(SLICES))
+    one, naive = _median(lambda: put(next(samples)), repeats), _median(write, repeats)
+    fetched = _median(lambda: client.fetch_annotation("bench", 0, folder / "fetched"), repeats)
+    rest = list(samples)[:40]
+    with ThreadPoolExecutor(8) as people:
+        eight = _median(lambda: list(people.map(put, rest)), 1) / len(rest)
+    return [
+        ("annotation of 512 x 512, on disk", one, naive, "ms; against writing its bytes with fsync"),
+        ("annotation, eight clients at once", eight, one, "ms each; against one after the other"),
+        ("fetching a slice's annotation", fetched, fetched, "ms"),
+    ]
+
+
+def _proposal(client: Any, folder: Path, repeats: int) -> Measured:
+    """The proposal of a case, whole; what is kept here already is not sent again."""
+    import numpy as np
+    import SimpleITK as sitk
+
+    source = folder / "projects" / "bench" / "rounds" / "000" / "proposals" / "scan.mha"
+    source.parent.mkdir(parents=True)
+    voxels = np.zeros((SLICES, SIDE, SIDE), np.uint8)
+    voxels[20:80, 100:300, 150:350] = 1
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(source), True)
+    naive = _median(lambda: shutil.copyfile(source, folder / "read.mha"), repeats)
+    ours = _median(lambda: client.fetch("bench", "scan", "proposal", folder / "proposal.mha"), repeats)
+    return [("proposal of a case of 512 x 512 x 100", ours, naive, "ms; against copying its file")]
