@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 # Before numpy and torch are loaded: two busy threads on a shared small machine are slower than one.
@@ -49,3 +51,28 @@ def real_data() -> Path:
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of its own in memory, of 16 MiB or what a test's indirect parameter says."""
+    folder = tmp_path / "small disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 16)}m", "tmpfs", str(folder)]
+    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no small file system can be mounted here: root on Linux can")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def fill(small_disk: Path) -> Callable[[int], Path]:
+    """Fills the small disk up to so many KiB; returns the file to remove."""
+
+    def fill(left: int) -> Path:
+        usage = os.statvfs(small_disk)
+        filler = small_disk / "filler"
+        filler.write_bytes(bytes(max(0, usage.f_bavail * usage.f_frsize - 1024 * left)))
+        return filler
+
+    return fill

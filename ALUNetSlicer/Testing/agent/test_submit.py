@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import os
 import random
 import time
 from collections.abc import Callable
@@ -14,6 +15,7 @@ import pytest
 from .conftest import PROJECT, SECONDS, AgentProcess, Service
 
 SLICE = (1, 20, 24)
+KILLS = int(os.environ.get("ALUNET_AGENT_KILLS", "30"))
 
 
 def hand_in(agent: AgentProcess, folder: Path, sample: int, value: int, base: int = 0, **more) -> dict:
@@ -167,13 +169,11 @@ def test_200_annotations_while_the_line_is_cut_50_times_are_each_stored_once_and
 
 
 @pytest.mark.slow
-def test_agent_and_service_are_killed_30_times_and_nothing_acknowledged_is_lost_or_doubled(
-    start_agent, working, tmp_path
-):
+def test_agent_and_service_are_killed_and_nothing_acknowledged_is_lost_or_doubled(start_agent, working, tmp_path):
     moments = random.Random(5)
     acknowledged: dict[int, list[int]] = {sample: [] for sample in range(40)}
     number = 0
-    for turn in range(30):
+    for turn in range(KILLS):
         agent = start_agent()
         agent.ask("connect", to=working.address, token=working.token)
         for _ in range(moments.randrange(1, 6)):

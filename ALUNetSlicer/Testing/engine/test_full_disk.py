@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ import alunet as package
 from alunet.project import Project
 from alunet.simulation.phantom import make_phantom
 
+Fill = Callable[[int], Path]
 ENGINE = Path(package.__file__).parents[1]
 LIBRARIES = """
 import sys
@@ -82,26 +83,6 @@ def noise(path: Path, shape: tuple[int, int, int] = (30, 100, 100), high: int = 
     return path
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 16 MiB."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no small file system can be mounted here: root on Linux can")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path, left: int) -> Path:
-    """Fills the disk up to some KiB; returns the file to remove."""
-    usage = os.statvfs(folder)
-    filler = folder / "filler"
-    filler.write_bytes(bytes(max(0, usage.f_bavail * usage.f_frsize - 1024 * left)))
-    return filler
-
-
 # --- libraries ------------------------------------------------------------------------------------------------------
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
@@ -139,11 +120,11 @@ def test_import_of_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 8, 24, 40, 200])
-def test_import_without_room(alunet, small_disk: Path, tmp_path: Path, left: int) -> None:  # noqa: F811
+def test_import_without_room(alunet, small_disk: Path, fill: Fill, tmp_path: Path, left: int) -> None:  # noqa: F811
     """With little room the lock, the database or the images are what does not fit."""
     root, file = small_disk / "p", noise(tmp_path / "x.nii")
     Project.create(root, name="p", labels={"background": 0, "a": 1}, channels=["MRI"]).close()
-    before, filler = content(root), fill(small_disk, left)
+    before, filler = content(root), fill(left)
     assert_one_line(alunet("add", root, file), "is full (0 MiB free): No space left on device. Make room")
     assert content(root) == before
     filler.unlink()
@@ -153,8 +134,8 @@ def test_import_without_room(alunet, small_disk: Path, tmp_path: Path, left: int
         assert sitk.ReadImage(str(case.images[0])).GetSize() == (100, 100, 30)
 
 
-def test_a_project_that_has_no_room_to_begin(alunet, small_disk: Path) -> None:  # noqa: F811
-    filler = fill(small_disk, 12)
+def test_a_project_that_has_no_room_to_begin(alunet, small_disk: Path, fill: Fill) -> None:  # noqa: F811
+    filler = fill(12)
     words = ("init", small_disk / "p", "--label", "a", "--channel", "CT")
     assert_one_line(alunet(*words), "is full (0 MiB free): No space left on device.")
     assert list(small_disk.iterdir()) == [filler]
@@ -166,11 +147,11 @@ def test_a_project_that_has_no_room_to_begin(alunet, small_disk: Path) -> None: 
 
 
 @pytest.mark.slow
-def test_planning_and_annotation_without_room(alunet, small_disk: Path, tmp_path: Path) -> None:  # noqa: F811
+def test_planning_and_annotation_without_room(alunet, fill: Fill, small_disk: Path, tmp_path: Path) -> None:  # noqa: F811
     root, file, drawn = small_disk / "p", noise(tmp_path / "x.nii"), noise(tmp_path / "label.nii.gz", high=2)
     assert alunet("init", root, "--label", "a", "--channel", "MRI")[0] == 0
     assert alunet("add", root, file)[0] == 0
-    filler = fill(small_disk, 600)
+    filler = fill(600)
     code, _, err = alunet("plan", root)
     assert (code, err.count("alunet: ")) == (2, 1)
     assert "is full (0 MiB free): No space left on device. Make room" in err.splitlines()[-1]
@@ -180,7 +161,7 @@ def test_planning_and_annotation_without_room(alunet, small_disk: Path, tmp_path
     assert alunet("suggest", root, "--strategy", "random", "--budget", "3")[0] == 0
     before = content(root)
     for left in (0, 8, 24, 40):
-        filler = fill(small_disk, left)
+        filler = fill(left)
         words = ("annotate", root, drawn, "--case", "x", "--all-slices")
         assert_one_line(alunet(*words), "is full (0 MiB free): No space left on device.")
         assert content(root) == before

@@ -11,7 +11,8 @@ import zipfile
 import numpy as np
 import psutil
 import pytest
-from conftest import kill
+import SimpleITK as sitk
+from running import kill
 
 from alunet.simulation.phantom import make_phantom
 
@@ -93,6 +94,10 @@ def test_a_whole_round_over_http(common, scan):
     assert case["proposal"] == 0
     place = f"/projects/{project}/cases/{case['name']}"
     assert common.send("GET", f"{place}/proposal?format=nrrd").content[:4] == b"NRRD"
+    one = common.send("GET", f"/projects/{project}/samples/{again[0]['sample']}/proposal")
+    whole = read(common, f"{place}/proposal?format=nrrd")
+    assert one.headers["X-Version"] == "0" and one.headers["X-Dtype"] == whole.dtype.name
+    assert one.content == whole[tuple(slice(*extent) for extent in again[0]["box"])].tobytes()
     assert common.send("GET", f"{place}/annotation").status_code == 200
     done(common, project, "uncertainty")
     assert common.send("GET", f"{place}/uncertainty?measure=entropy&format=nii.gz").status_code == 200
@@ -107,6 +112,13 @@ def test_a_whole_round_over_http(common, scan):
     third = done(common, project, "round", strategy="random", budget=1)
     assert third["state"] == "done"
     assert len(common.ok("GET", f"/projects/{project}/curve")) == 2, "the late slice was learned"
+
+
+def read(service, place):
+    """The voxels of a file that the service gives."""
+    file = service.root / "read.nrrd"
+    file.write_bytes(service.send("GET", place).content)
+    return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
 
 
 def check_events(service, project, job):

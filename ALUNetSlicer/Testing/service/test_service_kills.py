@@ -15,7 +15,7 @@ from collections import Counter
 import numpy as np
 import pytest
 import requests
-from conftest import kill
+from running import kill
 from test_jobs import tree, worklist
 
 from alunet.project import Project
@@ -23,9 +23,9 @@ from alunet.project import Project
 pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("ALUNET_SERVICE_KILLS", "12"))
-WORK = "train and suggest"
-LONGEST = {WORK: 6.0}
-"""Seconds between two kills, at most; half a second in the phases that are short."""
+WORK, UPLOAD = "train and suggest", "upload"
+LONGEST = {WORK: 6.0, UPLOAD: 0.3}
+"""Seconds between two kills, at most; half a second in the other phases."""
 JOBS = 0.3
 """How much of the kills go to a job, where one runs; the others to the service."""
 
@@ -93,11 +93,11 @@ class Person:
         service.send = insist
 
     def brings_a_case(self, number: int) -> None:
-        self.killer.enter("upload")
+        self.killer.enter(UPLOAD)
         file, uploads = self.scan(f"case{number}.nii.gz", number), []
         while not uploads:
             try:
-                uploads = [self.service.upload(file, part=2000)]
+                uploads = [self.service.upload(file, part=200)]
             except AssertionError as error:  # a part arrived, but not its answer
                 if "wrong_offset" not in str(error):
                     raise

@@ -16,13 +16,12 @@ from alunet.project import Project
 SHAPE = (6, 20, 24)
 
 
-@pytest.fixture(scope="module")
-def rows(common, scan):
-    """The worklist of a project whose pool is made by hand: no network is needed to annotate."""
-    project = common.project("work")
+def pooled(service, scan):
+    """A project "work" whose pool is made by hand: no network is needed to annotate. Gives its worklist."""
+    project = service.project("work")
     for name in ("a", "b"):
-        common.add_case(project, name, scan(f"{name}.nii.gz", 3, SHAPE))
-    with Project.open(common.root / project) as opened:
+        service.add_case(project, name, scan(f"{name}.nii.gz", 3, SHAPE))
+    with Project.open(service.root / project) as opened:
         whole = tuple((0, extent) for extent in SHAPE)
         geometries = [CaseGeometry(name, SHAPE, (0, 1, 2), whole, SHAPE) for name in ("a", "b")]
         for geometry in geometries:
@@ -31,7 +30,12 @@ def rows(common, scan):
         opened.set_meta("patch", list(SHAPE[1:]))
         opened.start_round(0, "spread", {"budget": 12})
         opened.suggest(0, list(range(12)), [0.0] * 12, [""] * 12)
-    return {row["sample"]: row for row in common.ok("GET", f"/projects/{project}/worklist")}
+    return {row["sample"]: row for row in service.ok("GET", f"/projects/{project}/worklist")}
+
+
+@pytest.fixture(scope="module")
+def rows(common, scan):
+    return pooled(common, scan)
 
 
 def labels(value=1, shape=(1, 20, 24), dtype=np.uint8):

@@ -258,6 +258,13 @@ def annotation(session: Session, task: Task, project: str, sample: int, version:
     return session.client.fetch_annotation(project, sample, target, version) | {"file": str(target)}
 
 
+@call("quick")
+def proposal(session: Session, task: Task, project: str, sample: int) -> Any:
+    """Fetch the newest proposal for a sample as `annotation` does; its version is the round of the model."""
+    target = session.spool_file(f"proposal-{sample}.raw")
+    return session.client.fetch_proposal(project, sample, target) | {"file": str(target)}
+
+
 @call("local")
 def submit(
     session: Session, task: Task, project: str, sample: int, file: str, shape: list[int], dtype: str, base_version: int,

@@ -207,7 +207,14 @@ class Client:
             ``shape`` (k, j, i), ``dtype`` and ``version``.
         """
         params = {} if version is None else {"version": str(version)}
-        with self.wire.send("GET", _sample(project, sample, "annotation"), params=params) as answer:
+        return self._fetch_voxels(_sample(project, sample, "annotation"), target, params)
+
+    def fetch_proposal(self, project: str, sample: int, target: Path) -> dict[str, Any]:
+        """Fetch the newest proposal for a sample, as `fetch_annotation`; ``version`` is the round of the model."""
+        return self._fetch_voxels(_sample(project, sample, "proposal"), target, {})
+
+    def _fetch_voxels(self, address: str, target: Path, params: dict[str, str]) -> dict[str, Any]:
+        with self.wire.send("GET", address, params=params) as answer:
             try:
                 target.write_bytes(answer.content)
             except requests.RequestException as error:

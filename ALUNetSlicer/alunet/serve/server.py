@@ -101,7 +101,8 @@ def _running(own: Path) -> Announcement:
 @contextlib.contextmanager
 def _listen(address: Address) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    with socket.socket(family, socket.SOCK_STREAM) as listening:
+    # The protocol is named, or asyncio leaves Nagle's algorithm on: each short answer would wait 40 ms.
+    with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         if os.name != "nt":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:

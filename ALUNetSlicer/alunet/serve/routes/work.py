@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 from typing import Annotated
 
@@ -12,6 +13,7 @@ from fastapi.concurrency import run_in_threadpool
 from alunet.errors import InputError
 from alunet.project import Project
 from alunet.project.history import Submission
+from alunet.project.images import read_labels
 from alunet.schema import (
     LABEL_DTYPES,
     Code,
@@ -25,6 +27,7 @@ from alunet.schema import (
 )
 from alunet.schema import Header as Names
 from alunet.serve.bounds import gunzip
+from alunet.serve.cases import newest_output
 from alunet.serve.problems import Refused
 from alunet.serve.routes.cases import BINARY
 from alunet.serve.state import State
@@ -82,7 +85,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
     content = {200: {**BINARY, "description": "Voxels of the sample's box, (k, j, i), little-endian"}}
 
     @routes.get(place, response_class=Response, responses=content)
-    def get(project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> Response:
+    def get(
+        request: Request, project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None
+    ) -> Response:
         """The newest labels of a sample, or those of a version."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
@@ -90,7 +95,18 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
                 number, labels = opened.version(sample, version)
             except InputError as error:
                 raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
-        return _voxels(number, labels)
+        return _voxels(request, number, labels)
+
+    @routes.get("/projects/{project}/samples/{sample}/proposal", response_class=Response, responses=content)
+    def proposal(request: Request, project: str, sample: int) -> Response:
+        """The newest proposal for a sample; its version is the round of the model that made it."""
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            place = opened.place(sample)
+            found = newest_output(opened, place.case, "proposals")
+        if found is None:
+            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "A round or a prediction makes it.")
+        return _voxels(request, found[0], read_labels(found[1])[place.slices])
 
     @routes.put(place, openapi_extra={"requestBody": {**BINARY, "required": True}})
     async def put(
@@ -150,14 +166,16 @@ def _labels(body: bytes, packed: str, expected: tuple[int, ...], shape: str, dty
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
 
 
-def _voxels(number: int, labels: np.ndarray) -> Response:
+def _voxels(request: Request, number: int, labels: np.ndarray) -> Response:
     headers = {
         Names.VERSION: str(number),
         Names.SHAPE: ",".join(str(extent) for extent in labels.shape),
         Names.DTYPE: labels.dtype.name,
     }
-    plain = np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
-    return Response(plain, headers=headers, media_type="application/octet-stream")
+    content = np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes()
+    if "gzip" in request.headers.get("accept-encoding", ""):
+        content, headers["Content-Encoding"] = gzip.compress(content, 1), "gzip"
+    return Response(content, headers=headers, media_type="application/octet-stream")
 
 
 def _digest(*parts: object) -> str:
