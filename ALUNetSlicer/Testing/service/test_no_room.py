@@ -1,4 +1,4 @@
-"""The engine's disk is full in the middle of an upload and of an annotation: refused in words, and nothing is damaged."""
+"""The engine's disk is full in the middle of an upload and of an annotation: refused in words, nothing is damaged."""
 
 from __future__ import annotations
 

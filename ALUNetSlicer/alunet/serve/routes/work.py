@@ -105,7 +105,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             place = opened.place(sample)
             found = newest_output(opened, place.case, "proposals")
         if found is None:
-            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "A round or a prediction makes it.")
+            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
         return _voxels(request, found[0], read_labels(found[1])[place.slices])
 
     @routes.put(place, openapi_extra={"requestBody": {**BINARY, "required": True}})
