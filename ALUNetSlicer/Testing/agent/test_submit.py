@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 
 from .conftest import PROJECT, SECONDS, AgentProcess, Service
 
@@ -145,6 +146,18 @@ def test_work_goes_on_without_a_service_and_is_sent_by_the_next_agent(start_agen
     second.connect(working)
     wait_until(lambda: not second.ask("waiting"))
     assert [stored(working, tmp_path, sample) for sample in range(5)] == [(2, 0), (1, 1), (1, 1), (1, 1), (1, 1)]
+
+
+def test_the_proposal_for_a_slice_comes_alone(agent, working):
+    agent.connect(working)
+    assert agent.refused("proposal", project=PROJECT, sample=3)["code"] == "not_found"
+    file = working.root / PROJECT / "rounds" / "001" / "proposals" / "a.mha"
+    file.parent.mkdir(parents=True)
+    voxels = np.random.default_rng(0).integers(0, 2, (20, *SLICE[1:]), np.uint8)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    answer = agent.ask("proposal", project=PROJECT, sample=3)
+    assert (answer["shape"], answer["dtype"], answer["version"]) == (list(SLICE), "uint8", 0)
+    assert Path(answer["file"]).read_bytes() == voxels[3].tobytes()
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import requests
@@ -129,3 +130,9 @@ def test_bodies_are_bounded_and_wrong_methods_are_told(common):
 def test_the_description_names_every_address(common):
     description = common.ok("GET", "/openapi.json")
     assert {"/v1/health", "/v1/projects", "/v1/projects/{project}/worklist"} <= set(description["paths"])
+
+
+def test_the_page_of_requests_is_what_the_service_says():
+    script = Path(__file__).parents[3] / "Scripts" / "api.py"
+    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, encoding="utf-8")
+    assert done.returncode == 0, done.stderr

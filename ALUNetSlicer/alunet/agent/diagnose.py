@@ -187,7 +187,8 @@ def _service(client: Client) -> Iterator[Step]:
 
 def _machine(health: Health) -> Step:
     device = ", ".join(health.devices) or health.device
+    runs = "It still looks for its devices" if device == "unknown" else f"It runs on {device}"
     free = f"{health.memory_free / GIB:.0f} GiB of memory and {health.disk_free / GIB:.0f} GiB of disk are free"
     if health.disk_free < 2 * GIB:
-        return Step("machine", False, f"It runs on {device}; {free}.", "Free space on the engine's disk.")
-    return Step("machine", True, f"It runs on {device}; {free}.")
+        return Step("machine", False, f"{runs}; {free}.", "Free space on the engine's disk.")
+    return Step("machine", True, f"{runs}; {free}.")
