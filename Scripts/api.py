@@ -15,11 +15,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "api.md"
 HEAD = """# The service's requests
 
-Written by `python3 Scripts/api.py` from the OpenAPI document that every service gives at `/v1/openapi.json`. How to run one:
-[On another computer](remote.md).
+Written by `python3 Scripts/api.py` from the OpenAPI document that every service gives at `/v1/openapi.json`. How to run
+one: [On another computer](remote.md).
 
-Every request carries `Authorization: Bearer TOKEN`. Every error has one shape: `code` for programs, `message` and `hint` for people, and
-`details`. From Python, `alunet.agent.client.Client` has one method a request:
+Every request carries `Authorization: Bearer TOKEN`. Every error has one shape: `code` for programs, `message` and
+`hint` for people, and `details`. From Python, `alunet.agent.client.Client` has one method a request:
 
 ```python
 from alunet.agent.client import Client
