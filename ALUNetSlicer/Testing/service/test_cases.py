@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import os
+import time
 
 import numpy as np
 import pytest
@@ -142,3 +143,26 @@ def test_what_is_no_image_makes_no_case(common, tmp_path):
     assert "/" not in problem["message"]
     body["images"] = ["0" * 32]
     common.refused("POST", f"/projects/{project}/cases", 404, "not_found", json=body)
+
+
+def test_what_a_header_says_of_a_patient_stays_in_the_stored_file(service, scan, tmp_path):
+    """Also when the image cannot be used: neither answers nor events nor logs repeat it."""
+    image = sitk.ReadImage(str(scan("plain.nii.gz")))
+    image.SetMetaData("PatientName", "Roe^Jane")
+    good, bad = tmp_path / "Roe_Jane.nrrd", tmp_path / "Roe_Jane_2.nrrd"
+    sitk.WriteImage(image, str(good))
+    bad.write_bytes(good.read_bytes()[:-200])
+    project = service.project()
+    said = [service.add_case(project, "one", good)]
+    body = {"name": "two", "role": "pool", "images": [service.upload(bad)], "label": None}
+    said.append(service.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body))
+    job = service.ok("POST", f"/projects/{project}/jobs", 202, json={"kind": "plan", "options": {}})["id"]
+    while (state := service.ok("GET", f"/projects/{project}/jobs/{job}"))["state"] not in ("done", "failed"):
+        time.sleep(0.2)
+    assert state["state"] == "done"
+    said.append(service.ok("GET", f"/projects/{project}/events?limit=1000"))
+    logs = [service.root.parent / f"{service.root.name}.log", *service.root.rglob("*.log")]
+    assert len(logs) > 1
+    assert "Roe" not in str(said) + "".join(log.read_text(encoding="utf-8") for log in logs)
+    assert b"Roe^Jane" in service.send("GET", f"/projects/{project}/cases/one/images/0").content
+    assert b"Roe" not in service.send("GET", f"/projects/{project}/cases/one/images/0?format=nii.gz").content
