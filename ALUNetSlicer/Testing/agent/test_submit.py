@@ -148,6 +148,19 @@ def test_work_goes_on_without_a_service_and_is_sent_by_the_next_agent(start_agen
     assert [stored(working, tmp_path, sample) for sample in range(5)] == [(2, 0), (1, 1), (1, 1), (1, 1), (1, 1)]
 
 
+def test_slices_are_taken_at_once_although_the_engine_is_down(start_agent, working, tmp_path):
+    """As a viewer does it after its agent died: the engine's name, then everything, without a pause."""
+    working.kill()
+    agent = start_agent()
+    agent.send("choose", to=working.address, token=working.token)
+    for sample in range(3):
+        assert hand_in(agent, tmp_path, sample, 1)["state"] == "waiting"
+    working.start()
+    agent.event(event="connection", state="online")
+    wait_until(lambda: not agent.ask("waiting"))
+    assert [stored(working, tmp_path, sample) for sample in range(3)] == [(1, 1)] * 3
+
+
 def test_the_proposal_for_a_slice_comes_alone(agent, working):
     agent.connect(working)
     assert agent.refused("proposal", project=PROJECT, sample=3)["code"] == "not_found"

@@ -116,6 +116,16 @@ def connect(
 
 
 @call("local")
+def choose(
+    session: Session, task: Task, to: str, token: str = "", token_file: str | None = None, ca: str | None = None,
+    allow_plain: bool = False, python: str = "", environment: dict[str, str] | None = None,
+    ssh_options: list[str] | None = None,
+) -> Any:  # fmt: skip
+    """Belong to an engine without waiting for it: ``connection`` events tell the rest; `submit` works at once."""
+    session.choose(parse(to), _access(token, token_file, ca, allow_plain, python, environment, ssh_options))
+
+
+@call("local")
 def disconnect(session: Session, task: Task) -> Any:
     """Belong to no engine."""
     session.disconnect()

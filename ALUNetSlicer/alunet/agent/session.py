@@ -51,16 +51,17 @@ class Session:
         self.spool = _fresh_spool(home / "spool")
         self._line: _Line | None = None
 
-    def connect(self, target: Target, access: Access, seconds: float) -> Health:
-        """Belong to this engine from now on, and wait for it, at most so long.
-
-        Where it cannot be reached now the reason is raised, and the connection is still attempted again and again.
-        """
+    def choose(self, target: Target, access: Access) -> None:
+        """Belong to this engine from now on; it is reached, again and again, in the background."""
         link = link_to(target, access)
         self.disconnect()
         self._line = _Line(self.outbox, target, self.push)
         self._line.open(link)
-        return self._line.connection.require(seconds).health()
+
+    def connect(self, target: Target, access: Access, seconds: float) -> Health:
+        """Belong to this engine from now on, and wait for it, at most so long; raises why it cannot be reached."""
+        self.choose(target, access)
+        return self.line.connection.require(seconds).health()
 
     def disconnect(self) -> None:
         """Belong to no engine; what waits in the outbox stays there."""

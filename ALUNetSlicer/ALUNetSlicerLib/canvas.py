@@ -1,0 +1,130 @@
+"""Labels of one box of a case in a segmentation node, voxel for voxel; other voxels and segments stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ALUNetSlicerLib.slices import Box
+
+LOCK = "ALUNetLock"
+"""Id of the hidden segment that painting is confined to."""
+_PREFIX = "ALUNet_"
+
+
+class Canvas:
+    """A case's segmentation node: one segment for each structure, beside whatever else is in it.
+
+    Args:
+        segmentation: vtkMRMLSegmentationNode.
+        volume: the case's volume node, on whose grid the labels are.
+        labels: structure name -> value, with the background's 0.
+    """
+
+    def __init__(self, segmentation: Any, volume: Any, labels: Mapping[str, int]) -> None:
+        self.segmentation, self.volume = segmentation, volume
+        self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
+        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        for name, value in labels.items():
+            if value and self._segments.GetSegment(self._ids[value]) is None:
+                self._segments.AddEmptySegment(self._ids[value], name)
+
+    @property
+    def segment_ids(self) -> list[str]:
+        """Ids of the structures' segments, by value."""
+        return [self._ids[value] for value in sorted(self._ids)]
+
+    @property
+    def _segments(self) -> Any:
+        return self.segmentation.GetSegmentation()
+
+    def read(self, box: Box) -> np.ndarray:
+        """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255 structures.
+
+        Where segments overlap the one with the largest value counts; a voxel in none of them is background, 0.
+        """
+        labels = np.zeros(box.shape, np.uint8 if max(self._ids, default=0) < 256 else np.uint16)
+        for value in sorted(self._ids):
+            image = slicer.vtkOrientedImageData()
+            self.segmentation.GetBinaryLabelmapRepresentation(self._ids[value], image)
+            for inner, outer in _overlap(image, box):
+                labels[inner][_array(image)[outer] != 0] = value
+        return labels
+
+    def write(self, box: Box, labels: np.ndarray) -> None:
+        """Replace what is in a box; `read` gives the same labels afterwards.
+
+        Args:
+            labels: of the box's shape; values of no structure become background.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if labels.shape != box.shape:
+            raise ValueError(f"Labels of the shape {labels.shape} are not the box's, {box.shape}.")
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        nothing = self._image(box, np.zeros(box.shape, np.uint8))
+        for segment in self._ids.values():
+            logic.SetBinaryLabelmapToSegment(nothing, self.segmentation, segment, logic.MODE_MERGE_MIN)
+        for value, segment in self._ids.items():
+            mask = labels == value
+            if mask.any():
+                image = self._image(box, mask)
+                logic.SetBinaryLabelmapToSegment(image, self.segmentation, segment, logic.MODE_MERGE_MASK)
+
+    def lock(self, editor_node: Any, box: Box) -> None:
+        """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
+        self._remove_lock()
+        self._segments.AddEmptySegment(LOCK, "")
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        whole = self._image(box, np.ones(box.shape, np.uint8))
+        logic.SetBinaryLabelmapToSegment(whole, self.segmentation, LOCK, logic.MODE_REPLACE)
+        if self.segmentation.GetDisplayNode() is not None:
+            self.segmentation.GetDisplayNode().SetSegmentVisibility(LOCK, False)
+        editor_node.SetMaskSegmentID(LOCK)  # before the mode: the editor drops a mode whose segment it does not know
+        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+        editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)
+
+    def unlock(self, editor_node: Any) -> None:
+        """Painting is allowed everywhere again."""
+        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+        editor_node.SetMaskSegmentID("")
+        self._remove_lock()
+
+    def _remove_lock(self) -> None:
+        if self._segments.GetSegment(LOCK) is not None:
+            self._segments.RemoveSegment(LOCK)
+
+    def _image(self, box: Box, values: np.ndarray) -> Any:
+        matrix = vtk.vtkMatrix4x4()
+        self.volume.GetIJKToRASMatrix(matrix)
+        image = slicer.vtkOrientedImageData()
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+        image.SetExtent(*box.extent)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
+        return image
+
+
+def _array(image: Any) -> np.ndarray:
+    """Voxels of an image over its extent, (k, j, i)."""
+    i, j, k = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
+
+
+def _overlap(image: Any, box: Box) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """What an image and a box share, as an index of the box and one of the image; nothing where they share nothing."""
+    extent = image.GetExtent()
+    inner, outer = [], []
+    for (low, high), first, last in zip(box.bounds, extent[4::-2], extent[5::-2], strict=True):
+        begin, end = max(low, first), min(high, last + 1)
+        if begin >= end:
+            return
+        inner.append(slice(begin - low, end - low))
+        outer.append(slice(begin - first, end - first))
+    yield tuple(inner), tuple(outer)

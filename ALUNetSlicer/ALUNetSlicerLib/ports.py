@@ -1,0 +1,34 @@
+"""What the flow needs of the world around it. Slicer has the real ones (`qt_ports`); a test brings its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+
+class Process(Protocol):
+    """A program with pipes; everything is called on the main thread and returns at once."""
+
+    def start(self, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
+        """Start it, or start it again.
+
+        Args:
+            heard: gets what it writes to standard output, in pieces of any size.
+            ended: called once when it has ended or could not be started, with its last words.
+        """
+
+    def write(self, data: bytes) -> None:
+        """Write to its standard input; nothing happens where it does not run."""
+
+    def close(self) -> None:
+        """Close its standard input, so that it ends; `ended` is not called."""
+
+
+class Timer(Protocol):
+    """Time of the main thread."""
+
+    def now(self) -> float:
+        """Seconds of a clock that never goes back."""
+
+    def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
+        """Do something later, once; what is returned calls it off."""

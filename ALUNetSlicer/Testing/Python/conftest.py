@@ -1,0 +1,28 @@
+"""Outside of Slicer its real core (the wheel `slicer-core`) stands for it: a scene and the logics that a case needs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+slicer = pytest.importorskip("slicer", reason="the real core of Slicer: pip install slicer-core")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _core() -> None:
+    scene = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    colors = slicer.vtkMRMLColorLogic()
+    colors.SetMRMLScene(scene)
+    colors.AddDefaultColorNodes()
+    application.SetColorLogic(colors)
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
+    segmentations.SetMRMLApplicationLogic(application)
+    segmentations.SetMRMLScene(scene)
+    application.SetModuleLogic("Segmentations", segmentations)
+    slicer.mrmlScene = scene
+    slicer.app = SimpleNamespace(applicationLogic=lambda: application)
+    slicer.modules = SimpleNamespace(segmentations=SimpleNamespace(logic=lambda: segmentations))
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)

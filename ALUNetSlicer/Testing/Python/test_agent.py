@@ -1,0 +1,102 @@
+"""The Slicer side of the agent's pipes, with a real agent: nothing that was asked is lost with the process."""
+
+from __future__ import annotations
+
+import os
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+
+from pump import PipeProcess, Pump, agent_command
+
+import ALUNetSlicerLib
+from ALUNetSlicerLib.agent import Agent
+
+PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
+NOWHERE = "http://127.0.0.1:9"
+
+
+class AgentTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder, self.pump = Path(folder.name), Pump()
+        environment = {**os.environ, "PYTHONPATH": PACKAGES}
+        self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), environment)
+        self.agent = Agent(self.process, self.pump)
+        self.addCleanup(self.agent.close)
+        self.events: list[dict] = []
+        self.states: list[str] = []
+        self.agent.event.connect(self.events.append)
+        self.agent.state.connect(lambda state, words: self.states.append(state))
+
+    def ask(self, call, **args):
+        """The result; an AssertionError with the failure."""
+        found = []
+        self.agent.ask(call, lambda result: found.append((result, None)), lambda why: found.append((None, why)), **args)
+        result, failure = self.pump.until(lambda: found)[0]
+        self.assertIsNone(failure)
+        return result
+
+    def submit(self, sample: int, answers: list) -> None:
+        file = self.folder / f"{sample}.raw"
+        file.write_bytes(bytes(12))
+        self.agent.ask(
+            "submit", answers.append, self.fail, project="p", sample=sample, file=str(file), shape=[1, 3, 4],
+            dtype="uint8", base_version=0, author="ann", seconds=1.0,
+        )  # fmt: skip
+
+    def test_answers_and_failures_come_to_who_asked(self):
+        self.agent.start()
+        self.assertEqual(self.ask("hello")["pid"], self.process.process.pid)
+        failures = []
+        self.agent.ask("health", self.fail, failures.append)
+        self.agent.ask("no such call", self.fail, failures.append)
+        self.pump.until(lambda: len(failures) == 2)
+        self.assertEqual(failures[0].message, "No engine was chosen yet.")
+        self.assertIn("Connect first", str(failures[0]))
+
+    def test_what_is_asked_before_the_start_is_asked_then(self):
+        answers = []
+        self.agent.ask("hello", answers.append)
+        self.agent.start()
+        self.pump.until(lambda: answers)
+
+    def test_an_agent_that_is_killed_is_started_again_and_nothing_is_missing(self):
+        self.agent.start()
+        self.agent.ask("choose", to=NOWHERE, token="t", allow_plain=True)
+        answers: list = []
+        for sample in range(30):
+            self.submit(sample, answers)
+            if sample % 10 == 4:
+                self.pump.until(lambda: self.states[-1] == "running")
+                self.process.kill()
+                self.pump.until(lambda: self.states[-1] == "ended")
+        self.pump.until(lambda: len(answers) == 30)
+        waiting = self.ask("waiting")
+        self.assertEqual([entry["sample"] for entry in waiting], list(range(30)))
+        self.assertEqual({entry["key"] for entry in waiting}, {answer["key"] for answer in answers})
+        self.assertEqual(self.states.count("ended"), 3)
+
+    def test_an_agent_that_does_not_start_is_told_to_all_who_wait(self):
+        self.process = PipeProcess(self.pump, [str(self.folder / "nothing")])
+        agent, failures = Agent(self.process, self.pump), []
+        agent.ask("hello", self.fail, failures.append)
+        agent.start()
+        self.pump.until(lambda: failures, 30)
+        self.assertEqual(failures[0].code, "agent")
+        self.assertIn("does not start", failures[0].message)
+
+    def test_what_is_not_json_is_passed_over(self):
+        program = "import sys; print('noise'); print('{\"id\": 1, \"result\": 5}', flush=True); sys.stdin.read()"
+        self.agent.close()
+        self.agent = Agent(PipeProcess(self.pump, [sys.executable, "-c", program]), self.pump)
+        answers: list = []
+        self.agent.ask("hello", answers.append)
+        self.agent.start()
+        self.pump.until(lambda: answers == [5])
+
+
+if __name__ == "__main__":
+    unittest.main()

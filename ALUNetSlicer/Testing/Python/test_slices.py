@@ -1,0 +1,84 @@
+"""A view shows exactly the voxel slice that is asked for, however the volume lies."""
+
+from __future__ import annotations
+
+import unittest
+
+import numpy as np
+import slicer
+import vtk
+from scenes import SceneTest, random_volume
+
+from ALUNetSlicerLib.slices import Box, ijk_to_world, show_slice
+
+
+class SlicesTest(SceneTest):
+    def view(self):
+        logic = slicer.vtkMRMLSliceLogic()
+        logic.SetMRMLScene(slicer.mrmlScene)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
+        node.SetLayoutName("Red")
+        logic.SetSliceNode(node)
+        return logic, node
+
+    def assert_shown(self, node, volume, axis, index):
+        """The plane of the view goes through the centres of that slice's voxels and no others."""
+        to_slice = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
+        matrix, column = ijk_to_world(volume), 2 - axis
+        for other in np.ndindex(2, 2):
+            ijk = [float(bound * 2) for bound in other]
+            ijk.insert(column, float(index))
+            at = to_slice.MultiplyPoint(matrix.MultiplyPoint([*ijk, 1.0]))
+            self.assertAlmostEqual(at[2], 0.0, places=3)
+        ijk[column] += 1
+        at = to_slice.MultiplyPoint(matrix.MultiplyPoint([*ijk, 1.0]))
+        self.assertGreater(abs(at[2]), 0.1)
+
+    def test_every_slice_of_random_volumes_along_every_axis(self):
+        logic, node = self.view()
+        for number in range(15):
+            volume = random_volume(self.generator)
+            composite = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceCompositeNode")
+            composite.SetBackgroundVolumeID(volume.GetID())
+            logic.SetSliceCompositeNode(composite)
+            shape = volume.GetImageData().GetDimensions()[::-1]
+            for axis in range(3):
+                for index in range(shape[axis]):
+                    show_slice(node, volume, axis, index)
+                    self.assert_shown(node, volume, axis, index)
+                    self.assertEqual(logic.GetSliceIndexFromOffset(node.GetSliceOffset(), volume), index + 1, number)
+
+    def test_a_volume_under_a_linear_transform_that_moves(self):
+        _, node = self.view()
+        volume = random_volume(self.generator)
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLinearTransformNode")
+        turn = vtk.vtkTransform()
+        turn.RotateX(30)
+        turn.Translate(5, 6, 7)
+        transform.SetMatrixTransformToParent(turn.GetMatrix())
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        show_slice(node, volume, 1, 2)
+        self.assert_shown(node, volume, 1, 2)
+
+    def test_a_transform_that_bends_is_refused(self):
+        _, node = self.view()
+        volume = random_volume(self.generator)
+        transform = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLBSplineTransformNode")
+        transform.SetAndObserveTransformFromParent(vtk.vtkThinPlateSplineTransform())
+        volume.SetAndObserveTransformNodeID(transform.GetID())
+        with self.assertRaisesRegex(ValueError, "harden"):
+            show_slice(node, volume, 0, 1)
+
+    def test_boxes(self):
+        box = Box.of_row({"axis": 1, "box": [[2, 5], [7, 8], [0, 9]]})
+        self.assertEqual((box.index, box.shape, box.extent), (7, (3, 1, 9), (0, 8, 7, 7, 2, 4)))
+        self.assertTrue(box.fits((9, 8, 5)))
+        self.assertFalse(box.fits((9, 7, 5)))
+        for axis, bounds in ((0, [[2, 5], [7, 8], [0, 9]]), (3, [[2, 3]] * 3), (0, [[3, 3]] * 3), (0, [[-1, 0]] * 3)):
+            with self.assertRaises(ValueError):
+                Box.of_row({"axis": axis, "box": bounds})
+
+
+if __name__ == "__main__":
+    unittest.main()
