@@ -16,7 +16,7 @@ from ALUNetSlicerLib.ports import Process, Timer
 from ALUNetSlicerLib.signal import Signal
 
 _KEYED = ("submit", "set_status", "start")
-_RETRY_SECONDS = (0.0, 1.0, 3.0, 10.0)
+_RETRY_SECONDS = (0.0, 1.0, 3.0)
 """How long to wait before the agent is started again, by the number of deaths in a row."""
 _CALM_SECONDS = 60.0
 """An agent that lived so long did not die of what was asked."""

@@ -1,0 +1,110 @@
+"""Cases on the desk: their volume and segmentation nodes in the scene, and the view that shows a slice of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from ALUNetSlicerLib.canvas import Canvas
+from ALUNetSlicerLib.slices import Box, show_slice
+
+_CASE = "ALUNet.case"
+"""Attribute of a node: the project and case that it belongs to. It is saved with the scene."""
+_EDITOR = "ALUNet"
+
+
+class Desk:
+    """What is in the scene for one project. It changes only nodes of its own and the volumes it was given.
+
+    Args:
+        project: id of it.
+        labels: structure name -> value, with the background's 0.
+    """
+
+    def __init__(self, project: str, labels: Mapping[str, int]) -> None:
+        self._project, self._labels = project, labels
+        self._canvases: dict[str, Canvas] = {}
+
+    def volume(self, case: str) -> Any | None:
+        """The volume node of a case, None where it is not in the scene."""
+        return self._find("vtkMRMLScalarVolumeNode", case)
+
+    def adopt(self, case: str, volume: Any) -> None:
+        """Take a volume node of the scene as that of a case."""
+        volume.SetAttribute(_CASE, self._key(case))
+
+    def load(self, case: str, file: Path) -> Any:
+        """Load the image of a case from a file into a new volume node.
+
+        Raises:
+            ValueError: the file cannot be read.
+        """
+        volume = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", case)
+        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(str(file))
+        read = storage.ReadData(volume)
+        slicer.mrmlScene.RemoveNode(storage)  # it names a file of the spool folder, which does not stay
+        if not read:
+            slicer.mrmlScene.RemoveNode(volume)
+            raise ValueError(f"The image of {case} cannot be read.")
+        volume.CreateDefaultDisplayNodes()
+        self.adopt(case, volume)
+        return volume
+
+    def canvas(self, case: str) -> Canvas:
+        """The canvas of a case whose volume is in the scene."""
+        volume = self.volume(case)
+        segmentation = self._find("vtkMRMLSegmentationNode", case)
+        if segmentation is None:
+            segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{case} labels")
+            segmentation.SetAttribute(_CASE, self._key(case))
+            segmentation.CreateDefaultDisplayNodes()
+        known = self._canvases.get(case)
+        if known is None or known.segmentation is not segmentation or known.volume is not volume:
+            segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+            known = self._canvases[case] = Canvas(segmentation, volume, self._labels)
+        return known
+
+    def editor_node(self) -> Any:
+        """The project's own state of the Segment Editor, apart from that of Slicer's module."""
+        node = slicer.mrmlScene.GetSingletonNode(_EDITOR, "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
+            node.UnRegister(None)
+            node.SetSingletonTag(_EDITOR)
+            node = slicer.mrmlScene.AddNode(node)
+        return node
+
+    def show(self, case: str, box: Box, slice_node: Any | None, locked: bool) -> None:
+        """Show a slice of a case, and confine painting to its box or not."""
+        canvas, node = self.canvas(case), self.editor_node()
+        node.SetAndObserveSegmentationNode(canvas.segmentation)
+        node.SetAndObserveSourceVolumeNode(canvas.volume)
+        self.unlock_others(case)
+        if locked:
+            canvas.lock(node, box)
+        else:
+            canvas.unlock(node)
+        if slice_node is not None:
+            show_slice(slice_node, canvas.volume, box.axis, box.index)
+
+    def unlock_others(self, case: str = "") -> None:
+        """Remove the lock from every case but one."""
+        for name, canvas in self._canvases.items():
+            if name != case and slicer.mrmlScene.IsNodePresent(canvas.segmentation):
+                canvas.unlock(self.editor_node())
+
+    def _key(self, case: str) -> str:
+        return f"{self._project}/{case}"
+
+    def _find(self, kind: str, case: str) -> Any | None:
+        nodes = slicer.mrmlScene.GetNodesByClass(kind)
+        nodes.UnRegister(None)
+        for number in range(nodes.GetNumberOfItems()):
+            node = nodes.GetItemAsObject(number)
+            if node.GetAttribute(_CASE) == self._key(case):
+                return node
+        return None

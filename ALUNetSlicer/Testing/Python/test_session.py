@@ -1,0 +1,206 @@
+"""One person's flow through a batch, against a real agent and a real service: what is painted arrives, whatever dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import slicer
+from pump import PipeProcess, Pump, agent_command
+from scenes import SceneTest
+
+import ALUNetSlicerLib
+from ALUNetSlicerLib.agent import Agent
+from ALUNetSlicerLib.session import Session
+
+PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
+SHAPE = (5, 20, 24)
+_POOL = """
+import sys
+from pathlib import Path
+import numpy as np
+import SimpleITK as sitk
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project
+
+root = Path(sys.argv[1])
+shape = (5, 20, 24)
+with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "lesion": 2}, channels=["CT"]) as made:
+    geometries = []
+    for name in ("a", "b"):
+        image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 500, shape, np.int16))
+        image.SetSpacing((0.7, 0.8, 3))
+        image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
+        sitk.WriteImage(image, str(root / f"{name}.nii.gz"))
+        made.import_case(name, [root / f"{name}.nii.gz"])
+        geometry = CaseGeometry(name, shape, (0, 1, 2), tuple((0, extent) for extent in shape), shape)
+        made.set_geometry(name, geometry)
+        geometries.append(geometry)
+    made.set_pool(Pool.build(geometries, shape[1:]))
+    made.set_meta("patch", list(shape[1:]))
+    made.start_round(0, "spread", {"budget": 10})
+    made.suggest(0, list(range(10)), [0.0] * 10, [f"reason {n}" for n in range(10)])
+"""
+
+
+class SessionTest(SceneTest):
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder, self.pump = Path(folder.name), Pump()
+        self.environment = {**os.environ, "PYTHONPATH": PACKAGES}
+        self.root = self.folder / "root"
+        self.root.mkdir()
+        subprocess.run([sys.executable, "-c", _POOL, str(self.root)], env=self.environment, check=True)
+        self.port = 0
+        self.serve()
+        self.addCleanup(self.stop)
+        self.failures: list = []
+        self.shown: list = []
+        self.open()
+
+    def serve(self) -> None:
+        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
+        self.service = subprocess.Popen(command, stdout=subprocess.PIPE, env=self.environment, text=True)
+        note = json.loads(self.service.stdout.readline())
+        self.address, self.token = note["address"], note["token"]
+        self.port = int(self.address.rsplit(":", 1)[1])
+
+    def stop(self) -> None:
+        self.service.kill()
+        self.service.wait()
+        self.service.stdout.close()
+
+    def open(self, author: str = "ann") -> None:
+        """As a viewer does when it starts."""
+        self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), self.environment)
+        self.agent = Agent(self.process, self.pump)
+        self.agent.start()
+        self.agent.ask("choose", to=self.address, token=self.token)
+        self.agent.ask("follow", project="p", after=0)
+        online: list = []
+        self.agent.event.connect(lambda event: online.append(1) if event.get("state") == "online" else None)
+        self.pump.until(lambda: online)
+        labels = {"background": 0, "organ": 1, "lesion": 2}
+        self.session = Session(
+            self.agent, self.pump, self.folder, self.address, "p", labels, author, lambda: None
+        )  # fmt: skip
+        self.session.failed.connect(self.failures.append)
+        self.session.shown.connect(self.shown.append)
+        self.addCleanup(self.agent.close)
+        ready: list = []
+        self.session.refresh(lambda: ready.append(1))
+        self.pump.until(lambda: ready)
+
+    def go(self, action, *values):
+        """Do it, and wait until another slice is on screen."""
+        seen = len(self.shown)
+        action(*values)
+        self.pump.until(lambda: len(self.shown) > seen or self.failures)
+        self.assertEqual(self.failures, [])
+        return self.shown[-1]
+
+    def paint(self, value: int) -> np.ndarray:
+        """A blot in the slice on screen, through its canvas."""
+        item = self.session.current
+        canvas = self.session.desk.canvas(item.case)
+        labels = canvas.read(item.box)
+        labels[:, 5:9, 3 : 6 + value] = value
+        canvas.write(item.box, labels)
+        return labels
+
+    def stored(self, case: str) -> np.ndarray:
+        program = (
+            "import sys\nfrom alunet.project import Project\n"
+            "with Project.open(sys.argv[1], read_only=True) as p: sys.stdout.buffer.write(p.annotation(sys.argv[2]))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", program, str(self.root / "p"), case],
+            env=self.environment, check=True, capture_output=True,
+        )  # fmt: skip
+        return np.frombuffer(done.stdout, np.uint8).reshape(SHAPE)
+
+    def all_sent(self) -> None:
+        self.pump.until(lambda: self.session.worklist.counts()["unsent"] == 0)
+        self.assertEqual(self.failures, [])
+
+    def test_a_whole_batch_arrives_voxel_for_voxel(self):
+        expected = {name: np.full(SHAPE, 3, np.uint8) for name in ("a", "b")}
+        self.go(self.session.next)
+        for number in range(10):
+            item = self.session.current
+            self.assertEqual(item.rank, number)
+            expected[item.case][item.box.slices] = self.paint(1 + number % 2)
+            if number < 9:
+                self.go(self.session.submit)
+        self.session.submit()
+        self.all_sent()
+        self.assertEqual(self.session.worklist.counts()["done"], 10)
+        for name in ("a", "b"):
+            np.testing.assert_array_equal(self.stored(name), expected[name])
+
+    def test_half_done_paint_comes_back_after_a_crash_of_the_viewer(self):
+        self.go(self.session.next)
+        labels = self.paint(2)
+        self.session.keep_draft()
+        self.process.kill()
+        slicer.mrmlScene.Clear()
+        self.open()
+        item = self.go(self.session.next)
+        np.testing.assert_array_equal(self.session.desk.canvas(item.case).read(item.box), labels)
+
+    def test_without_a_network_work_goes_on_and_arrives_later(self):
+        self.go(self.session.next)
+        self.go(self.session.step, 1)
+        self.go(self.session.step, -1)
+        self.stop()
+        painted = [self.paint(1)]
+        item = self.go(self.session.submit)
+        painted.append(self.paint(2))
+        again = self.go(self.session.go_to, 0)
+        np.testing.assert_array_equal(self.session.desk.canvas("a").read(again.box), painted[0])
+        self.go(self.session.go_to, item.sample)
+        self.session.submit(lambda: None)
+        self.process.kill()
+        self.serve()
+        self.pump.until(lambda: (self.stored("a")[:2] == np.concatenate(painted)).all())
+
+    def test_a_finished_slice_is_opened_again_and_corrected(self):
+        self.go(self.session.next)
+        first = self.paint(1)
+        self.go(self.session.submit)
+        self.all_sent()
+        self.open("bob")
+        item = self.go(self.session.go_to, 0)
+        self.assertEqual((item.status, item.version), ("done", 1))
+        np.testing.assert_array_equal(self.session.desk.canvas("a").read(item.box), first)
+        second = self.paint(2)
+        self.go(self.session.submit)
+        self.all_sent()
+        np.testing.assert_array_equal(self.stored("a")[:1], second)
+        self.assertEqual(self.session.worklist.find(0).version, 2)
+
+    def test_skip_flag_and_nothing_here(self):
+        self.go(self.session.next)
+        self.go(self.session.set_status, "skipped")
+        self.go(self.session.set_status, "flagged")
+        self.paint(1)
+        self.go(self.session.nothing_here)
+        self.all_sent()
+        statuses = [item.status for item in self.session.worklist]
+        self.assertEqual(statuses[:3], ["skipped", "flagged", "done"])
+        self.assertEqual(self.stored("a")[2].max(), 0)
+        self.assertEqual(self.session.current.rank, 3)
+
+    def test_a_slice_that_somebody_else_has_is_passed_over(self):
+        self.go(self.session.next)
+        first = self.session
+        self.open("bob")
+        item = self.go(self.session.next)
+        self.assertEqual((first.current.rank, item.rank), (0, 1))
