@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -146,7 +146,7 @@ class Session:
             then(*self._ready[item.sample])
 
         def nothing(why: Failure) -> None:
-            if why.code == "not_found" and not item.version:
+            if not item.version and why.code in ("not_found", "unreachable"):
                 then(0, np.zeros(item.box.shape, np.uint8))
             else:
                 self.failed.emit(why)
@@ -199,18 +199,24 @@ class Session:
         def safe(_: Any) -> None:
             file.unlink(missing_ok=True)
             self._drafts.drop(item.sample)
-            self._ready[item.sample] = base, labels  # until the engine has it, here alone
-            self.worklist.change(item.sample, status="done", sent=False)
+            if self._current is not None and self._current.item.sample == item.sample:
+                self._current.start = labels  # what is painted from now on is a draft again
+            if not self.worklist.find(item.sample).sent:  # else the engine has answered already
+                self.worklist.change(item.sample, status="done")
             self.changed.emit()
             (then or self.next)()
 
         def refused(why: Failure) -> None:
             file.unlink(missing_ok=True)
+            self._ready.pop(item.sample, None)
+            self.worklist.change(item.sample, sent=True)
             self.failed.emit(why)
 
         seconds = self.seconds()
         self._stop_drafts()
         self._keep(item.sample, Draft(labels, base, seconds))
+        self._ready[item.sample] = base, labels  # until the engine has it, here alone
+        self.worklist.change(item.sample, sent=False)
         self._agent.ask(
             "submit", safe, refused, project=self._project, sample=item.sample, file=str(file),
             shape=list(labels.shape), dtype=labels.dtype.name, base_version=base, author=self._author,
@@ -303,9 +309,19 @@ class Session:
         if event["state"] == "sent":
             sample, answer = event["sample"], event["answer"]
             self.worklist.change(sample, sent=True, status=answer["status"], version=answer["version"])
-            if sample in self._ready and event["annotation"]:
-                self._ready[sample] = answer["version"], self._ready[sample][1]
+            if event["annotation"]:
+                self._rebase(sample, answer["version"])
         elif event["state"] in ("conflict", "refused"):
             self.worklist.change(event["sample"], sent=True, status="todo")
             self.failed.emit(Failure(**event["answer"]))
         self.changed.emit()
+
+    def _rebase(self, sample: int, version: int) -> None:
+        """What goes on from labels that were handed in goes on from the version they became."""
+        if sample in self._ready:
+            self._ready[sample] = version, self._ready[sample][1]
+        if self._current is not None and self._current.item.sample == sample:
+            self._current.base = version
+        draft = self._drafts.find(sample)
+        if draft is not None:
+            self._keep(sample, replace(draft, base=version))

@@ -127,6 +127,7 @@ class SessionTest(SceneTest):
         return np.frombuffer(done.stdout, np.uint8).reshape(SHAPE)
 
     def all_sent(self) -> None:
+        """Wait until the engine has all that was handed in."""
         self.pump.until(lambda: self.session.worklist.counts()["unsent"] == 0)
         self.assertEqual(self.failures, [])
 
