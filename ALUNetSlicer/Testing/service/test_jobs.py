@@ -109,9 +109,11 @@ def test_a_whole_round_over_http(common, scan):
     assert [point["round"] for point in common.ok("GET", f"/projects/{project}/curve")] == [0]
     assert [entry["state"] for entry in common.ok("GET", f"/projects/{project}/rounds")] == ["finished", "started"]
     check_events(common, project, training)
+    annotate(common, project, again[0])
     third = done(common, project, "round", strategy="random", budget=1)
     assert third["state"] == "done"
-    assert len(common.ok("GET", f"/projects/{project}/curve")) == 2, "the late slice was learned"
+    learned = [point["labelled_samples"] for point in common.ok("GET", f"/projects/{project}/curve")]
+    assert len(learned) == 2 and learned[1] == 4, "the late slice was learned, now or while it was late"
 
 
 def read(service, place):
