@@ -1,4 +1,4 @@
-"""One person's flow through a batch, against a real agent and a real service: what is painted arrives, whatever dies."""
+"""One person's flow through a batch, against a real agent and a real service: what is painted arrives."""
 
 from __future__ import annotations
 
