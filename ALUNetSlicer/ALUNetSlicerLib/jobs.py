@@ -52,12 +52,12 @@ class Job:
         if kind == "progress":
             return replace(
                 self, state="running", waiting="", phase=data["phase"], done=data["done"], total=data["total"] or 0,
-                seconds_left=data["seconds_left"],
+                seconds_left=data.get("seconds_left"),
             )  # fmt: skip
         if kind == "epoch":
             return replace(
                 self, state="running", waiting="", phase="train", done=data["epoch"], total=data["epochs"],
-                dice=data["dice"], seconds_left=data["seconds_left"],
+                dice=data.get("dice"), seconds_left=data.get("seconds_left"),
             )  # fmt: skip
         return self
 

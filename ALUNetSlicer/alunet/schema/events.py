@@ -5,7 +5,7 @@ An `Event` is one line of JSON. Long work speaks only in events, never in text t
 ==============  =========================================================================================
 kind            data
 ==============  =========================================================================================
-``progress``    ``phase`` (plan, train, score, …), ``done``, ``total``, ``unit``, ``seconds_left`` or null
+``progress``    ``phase`` (plan, train, score, …), ``done``, ``total``, ``unit``; ``seconds_left`` where it is known
 ``epoch``       ``epoch``, ``epochs``, ``loss``, ``dice`` (pseudo Dice, or null), ``seconds_left``
 ``step``        ``name``, ``state`` ("started", "finished", "reused"), ``seconds``, ``peak_memory_mb``
 ``result``      what the work returns, last line of a child process

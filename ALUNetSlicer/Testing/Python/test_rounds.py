@@ -1,0 +1,145 @@
+"""Two full rounds from volumes in the scene, against a real agent, a real service and the real nnU-Net."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import slicer
+from pump import PipeProcess, Pump, agent_command
+from scenes import SceneTest, make_volume
+
+import ALUNetSlicerLib
+from ALUNetSlicerLib.agent import Agent
+from ALUNetSlicerLib.enrolment import Enrolment, case_name
+from ALUNetSlicerLib.jobs import Jobs
+from ALUNetSlicerLib.session import Session
+
+PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
+SHAPE = (6, 40, 44)
+
+
+class RoundsTest(SceneTest):
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder, self.pump = Path(folder.name), Pump()
+        environment = {**os.environ, "PYTHONPATH": PACKAGES}
+        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
+        note = json.loads(service.stdout.readline())
+        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment), self.pump)
+        self.addCleanup(self.agent.close)
+        self.agent.start()
+        self.ask("connect", to=note["address"], token=note["token"])
+        made = self.ask(
+            "create_project", name="Two rounds", labels=["organ"], channels=["CT"], epochs=1, iterations=2
+        )  # fmt: skip
+        self.project, self.labels = made["id"], made["labels"]
+        self.agent.ask("follow", project=self.project, after=0)
+        self.jobs = Jobs(self.agent, self.project)
+        self.told: list = []
+        self.jobs.changed.connect(self.told.append)
+        self.failures: list = []
+
+    def ask(self, call: str, **args):
+        answers: list = []
+        self.agent.ask(call, lambda result: answers.append((result,)), answers.append, **args)
+        self.pump.until(lambda: answers)
+        self.assertIsInstance(answers[0], tuple, answers[0])
+        return answers[0][0]
+
+    def add(self, count: int) -> dict[str, np.ndarray]:
+        """Volumes with a bright ball, as cases of the project; gives where the balls are."""
+        place = np.stack(np.meshgrid(*[np.arange(n) for n in SHAPE], indexing="ij"), -1)
+        truths, cases = {}, []
+        for number in range(count):
+            truth = np.linalg.norm((place - (3, 18 + number, 20)) * (3, 1, 1), axis=-1) < 9
+            voxels = self.generator.normal(0, 30, SHAPE) + 200 * truth
+            matrix = np.array([[0, -0.9, 0, 5], [0.8, 0, 0, -7], [0, 0, 2.5, 3], [0, 0, 0, 1]], float)
+            volume = make_volume(voxels.astype(np.int16), matrix, f"Scan #{number}")
+            name = case_name(volume, list(truths))
+            truths[name] = truth
+            cases.append((name, [volume]))
+        arrived: list = []
+        finished: list = []
+        enrolment = Enrolment(self.agent, self.project, self.folder)
+        enrolment.send(cases, arrived.append, lambda: finished.append(1), self.failures.append)
+        self.pump.until(lambda: finished or self.failures)
+        self.assertEqual((self.failures, arrived), ([], list(truths)))
+        self.assertEqual(list(self.folder.glob("*.nrrd")), [], "nothing is left on its way")
+        return truths
+
+    def round(self, **options):
+        ended: list = []
+        self.jobs.start("round", options, ended.append, self.failures.append)
+        self.pump.until(lambda: ended or self.failures, 300)
+        self.assertEqual(self.failures, [])
+        return ended[0]
+
+    def annotate(self, truths: dict[str, np.ndarray], session: Session) -> None:
+        """The batch, by somebody who paints what is there."""
+        shown: list = []
+        session.shown.connect(shown.append)
+        session.failed.connect(self.failures.append)
+        ready: list = []
+        session.refresh(lambda: ready.append(1))
+        self.pump.until(lambda: ready)
+        batch = [item for item in session.worklist if not item.ahead]
+        for item in batch:
+            session.go_to(item.sample)
+            self.pump.until(lambda sample=item.sample: (shown and shown[-1].sample == sample) or self.failures)
+            truth = truths[item.case][item.box.slices].astype(np.uint8)
+            session.desk.canvas(item.case).write(item.box, truth)
+            session.submit(lambda: None)
+        self.pump.until(lambda: session.worklist.counts()["unsent"] == 0 or self.failures)
+        self.assertEqual(self.failures, [])
+        self.assertEqual(session.worklist.counts()["done"], len(batch))
+
+    def test_two_rounds(self):
+        truths = self.add(2)
+        self.assertEqual(list(truths), ["Scan_0", "Scan_1"])
+        self.assertEqual(self.round(budget=3).state, "done")
+        session = Session(
+            self.agent, self.pump, self.folder, "engine", self.project, self.labels, "ann", lambda: None
+        )  # fmt: skip
+        self.addCleanup(session.close)
+        self.annotate(truths, session)
+        self.told.clear()
+        self.assertEqual(self.round(strategy="entropy", budget=3).state, "done")
+        phases = {job.phase for job in self.told}
+        self.assertIn("train", phases)
+        self.assertEqual(self.told[-1].state, "done")
+        self.assertIsNone(self.jobs.current)
+        self.annotate(truths, session)
+        self.assertEqual({item.round for item in session.worklist}, {1})
+        case = self.ask("cases", project=self.project)[0]
+        self.assertEqual(case["shape"], list(SHAPE))
+        stored = self.ask("fetch", project=self.project, case="Scan_0", what="images/0")
+        volume = session.desk.load("again", Path(stored["file"]))
+        original = slicer.mrmlScene.GetFirstNodeByName("Scan #0")
+        np.testing.assert_array_equal(
+            slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVolume(original), "bit by bit"
+        )  # fmt: skip
+
+    def test_a_cancelled_round_ends_and_the_next_one_works(self):
+        self.add(1)
+        ended: list = []
+        self.jobs.start("round", {"budget": 2}, ended.append, self.failures.append)
+        self.pump.until(lambda: self.jobs.current is not None)
+        other = Jobs(self.agent, self.project)  # a viewer that was started again
+        other.refresh()
+        self.pump.until(lambda: other.current is not None)
+        self.assertEqual(other.current.id, self.jobs.current.id)
+        other.close()
+        self.jobs.cancel()
+        self.pump.until(lambda: ended)
+        self.assertEqual(ended[0].state, "cancelled")
+        self.assertEqual(self.round(budget=2).state, "done")
