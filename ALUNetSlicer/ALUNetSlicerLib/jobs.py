@@ -45,7 +45,9 @@ class Job:
         """The job of a row as the engine gives it."""
         error = Failure(**row["error"]) if row["error"] else None
         job = cls(row["id"], row["kind"], row["state"], waiting=row["waiting"], error=error, result=row["result"])
-        return job.told(row["progress"]["kind"], row["progress"]) if row["progress"] else job
+        if row["progress"]:
+            job = replace(job.told(row["progress"]["kind"], row["progress"]), state=row["state"])
+        return job
 
     def told(self, kind: str, data: dict[str, Any]) -> Job:
         """The job after one of its events."""

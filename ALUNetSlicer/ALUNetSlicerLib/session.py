@@ -249,7 +249,8 @@ class Session:
 
     def keep_draft(self) -> None:
         """Keep what is painted and not handed in, if anything was."""
-        if self._current is not None and (item := self.current) is not None:
+        item = self.current
+        if item is not None and self.desk.volume(item.case) is not None:  # a scene that was closed has nothing to keep
             labels = self._labels()
             if not np.array_equal(labels, self._current.start):
                 self._keep(item.sample, Draft(labels, self._current.base, self.seconds()))
