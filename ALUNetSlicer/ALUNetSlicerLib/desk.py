@@ -1,4 +1,4 @@
-"""Cases on the desk: their volume and segmentation nodes in the scene, and the view that shows a slice of them."""
+"""Cases on the desk: their volume and segmentation nodes in the scene, and what is laid over them."""
 
 from __future__ import annotations
 
@@ -6,14 +6,20 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import slicer
+import vtk
 
 from ALUNetSlicerLib.canvas import Canvas
-from ALUNetSlicerLib.slices import Box, show_slice
+from ALUNetSlicerLib.slices import Box
 
 _CASE = "ALUNet.case"
 """Attribute of a node: the project and case that it belongs to. It is saved with the scene."""
 _EDITOR = "ALUNet"
+_OVERLAY = "ALUNet uncertainty"
+_COLORS = "vtkMRMLColorTableNodeFileInferno.txt"
+_SURE = 0.1
+"""Voxels of less than this share of the most that is possible stay clear."""
 
 
 class Desk:
@@ -78,24 +84,68 @@ class Desk:
             node = slicer.mrmlScene.AddNode(node)
         return node
 
-    def show(self, case: str, box: Box, slice_node: Any | None, locked: bool) -> None:
-        """Show a slice of a case, and confine painting to its box or not."""
+    def confine(self, case: str, box: Box, locked: bool) -> None:
+        """Confine painting in a case to a box, or not."""
         canvas, node = self.canvas(case), self.editor_node()
+        self.unlock_others(case)
         node.SetAndObserveSegmentationNode(canvas.segmentation)
         node.SetAndObserveSourceVolumeNode(canvas.volume)
-        self.unlock_others(case)
-        if locked:
-            canvas.lock(node, box)
-        else:
-            canvas.unlock(node)
-        if slice_node is not None:
-            show_slice(slice_node, canvas.volume, box.axis, box.index)
+        canvas.lock(node, box)
+        self.mask(locked)
+
+    def mask(self, locked: bool) -> None:
+        """Confine painting to the lock that there is, or allow it everywhere; an undo works across that."""
+        inside, everywhere = "EditAllowedInsideSingleSegment", "EditAllowedEverywhere"
+        self.editor_node().SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, inside if locked else everywhere))
+
+    def overlay(self, case: str, box: Box, values: np.ndarray) -> Any:
+        """A volume node of one slice, to be laid over the case's.
+
+        Args:
+            values: uncertainty, of the box's shape, from 0 on; in nats for the entropy.
+        """
+        node, volume = self._overlay_node(), self.volume(case)
+        matrix = vtk.vtkMatrix4x4()
+        volume.GetIJKToRASMatrix(matrix)
+        corner = [float(low) for low, _ in reversed(box.bounds)]
+        for row, value in enumerate(matrix.MultiplyPoint([*corner, 1.0])[:3]):
+            matrix.SetElement(row, 3, value)
+        node.SetIJKToRASMatrix(matrix)
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values, np.float32))
+        display, most = node.GetDisplayNode(), float(np.log(len(self._labels)))
+        display.SetAutoWindowLevel(0)
+        display.SetWindowLevelMinMax(0.0, most)
+        display.SetAutoThreshold(0)
+        display.SetLowerThreshold(_SURE * most)
+        display.SetUpperThreshold(10 * most)
+        display.SetApplyThreshold(1)
+        return node
+
+    def _overlay_node(self) -> Any:
+        node = slicer.mrmlScene.GetFirstNode(_OVERLAY, "vtkMRMLScalarVolumeNode")
+        if node is None:
+            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", _OVERLAY)
+            node.SetHideFromEditors(True)
+            node.SetSaveWithScene(False)
+            node.CreateDefaultDisplayNodes()
+            node.GetDisplayNode().SetSaveWithScene(False)
+            node.GetDisplayNode().SetAndObserveColorNodeID(_COLORS)
+        return node
 
     def unlock_others(self, case: str = "") -> None:
         """Remove the lock from every case but one."""
         for name, canvas in self._canvases.items():
             if name != case and slicer.mrmlScene.IsNodePresent(canvas.segmentation):
                 canvas.unlock(self.editor_node())
+
+    def has_labels(self, case: str) -> bool:
+        """Whether the scene has a segmentation of the case, and its volume."""
+        return self._find("vtkMRMLSegmentationNode", case) is not None and self.volume(case) is not None
+
+    def forget(self) -> None:
+        """The scene is closed: no node is known any more."""
+        self._canvases.clear()
 
     def _key(self, case: str) -> str:
         return f"{self._project}/{case}"

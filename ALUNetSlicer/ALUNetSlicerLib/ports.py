@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 
 class Process(Protocol):
@@ -32,3 +32,29 @@ class Timer(Protocol):
 
     def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
         """Do something later, once; what is returned calls it off."""
+
+
+class Editor(Protocol):
+    """The Segment Editor that somebody paints with."""
+
+    def show(self, node: Any, segmentation: Any, volume: Any) -> None:
+        """Edit a segmentation node over a volume node, with the state of a segment editor node."""
+
+    def remember(self) -> None:
+        """Keep what is painted now for an undo: a change follows that no brush made."""
+
+    def forget(self) -> None:
+        """Nothing that was painted before can be undone any more."""
+
+    def rest(self) -> None:
+        """No effect is active, no key of the editor works, nothing is edited."""
+
+
+class Settings(Protocol):
+    """What belongs to the person, on this computer; never in a scene."""
+
+    def get(self, name: str, otherwise: str = "") -> str:
+        """A value."""
+
+    def set(self, name: str, value: str) -> None:
+        """Keep a value, on disk."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -13,11 +13,14 @@ import numpy as np
 from ALUNetSlicerLib.agent import Agent, Failure
 from ALUNetSlicerLib.desk import Desk
 from ALUNetSlicerLib.drafts import Draft, Drafts
-from ALUNetSlicerLib.ports import Timer
+from ALUNetSlicerLib.lease import Lease
+from ALUNetSlicerLib.overlay import Overlay
+from ALUNetSlicerLib.ports import Editor, Timer
 from ALUNetSlicerLib.signal import Signal
+from ALUNetSlicerLib.starts import Starts
+from ALUNetSlicerLib.views import View
 from ALUNetSlicerLib.worklist import Slice, Worklist
 
-LEASE_SECONDS = 300.0
 DRAFT_SECONDS = 10.0
 """How often what is painted is kept on disk while somebody works on a slice."""
 
@@ -33,40 +36,53 @@ class _Current:
     spent: float
 
 
+@dataclass(frozen=True)
+class Person:
+    """Who works here, with what: the author's name, and the folder for drafts and for labels on their way."""
+
+    author: str
+    folder: Path
+
+
 class Session:
     """One person's work on one project.
 
     Args:
         agent: started, with an engine chosen.
         timer: of the main thread.
-        folder: for drafts and for labels on their way to the agent.
+        person: who annotates, and where drafts are kept.
         engine, project: ids.
         labels: structure name -> value.
-        author: who annotates.
-        slice_node: gives the node of the view to show slices in, or None without views.
+        view: gives the view to show slices in, or None without views.
+        editor: what is painted with.
 
     Attributes:
         worklist: the slices.
+        desk: their nodes in the scene.
+        overlay: the uncertainty over the slice on screen.
         proposals: whether a slice begins with the model's proposal.
-        locked: whether painting is confined to the slice's box.
         changed: emits nothing; the worklist changed.
         shown: emits the `Slice` that is on screen now.
         failed: emits a `Failure` for a person to read.
     """
 
     def __init__(
-        self, agent: Agent, timer: Timer, folder: Path, engine: str, project: str, labels: dict[str, int],
-        author: str, slice_node: Callable[[], Any | None],
+        self, agent: Agent, timer: Timer, person: Person, engine: str, project: str, labels: dict[str, int],
+        view: Callable[[], View | None], editor: Editor,
     ) -> None:  # fmt: skip
         self.worklist, self.desk = Worklist(), Desk(project, labels)
-        self.proposals, self.locked = True, True
+        self.proposals = True
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
-        self._agent, self._timer, self._folder = agent, timer, folder
-        self._project, self._author, self._slice_node = project, author, slice_node
-        self._drafts = Drafts(folder / "drafts", engine, project)
+        self.overlay = Overlay(agent, project, self.desk, view)
+        self.overlay.failed.connect(self.failed.emit)
+        self._locked = True
+        self._agent, self._timer, self._folder, self._author = agent, timer, person.folder, person.author
+        self._project, self._view, self._editor = project, view, editor
+        self._drafts = Drafts(person.folder / "drafts", engine, project)
+        self._starts = Starts(agent, self._drafts, project)
+        self._lease = Lease(agent, timer, project, person.author, self._leased)
         self._current: _Current | None = None
         self._wanted: int | None = None
-        self._ready: dict[int, tuple[int, np.ndarray]] = {}
         self._stop_drafts: Callable[[], None] = lambda: None
         agent.event.connect(self._hear)
 
@@ -79,7 +95,10 @@ class Session:
         """Ask for the worklist."""
 
         def take(rows: list[dict[str, Any]]) -> None:
+            before = self.worklist.round
             self.worklist.fill([Slice.of_row(row, self._author) for row in rows])
+            if self.worklist.round != before:
+                self._starts.drop_proposals()
             self.changed.emit()
             done()
 
@@ -96,6 +115,19 @@ class Session:
         self.keep_draft()
         self._wanted = sample
         self._with_volume(item, lambda: self._with_labels(item, lambda base, labels: self._show(item, base, labels)))
+
+    def resume(self, sample: int, base: int) -> None:
+        """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
+        item = self.worklist.find(sample)
+        if item is not None and self._drafts.find(sample) is None and self.desk.has_labels(item.case):
+            self._keep(sample, Draft(self.desk.canvas(item.case).read(item.box), base, 0.0))
+        if item is not None:
+            self.go_to(sample)
+
+    @property
+    def base(self) -> int:
+        """Version of the labels that the slice on screen began with."""
+        return 0 if self._current is None else self._current.base
 
     def next(self) -> None:
         """Show the next slice that is to be done."""
@@ -128,51 +160,74 @@ class Session:
         )
 
     def _with_labels(self, item: Slice, then: Callable[[int, np.ndarray], None]) -> None:
-        """The version and the labels that a slice begins with."""
-        draft = self._drafts.find(item.sample)
-        if draft is not None and draft.labels.shape == item.box.shape:
-            then(draft.base, draft.labels)
-        elif item.sample in self._ready:
-            then(*self._ready[item.sample])
-        elif item.version or self.proposals:
-            self._fetch(item, then)
-        else:
-            then(0, np.zeros(item.box.shape, np.uint8))
-
-    def _fetch(self, item: Slice, then: Callable[[int, np.ndarray], None]) -> None:
-        def take(answer: dict[str, Any]) -> None:
-            labels = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
-            self._ready[item.sample] = answer["version"] if item.version else 0, labels
-            then(*self._ready[item.sample])
-
-        def nothing(why: Failure) -> None:
-            if not item.version and why.code in ("not_found", "unreachable"):
-                then(0, np.zeros(item.box.shape, np.uint8))
-            else:
-                self.failed.emit(why)
-
-        call = "annotation" if item.version else "proposal"
-        self._agent.ask(call, take, nothing, project=self._project, sample=item.sample)
+        self._starts.find(item, self.proposals, then, self.failed.emit)
 
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
         draft = self._drafts.find(item.sample)
         self.desk.canvas(item.case).write(item.box, labels)
-        self.desk.show(item.case, item.box, self._slice_node(), self.locked)
+        try:
+            self._put_on_screen(item)
+        except ValueError as error:
+            self.failed.emit(Failure("view", str(error), "See the module Transforms."))
+            return
         spent = draft.seconds if draft is not None else 0.0
         self._current = _Current(item, base, labels.copy(), self._timer.now(), spent)
         self.shown.emit(item)
-        self._lease()
+        self._lease.take(item.sample)
         self._stop_drafts()
         self._stop_drafts = self._timer.later(DRAFT_SECONDS, self._draft_again)
+        self.overlay.show(item)
         self._prepare_next()
+
+    def _put_on_screen(self, item: Slice) -> None:
+        """The slice in the view, the case in the editor, painting confined; raises ValueError."""
+        view, canvas = self._view(), self.desk.canvas(item.case)
+        if view is not None:
+            view.show(canvas.volume, item.box)
+        self.desk.confine(item.case, item.box, self._locked)
+        self._editor.show(self.desk.editor_node(), canvas.segmentation, canvas.volume)
+        self._editor.forget()  # an undo would bring back the lock of the slice before
 
     def _prepare_next(self) -> None:
         """Have the next slice's volume and labels at hand before they are asked for."""
         item = self.worklist.next_open(self._current.item.rank) if self._current else None
-        if item is not None and item.sample != self._current.item.sample and item.sample not in self._ready:
+        if item is not None and item.sample != self._current.item.sample and not self._starts.knows(item.sample):
             self._with_volume(item, lambda: self._with_labels(item, lambda base, labels: None))
+
+    # --- how the slice is worked on ---------------------------------------------------------------------------
+
+    @property
+    def locked(self) -> bool:
+        """Whether painting is confined to the slice and its box."""
+        return self._locked
+
+    @locked.setter
+    def locked(self, locked: bool) -> None:
+        self._locked = locked
+        self.desk.mask(locked)
+
+    def set_overlay(self, wanted: bool) -> None:
+        """Lay the model's uncertainty over the slice, or not."""
+        self.overlay.wanted = wanted
+        self.overlay.show(self.current)
+
+    def begin_again(self, proposal: bool) -> None:
+        """Put the model's proposal into the slice on screen, or nothing; it can be undone."""
+        if self._current is None:
+            return
+        item = self._current.item
+
+        def put(labels: np.ndarray) -> None:
+            if self._current is not None and self._current.item.sample == item.sample:
+                self._editor.remember()
+                self.desk.canvas(item.case).write(item.box, labels)
+
+        if proposal:
+            self._starts.proposal(item, put, self.failed.emit)
+        else:
+            put(np.zeros(item.box.shape, np.uint8))
 
     # --- handing in -------------------------------------------------------------------------------------------
 
@@ -208,14 +263,14 @@ class Session:
 
         def refused(why: Failure) -> None:
             file.unlink(missing_ok=True)
-            self._ready.pop(item.sample, None)
+            self._starts.drop(item.sample)
             self.worklist.change(item.sample, sent=True)
             self.failed.emit(why)
 
         seconds = self.seconds()
         self._stop_drafts()
         self._keep(item.sample, Draft(labels, base, seconds))
-        self._ready[item.sample] = base, labels  # until the engine has it, here alone
+        self._starts.hold(item.sample, base, labels)
         self.worklist.change(item.sample, sent=False)
         self._agent.ask(
             "submit", safe, refused, project=self._project, sample=item.sample, file=str(file),
@@ -255,15 +310,42 @@ class Session:
             if not np.array_equal(labels, self._current.start):
                 self._keep(item.sample, Draft(labels, self._current.base, self.seconds()))
 
-    def close(self) -> None:
-        """The person goes: the draft is kept, the lock is taken away."""
+    def leave(self) -> None:
+        """The person does something else for now: the draft is kept, view and painting are as they were before."""
         self.keep_draft()
         self._stop_drafts()
+        self._editor.rest()
         self.desk.unlock_others()
-        self._agent.event.disconnect(self._hear)
+        view = self._view()
+        if view is not None:
+            view.restore()
+
+    def enter(self) -> None:
+        """Go on with the slice that was on screen."""
         if self._current is not None:
-            sample, self._current = self._current.item.sample, None
-            self._agent.ask("give_back", project=self._project, sample=sample, author=self._author)
+            self.go_to(self._current.item.sample)
+
+    def scene_closing(self) -> None:
+        """Let go of every node; what was painted is a draft."""
+        self.keep_draft()
+        self._editor.rest()
+        self.overlay.show(None)
+        view = self._view()
+        if view is not None:
+            view.forget()
+        self._end_slice()
+        self.desk.forget()
+
+    def close(self) -> None:
+        """The person goes: as `leave`, and the slice is given back."""
+        self.leave()
+        self._end_slice()
+        self._agent.event.disconnect(self._hear)
+
+    def _end_slice(self) -> None:
+        self._stop_drafts()
+        self._lease.give_back()
+        self._current = self._wanted = None
 
     def _keep(self, sample: int, draft: Draft) -> None:
         try:
@@ -278,19 +360,11 @@ class Session:
     def _labels(self) -> np.ndarray:
         return self.desk.canvas(self._current.item.case).read(self._current.item.box)
 
-    def _lease(self) -> None:
-        """Tell the others that somebody works here; without a connection nobody is told, and work goes on."""
-
-        def taken(why: Failure) -> None:
-            if why.code == "leased":
-                self.worklist.change(sample, owner=(why.details or {}).get("author", "?"))
-                self.changed.emit()
-                self.failed.emit(why)
-
-        sample = self._current.item.sample
-        self._agent.ask(
-            "lease", failed=taken, project=self._project, sample=sample, author=self._author, seconds=LEASE_SECONDS
-        )
+    def _leased(self, sample: int, why: Failure) -> None:
+        """Somebody else works on it."""
+        self.worklist.change(sample, owner=(why.details or {}).get("author", "?"))
+        self.changed.emit()
+        self.failed.emit(why)
 
     # --- what comes from elsewhere ----------------------------------------------------------------------------
 
@@ -302,7 +376,7 @@ class Session:
             known = self.worklist.find(data["sample"])
             if known is not None and known.sent:
                 self.worklist.change(data["sample"], status=data["status"], version=data["version"])
-                self._ready.pop(data["sample"], None)
+                self._starts.drop(data["sample"])
                 self.changed.emit()
 
     def _sent(self, event: dict[str, Any]) -> None:
@@ -319,10 +393,9 @@ class Session:
 
     def _rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became."""
-        if sample in self._ready:
-            self._ready[sample] = version, self._ready[sample][1]
         if self._current is not None and self._current.item.sample == sample:
             self._current.base = version
-        draft = self._drafts.find(sample)
-        if draft is not None:
-            self._keep(sample, replace(draft, base=version))
+        try:
+            self._starts.rebase(sample, version)
+        except OSError as error:
+            self.failed.emit(Failure("disk", f"The draft cannot be kept: {error.strerror}.", "Free space there."))

@@ -91,6 +91,11 @@ class Worklist:
         place = places.index(sample) + step if sample in places else -1
         return self._slices[place] if 0 <= place < len(places) else None
 
+    @property
+    def round(self) -> int | None:
+        """Number of the newest round that has slices here; None without slices."""
+        return max((item.round for item in self._slices), default=None)
+
     def counts(self) -> dict[str, int]:
         """How many slices of the batch proper have each status; "all" of them, and "unsent" of all."""
         batch = [item for item in self._slices if not item.ahead]

@@ -47,3 +47,30 @@ class SceneTest(unittest.TestCase):
 
     def tearDown(self) -> None:
         slicer.mrmlScene.Clear()
+
+
+def slice_logic(name: str = "Red"):
+    """The logic of a slice view in the scene, without a window."""
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLScene(slicer.mrmlScene)
+    logic.AddSliceNode(name)
+    return logic
+
+
+class QuietEditor:
+    """A Segment Editor that nobody sees; it keeps what it was told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def show(self, node, segmentation, volume) -> None:
+        self.told.append("show")
+
+    def remember(self) -> None:
+        self.told.append("remember")
+
+    def forget(self) -> None:
+        self.told.append("forget")
+
+    def rest(self) -> None:
+        self.told.append("rest")

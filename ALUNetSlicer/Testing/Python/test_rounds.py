@@ -12,13 +12,13 @@ from pathlib import Path
 import numpy as np
 import slicer
 from pump import PipeProcess, Pump, agent_command
-from scenes import SceneTest, make_volume
+from scenes import QuietEditor, SceneTest, make_volume
 
 import ALUNetSlicerLib
 from ALUNetSlicerLib.agent import Agent
 from ALUNetSlicerLib.enrolment import Enrolment, case_name
 from ALUNetSlicerLib.jobs import Jobs
-from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.session import Person, Session
 
 PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 SHAPE = (6, 40, 44)
@@ -108,7 +108,8 @@ class RoundsTest(SceneTest):
         self.assertEqual(list(truths), ["Scan_0", "Scan_1"])
         self.assertEqual(self.round(budget=3).state, "done")
         session = Session(
-            self.agent, self.pump, self.folder, "engine", self.project, self.labels, "ann", lambda: None
+            self.agent, self.pump, Person("ann", self.folder), "engine", self.project, self.labels, lambda: None,
+            QuietEditor(),
         )  # fmt: skip
         self.addCleanup(session.close)
         self.annotate(truths, session)

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import slicer
 from pump import PipeProcess, Pump, agent_command
-from scenes import SceneTest
+from scenes import QuietEditor, SceneTest
 
 import ALUNetSlicerLib
 from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.session import Person, Session
 
 PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 SHAPE = (5, 20, 24)
@@ -89,7 +89,7 @@ class SessionTest(SceneTest):
         self.pump.until(lambda: online)
         labels = {"background": 0, "organ": 1, "lesion": 2}
         self.session = Session(
-            self.agent, self.pump, self.folder, self.address, "p", labels, author, lambda: None
+            self.agent, self.pump, Person(author, self.folder), self.address, "p", labels, lambda: None, QuietEditor(),
         )  # fmt: skip
         self.session.failed.connect(self.failures.append)
         self.session.shown.connect(self.shown.append)
