@@ -11,6 +11,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ALUNetSlicerLib.slices import Box
+from ALUNetSlicerLib.terminology import look
 
 LOCK = "ALUNetLock"
 """Id of the hidden segment that painting is confined to."""
@@ -32,7 +33,13 @@ class Canvas:
         segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         for name, value in labels.items():
             if value and self._segments.GetSegment(self._ids[value]) is None:
-                self._segments.AddEmptySegment(self._ids[value], name)
+                self._add(name, value)
+
+    def _add(self, name: str, value: int) -> None:
+        appearance = look(name, value)
+        self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
+        if appearance.entry:
+            self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
 
     @property
     def segment_ids(self) -> list[str]:
@@ -67,14 +74,31 @@ class Canvas:
         """
         if labels.shape != box.shape:
             raise ValueError(f"Labels of the shape {labels.shape} are not the box's, {box.shape}.")
+        self._replace(box.extent, labels)
+
+    def write_all(self, labels: np.ndarray) -> None:
+        """Replace what is in the whole volume.
+
+        Args:
+            labels: (k, j, i) of the volume's size.
+
+        Raises:
+            ValueError: another size.
+        """
+        size = self.volume.GetImageData().GetDimensions()[::-1]
+        if labels.shape != tuple(size):
+            raise ValueError(f"Labels of the size {labels.shape} are not the volume's, {tuple(size)}.")
+        self._replace(tuple(bound for extent in reversed(size) for bound in (0, extent - 1)), labels)
+
+    def _replace(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
-        nothing = self._image(box, np.zeros(box.shape, np.uint8))
+        nothing = self._image(extent, np.zeros(labels.shape, np.uint8))
         for segment in self._ids.values():
             logic.SetBinaryLabelmapToSegment(nothing, self.segmentation, segment, logic.MODE_MERGE_MIN)
         for value, segment in self._ids.items():
             mask = labels == value
             if mask.any():
-                image = self._image(box, mask)
+                image = self._image(extent, mask)
                 logic.SetBinaryLabelmapToSegment(image, self.segmentation, segment, logic.MODE_MERGE_MASK)
 
     def lock(self, editor_node: Any, box: Box) -> None:
@@ -82,7 +106,7 @@ class Canvas:
         self._remove_lock()
         self._segments.AddEmptySegment(LOCK, "")
         logic = slicer.vtkSlicerSegmentationsModuleLogic
-        whole = self._image(box, np.ones(box.shape, np.uint8))
+        whole = self._image(box.extent, np.ones(box.shape, np.uint8))
         logic.SetBinaryLabelmapToSegment(whole, self.segmentation, LOCK, logic.MODE_REPLACE)
         if self.segmentation.GetDisplayNode() is not None:
             self.segmentation.GetDisplayNode().SetSegmentVisibility(LOCK, False)
@@ -100,12 +124,12 @@ class Canvas:
         if self._segments.GetSegment(LOCK) is not None:
             self._segments.RemoveSegment(LOCK)
 
-    def _image(self, box: Box, values: np.ndarray) -> Any:
+    def _image(self, extent: tuple[int, ...], values: np.ndarray) -> Any:
         matrix = vtk.vtkMatrix4x4()
         self.volume.GetIJKToRASMatrix(matrix)
         image = slicer.vtkOrientedImageData()
         image.SetGeometryFromImageToWorldMatrix(matrix)
-        image.SetExtent(*box.extent)
+        image.SetExtent(*extent)
         image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
         return image

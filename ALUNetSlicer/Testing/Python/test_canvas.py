@@ -64,7 +64,7 @@ class CanvasTest(CanvasCase):
         box = self.random_box(whole(canvas.volume))
         mine = slicer.vtkOrientedImageData()
         logic = slicer.vtkSlicerSegmentationsModuleLogic
-        image = canvas._image(box, np.ones(box.shape, np.uint8))
+        image = canvas._image(box.extent, np.ones(box.shape, np.uint8))
         logic.SetBinaryLabelmapToSegment(image, canvas.segmentation, "mine", logic.MODE_REPLACE)
         canvas.write(box, np.full(box.shape, 2, np.uint8))
         canvas.write(box, np.zeros(box.shape, np.uint8))

@@ -1,0 +1,160 @@
+"""What came of the work: the learning curve, whole volumes segmented, the model and the labels as files."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ALUNetSlicerLib.agent import Agent, Failed, Failure
+from ALUNetSlicerLib.canvas import Canvas
+from ALUNetSlicerLib.jobs import Job, Jobs
+
+_CURVE = "ALUNet learning curve"
+
+
+class Results:
+    """Of one project.
+
+    Args:
+        agent: with an engine chosen.
+        jobs: of the project.
+        project: id.
+        labels: structure name -> value.
+    """
+
+    def __init__(self, agent: Agent, jobs: Jobs, project: str, labels: Mapping[str, int]) -> None:
+        self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
+
+    def curve(self, done: Callable[[list[dict[str, Any]]], None], failed: Failed) -> None:
+        """One point for each finished round; see `CurvePoint` of the engine."""
+        self._agent.ask("curve", done, failed, project=self._project)
+
+    def segment(self, case: str, volume: Any, done: Callable[[Any], None], failed: Failed) -> None:
+        """Segment a whole volume with the current model into a new segmentation node.
+
+        Args:
+            case: of the project.
+            volume: its volume node.
+            done: gets the vtkMRMLSegmentationNode.
+        """
+
+        def predicted(job: Job) -> None:
+            if job.state == "done":
+                self._agent.ask("fetch", fetched, failed, project=self._project, case=case, what="proposal")
+            else:
+                failed(job.error or Failure("cancelled", f"The segmentation of {case} was cancelled."))
+
+        def fetched(answer: dict[str, str]) -> None:
+            try:
+                done(self._load(case, volume, Path(answer["file"])))
+            except ValueError as error:
+                failed(Failure("image", str(error), "Segment it again."))
+
+        self._jobs.start("predict", {"cases": [case]}, predicted, failed)
+
+    def export(self, what: str, ending: str, target: Path, done: Callable[[Path], None], failed: Failed) -> None:
+        """Write the model, or all labels, to a zip file.
+
+        Args:
+            what: "model" or "labels".
+            ending: format of the labels, "nrrd" or "nii.gz"; of no meaning for a model.
+            target: the file.
+        """
+
+        def ended(job: Job) -> None:
+            if job.state == "done":
+                self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
+            else:
+                failed(job.error or Failure("cancelled", "The export was cancelled."))
+
+        def fetched(answer: dict[str, str]) -> None:
+            part = target.with_name(target.name + ".part")
+            try:
+                shutil.copyfile(answer["file"], part)
+                part.replace(target)
+            except OSError as error:
+                part.unlink(missing_ok=True)
+                failed(Failure("disk", f"{target} cannot be written: {error.strerror}.", "Choose another folder."))
+                return
+            done(target)
+
+        options = {"what": what} | ({"format": ending} if what == "labels" else {})
+        self._jobs.start("export", options, ended, failed)
+
+    def _load(self, case: str, volume: Any, file: Path) -> Any:
+        """A label map of a case as a segmentation node beside its volume; raises ValueError."""
+        labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+        storage.SetFileName(str(file))
+        try:
+            if not storage.ReadData(labelmap):
+                raise ValueError(f"The segmentation of {case} cannot be read.")
+            return self._segmentation(f"{case} segmented", volume, labelmap)
+        finally:
+            slicer.mrmlScene.RemoveNode(storage)
+            slicer.mrmlScene.RemoveNode(labelmap)
+
+    def _segmentation(self, name: str, volume: Any, labelmap: Any) -> Any:
+        size = labelmap.GetImageData().GetDimensions()[::-1]
+        if tuple(size) != tuple(volume.GetImageData().GetDimensions()[::-1]):
+            raise ValueError(f"The segmentation of {volume.GetName()} is of another size than the volume.")
+        values = vtk_to_numpy(labelmap.GetImageData().GetPointData().GetScalars()).reshape(size)
+        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+        node.CreateDefaultDisplayNodes()
+        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+        Canvas(node, volume, self._labels).write_all(values)
+        return node
+
+
+def plot(points: list[dict[str, Any]]) -> Any | None:
+    """The learning curve as a chart: Dice of every structure over the labelled slices.
+
+    Args:
+        points: see `Results.curve`.
+
+    Returns:
+        vtkMRMLPlotChartNode, the same one each time; None where no round was tested.
+    """
+    tested = [point for point in points if any(dice is not None for dice in point["dice"].values())]
+    if not tested:
+        return None
+    table, chart = _node("vtkMRMLTableNode", _CURVE), _node("vtkMRMLPlotChartNode", _CURVE)
+    names = list(tested[0]["dice"])
+    columns = {"labelled slices": [point["labelled_slices"] for point in tested]}
+    columns |= {name: [_number(point["dice"].get(name)) for point in tested] for name in names}
+    table.RemoveAllColumns()
+    slicer.util.updateTableFromArray(table, [np.asarray(column, float) for column in columns.values()], list(columns))
+    chart.RemoveAllPlotSeriesNodeIDs()
+    for name in names:
+        chart.AddAndObservePlotSeriesNodeID(_series(table, name).GetID())
+    chart.SetTitle("")
+    chart.SetXAxisTitle("labelled slices")
+    chart.SetYAxisTitle("Dice on the test cases")
+    chart.SetLegendVisibility(True)
+    return chart
+
+
+def _number(dice: float | None) -> float:
+    return float("nan") if dice is None else dice
+
+
+def _series(table: Any, name: str) -> Any:
+    series = _node("vtkMRMLPlotSeriesNode", f"{_CURVE}: {name}")
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetXColumnName("labelled slices")
+    series.SetYColumnName(name)
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
+    series.SetLineWidth(4 if name == "mean" else 2)
+    series.SetUniqueColor()
+    return series
+
+
+def _node(kind: str, name: str) -> Any:
+    return slicer.mrmlScene.GetFirstNode(name, kind) or slicer.mrmlScene.AddNewNodeByClass(kind, name)

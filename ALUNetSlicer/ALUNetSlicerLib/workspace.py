@@ -1,0 +1,242 @@
+"""A person's place of work: the agent, the engine that it reaches, the project that is open. It knows no widget."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ALUNetSlicerLib.agent import Agent, Done, Failed, Failure
+from ALUNetSlicerLib.enrolment import Enrolment
+from ALUNetSlicerLib.jobs import Jobs
+from ALUNetSlicerLib.ports import Editor, Settings, Timer
+from ALUNetSlicerLib.results import Results
+from ALUNetSlicerLib.session import Person, Session
+from ALUNetSlicerLib.signal import Signal
+from ALUNetSlicerLib.views import View
+
+RECENT = 8
+"""So many projects are remembered."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where an engine is.
+
+    Attributes:
+        to: "local", "http(s)://host:port" or "ssh://me@host".
+        token: of a service that was started by somebody else.
+        python, environment: that start a local engine.
+    """
+
+    to: str
+    token: str = field(default="", repr=False)
+    python: str = ""
+    environment: dict[str, str] | None = field(default=None, repr=False)
+
+    @property
+    def remote(self) -> bool:
+        """Whether images leave this computer."""
+        return self.to != "local"
+
+    def args(self) -> dict[str, Any]:
+        """As the agent's calls take it."""
+        return {"to": self.to, "token": self.token, "python": self.python, "environment": self.environment}
+
+
+class Workspace:
+    """What stays while somebody goes from project to project.
+
+    Args:
+        agent, timer: of the main thread.
+        settings: of the person.
+        folder: of this computer's drafts and of files on their way.
+        view, editor: see `Session`.
+
+    Attributes:
+        place: the engine's; None before one is chosen.
+        state: "none", "starting", "online" or "offline".
+        health: what the engine said of itself last; empty at first.
+        why: why it is offline, for people.
+        session, jobs, results, enrolment: of the open project, else None.
+        project: what the engine says of it, with its "status"; None where none is open.
+        engine_changed, project_changed: emit nothing.
+        opened: emits nothing, after another project was opened or the open one closed.
+        failed: emits a `Failure` for a person.
+    """
+
+    def __init__(
+        self, agent: Agent, timer: Timer, settings: Settings, folder: Path, view: Callable[[], View | None],
+        editor: Editor,
+    ) -> None:  # fmt: skip
+        self.place: Place | None = None
+        self.state, self.why = "none", ""
+        self.health: dict[str, Any] = {}
+        self.session: Session | None = None
+        self.jobs: Jobs | None = None
+        self.results: Results | None = None
+        self.enrolment: Enrolment | None = None
+        self.project: dict[str, Any] | None = None
+        self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
+        self.agent, self.settings = agent, settings
+        self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
+        folder.mkdir(parents=True, exist_ok=True)
+        agent.event.connect(self._hear)
+
+    @property
+    def author(self) -> str:
+        """Who works here."""
+        return self.settings.get("author") or "annotator"
+
+    # --- the engine -------------------------------------------------------------------------------------------
+
+    def choose(self, place: Place) -> None:
+        """Belong to an engine; it is started or reached meanwhile."""
+        if self.project is not None:
+            self.close()
+        self.place, self.state, self.why, self.health = place, "starting", "", {}
+        self.agent.start()
+        self.agent.ask("choose", failed=self._unreachable, **place.args())
+        self.engine_changed.emit()
+
+    def test(self, place: Place, done: Done, failed: Failed) -> None:
+        """Test the way to an engine; `done` gets its steps: name, ok, text and hint of each."""
+        self.agent.start()
+        self.agent.ask("test", done, failed, **place.args())
+
+    def _unreachable(self, why: Failure) -> None:
+        self.state, self.why = "offline", str(why)
+        self.engine_changed.emit()
+
+    # --- projects ---------------------------------------------------------------------------------------------
+
+    def projects(self, done: Done) -> None:
+        """The projects on the engine: id, name, labels and channels of each."""
+        self.agent.ask("projects", done, self.failed.emit)
+
+    def create(
+        self, name: str, labels: list[str], channels: list[str], done: Callable[[], None], **recipe: Any
+    ) -> None:  # fmt: skip
+        """Make a project and open it.
+
+        Args:
+            recipe: see `ProjectRequest` of the engine.
+        """
+
+        def made(row: dict[str, Any]) -> None:
+            self.open(row["id"], done)
+
+        self.agent.ask(
+            "create_project", made, self.failed.emit, name=name, labels=labels, channels=channels, **recipe
+        )
+
+    def open(self, project: str, done: Callable[[], None] = lambda: None) -> None:
+        """Open a project of the engine; what runs there is found again."""
+
+        def take(row: dict[str, Any]) -> None:
+            self.close()
+            self.project = row
+            self._set_up(row)
+            self._remember(row)
+            self.opened.emit()
+            self.session.refresh(done)
+
+        self.agent.ask("project", take, self.failed.emit, project=project)
+
+    def _set_up(self, row: dict[str, Any]) -> None:
+        name, person = row["id"], Person(self.author, self._folder)
+        self.agent.ask("follow", project=name, after=0)
+        self.session = Session(
+            self.agent, self._timer, person, self.place.to, name, row["labels"], self._view, self._editor
+        )
+        self.jobs, self.enrolment = Jobs(self.agent, name), Enrolment(self.agent, name, self._folder)
+        self.results = Results(self.agent, self.jobs, name, row["labels"])
+        self.session.failed.connect(self.failed.emit)
+        self.session.overlay.missing.connect(self._compute_overlay)
+        self.jobs.ended.connect(self._job_ended)
+        self.jobs.refresh(self.failed.emit)
+
+    def close(self) -> None:
+        """Close the open project; what runs on the engine runs on."""
+        if self.project is None:
+            return
+        self.session.close()
+        self.jobs.close()
+        self.agent.ask("unfollow", project=self.project["id"])
+        self.session = self.jobs = self.results = self.enrolment = self.project = None
+        self.opened.emit()
+
+    def refresh(self, done: Callable[[], None] = lambda: None) -> None:
+        """Ask how the open project stands."""
+        if self.project is None:
+            return
+        name = self.project["id"]
+
+        def take(row: dict[str, Any]) -> None:
+            if self.project is not None and self.project["id"] == name:
+                self.project = row
+                self.project_changed.emit()
+                done()
+
+        self.agent.ask("project", take, self.failed.emit, project=name)
+
+    def recent(self) -> list[dict[str, str]]:
+        """Projects that were opened on this computer, the last first: "to", "id" and "name" of each."""
+        try:
+            rows = json.loads(self.settings.get("recent", "[]"))
+        except ValueError:
+            return []
+        return [row for row in rows if isinstance(row, dict) and {"to", "id", "name"} <= set(row)]
+
+    def _remember(self, row: dict[str, Any]) -> None:
+        this = {"to": self.place.to, "id": row["id"], "name": row["name"]}
+        others = [known for known in self.recent() if (known["to"], known["id"]) != (this["to"], this["id"])]
+        self.settings.set("recent", json.dumps([this, *others][:RECENT]))
+
+    # --- what must be done before what ------------------------------------------------------------------------
+
+    def missing(self) -> str:
+        """What must be done before a round can be started; empty where one can."""
+        if self.state != "online":
+            return "The engine is not connected."
+        if self.project is None:
+            return "No project is open."
+        status = self.project["status"]
+        if not status.get("cases"):
+            return "The project has no cases: add volumes."
+        if self.jobs.current is not None:
+            return "Something is running already."
+        if status.get("rounds") and not status.get("labelled"):
+            return "No slice is annotated yet."
+        return ""
+
+    def shutdown(self) -> None:
+        """Slicer ends, or the module is unloaded: drafts are kept, the agent ends, what runs on the engine runs on."""
+        self.close()
+        self.agent.event.disconnect(self._hear)
+        self.agent.close()
+
+    def _compute_overlay(self) -> None:
+        """The uncertainty of this model has not been computed: do that once, then show it."""
+        if self.jobs.current is None and self.session.current is not None:
+            self.jobs.start("uncertainty", {}, lambda job: self._overlay_ready(job.state), self.failed.emit)
+
+    def _overlay_ready(self, state: str) -> None:
+        if state == "done" and self.session is not None:
+            self.session.overlay.show(self.session.current)
+
+    def _job_ended(self, job: Any) -> None:
+        if job.error is not None:
+            self.failed.emit(job.error)
+        if job.kind in ("plan", "round") and self.session is not None:
+            self.session.refresh()
+        self.refresh()
+
+    def _hear(self, event: dict[str, Any]) -> None:
+        if event["event"] == "connection":
+            self.state = event["state"]
+            self.health = event.get("health") or self.health
+            self.why = str(Failure(**event["error"])) if event.get("error") else ""
+            self.engine_changed.emit()
