@@ -103,7 +103,7 @@ class LockTest(CanvasCase):
         logic.UpdateMaskLabelmap()
         i, j, k = canvas.volume.GetImageData().GetDimensions()
         stroke = slicer.vtkOrientedImageData()
-        stroke.DeepCopy(canvas._image(Box(0, ((0, 1), (0, j), (0, i))), np.ones((1, j, i), np.uint8)))
+        stroke.DeepCopy(canvas._image((0, i - 1, 0, j - 1, 0, 0), np.ones((1, j, i), np.uint8)))
         stroke.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
         stroke.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         stroke.GetPointData().GetScalars().Fill(1)
