@@ -58,3 +58,40 @@ class Settings(Protocol):
 
     def set(self, name: str, value: str) -> None:
         """Keep a value, on disk."""
+
+
+class Desktop(Protocol):
+    """Dialogs, and the small things that a widget is filled with."""
+
+    def confirm(self, text: str) -> bool:
+        """Ask a person."""
+
+    def folder(self, title: str) -> str:
+        """Let a person choose a folder; empty for none."""
+
+    def open_file(self, title: str) -> str:
+        """Let a person choose a file; empty for none."""
+
+    def save_file(self, title: str, name: str) -> str:
+        """Let a person name a file; empty for none."""
+
+    def cell(self, text: str, tip: str = "") -> Any:
+        """A cell of a table."""
+
+    def tick(self, text: str, ticked: bool) -> Any:
+        """A line of a list, to be ticked."""
+
+    def ticked(self, item: Any) -> bool:
+        """Whether such a line is."""
+
+    def status(self, text: str) -> None:
+        """Tell something that need not be read."""
+
+    def chart(self, chart: Any) -> None:
+        """Show a chart."""
+
+    def dicom_seg(self) -> bool:
+        """Whether segmentations can be written as DICOM."""
+
+    def export_dicom(self, segmentation: Any) -> None:
+        """Write one."""

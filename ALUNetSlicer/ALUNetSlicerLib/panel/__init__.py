@@ -1,0 +1,89 @@
+"""The module's panel: one class for each of its sections, in the order of work."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ALUNetSlicerLib.agent import Failure
+from ALUNetSlicerLib.installation import Installation
+from ALUNetSlicerLib.panel.annotate import AnnotateSection
+from ALUNetSlicerLib.panel.engine import EngineSection
+from ALUNetSlicerLib.panel.project import ProjectSection
+from ALUNetSlicerLib.panel.results import ResultsSection
+from ALUNetSlicerLib.panel.rounds import RoundSection
+from ALUNetSlicerLib.ports import Desktop, Timer
+from ALUNetSlicerLib.workspace import Workspace
+
+
+class Panel:
+    """Binds widgets to a workspace; it knows no file and no process.
+
+    Args:
+        ui: has each widget of the .ui file as an attribute.
+        workspace: of the module.
+        installation: of the engine on this computer.
+        desktop: dialogs and cells.
+        timer: of the main thread.
+    """
+
+    def __init__(
+        self, ui: Any, workspace: Workspace, installation: Installation, desktop: Desktop, timer: Timer
+    ) -> None:  # fmt: skip
+        self._ui, self._workspace = ui, workspace
+        self.engine = EngineSection(ui, workspace, installation, desktop)
+        self.project = ProjectSection(ui, workspace, desktop)
+        self.annotate = AnnotateSection(ui, workspace, desktop, timer)
+        self.rounds = RoundSection(ui, workspace)
+        self.results = ResultsSection(ui, workspace, desktop)
+        ui.messageLabel.visible = False
+        workspace.failed.connect(self.say)
+        workspace.engine_changed.connect(self._unfold)
+        workspace.opened.connect(self._opened)
+        workspace.project_changed.connect(self._unfold)
+
+    @property
+    def keys(self) -> dict[str, Any]:
+        """Key -> action, of the whole panel; none of them is one of Slicer's or of the Segment Editor's."""
+        return self.annotate.keys
+
+    def enter(self) -> None:
+        """The module was opened."""
+        self.project.fill_volumes()
+        self.annotate.enter()
+
+    def leave(self) -> None:
+        """Another module is opened."""
+        self.annotate.leave()
+
+    def close(self) -> None:
+        """The module is unloaded."""
+        workspace = self._workspace
+        self.annotate.leave()
+        workspace.failed.disconnect(self.say)
+        workspace.engine_changed.disconnect(self._unfold)
+        workspace.opened.disconnect(self._opened)
+        workspace.project_changed.disconnect(self._unfold)
+        for section in (self.engine, self.project, self.annotate, self.rounds, self.results):
+            section.close()
+
+    def say(self, why: Failure | None) -> None:
+        """Show what went wrong and what to do; None takes the last one away."""
+        self._ui.messageLabel.text = "" if why is None else f"⚠ {why}"
+        self._ui.messageLabel.visible = why is not None
+
+    def _opened(self) -> None:
+        self.say(None)
+        session = self._workspace.session
+        if session is not None:
+            session.shown.connect(lambda item: self.say(None))
+        self._unfold()
+
+    def _unfold(self) -> None:
+        """Sections open as they become useful; none is closed behind somebody's back."""
+        workspace = self._workspace
+        if workspace.state == "online":
+            self._ui.projectSection.collapsed = False
+        if workspace.session is not None and len(workspace.session.worklist):
+            self._ui.annotateSection.collapsed = False
+        if workspace.project is not None and workspace.project["status"].get("cases"):
+            self._ui.roundSection.collapsed = False
