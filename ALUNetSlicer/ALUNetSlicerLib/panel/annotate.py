@@ -1,0 +1,214 @@
+"""The section "Annotate": the worklist, and the slice on screen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.panel.binding import Section, allow
+from ALUNetSlicerLib.ports import Desktop, Timer
+from ALUNetSlicerLib.words import clock
+from ALUNetSlicerLib.worklist import Slice
+from ALUNetSlicerLib.workspace import Workspace
+
+_COLUMNS = ("#", "Case", "Slice", "Unsure", "Status", "Why")
+_BARS = 5
+
+
+class AnnotateSection(Section):
+    """See `Panel`."""
+
+    def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop, timer: Timer) -> None:
+        super().__init__()
+        self._ui, self._workspace, self._desktop, self._timer = ui, workspace, desktop, timer
+        self._rows: list[Slice] = []
+        self._stop: Callable[[], None] = lambda: None
+        table = ui.worklistTable
+        table.setColumnCount(len(_COLUMNS))
+        table.setHorizontalHeaderLabels([_(name) for name in _COLUMNS])
+        table.verticalHeader().visible = False
+        table.horizontalHeader().setStretchLastSection(True)
+        table.connect("cellClicked(int,int)", self._clicked)
+        for widget, action in (
+            (ui.previousButton, self.previous), (ui.doneButton, self.done), (ui.skipButton, self.skip),
+            (ui.flagButton, self.flag), (ui.nothingButton, self.nothing_here), (ui.emptyButton, self.empty),
+            (ui.proposalButton, self.proposal), (ui.addSliceButton, self.add_slice),
+        ):  # fmt: skip
+            widget.connect("clicked(bool)", lambda *_values, action=action: action())
+        for widget, action in (
+            (ui.lockCheck, self._lock), (ui.overlayCheck, self._overlay), (ui.proposalsCheck, self._proposals),
+        ):  # fmt: skip
+            widget.connect("toggled(bool)", action)
+        self.hear(workspace.opened, self._opened)
+        self.hear(workspace.project_changed, self._show)
+        self._opened()
+
+    @property
+    def keys(self) -> dict[str, Callable[[], None]]:
+        """Key -> action."""
+        return {
+            "Ctrl+Return": self.done, "Ctrl+Left": self.previous, "Ctrl+K": self.skip, "Ctrl+E": self.nothing_here,
+            "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.toggle(),
+        }  # fmt: skip
+
+    def enter(self) -> None:
+        """The module was opened: go on with the slice that was on screen."""
+        if self._workspace.session is not None:
+            self._workspace.session.enter()
+        self._tick()
+
+    def leave(self) -> None:
+        """Another module is opened."""
+        self._stop()
+        if self._workspace.session is not None:
+            self._workspace.session.leave()
+
+    # --- what somebody does -----------------------------------------------------------------------------------
+
+    def done(self) -> None:
+        """Hand in, and show the next."""
+        self._with_slice(lambda session: session.submit())
+
+    def previous(self) -> None:
+        """Show the slice before."""
+        self._with_slice(lambda session: session.step(-1))
+
+    def skip(self) -> None:
+        """Leave it out."""
+        self._with_slice(lambda session: session.set_status("skipped"))
+
+    def flag(self) -> None:
+        """Mark it."""
+        self._with_slice(lambda session: session.set_status("flagged"))
+
+    def nothing_here(self) -> None:
+        """Hand it in empty."""
+        self._with_slice(lambda session: session.nothing_here())
+
+    def empty(self) -> None:
+        """Empty it."""
+        self._with_slice(lambda session: session.begin_again(proposal=False))
+
+    def proposal(self) -> None:
+        """Put the proposal into it."""
+        self._with_slice(lambda session: session.begin_again(proposal=True))
+
+    def add_slice(self) -> None:
+        """Put the slice of the view into the worklist."""
+        self._workspace.add_slice_shown()
+
+    def _with_slice(self, action: Callable[[Any], None]) -> None:
+        session = self._workspace.session
+        if session is not None and session.current is not None:
+            action(session)
+
+    def _clicked(self, row: int, _column: int = 0) -> None:
+        self._workspace.session.go_to(self._rows[row].sample)
+
+    def _lock(self, locked: bool) -> None:
+        if self._workspace.session is not None:
+            self._workspace.session.locked = bool(locked)
+
+    def _overlay(self, wanted: bool) -> None:
+        if self._workspace.session is not None:
+            self._workspace.session.set_overlay(bool(wanted))
+
+    def _proposals(self, wanted: bool) -> None:
+        if self._workspace.session is not None:
+            self._workspace.session.proposals = bool(wanted)
+
+    # --- what is shown ----------------------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        session, ui = self._workspace.session, self._ui
+        self._rows = []
+        ui.worklistTable.setRowCount(0)
+        if session is not None:
+            session.changed.connect(self._show)
+            session.shown.connect(self._shown)
+            session.proposals = bool(ui.proposalsCheck.checked)
+            session.locked = bool(ui.lockCheck.checked)
+            session.overlay.wanted = bool(ui.overlayCheck.checked)
+        self._show()
+
+    def _shown(self, _item: Slice) -> None:
+        self._show()
+        self._tick()
+
+    def _show(self, *_values: Any) -> None:
+        ui, session = self._ui, self._workspace.session
+        self._fill([] if session is None else list(session.worklist))
+        current = None if session is None else session.current
+        missing = _("Open a project first.") if session is None else ""
+        nothing = missing or ("" if self._rows else _("No slices are suggested yet: see Next round."))
+        unseen = nothing or ("" if current else _("Click a slice in the list first."))
+        for widget, tip in (
+            (ui.doneButton, _("Hand this slice in and show the next one. Ctrl+Return")),
+            (ui.previousButton, _("The slice before, done or not. Ctrl+Left")),
+            (ui.skipButton, _("Leave this slice out of this round; it can come back. Ctrl+K")),
+            (ui.nothingButton, _("This slice shows none of the structures: hand it in empty. Ctrl+E")),
+            (ui.flagButton, _("Mark this slice for a second opinion. Ctrl+G")),
+            (ui.emptyButton, _("Empty this slice; undo brings it back.")),
+            (ui.proposalButton, _("Put the model's segmentation into this slice; undo brings yours back.")),
+        ):
+            allow(widget, tip, unseen)
+        allow(ui.addSliceButton, _("Put the slice of the Red view into the worklist, by your own choice."), missing)
+        ui.editor.visible = current is not None
+        ui.progressLabel.text = self._progress()
+        if current is not None:
+            ui.worklistTable.selectRow(next(n for n, item in enumerate(self._rows) if item.sample == current.sample))
+
+    def _fill(self, items: list[Slice]) -> None:
+        """Bring the table up to date; rows that are as they were stay."""
+        table = self._ui.worklistTable
+        same = [item.sample for item in items] == [item.sample for item in self._rows]
+        if not same:
+            table.setRowCount(len(items))
+        for row, item in enumerate(items):
+            if not same or item != self._rows[row]:
+                for column, (text, tip) in enumerate(self._cells(item)):
+                    table.setItem(row, column, self._desktop.cell(text, tip))
+        self._rows = items
+        if not same:
+            table.resizeColumnsToContents()
+
+    def _cells(self, item: Slice) -> list[tuple[str, str]]:
+        unsure = "" if item.uncertainty is None else "█" * max(1, round(_BARS * item.uncertainty))
+        percent = "" if item.uncertainty is None else _("{percent:.0f} %").format(percent=100 * item.uncertainty)
+        ahead = _("beyond the batch, to go on with while the model is trained")
+        rank = f"{item.rank + 1}" + ("+" if item.ahead else "")
+        return [
+            (rank, ahead if item.ahead else rank), (item.case, item.case), (str(item.box.index), ""),
+            (unsure, percent), (self._status(item), ""), (item.reason, item.reason),
+        ]  # fmt: skip
+
+    def _status(self, item: Slice) -> str:
+        words = {
+            "todo": _("○ to do"), "in_progress": _("◐ begun"), "done": _("● done"), "skipped": _("– skipped"),
+            "flagged": _("⚑ flagged"),
+        }  # fmt: skip
+        if item.owner:
+            return _("with {name}").format(name=item.owner)
+        return words[item.status] + ("" if item.sent else _(", on its way"))
+
+    def _progress(self) -> str:
+        session, project = self._workspace.session, self._workspace.project
+        if session is None or not len(session.worklist):
+            return _("No slices are suggested yet.")
+        counts = session.worklist.counts()
+        words = _("Round {round} · {done} of {all} done · {minutes:.0f} min").format(
+            round=session.worklist.round, done=counts["done"], all=counts["all"],
+            minutes=project["status"].get("minutes", 0),
+        )  # fmt: skip
+        waiting = _(" · {count} on their way to the engine").format(count=counts["unsent"]) if counts["unsent"] else ""
+        self._ui.annotateSection.text = _("Annotate") + f": {counts['done']} / {counts['all']}"
+        return words + waiting
+
+    def _tick(self) -> None:
+        """Tell the time spent on the slice, each second."""
+        self._stop()
+        session = self._workspace.session
+        if session is not None and session.current is not None:
+            self._ui.timeLabel.text = clock(session.seconds())
+            self._stop = self._timer.later(1.0, self._tick)

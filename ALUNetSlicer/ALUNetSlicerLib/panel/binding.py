@@ -1,0 +1,47 @@
+"""What the sections of the panel share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+
+def allow(widget: Any, tip: str, missing: str = "") -> None:
+    """Enable a control, or say in its tooltip what is missing.
+
+    Args:
+        tip: what it does.
+        missing: what must be done first; empty where nothing is.
+    """
+    widget.enabled = not missing
+    widget.toolTip = missing or tip
+
+
+def fill(combo: Any, rows: list[tuple[str, Any]]) -> None:
+    """Fill a combo box with texts and what they stand for; what was chosen stays chosen where it is still there."""
+    chosen = combo.currentData
+    blocked = combo.blockSignals(True)
+    combo.clear()
+    for text, value in rows:
+        combo.addItem(text, value)
+    place = next((number for number, row in enumerate(rows) if row[1] == chosen), 0)
+    combo.setCurrentIndex(place if rows else -1)
+    combo.blockSignals(blocked)
+
+
+class Section:
+    """One section: its signals are taken away together."""
+
+    def __init__(self) -> None:
+        self._bound: list[tuple[Any, Callable[..., Any]]] = []
+
+    def hear(self, signal: Any, listener: Callable[..., Any]) -> None:
+        """Connect a signal of the workspace until the section is closed."""
+        signal.connect(listener)
+        self._bound.append((signal, listener))
+
+    def close(self) -> None:
+        """The panel goes."""
+        for signal, listener in self._bound:
+            signal.disconnect(listener)
+        self._bound.clear()

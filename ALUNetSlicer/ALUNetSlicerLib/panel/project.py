@@ -1,0 +1,234 @@
+"""The section "Project": begin one or open one, and add cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from ALUNetSlicerLib.agent import Failure
+from ALUNetSlicerLib.enrolment import case_name, image_files
+from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.ports import Desktop
+from ALUNetSlicerLib.terminology import look
+from ALUNetSlicerLib.workspace import Workspace
+
+
+def names_in(text: str) -> list[str]:
+    """Names between commas."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
+class ProjectSection(Section):
+    """See `Panel`."""
+
+    def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop) -> None:
+        super().__init__()
+        self._ui, self._workspace, self._desktop = ui, workspace, desktop
+        self._volumes: list[Any] = []
+        self._sending = ""
+        fill(ui.presetCombo, [(_("short, for a processor"), "cpu"), (_("as published, for a GPU"), "paper")])
+        for signal, widget, action in (
+            ("toggled(bool)", ui.newButton, self._show), ("clicked(bool)", ui.openButton, self.open),
+            ("clicked(bool)", ui.createButton, self.create), ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
+            ("clicked(bool)", ui.addFolderButton, self.add_folder), ("clicked(bool)", ui.cancelAddButton, self.cancel),
+            ("textChanged(QString)", ui.nameEdit, self._show), ("textChanged(QString)", ui.structuresEdit, self._show),
+            ("textChanged(QString)", ui.channelsEdit, self._show),
+            ("itemChanged(QListWidgetItem*)", ui.volumesList, self._show),
+        ):  # fmt: skip
+            widget.connect(signal, lambda *_values, action=action: action())
+        self.hear(workspace.engine_changed, self._engine_changed)
+        self.hear(workspace.opened, self._opened)
+        self.hear(workspace.project_changed, self._show)
+        self._online = False
+        self._show()
+
+    # --- begin and open ---------------------------------------------------------------------------------------
+
+    def create(self) -> None:
+        """Make the project that the form names, and open it."""
+        ui = self._ui
+        self._workspace.create(
+            ui.nameEdit.text.strip(), names_in(ui.structuresEdit.text), names_in(ui.channelsEdit.text), self._created,
+            preset=ui.presetCombo.currentData,
+        )  # fmt: skip
+
+    def _created(self) -> None:
+        self._ui.newButton.checked = False
+        self._list()
+
+    def open(self) -> None:
+        """Open the project that is chosen."""
+        self._workspace.open(self._ui.projectCombo.currentData)
+
+    def _engine_changed(self) -> None:
+        online = self._workspace.state == "online"
+        if online and not self._online:
+            self._list()
+        self._online = online
+        self._show()
+
+    def _list(self) -> None:
+        self._workspace.projects(self._listed)
+
+    def _listed(self, rows: list[dict[str, Any]]) -> None:
+        here = self._workspace.place.to
+        recent = [row["id"] for row in self._workspace.recent() if row["to"] == here]
+        rows = sorted(rows, key=lambda row: recent.index(row["id"]) if row["id"] in recent else len(recent))
+        fill(self._ui.projectCombo, [(row["name"], row["id"]) for row in rows])
+        self._show()
+
+    def _opened(self) -> None:
+        self._sending = ""
+        self.fill_volumes()
+
+    # --- cases ------------------------------------------------------------------------------------------------
+
+    def fill_volumes(self) -> None:
+        """List the volumes of the scene that are no cases yet."""
+        session, widget = self._workspace.session, self._ui.volumesList
+        ticked = {volume.GetID() for volume in self._chosen()}
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if session is not None else []
+        free = [node for node in nodes if not node.GetHideFromEditors() and not session.desk.case_of(node)
+                and not node.IsA("vtkMRMLLabelMapVolumeNode")]  # fmt: skip
+        known = {volume.GetID() for volume in self._volumes}
+        blocked = widget.blockSignals(True)
+        widget.clear()
+        self._volumes = free
+        for node in free:
+            widget.addItem(self._desktop.tick(node.GetName(), node.GetID() in ticked or node.GetID() not in known))
+        widget.blockSignals(blocked)
+        self._show()
+
+    def _chosen(self) -> list[Any]:
+        widget = self._ui.volumesList
+        return [node for row, node in enumerate(self._volumes) if self._desktop.ticked(widget.item(row))]
+
+    def _groups(self) -> list[tuple[str, list[Any]]]:
+        """The cases that the ticked volumes make: as many volumes a case as the project has channels, in their order."""
+        project, volumes = self._workspace.project, self._chosen()
+        channels = len(project["channels"])
+        taken, groups = self._names(), []
+        for first in range(0, len(volumes) - channels + 1, channels):
+            name = case_name(volumes[first], taken)
+            taken.append(name)
+            groups.append((name, volumes[first : first + channels]))
+        return groups
+
+    def _names(self) -> list[str]:
+        status = self._workspace.project["status"]
+        return [*status.get("cases", []), *status.get("test_cases", [])]
+
+    def add_volumes(self) -> None:
+        """Send the ticked volumes."""
+        groups = self._groups()
+        nodes = dict(groups)
+
+        def arrived(name: str) -> None:
+            self._workspace.session.desk.adopt(name, nodes[name][0])
+            self._tell(arrived=name)
+
+        self._send(len(groups))
+        self._workspace.enrolment.send(groups, arrived, self._sent, self._not_sent)
+
+    def add_folder(self) -> None:
+        """Send every image file of a folder."""
+        folder = self._desktop.folder(_("Folder with images, one file a case"))
+        if not folder:
+            return
+        found = image_files(Path(folder), self._names())
+        if not found or len(self._workspace.project["channels"]) != 1:
+            words = _("{folder} holds no image that can be read (NIfTI, NRRD, MHA), or the project has several channels.")
+            self._workspace.failed.emit(
+                Failure("no_images", words.format(folder=folder), _("Load the images into Slicer and tick them."))
+            )
+            return
+        self._send(len(found))
+        self._workspace.enrolment.send(found, lambda name: self._tell(arrived=name), self._sent, self._not_sent)
+
+    def cancel(self) -> None:
+        """Stop sending."""
+        self._workspace.enrolment.cancel()
+
+    def _send(self, count: int) -> None:
+        self._count, self._arrived = count, 0
+        self._tell()
+
+    def _tell(self, arrived: str = "") -> None:
+        self._arrived += bool(arrived)
+        self._sending = _("Sending case {number} of {count}…").format(
+            number=min(self._arrived + 1, self._count), count=self._count
+        )
+        self._show()
+
+    def _sent(self) -> None:
+        self._sending = ""
+        self._workspace.refresh(self.fill_volumes)
+
+    def _not_sent(self, why: Failure) -> None:
+        self._sent()
+        if why.code != "cancelled":
+            self._workspace.failed.emit(why)
+
+    # --- what is shown ----------------------------------------------------------------------------------------
+
+    def _show(self, *_values: Any) -> None:
+        ui, workspace = self._ui, self._workspace
+        offline = "" if workspace.state == "online" else _("Connect the engine first.")
+        allow(ui.newButton, _("Begin a project."), offline)
+        nothing = "" if ui.projectCombo.count else _("There is no project on this engine yet.")
+        allow(ui.projectCombo, _("Projects on this engine; those you opened last come first."), offline or nothing)
+        allow(ui.openButton, _("Open the project chosen on the left."), offline or nothing)
+        ui.newBox.visible = bool(ui.newButton.checked)
+        allow(ui.createButton, _("Make the project on the engine."), offline or self._form_lacks())
+        ui.structuresPreview.text = self._preview()
+        self._show_cases(offline)
+        ui.projectLabel.text = self._line()
+        ui.projectSection.text = _("Project") + (f": {workspace.project['name']}" if workspace.project else "")
+
+    def _form_lacks(self) -> str:
+        ui, names = self._ui, names_in(self._ui.structuresEdit.text)
+        if not ui.nameEdit.text.strip():
+            return _("Give the project a name.")
+        if not names:
+            return _("Name at least one structure.")
+        if len(set(names)) < len(names):
+            return _("A structure is named twice.")
+        return "" if names_in(ui.channelsEdit.text) else _("Name the channel, for instance CT.")
+
+    def _preview(self) -> str:
+        parts = []
+        for value, name in enumerate(names_in(self._ui.structuresEdit.text), 1):
+            known = look(name, value)
+            color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
+            safe = name.replace("&", "&amp;").replace("<", "&lt;")
+            parts.append(f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else ""))
+        return "&nbsp; ".join(parts)
+
+    def _show_cases(self, offline: str) -> None:
+        ui, workspace = self._ui, self._workspace
+        ui.casesBox.visible = workspace.project is not None
+        ui.sendLabel.text, ui.sendLabel.visible = self._sending, bool(self._sending)
+        ui.cancelAddButton.visible = bool(self._sending)
+        if workspace.project is None:
+            return
+        channels, groups = workspace.project["channels"], self._groups()
+        several = [f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups]
+        ui.groupingLabel.visible = len(channels) > 1
+        ui.groupingLabel.text = _("Cases of {channels}: ").format(channels=" + ".join(channels)) + "; ".join(several)
+        busy = _("Cases are being sent.") if self._sending else ""
+        nothing = "" if groups else _("Load volumes into Slicer and tick them.")
+        allow(ui.addVolumesButton, _("Send the ticked volumes to the engine as cases."), offline or busy or nothing)
+        allow(ui.addFolderButton, _("Every image file of a folder becomes a case."), offline or busy)
+
+    def _line(self) -> str:
+        project = self._workspace.project
+        if project is None:
+            return _("No project is open.")
+        status = project["status"]
+        return _("{cases} cases, {slices} slices labelled, {structures}").format(
+            cases=len(self._names()), slices=status.get("slices", 0),
+            structures=", ".join(name for name, value in project["labels"].items() if value),
+        )  # fmt: skip

@@ -1,0 +1,123 @@
+"""The section "Results": how good the model is, what it cost, and what can be taken home."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.ports import Desktop
+from ALUNetSlicerLib.results import plot
+from ALUNetSlicerLib.workspace import Workspace
+
+
+class ResultsSection(Section):
+    """See `Panel`."""
+
+    def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop) -> None:
+        super().__init__()
+        self._ui, self._workspace, self._desktop = ui, workspace, desktop
+        self._points: list[dict[str, Any]] = []
+        formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + ([("DICOM SEG", "dicom")] if desktop.dicom_seg() else [])
+        fill(ui.formatCombo, formats)
+        ui.exportLabel.visible = False
+        for widget, action in (
+            (ui.plotButton, self.plot), (ui.segmentButton, self.segment),
+            (ui.exportLabelsButton, self.export_labels), (ui.exportModelButton, self.export_model),
+        ):  # fmt: skip
+            widget.connect("clicked(bool)", lambda *_values, action=action: action())
+        self.hear(workspace.opened, self._opened)
+        self.hear(workspace.project_changed, self.refresh)
+        self.hear(workspace.engine_changed, self._show)
+        self._show()
+
+    def refresh(self) -> None:
+        """Ask for the learning curve."""
+        results = self._workspace.results
+        if results is not None:
+            results.curve(self._take, self._workspace.failed.emit)
+        self._show()
+
+    def plot(self) -> None:
+        """Show the learning curve in a plot view."""
+        chart = plot(self._points)
+        if chart is not None:
+            self._desktop.chart(chart)
+
+    def segment(self) -> None:
+        """Segment a whole case with the current model."""
+        case, workspace = self._ui.caseCombo.currentData, self._workspace
+
+        def ready(volume: Any) -> None:
+            workspace.results.segment(case, volume, self._segmented, workspace.failed.emit)
+
+        workspace.session.load(case, ready)
+
+    def export_labels(self) -> None:
+        """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's own dialog."""
+        ending, workspace = self._ui.formatCombo.currentData, self._workspace
+        if ending == "dicom":
+            case = self._ui.caseCombo.currentData
+            workspace.session.load(
+                case, lambda volume: self._desktop.export_dicom(workspace.session.desk.canvas(case).segmentation)
+            )
+        else:
+            self._export("labels", ending)
+
+    def export_model(self) -> None:
+        """Write the model."""
+        self._export("model", "")
+
+    def _export(self, what: str, ending: str) -> None:
+        name = f"{self._workspace.project['id']}-{what}.zip"
+        target = self._desktop.save_file(_("Export {what}").format(what=what), name)
+        if target:
+            self._workspace.results.export(what, ending, Path(target), self._exported, self._workspace.failed.emit)
+
+    def _exported(self, target: Path) -> None:
+        self._ui.exportLabel.text = _("✓ {file} is written.").format(file=target)
+        self._ui.exportLabel.visible = True
+
+    def _segmented(self, node: Any) -> None:
+        self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(name=node.GetName())
+        self._ui.exportLabel.visible = True
+
+    def _opened(self) -> None:
+        self._points = []
+        self._ui.exportLabel.visible = False
+        if self._workspace.jobs is not None:
+            self._workspace.jobs.changed.connect(self._show)
+        self.refresh()
+
+    def _take(self, points: list[dict[str, Any]]) -> None:
+        self._points = points
+        self._show()
+
+    def _show(self, *_values: Any) -> None:
+        ui, workspace = self._ui, self._workspace
+        project = workspace.project
+        missing = "" if project else _("Open a project first.")
+        status = project["status"] if project else {}
+        fill(ui.caseCombo, [(name, name) for name in [*status.get("cases", []), *status.get("test_cases", [])]])
+        busy = _("Something is running already.") if workspace.jobs is not None and workspace.jobs.current else ""
+        model = "" if self._points else _("There is no model yet: finish a round.")
+        tested = "" if any(dice is not None for point in self._points for dice in point["dice"].values()) else _(
+            "There is no test case with labels to measure Dice on.")  # fmt: skip
+        labels = "" if status.get("labelled") else _("No slice is annotated yet.")
+        allow(ui.plotButton, _("Show Dice over the labelled slices in Slicer's plot view."), missing or model or tested)
+        allow(ui.segmentButton, _("Segment all slices of the case into a new segmentation."), missing or model or busy)
+        allow(ui.exportModelButton, _("Write the model as nnU-Net reads it."), missing or model or busy)
+        allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy)
+        ui.resultsLabel.text = self._line(status)
+        ui.resultsSection.text = _("Results")
+
+    def _line(self, status: dict[str, Any]) -> str:
+        if not status.get("labelled"):
+            return _("Nothing yet.")
+        words = [_("{slices} slices labelled in {minutes:.0f} minutes").format(
+            slices=status.get("slices", 0), minutes=status.get("minutes", 0))]  # fmt: skip
+        for point in self._points[-1:]:
+            found = [f"{name} {dice:.2f}" for name, dice in point["dice"].items() if dice is not None]
+            words += [_("Dice: ") + ", ".join(found)] if found else []
+        return " · ".join(words)

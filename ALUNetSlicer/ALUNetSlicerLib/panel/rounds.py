@@ -1,0 +1,107 @@
+"""The section "Next round": train on what is annotated, and get the next slices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.jobs import Job
+from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.words import left
+from ALUNetSlicerLib.workspace import Workspace
+
+FIRST = (("spread", "spread evenly over the cases"), ("random", "at random"), ("", "I choose them myself"))
+"""How the first slices are found, before there is a model."""
+LATER = (
+    ("usimf", "USIM, Fisher kernel"), ("usimc", "USIM, cosine kernel"), ("entropy", "highest entropy"),
+    ("mean-std", "highest standard deviation"), ("bald", "highest BALD"), ("badge-ll", "BADGE, last layer"),
+    ("core-set", "Core-Set"), ("stochastic-batches", "stochastic batches"), ("random-fg", "random, with structures"),
+    ("random", "at random"),
+)  # fmt: skip
+"""Strategies of the engine -> their names here."""
+
+
+class RoundSection(Section):
+    """See `Panel`."""
+
+    def __init__(self, ui: Any, workspace: Workspace) -> None:
+        super().__init__()
+        self._ui, self._workspace = ui, workspace
+        self._ended = ""
+        for signal, widget, action in (
+            ("clicked(bool)", ui.nextRoundButton, self.start), ("clicked(bool)", ui.cancelJobButton, self.cancel),
+            ("currentIndexChanged(int)", ui.strategyCombo, self._show),
+        ):  # fmt: skip
+            widget.connect(signal, lambda *_values, action=action: action())
+        self.hear(workspace.engine_changed, self._show)
+        self.hear(workspace.project_changed, self._show)
+        self.hear(workspace.opened, self._opened)
+        self._opened()
+
+    def start(self) -> None:
+        """Start the round."""
+        options = {"strategy": self._ui.strategyCombo.currentData, "budget": self._ui.budgetSpin.value}
+        self._workspace.jobs.start("round", options, self._round_ended, self._workspace.failed.emit)
+
+    def cancel(self) -> None:
+        """End what runs."""
+        self._workspace.jobs.cancel(self._workspace.failed.emit)
+
+    def _round_ended(self, job: Job) -> None:
+        words = {"done": _("The next slices are ready."), "cancelled": _("Cancelled; nothing annotated is lost.")}
+        self._ended = words.get(job.state, "")
+        self._show()
+
+    def _opened(self) -> None:
+        self._ended = ""
+        if self._workspace.jobs is not None:
+            self._workspace.jobs.changed.connect(self._show)
+            self._workspace.session.changed.connect(self._show)
+        self._show()
+
+    # --- what is shown ----------------------------------------------------------------------------------------
+
+    def _show(self, *_values: Any) -> None:
+        ui, workspace = self._ui, self._workspace
+        project = workspace.project
+        first = not (project and project["status"].get("rounds"))
+        fill(ui.strategyCombo, [(_(text), name) for name, text in (FIRST if first else LATER)])
+        ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
+        missing = _(workspace.missing())
+        if not missing and first and not ui.strategyCombo.currentData:
+            missing = _('Show a slice in the Red view and click "Add the slice shown".')
+        allow(ui.nextRoundButton, _("Train on what is annotated, and suggest the next slices."), missing)
+        ui.missingLabel.text = missing or self._ended
+        ui.missingLabel.visible = bool(ui.missingLabel.text)
+        job = workspace.jobs.current if workspace.jobs is not None else None
+        ui.jobBox.visible = job is not None
+        if job is not None:
+            self._show_job(job)
+        ui.roundSection.text = _("Next round") + (f": {self._words(job)}" if job is not None else "")
+
+    def _show_job(self, job: Job) -> None:
+        ui = self._ui
+        ui.jobProgress.setRange(0, 1000 if job.total else 0)
+        ui.jobProgress.setValue(round(1000 * job.done / job.total) if job.total else 0)
+        ui.jobLabel.text = self._words(job)
+        ui.missingLabel.visible = False
+        free = [item for item in self._workspace.session.worklist if item.status in ("todo", "in_progress")]
+        ui.meanwhileLabel.text = (
+            _("You can go on annotating: {count} slices are ready.").format(count=len(free)) if free
+            else _("No slice is left to annotate until this is done.")
+        )  # fmt: skip
+
+    def _words(self, job: Job) -> str:
+        phases = {
+            "plan": _("planning"), "preprocess": _("preparing images"), "train": _("training"), "score": _("looking at all slices"),
+            "query": _("choosing slices"), "propose": _("drawing proposals"), "predict": _("segmenting"),
+            "evaluate": _("testing"), "export": _("writing"), "uncertainty": _("measuring uncertainty"),
+        }  # fmt: skip
+        if job.state == "queued":
+            return job.waiting or _("waiting")
+        parts = [phases.get(job.phase, job.phase) or _("starting")]
+        if job.phase == "train" and job.total:
+            parts[0] += _(", epoch {epoch} of {epochs}").format(epoch=round(job.done), epochs=round(job.total))
+        if job.dice is not None:
+            parts.append(_("Dice {dice:.2f}").format(dice=job.dice))
+        return " · ".join([*parts, *filter(None, [left(job.seconds_left)])])
