@@ -139,6 +139,11 @@ class Desk:
             if name != case and slicer.mrmlScene.IsNodePresent(canvas.segmentation):
                 canvas.unlock(self.editor_node())
 
+    def case_of(self, node: Any) -> str:
+        """The case of this project that a node belongs to; empty where it is none's."""
+        project, _, case = (node.GetAttribute(_CASE) or "").partition("/")
+        return case if project == self._project else ""
+
     def has_labels(self, case: str) -> bool:
         """Whether the scene has a segmentation of the case, and its volume."""
         return self._find("vtkMRMLSegmentationNode", case) is not None and self.volume(case) is not None

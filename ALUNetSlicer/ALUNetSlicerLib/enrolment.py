@@ -13,6 +13,8 @@ import slicer
 
 from ALUNetSlicerLib.agent import Agent, Failed, Failure
 
+ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
+"""Of image files."""
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -21,11 +23,28 @@ def case_name(volume: Any, taken: Sequence[str]) -> str:
 
     The node's name is what a person sees; one that comes from DICOM may name a patient, and is asked about elsewhere.
     """
-    name = _FOREIGN.sub("_", volume.GetName() or "").strip("_-") or "case"
+    return free_name(volume.GetName() or "", taken)
+
+
+def free_name(text: str, taken: Sequence[str]) -> str:
+    """A name for a case, of letters, digits, ``_`` and ``-``, that is none of those taken."""
+    name = _FOREIGN.sub("_", text).strip("_-") or "case"
     number, free = 2, name
     while free in taken:
         free, number = f"{name}_{number}", number + 1
     return free
+
+
+def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path]]]:
+    """Name and file of each case that the images of a folder make, in the order of their names."""
+    found, names = [], list(taken)
+    for file in sorted(folder.iterdir()):
+        ending = next((ending for ending in ENDINGS if file.name.lower().endswith(ending)), "")
+        if ending and file.is_file():
+            name = free_name(file.name[: -len(ending)], names)
+            names.append(name)
+            found.append((name, [file]))
+    return found
 
 
 class Enrolment:
@@ -46,10 +65,10 @@ class Enrolment:
         self, cases: Sequence[tuple[str, Sequence[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
         failed: Failed,
     ) -> None:  # fmt: skip
-        """Make cases of volume nodes.
+        """Make cases of volume nodes or of image files.
 
         Args:
-            cases: name and nodes, one a channel, of each.
+            cases: name, and nodes or files, one a channel, of each.
             arrived: gets the name of every case that the engine has.
             done: called when all have arrived.
             failed: called once instead; the rest is not sent.
@@ -69,20 +88,25 @@ class Enrolment:
             return
         name, volumes = self._queue.pop(0)
         files: list[Path] = []
+        made: list[Path] = []
 
         def taken(_: Any) -> None:
-            self._clear(files)
+            self._clear(made)
             arrived(name)
             self._next(arrived, done, failed)
 
         def refused(why: Failure) -> None:
-            self._clear(files)
+            self._clear(made)
             self._queue.clear()
             failed(why)
 
         try:
             for volume in volumes:
+                if isinstance(volume, Path):
+                    files.append(volume)
+                    continue
                 files.append(self._folder / f"{uuid4().hex}.nrrd")
+                made.append(files[-1])
                 _write(volume, files[-1])
         except OSError as error:
             refused(Failure("disk", str(error), "Free space there, then add the volumes again."))

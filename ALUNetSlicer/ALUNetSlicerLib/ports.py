@@ -23,6 +23,9 @@ class Process(Protocol):
     def close(self) -> None:
         """Close its standard input, so that it ends; `ended` is not called."""
 
+    def kill(self) -> None:
+        """End it at once; `ended` is called."""
+
 
 class Timer(Protocol):
     """Time of the main thread."""

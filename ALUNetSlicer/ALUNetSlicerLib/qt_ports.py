@@ -24,12 +24,22 @@ def python() -> str:
     return next((str(file) for file in real if file.is_file()), sys.executable)
 
 
+def data_folder() -> str:
+    """Folder of this person on this computer, the same for every version of Slicer."""
+    return qt.QStandardPaths.writableLocation(qt.QStandardPaths.GenericDataLocation) + "/ALUNet"
+
+
+def startup_environment() -> dict[str, str]:
+    """Variables for a foreign program: without what Slicer's launcher added."""
+    return slicer.util.startupEnvironment()
+
+
 class QtProcess:
     """A program with pipes.
 
     Args:
         command: program and arguments.
-        environment: variables beside those of Slicer.
+        environment: all its variables.
     """
 
     def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
@@ -41,7 +51,7 @@ class QtProcess:
 
     def start(self, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
         self._heard, self._ended, self._words = heard, ended, b""
-        variables = qt.QProcessEnvironment.systemEnvironment()
+        variables = qt.QProcessEnvironment()
         for name, value in self._environment.items():
             variables.insert(name, value)
         self._process = process = qt.QProcess()

@@ -15,8 +15,6 @@ from ALUNetSlicerLib.agent import Agent, Failed, Failure
 from ALUNetSlicerLib.canvas import Canvas
 from ALUNetSlicerLib.jobs import Job, Jobs
 
-_CURVE = "ALUNet learning curve"
-
 
 class Results:
     """Of one project.
@@ -124,28 +122,34 @@ def plot(points: list[dict[str, Any]]) -> Any | None:
     tested = [point for point in points if any(dice is not None for dice in point["dice"].values())]
     if not tested:
         return None
-    table, chart = _node("vtkMRMLTableNode", _CURVE), _node("vtkMRMLPlotChartNode", _CURVE)
-    names = list(tested[0]["dice"])
-    columns = {"labelled slices": [point["labelled_slices"] for point in tested]}
-    columns |= {name: [_number(point["dice"].get(name)) for point in tested] for name in names}
-    table.RemoveAllColumns()
-    slicer.util.updateTableFromArray(table, [np.asarray(column, float) for column in columns.values()], list(columns))
+    curves = {}
+    for name in tested[0]["dice"]:
+        known = [point for point in tested if point["dice"].get(name) is not None]
+        curves[name] = [(float(point["labelled_slices"]), float(point["dice"][name])) for point in known]
+    return _chart("ALUNet learning curve", curves)
+
+
+def plot_study(curves: Mapping[str, list[tuple[float, float]]]) -> Any:
+    """The curves of a simulation as a chart: strategy -> (labelled slices, Dice) of each round."""
+    return _chart("ALUNet simulation", curves)
+
+
+def _chart(title: str, curves: Mapping[str, list[tuple[float, float]]]) -> Any:
+    chart = _node("vtkMRMLPlotChartNode", title)
     chart.RemoveAllPlotSeriesNodeIDs()
-    for name in names:
-        chart.AddAndObservePlotSeriesNodeID(_series(table, name).GetID())
-    chart.SetTitle("")
+    for name, points in curves.items():
+        if points:
+            chart.AddAndObservePlotSeriesNodeID(_series(f"{title}: {name}", name, points).GetID())
     chart.SetXAxisTitle("labelled slices")
     chart.SetYAxisTitle("Dice on the test cases")
     chart.SetLegendVisibility(True)
     return chart
 
 
-def _number(dice: float | None) -> float:
-    return float("nan") if dice is None else dice
-
-
-def _series(table: Any, name: str) -> Any:
-    series = _node("vtkMRMLPlotSeriesNode", f"{_CURVE}: {name}")
+def _series(title: str, name: str, points: list[tuple[float, float]]) -> Any:
+    table, series = _node("vtkMRMLTableNode", title), _node("vtkMRMLPlotSeriesNode", title)
+    table.RemoveAllColumns()
+    slicer.util.updateTableFromArray(table, list(np.asarray(points).T.copy()), ["labelled slices", name])
     series.SetAndObserveTableNodeID(table.GetID())
     series.SetXColumnName("labelled slices")
     series.SetYColumnName(name)

@@ -114,7 +114,7 @@ class Session:
             return
         self.keep_draft()
         self._wanted = sample
-        self._with_volume(item, lambda: self._with_labels(item, lambda base, labels: self._show(item, base, labels)))
+        self.load(item.case, lambda _: self._with_labels(item, lambda *start: self._show(item, *start)))
 
     def resume(self, sample: int, base: int) -> None:
         """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
@@ -141,22 +141,23 @@ class Session:
         if beside is not None:
             self.go_to(beside.sample)
 
-    def _with_volume(self, item: Slice, then: Callable[[], None]) -> None:
-        if self.desk.volume(item.case) is not None:
-            then()
+    def load(self, case: str, then: Callable[[Any], None]) -> None:
+        """Give the volume node of a case; it is fetched where the scene has none."""
+        if self.desk.volume(case) is not None:
+            then(self.desk.volume(case))
             return
 
         def loaded(result: dict[str, str]) -> None:
             try:
-                if self.desk.volume(item.case) is None:
-                    self.desk.load(item.case, Path(result["file"]))
+                if self.desk.volume(case) is None:
+                    self.desk.load(case, Path(result["file"]))
             except ValueError as error:
                 self.failed.emit(Failure("image", str(error), "Fetch it again."))
                 return
-            then()
+            then(self.desk.volume(case))
 
         self._agent.ask(
-            "fetch", loaded, self.failed.emit, project=self._project, case=item.case, what="images/0", format="nrrd"
+            "fetch", loaded, self.failed.emit, project=self._project, case=case, what="images/0", format="nrrd"
         )
 
     def _with_labels(self, item: Slice, then: Callable[[int, np.ndarray], None]) -> None:
@@ -194,7 +195,7 @@ class Session:
         """Have the next slice's volume and labels at hand before they are asked for."""
         item = self.worklist.next_open(self._current.item.rank) if self._current else None
         if item is not None and item.sample != self._current.item.sample and not self._starts.knows(item.sample):
-            self._with_volume(item, lambda: self._with_labels(item, lambda base, labels: None))
+            self.load(item.case, lambda _: self._with_labels(item, lambda base, labels: None))
 
     # --- how the slice is worked on ---------------------------------------------------------------------------
 
@@ -221,13 +222,25 @@ class Session:
 
         def put(labels: np.ndarray) -> None:
             if self._current is not None and self._current.item.sample == item.sample:
-                self._editor.remember()
-                self.desk.canvas(item.case).write(item.box, labels)
+                self.paint(labels)
 
         if proposal:
             self._starts.proposal(item, put, self.failed.emit)
         else:
             put(np.zeros(item.box.shape, np.uint8))
+
+    def labels(self) -> np.ndarray:
+        """What is painted in the slice on screen: its box, (k, j, i)."""
+        return self.desk.canvas(self._current.item.case).read(self._current.item.box)
+
+    def paint(self, labels: np.ndarray) -> None:
+        """Replace what is painted in the slice on screen; it can be undone.
+
+        Raises:
+            ValueError: not of the box's shape.
+        """
+        self._editor.remember()
+        self.desk.canvas(self._current.item.case).write(self._current.item.box, labels)
 
     # --- handing in -------------------------------------------------------------------------------------------
 
@@ -243,7 +256,7 @@ class Session:
         """
         if self._current is None:
             return
-        item, base, labels = self._current.item, self._current.base, self._labels()
+        item, base, labels = self._current.item, self._current.base, self.labels()
         file = self._folder / f"{uuid4().hex}.raw"
         try:
             file.write_bytes(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes())
@@ -281,8 +294,7 @@ class Session:
     def nothing_here(self) -> None:
         """Hand the slice in without any structure in it."""
         if self._current is not None:
-            item = self._current.item
-            self.desk.canvas(item.case).write(item.box, np.zeros(item.box.shape, np.uint8))
+            self.paint(np.zeros(self._current.item.box.shape, np.uint8))
             self.submit()
 
     def set_status(self, status: str) -> None:
@@ -306,7 +318,7 @@ class Session:
         """Keep what is painted and not handed in, if anything was."""
         item = self.current
         if item is not None and self.desk.volume(item.case) is not None:  # a scene that was closed has nothing to keep
-            labels = self._labels()
+            labels = self.labels()
             if not np.array_equal(labels, self._current.start):
                 self._keep(item.sample, Draft(labels, self._current.base, self.seconds()))
 
@@ -356,9 +368,6 @@ class Session:
     def _draft_again(self) -> None:
         self.keep_draft()
         self._stop_drafts = self._timer.later(DRAFT_SECONDS, self._draft_again)
-
-    def _labels(self) -> np.ndarray:
-        return self.desk.canvas(self._current.item.case).read(self._current.item.box)
 
     def _leased(self, sample: int, why: Failure) -> None:
         """Somebody else works on it."""

@@ -105,3 +105,21 @@ def show_slice(slice_node: object, volume: object, axis: int, index: int) -> Non
     world = matrix.MultiplyPoint(centre)
     to_ras = slice_node.GetSliceToRAS()
     slice_node.SetSliceOffset(sum(to_ras.GetElement(row, 2) * world[row] for row in range(3)))
+
+
+def slice_shown(slice_node: object, volume: object) -> tuple[int, int]:
+    """The voxel slice of a volume that a view shows, or the one nearest to it.
+
+    Returns:
+        Axis of the array (k, j, i) that is across the view, and the index of the slice, inside the volume.
+
+    Raises:
+        ValueError: a transform of the volume is not linear.
+    """
+    to_voxel = vtk.vtkMatrix4x4()
+    vtk.vtkMatrix4x4.Invert(ijk_to_world(volume), to_voxel)
+    vtk.vtkMatrix4x4.Multiply4x4(to_voxel, slice_node.GetSliceToRAS(), to_voxel)
+    across = [abs(to_voxel.GetElement(row, 2)) * size for row, size in enumerate(volume.GetSpacing())]
+    column = across.index(max(across))
+    most = volume.GetImageData().GetDimensions()[column] - 1
+    return 2 - column, min(max(round(to_voxel.GetElement(column, 3)), 0), most)

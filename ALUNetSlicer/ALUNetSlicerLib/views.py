@@ -7,7 +7,7 @@ from typing import Any
 import slicer
 import vtk
 
-from ALUNetSlicerLib.slices import Box, show_slice
+from ALUNetSlicerLib.slices import Box, show_slice, slice_shown
 
 OVERLAY_OPACITY = 0.4
 
@@ -47,6 +47,12 @@ class View:
         layers = self._logic.GetSliceCompositeNode()
         layers.SetForegroundVolumeID(None if volume is None else volume.GetID())
         layers.SetForegroundOpacity(0.0 if volume is None else OVERLAY_OPACITY)
+
+    def place(self) -> tuple[Any, int, int] | None:
+        """The volume node shown, the array axis (k, j, i) across the view and the slice; None without a volume."""
+        layers = self._logic.GetSliceCompositeNode()
+        volume = slicer.mrmlScene.GetNodeByID(layers.GetBackgroundVolumeID() or "")
+        return None if volume is None else (volume, *slice_shown(self._logic.GetSliceNode(), volume))
 
     def restore(self) -> None:
         """Show again what was shown before the first slice; nodes that are gone meanwhile are left out."""

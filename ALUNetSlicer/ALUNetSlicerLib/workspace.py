@@ -10,7 +10,7 @@ from typing import Any
 
 from ALUNetSlicerLib.agent import Agent, Done, Failed, Failure
 from ALUNetSlicerLib.enrolment import Enrolment
-from ALUNetSlicerLib.jobs import Jobs
+from ALUNetSlicerLib.jobs import Job, Jobs
 from ALUNetSlicerLib.ports import Editor, Settings, Timer
 from ALUNetSlicerLib.results import Results
 from ALUNetSlicerLib.session import Person, Session
@@ -195,6 +195,52 @@ class Workspace:
         others = [known for known in self.recent() if (known["to"], known["id"]) != (this["to"], this["id"])]
         self.settings.set("recent", json.dumps([this, *others][:RECENT]))
 
+    def add_volumes(
+        self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
+        failed: Failed,
+    ) -> None:  # fmt: skip
+        """Make cases of volume nodes or image files; see `Enrolment.send`. The nodes are taken as those of the cases."""
+        images = dict(groups)
+
+        def adopt(name: str) -> None:
+            if self.session is not None and not isinstance(images[name][0], Path):
+                self.session.desk.adopt(name, images[name][0])
+            arrived(name)
+
+        self.enrolment.send(groups, adopt, lambda: self.refresh(done), failed)
+
+    def add_slice_shown(self) -> None:
+        """Put the slice of the view into the worklist; a project that is not planned yet is planned first."""
+        view = self._view()
+        place = None if view is None else view.place()
+        case = "" if place is None else self.session.desk.case_of(place[0])
+        if not case:
+            hint = "Show a volume that you added there, then try again."
+            self.failed.emit(Failure("no_case", "The Red view shows no case of this project.", hint))
+            return
+
+        def refused(why: Failure) -> None:
+            if why.code == "not_ready" and self.jobs.current is None:
+                self.jobs.start("plan", {}, planned, self.failed.emit)
+            else:
+                self.failed.emit(why)
+
+        def planned(job: Job) -> None:
+            if job.state == "done" and self.session is not None:
+                self._add_slice(case, place[1], place[2], self.failed.emit)
+
+        self._add_slice(case, place[1], place[2], refused)
+
+    def _add_slice(self, case: str, axis: int, index: int, failed: Failed) -> None:
+        def added(rows: list[dict[str, Any]]) -> None:
+            self.session.refresh(lambda: self.session.go_to(rows[0]["sample"]))
+            self.refresh()
+
+        self.agent.ask(
+            "add_slice", added, failed, project=self.project["id"], case=case, axis=axis, slice=index,
+            author=self.author,
+        )  # fmt: skip
+
     # --- what must be done before what ------------------------------------------------------------------------
 
     def missing(self) -> str:
@@ -227,7 +273,7 @@ class Workspace:
         if state == "done" and self.session is not None:
             self.session.overlay.show(self.session.current)
 
-    def _job_ended(self, job: Any) -> None:
+    def _job_ended(self, job: Job) -> None:
         if job.error is not None:
             self.failed.emit(job.error)
         if job.kind in ("plan", "round") and self.session is not None:

@@ -30,8 +30,9 @@ class EngineSection(Section):
         for signal, button, action in (
             ("clicked(bool)", ui.connectButton, self.connect), ("clicked(bool)", ui.testButton, self.test),
             ("clicked(bool)", ui.installButton, self.install), ("clicked(bool)", ui.existingButton, self.use_existing),
-            ("clicked(bool)", ui.installCancelButton, installation.cancel), ("toggled(bool)", ui.remoteRadio, self._show),
-            ("textChanged(QString)", ui.addressEdit, self._show), ("currentIndexChanged(int)", ui.computeCombo, self._show),
+            ("clicked(bool)", ui.installCancelButton, installation.cancel),
+            ("toggled(bool)", ui.remoteRadio, self._show), ("textChanged(QString)", ui.addressEdit, self._show),
+            ("currentIndexChanged(int)", ui.computeCombo, self._show),
         ):  # fmt: skip
             button.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._show)

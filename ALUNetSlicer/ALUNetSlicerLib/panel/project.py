@@ -107,7 +107,7 @@ class ProjectSection(Section):
         return [node for row, node in enumerate(self._volumes) if self._desktop.ticked(widget.item(row))]
 
     def _groups(self) -> list[tuple[str, list[Any]]]:
-        """The cases that the ticked volumes make: as many volumes a case as the project has channels, in their order."""
+        """The cases that the ticked volumes make: as many a case as the project has channels, in their order."""
         project, volumes = self._workspace.project, self._chosen()
         channels = len(project["channels"])
         taken, groups = self._names(), []
@@ -123,15 +123,7 @@ class ProjectSection(Section):
 
     def add_volumes(self) -> None:
         """Send the ticked volumes."""
-        groups = self._groups()
-        nodes = dict(groups)
-
-        def arrived(name: str) -> None:
-            self._workspace.session.desk.adopt(name, nodes[name][0])
-            self._tell(arrived=name)
-
-        self._send(len(groups))
-        self._workspace.enrolment.send(groups, arrived, self._sent, self._not_sent)
+        self._send(self._groups())
 
     def add_folder(self) -> None:
         """Send every image file of a folder."""
@@ -140,21 +132,21 @@ class ProjectSection(Section):
             return
         found = image_files(Path(folder), self._names())
         if not found or len(self._workspace.project["channels"]) != 1:
-            words = _("{folder} holds no image that can be read (NIfTI, NRRD, MHA), or the project has several channels.")
+            words = _("{folder} holds no NIfTI, NRRD or MHA image, or the project has several channels.")
             self._workspace.failed.emit(
                 Failure("no_images", words.format(folder=folder), _("Load the images into Slicer and tick them."))
             )
             return
-        self._send(len(found))
-        self._workspace.enrolment.send(found, lambda name: self._tell(arrived=name), self._sent, self._not_sent)
+        self._send(found)
 
     def cancel(self) -> None:
         """Stop sending."""
         self._workspace.enrolment.cancel()
 
-    def _send(self, count: int) -> None:
-        self._count, self._arrived = count, 0
+    def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
+        self._count, self._arrived = len(groups), 0
         self._tell()
+        self._workspace.add_volumes(groups, lambda name: self._tell(arrived=name), self._sent, self._not_sent)
 
     def _tell(self, arrived: str = "") -> None:
         self._arrived += bool(arrived)
@@ -165,10 +157,10 @@ class ProjectSection(Section):
 
     def _sent(self) -> None:
         self._sending = ""
-        self._workspace.refresh(self.fill_volumes)
+        self.fill_volumes()
 
     def _not_sent(self, why: Failure) -> None:
-        self._sent()
+        self._workspace.refresh(self._sent)
         if why.code != "cancelled":
             self._workspace.failed.emit(why)
 

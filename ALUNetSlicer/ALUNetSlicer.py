@@ -1,0 +1,68 @@
+"""The module that Slicer looks for: four classes, and nothing else. See the folder ALUNetSlicerLib."""
+
+from slicer.ScriptedLoadableModule import (
+    ScriptedLoadableModule,
+    ScriptedLoadableModuleLogic,
+    ScriptedLoadableModuleTest,
+    ScriptedLoadableModuleWidget,
+)
+from slicer.util import VTKObservationMixin
+
+from ALUNetSlicerLib import module
+
+
+class ALUNetSlicer(ScriptedLoadableModule):
+    """What Slicer's menus say of the module."""
+
+    def __init__(self, parent) -> None:
+        ScriptedLoadableModule.__init__(self, parent)
+        module.describe(parent)
+
+
+class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
+    """The panel, from its making to its end."""
+
+    def __init__(self, parent=None) -> None:
+        ScriptedLoadableModuleWidget.__init__(self, parent)
+        VTKObservationMixin.__init__(self)
+        self.shell = None
+
+    def setup(self) -> None:
+        """The module is opened for the first time."""
+        ScriptedLoadableModuleWidget.setup(self)
+        self.logic = ALUNetSlicerLogic()
+        self.shell = module.Shell(self)
+
+    def enter(self) -> None:
+        """The module is opened."""
+        self.shell.enter()
+
+    def exit(self) -> None:
+        """Another module is opened."""
+        self.shell.exit()
+
+    def onReload(self) -> None:
+        """The developer's button: the package is loaded anew, too."""
+        module.forget()
+        ScriptedLoadableModuleWidget.onReload(self)
+
+    def cleanup(self) -> None:
+        """The module is unloaded, or Slicer ends."""
+        self.removeObservers()
+        module.close(self)
+
+
+class ALUNetSlicerLogic(ScriptedLoadableModuleLogic, module.Console):
+    """What the Python console can do; see `ALUNetSlicerLib.console.Console`."""
+
+    def __init__(self) -> None:
+        ScriptedLoadableModuleLogic.__init__(self)
+        module.Console.__init__(self)
+
+
+class ALUNetSlicerTest(ScriptedLoadableModuleTest):
+    """All tests of the Slicer side, for *Reload and Test*."""
+
+    def runTest(self) -> None:
+        """Run them."""
+        module.run_tests()

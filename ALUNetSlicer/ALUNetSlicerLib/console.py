@@ -1,0 +1,147 @@
+"""What the Python console can do, with the names that Slicer's own modules have.
+
+    logic = slicer.util.getModuleLogic("ALUNetSlicer")
+    logic.connect()                               # or logic.connect("ssh://me@gpu-box")
+    logic.wait(lambda: logic.online)
+    logic.openProject("liver")
+    logic.wait(lambda: logic.session is not None and len(logic.session.worklist))
+    logic.nextSlice()
+    logic.wait(lambda: logic.currentSlice is not None)
+    logic.setLabels(logic.labels() * 0 + 1)       # paint, here with numpy
+    logic.submit()                                # hand in, and go to the next
+    logic.nextRound(strategy="usimf", budget=20)
+
+    study = logic.simulate("/data/Task04_Hippocampus", "/tmp/study", ["usimf", "random"], rounds=3)
+    study.ended.connect(lambda why: print(why or "done"))   # the curves are plotted, too
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import slicer
+
+from ALUNetSlicerLib import assembly
+from ALUNetSlicerLib.enrolment import case_name
+from ALUNetSlicerLib.ports import Editor
+from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.simulation import Simulation
+from ALUNetSlicerLib.worklist import Slice
+from ALUNetSlicerLib.workspace import Place, Workspace
+
+
+class Console:
+    """Calls that return at once; `wait` turns Slicer's event loop until something is so."""
+
+    def __init__(self) -> None:
+        self._parts: assembly.Parts | None = None
+
+    def assemble(self, editor: Editor) -> assembly.Parts:
+        """Make the workspace, with the editor of the panel; once."""
+        if self._parts is None:
+            self._parts = assembly.assemble(editor)
+            self._parts.workspace.agent.start()
+        return self._parts
+
+    @property
+    def workspace(self) -> Workspace:
+        """The place of work; made here where no panel made it."""
+        return self.assemble(assembly.qt_ports.NoEditor()).workspace
+
+    @property
+    def session(self) -> Session | None:
+        """The work on the open project."""
+        return self.workspace.session
+
+    @property
+    def online(self) -> bool:
+        """Whether the engine answers."""
+        return self.workspace.state == "online"
+
+    def wait(self, condition: Callable[[], Any], seconds: float = 600.0) -> bool:
+        """Turn the event loop until a condition holds; False where it does not in time."""
+        end = time.monotonic() + seconds
+        while not condition():
+            if time.monotonic() > end:
+                return False
+            slicer.app.processEvents()
+            time.sleep(0.005)
+        return True
+
+    def connect(self, to: str = "local", token: str = "") -> None:
+        """Belong to an engine: "local", "ssh://me@host" or "https://host:port"."""
+        workspace, installation = self.workspace, self._parts.installation
+        local = Place("local", python=installation.python, environment=installation.environment())
+        workspace.choose(local if to == "local" else Place(to, token))
+
+    def createProject(
+        self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any
+    ) -> None:  # fmt: skip
+        """Make a project and open it; `recipe`: preset, epochs, iterations, seed."""
+        self.workspace.create(name, list(structures), list(channels), lambda: None, **recipe)
+
+    def openProject(self, project: str) -> None:
+        """Open a project by its id."""
+        self.workspace.open(project)
+
+    def addVolumes(self, volumes: Sequence[Any], done: Callable[[], None] = lambda: None) -> None:
+        """Make a case of each volume node."""
+        taken, groups = list(self.workspace.project["status"].get("cases", [])), []
+        for volume in volumes:
+            groups.append((case_name(volume, taken), [volume]))
+            taken.append(groups[-1][0])
+        self.workspace.add_volumes(groups, lambda name: None, done, self.workspace.failed.emit)
+
+    @property
+    def currentSlice(self) -> Slice | None:
+        """The slice on screen."""
+        return None if self.session is None else self.session.current
+
+    def nextSlice(self) -> None:
+        """Show the next slice that is to be done."""
+        self._need().next()
+
+    def goTo(self, sample: int) -> None:
+        """Show a slice of the worklist by its number."""
+        self._need().go_to(sample)
+
+    def labels(self) -> np.ndarray:
+        """Labels of the slice on screen: its box, (k, j, i)."""
+        return self._need().labels()
+
+    def setLabels(self, labels: np.ndarray) -> None:
+        """Paint the slice on screen."""
+        self._need().paint(labels)
+
+    def submit(self) -> None:
+        """Hand the slice on screen in, and show the next."""
+        self._need().submit()
+
+    def skip(self) -> None:
+        """Leave the slice on screen out."""
+        self._need().set_status("skipped")
+
+    def nextRound(self, strategy: str = "usimf", budget: int = 20) -> None:
+        """Train, and suggest the next slices; `logic.workspace.jobs.current` tells how far it is."""
+        self._need()
+        options = {"strategy": strategy, "budget": budget}
+        self.workspace.jobs.start("round", options, failed=self.workspace.failed.emit)
+
+    def simulate(self, dataset: str, out: str, strategies: Sequence[str], **options: Any) -> Simulation:
+        """Play whole runs on a labelled data set in the background, and plot the curves at the end.
+
+        Args:
+            dataset: folder, in Decathlon or nnU-Net form.
+            out: folder of the study.
+            strategies: names, see ``alunet strategies``.
+            options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit, seed, …
+        """
+        return assembly.simulate(self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options)
+
+    def _need(self) -> Session:
+        if self.session is None:
+            raise RuntimeError("No project is open: call connect(), then openProject() or createProject().")
+        return self.session
