@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import unittest
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -56,8 +57,13 @@ class Shell:
         self.panel = Panel(ui, parts.workspace, parts.installation, qt_ports.Desktop(), parts.timer)
         self._keys = qt_ports.Shortcuts()
         self._entered, self._closing, self._closed = False, False, False
+        self._state, self._timer = self._make_state(), parts.timer
+        self._stop_listing: Callable[[], None] = lambda: None
         self._workspace.opened.connect(self._opened)
-        scene = slicer.mrmlScene
+        self._observe()
+
+    def _observe(self) -> None:
+        widget, scene = self._widget, slicer.mrmlScene
         for event, action in (
             (scene.StartCloseEvent, self._scene_closes), (scene.EndCloseEvent, self._scene_closed),
             (scene.EndImportEvent, self._scene_loaded), (scene.NodeAddedEvent, self._nodes_changed),
@@ -65,9 +71,6 @@ class Shell:
         ):  # fmt: skip
             widget.addObserver(scene, event, action)
         slicer.app.connect("aboutToQuit()", self.close)
-        self._state = self._make_state()
-        self._stop_listing = lambda: None
-        self._timer = parts.timer
 
     def enter(self) -> None:
         """The module is opened."""

@@ -56,10 +56,8 @@ class QtProcess:
             variables.insert(name, value)
         self._process = process = qt.QProcess()
         process.setProcessEnvironment(variables)
-        process.connect("readyReadStandardOutput()", self._read)
-        process.connect("readyReadStandardError()", self._read_words)
-        process.connect("finished(int,QProcess::ExitStatus)", self._finish)
-        process.connect("errorOccurred(QProcess::ProcessError)", self._fail)
+        for signal, action in self._slots():
+            process.connect(signal, action)
         process.start(self._command[0], self._command[1:])
 
     def write(self, data: bytes) -> None:
@@ -81,10 +79,15 @@ class QtProcess:
 
     def _let_go(self) -> Any:
         process, self._process = self._process, None
-        if process is not None:
-            process.disconnect("finished(int,QProcess::ExitStatus)", self._finish)
-            process.disconnect("errorOccurred(QProcess::ProcessError)", self._fail)
+        for signal, action in self._slots() if process is not None else ():
+            process.disconnect(signal, action)
         return process
+
+    def _slots(self) -> tuple[tuple[str, Callable[..., None]], ...]:
+        return (
+            ("readyReadStandardOutput()", self._read), ("readyReadStandardError()", self._read_words),
+            ("finished(int,QProcess::ExitStatus)", self._finish), ("errorOccurred(QProcess::ProcessError)", self._fail),
+        )  # fmt: skip
 
     def _read(self) -> None:
         self._heard(self._process.readAllStandardOutput().data())
@@ -99,7 +102,7 @@ class QtProcess:
         self._ended(self._words.decode("utf-8", "replace").strip()[-500:])
 
     def _fail(self, error: int) -> None:
-        if int(error) == int(qt.QProcess.FailedToStart):  # all others are followed by `finished`
+        if error == qt.QProcess.FailedToStart:  # all others are followed by `finished`
             self._let_go()
             self._ended(f"{self._command[0]} cannot be started.")
 
@@ -229,7 +232,7 @@ class Desktop:
         return item
 
     def ticked(self, item: Any) -> bool:
-        return int(item.checkState()) == int(qt.Qt.Checked)
+        return item.checkState() == qt.Qt.Checked
 
     def status(self, text: str) -> None:
         slicer.util.showStatusMessage(text, 4000)

@@ -19,6 +19,8 @@ from ALUNetSlicerLib.views import View
 
 RECENT = 8
 """So many projects are remembered."""
+_SOON = 1.0
+"""Seconds until the project is asked about again after a slice arrived; many may arrive at once."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,7 @@ class Workspace:
         self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
         self.agent, self.settings = agent, settings
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
+        self._stop_asking: Callable[[], None] = lambda: None
         folder.mkdir(parents=True, exist_ok=True)
         agent.event.connect(self._hear)
 
@@ -254,13 +257,14 @@ class Workspace:
             return "The project has no cases: add volumes."
         if self.jobs.current is not None:
             return "Something is running already."
-        if status.get("rounds") and not status.get("labelled"):
+        if status.get("rounds") and not (status.get("labelled") or self.session.worklist.counts()["done"]):
             return "No slice is annotated yet."
         return ""
 
     def shutdown(self) -> None:
         """Slicer ends, or the module is unloaded: drafts are kept, the agent ends, what runs on the engine runs on."""
         self.close()
+        self._stop_asking()
         self.agent.event.disconnect(self._hear)
         self.agent.close()
 
@@ -286,3 +290,6 @@ class Workspace:
             self.health = event.get("health") or self.health
             self.why = str(Failure(**event["error"])) if event.get("error") else ""
             self.engine_changed.emit()
+        elif event["event"] == "outbox" and event["state"] == "sent":
+            self._stop_asking()
+            self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes

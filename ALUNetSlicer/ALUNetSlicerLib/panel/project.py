@@ -52,7 +52,7 @@ class ProjectSection(Section):
         ui = self._ui
         self._workspace.create(
             ui.nameEdit.text.strip(), names_in(ui.structuresEdit.text), names_in(ui.channelsEdit.text), self._created,
-            preset=ui.presetCombo.currentData,
+            preset=ui.presetCombo.currentData, epochs=ui.epochsSpin.value or None,
         )  # fmt: skip
 
     def _created(self) -> None:

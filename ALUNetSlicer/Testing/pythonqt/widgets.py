@@ -1,0 +1,174 @@
+"""Stand-ins for the widgets of CTK and Slicer that the panel's form names."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import slicer
+from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
+
+HEADER = 26
+
+
+class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
+    """A section with a header to open and close it."""
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self._text, self._collapsed = "", False
+        self.setContentsMargins(0, HEADER, 0, 0)
+
+    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815
+
+    def _set_text(self, text: str) -> None:
+        self._text = text
+        self.update()
+
+    def _set_collapsed(self, collapsed: bool) -> None:
+        self._collapsed = collapsed
+        for child in self.findChildren(QtWidgets.QWidget, options=QtCore.Qt.FindDirectChildrenOnly):
+            if collapsed and not child.isHidden():
+                child.setProperty("folded", True)
+                child.hide()
+            elif not collapsed and child.property("folded"):
+                child.setProperty("folded", False)
+                child.show()
+        self.setMaximumHeight(HEADER if collapsed else 16777215)
+        self.contentsCollapsed.emit(collapsed)
+        self.update()
+
+    text = QtCore.Property(str, lambda self: self._text, _set_text)
+    collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
+
+    def showEvent(self, event: Any) -> None:  # noqa: N802
+        self._set_collapsed(self._collapsed)
+        super().showEvent(event)
+
+    def mousePressEvent(self, event: Any) -> None:  # noqa: N802
+        if event.position().y() < HEADER:
+            self._set_collapsed(not self._collapsed)
+
+    def paintEvent(self, event: Any) -> None:  # noqa: N802
+        painter = QtGui.QPainter(self)
+        painter.fillRect(0, 0, self.width(), HEADER - 3, QtGui.QColor("#dcdcdc"))
+        font = painter.font()
+        font.setBold(True)
+        painter.setFont(font)
+        painter.drawText(8, HEADER - 9, ("▸ " if self._collapsed else "▾ ") + self._text)
+
+
+class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
+    """A widget that knows the scene."""
+
+    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        self._scene = scene
+        for child in self.findChildren(qMRMLSegmentEditorWidget):
+            child.setMRMLScene(scene)
+        self.mrmlSceneChanged.emit(scene)
+
+
+def _flag(name: str) -> Any:
+    return QtCore.Property(bool, lambda self: self.flags.get(name, True), lambda self, on: self.flags.update({name: on}))
+
+
+class qMRMLSegmentEditorWidget(QtWidgets.QFrame):  # noqa: N801
+    """The Segment Editor: its nodes are real, its brushes are not."""
+
+    unorderedEffectsVisible = _flag("unorderedEffectsVisible")  # noqa: N815
+    autoShowSourceVolumeNode = _flag("autoShowSourceVolumeNode")  # noqa: N815
+    segmentationNodeSelectorVisible = _flag("segmentationNodeSelectorVisible")  # noqa: N815
+    sourceVolumeNodeSelectorVisible = _flag("sourceVolumeNodeSelectorVisible")  # noqa: N815
+    switchToSegmentationsButtonVisible = _flag("switchToSegmentationsButtonVisible")  # noqa: N815
+    specifyGeometryButtonVisible = _flag("specifyGeometryButtonVisible")  # noqa: N815
+    maskingSectionVisible = _flag("maskingSectionVisible")  # noqa: N815
+    addRemoveSegmentButtonsVisible = _flag("addRemoveSegmentButtonsVisible")  # noqa: N815
+    show3DButtonVisible = _flag("show3DButtonVisible")  # noqa: N815
+
+    def __init__(self, parent: Any = None) -> None:
+        super().__init__(parent)
+        self.flags: dict[str, bool] = {}
+        self.told: list[str] = []
+        self._node = self._segmentation = self._volume = None
+        self.setFrameShape(QtWidgets.QFrame.StyledPanel)
+        self.setMinimumHeight(120)
+        self._row = QtWidgets.QHBoxLayout(self)
+
+    def setEffectNameOrder(self, names: Any) -> None:  # noqa: N802
+        for name in names[:5]:
+            self._row.addWidget(QtWidgets.QToolButton(self, text=name))
+
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:  # noqa: N802
+        if node is not None and not node.IsA("vtkMRMLSegmentEditorNode"):
+            raise TypeError("no segment editor node")
+        self._node = node
+
+    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+        self._scene = scene
+
+    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+        self._segmentation = node
+
+    def segmentationNode(self) -> Any:  # noqa: N802
+        return self._segmentation
+
+    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+        self._volume = node
+
+    def setActiveEffect(self, effect: Any) -> None:  # noqa: N802
+        self.told.append("no effect")
+
+    def _tell(self, words: str) -> None:
+        self.told.append(words)
+
+    def setMaximumNumberOfUndoStates(self, count: int) -> None:  # noqa: N802
+        self._tell(f"undo {count}")
+
+    def saveStateForUndo(self) -> None:  # noqa: N802
+        self._tell("remember")
+
+    def installKeyboardShortcuts(self) -> None:  # noqa: N802
+        self._tell("keys")
+
+    def uninstallKeyboardShortcuts(self) -> None:  # noqa: N802
+        self._tell("no keys")
+
+    def setupViewObservations(self) -> None:  # noqa: N802
+        self._tell("views")
+
+    def removeViewObservations(self) -> None:  # noqa: N802
+        self._tell("no views")
+
+    def updateWidgetFromMRML(self) -> None:  # noqa: N802
+        self._tell("update")
+
+
+class Loader(QtUiTools.QUiLoader):
+    """Reads a form; classes that Qt does not have are those above."""
+
+    def createWidget(self, name: str, parent: Any = None, label: str = "") -> Any:  # noqa: N802
+        kinds = {kind.__name__: kind for kind in (ctkCollapsibleButton, qMRMLWidget, qMRMLSegmentEditorWidget)}
+        if name not in kinds:
+            return super().createWidget(name, parent, label)
+        made = kinds[name](parent)
+        made.setObjectName(label)
+        return made
+
+
+def load(path: str) -> Any:
+    """The widget of a form."""
+    file = QtCore.QFile(path)
+    if not file.open(QtCore.QFile.ReadOnly):
+        raise OSError(f"{path} cannot be read")
+    made = Loader().load(file)
+    file.close()
+    return made
+
+
+def slice_view(name: str) -> Any:
+    """The logic of a slice view, with real nodes in the scene."""
+    logic = slicer.vtkMRMLSliceLogic()
+    logic.SetMRMLScene(slicer.mrmlScene)
+    logic.AddSliceNode(name)
+    return logic
