@@ -88,8 +88,9 @@ class Session:
 
     @property
     def current(self) -> Slice | None:
-        """The slice on screen."""
-        return None if self._current is None else self.worklist.find(self._current.item.sample)
+        """The slice on screen, even where it is of a round before."""
+        known = self._current
+        return None if known is None else self.worklist.find(known.item.sample) or known.item
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
         """Ask for the worklist."""
@@ -269,7 +270,8 @@ class Session:
             self._drafts.drop(item.sample)
             if self._current is not None and self._current.item.sample == item.sample:
                 self._current.start = labels  # what is painted from now on is a draft again
-            if not self.worklist.find(item.sample).sent:  # else the engine has answered already
+            known = self.worklist.find(item.sample)
+            if known is not None and not known.sent:  # else the engine has answered already
                 self.worklist.change(item.sample, status="done")
             self.changed.emit()
             (then or self.next)()

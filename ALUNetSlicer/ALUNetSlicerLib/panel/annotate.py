@@ -156,8 +156,9 @@ class AnnotateSection(Section):
         allow(ui.addSliceButton, _("Put the slice of the Red view into the worklist, by your own choice."), missing)
         ui.editor.visible = current is not None
         ui.progressLabel.text = self._progress()
-        if current is not None:
-            ui.worklistTable.selectRow(next(n for n, item in enumerate(self._rows) if item.sample == current.sample))
+        for row, item in enumerate(self._rows):
+            if current is not None and item.sample == current.sample:
+                ui.worklistTable.selectRow(row)
 
     def _fill(self, items: list[Slice]) -> None:
         """Bring the table up to date; rows that are as they were stay."""
