@@ -14,7 +14,7 @@ from ALUNetSlicerLib import module
 class ALUNetSlicer(ScriptedLoadableModule):
     """What Slicer's menus say of the module."""
 
-    def __init__(self, parent) -> None:
+    def __init__(self, parent: object) -> None:
         ScriptedLoadableModule.__init__(self, parent)
         module.describe(parent)
 
@@ -22,7 +22,7 @@ class ALUNetSlicer(ScriptedLoadableModule):
 class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """The panel, from its making to its end."""
 
-    def __init__(self, parent=None) -> None:
+    def __init__(self, parent: object = None) -> None:
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.shell = None

@@ -21,8 +21,9 @@ from ALUNetSlicerLib.signal import Signal
 _DOWNLOADS = {"cpu": 460 * 10**6, "cuda": 3400 * 10**6}
 """Bytes: the CPU build and its libraries as measured on Linux; the CUDA build by the sizes of its published wheels."""
 _CHECK = (
-    "import json, sys, torch, nnunetv2, fastapi, uvicorn, requests, alunet, importlib.metadata as m;"
-    "print(json.dumps({'Python': sys.version.split()[0], 'torch': torch.__version__, 'nnU-Net': m.version('nnunetv2')}))"
+    "import json, sys, torch, nnunetv2, fastapi, uvicorn, requests, alunet, importlib.metadata as m; "
+    "print(json.dumps({'Python': sys.version.split()[0], 'torch': torch.__version__, "
+    "'nnU-Net': m.version('nnunetv2')}))"
 )
 
 

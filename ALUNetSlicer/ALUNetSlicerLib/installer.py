@@ -2,14 +2,15 @@
 
     python installer.py FOLDER REQUIREMENTS NAME BUILD
 
-It fills FOLDER/NAME with ``pip install --target`` and nothing else on this computer. What it does it tells as JSON lines:
-``phase`` (with ``done`` and ``total`` bytes where they are known), ``line`` and, last, ``end`` (``error`` and ``hint``, or
-none). All of pip's words go to FOLDER/install.log. It ends, with pip, when its standard input is closed: FOLDER/NAME is
-there whole or not at all.
+It fills FOLDER/NAME with ``pip install --target`` and nothing else on this computer. What it does it tells as JSON
+lines: ``phase`` (with ``done`` bytes where they are known), ``line`` and, last, ``end`` (``error`` and ``hint``, or
+none). All of pip's words go to FOLDER/install.log. It ends, with pip, when its standard input is closed: FOLDER/NAME
+is there whole or not at all.
 """
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -30,6 +31,12 @@ _ROOM = {"cpu": 4 * 10**9, "cuda": 14 * 10**9}
 """Free bytes that an installation needs, with what it downloads."""
 _TRY = "import torch, nnunetv2, fastapi, uvicorn, requests, SimpleITK; print(torch.__version__)"
 _PROGRESS = re.compile(r"Progress (\d+) of (\d+)")
+
+
+def _progress() -> list[str]:
+    """Pip's way to tell numbers; before 24.1 it has none."""
+    major, minor = (int(part) for part in importlib.metadata.version("pip").split(".")[:2])
+    return ["--progress-bar", "raw" if (major, minor) >= (24, 1) else "off"]
 
 
 class InstallError(Exception):
@@ -84,7 +91,7 @@ class Pip:
         self.before = 0
         """Bytes that earlier downloads took."""
 
-    def run(self, phase: str, *arguments: str, lines: Callable[[str], None] | None = None) -> None:
+    def run(self, phase: str, *arguments: str) -> None:
         """Run it; raises InstallError with its own reason."""
         command = [sys.executable, "-s", "-m", "pip", *arguments, "--disable-pip-version-check", "--no-input"]
         variables = {**os.environ, "PYTHONNOUSERSITE": "1", "PIP_REQUIRE_VIRTUALENV": "0", "PYTHONIOENCODING": "utf-8"}
@@ -131,7 +138,7 @@ def install(folder: Path, requirements: Path, name: str, build: str, pip: Pip) -
         raise InstallError(words, "Free space there, then start again.")
     wheels, part = folder / "wheels", folder / "packages.part"
     shutil.rmtree(part, ignore_errors=True)
-    arguments = ["--progress-bar", "raw"]
+    arguments = [*_progress()]
     if any(line.startswith("torch") for line in requirements.read_text(encoding="utf-8").splitlines()):
         wheel = _torch(wheels, build, pip)
         arguments += ["--find-links", str(wheels), f"torch=={wheel.name.split('-')[1]}"]
@@ -149,7 +156,7 @@ def _torch(wheels: Path, build: str, pip: Pip) -> Path:
     sources = torch_sources(build)
     for place, source in enumerate(sources):
         try:
-            pip.run("torch", "download", "--no-deps", "--progress-bar", "raw", "--dest", str(wheels), *source)
+            pip.run("torch", "download", "--no-deps", *_progress(), "--dest", str(wheels), *source)
             return next(wheels.glob("torch-*.whl"))
         except InstallError:
             if place == len(sources) - 1:

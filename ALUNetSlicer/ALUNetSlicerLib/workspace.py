@@ -202,7 +202,7 @@ class Workspace:
         self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
         failed: Failed,
     ) -> None:  # fmt: skip
-        """Make cases of volume nodes or image files; see `Enrolment.send`. The nodes are taken as those of the cases."""
+        """Make cases of volume nodes or image files, see `Enrolment.send`; the nodes become those of the cases."""
         images = dict(groups)
 
         def adopt(name: str) -> None:

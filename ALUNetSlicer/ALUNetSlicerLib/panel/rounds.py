@@ -15,8 +15,8 @@ FIRST = (("spread", "spread evenly over the cases"), ("random", "at random"), ("
 LATER = (
     ("usimf", "USIM, Fisher kernel"), ("usimc", "USIM, cosine kernel"), ("entropy", "highest entropy"),
     ("mean-std", "highest standard deviation"), ("bald", "highest BALD"), ("badge-ll", "BADGE, last layer"),
-    ("core-set", "Core-Set"), ("stochastic-batches", "stochastic batches"), ("random-fg33", "random, a third with structures"),
-    ("random-fg66", "random, two thirds with structures"), ("random", "at random"),
+    ("core-set", "Core-Set"), ("stochastic-batches", "stochastic batches"), ("spread", "spread over the cases"),
+    ("random", "at random"),
 )  # fmt: skip
 """Strategies of the engine -> their names here."""
 
@@ -94,8 +94,9 @@ class RoundSection(Section):
     def _words(self, job: Job) -> str:
         phases = {
             "plan": _("planning"), "preprocess": _("preparing images"), "read images": _("reading images"),
-            "train": _("training"), "score": _("looking at all slices"), "query": _("choosing slices"), "propose": _("drawing proposals"), "predict": _("segmenting"),
-            "evaluate": _("testing"), "export": _("writing"), "uncertainty": _("measuring uncertainty"),
+            "train": _("training"), "score": _("looking at all slices"), "query": _("choosing slices"),
+            "propose": _("drawing proposals"), "predict": _("segmenting"), "evaluate": _("testing"),
+            "export": _("writing"), "uncertainty": _("measuring uncertainty"),
         }  # fmt: skip
         if job.state == "queued":
             return job.waiting or _("waiting")

@@ -13,10 +13,10 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
-from ALUNetSlicer import ALUNetSlicerWidget
 from scenes import SceneTest
 
 import ALUNetSlicerLib
+from ALUNetSlicer import ALUNetSlicerWidget
 from ALUNetSlicerLib import qt_ports, sample_data
 
 PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
@@ -166,7 +166,8 @@ class PanelTest(SceneTest):
         logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
         volume = session.desk.volume(item.case)
         self.assertIn(volume, nodes, "the volume of the scene is shown, not a copy")
-        self.assertEqual(logic.GetSliceIndexFromOffset(logic.GetSliceNode().GetSliceOffset(), volume), item.box.index + 1)
+        offset = logic.GetSliceNode().GetSliceOffset()
+        self.assertEqual(logic.GetSliceIndexFromOffset(offset, volume), item.box.index + 1)
         first, truth = self.shown(), self.truth()
         session.paint(truth)
         self.click("emptyButton")

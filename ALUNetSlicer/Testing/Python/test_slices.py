@@ -7,9 +7,10 @@ import unittest
 import numpy as np
 import slicer
 import vtk
-from scenes import SceneTest, random_volume
+from scenes import SceneTest, random_volume, slice_logic
 
 from ALUNetSlicerLib.slices import Box, ijk_to_world, show_slice
+from ALUNetSlicerLib.views import View
 
 
 class SlicesTest(SceneTest):
@@ -82,3 +83,32 @@ class SlicesTest(SceneTest):
 
 if __name__ == "__main__":
     unittest.main()
+
+
+class ViewTest(SceneTest):
+    def orientation(self, logic) -> list[float]:
+        matrix = logic.GetSliceNode().GetSliceToRAS()
+        return [matrix.GetElement(row, column) for row in range(4) for column in range(4)]
+
+    def test_a_view_shows_the_slice_and_is_given_back_as_it_was(self):
+        logic = slice_logic()
+        own = random_volume(self.generator, "of the person")
+        logic.GetSliceCompositeNode().SetBackgroundVolumeID(own.GetID())
+        logic.GetSliceNode().SetOrientation("Coronal")
+        logic.GetSliceNode().SetSliceOffset(3.25)
+        before = self.orientation(logic)
+        view = View(logic)
+        for number in range(4):
+            case = random_volume(self.generator, f"case {number}")
+            size = case.GetImageData().GetDimensions()[::-1]
+            for axis in range(3):
+                index = int(self.generator.integers(size[axis]))
+                bounds = tuple((index, index + 1) if a == axis else (0, size[a]) for a in range(3))
+                view.show(case, Box(axis, bounds))
+                self.assertEqual(view.place(), (case, axis, index))
+                self.assertEqual(
+                    logic.GetSliceIndexFromOffset(logic.GetSliceNode().GetSliceOffset(), case), index + 1
+                )
+        view.restore()
+        np.testing.assert_allclose(self.orientation(logic), before)
+        self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())

@@ -55,7 +55,7 @@ class _LayoutManager:
     def __init__(self) -> None:
         self._views: dict[str, Any] = {}
 
-    def sliceWidget(self, name: str) -> Any:  # noqa: N802
+    def sliceWidget(self, name: str) -> Any:
         known = self._views.get(name)
         if known is None or known.GetSliceNode() is None or known.GetSliceNode().GetScene() is None:
             self._views[name] = widgets.slice_view(name)

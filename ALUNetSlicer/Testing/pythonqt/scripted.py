@@ -30,7 +30,7 @@ class ScriptedLoadableModuleWidget:
         self.widget = QtWidgets.QWidget()
         self.layout, self.parent = Proxy(QtWidgets.QVBoxLayout(self.widget)), Proxy(self.widget)
 
-    def resourcePath(self, name: str) -> str:  # noqa: N802
+    def resourcePath(self, name: str) -> str:
         file = sys.modules[type(self).__module__].__file__
         return str(Path(file).parent / "Resources" / name)
 
@@ -43,7 +43,7 @@ class ScriptedLoadableModuleLogic:
     def __init__(self, parent: Any = None) -> None:
         self.moduleName = type(self).__name__.removesuffix("Logic")
 
-    def getParameterNode(self) -> Any:  # noqa: N802
+    def getParameterNode(self) -> Any:
         tag = self.moduleName
         node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLScriptedModuleNode")
         if node is None:
@@ -59,7 +59,7 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
     """Its test."""
 
 
-def parameterNodeWrapper(kind: type) -> type:  # noqa: N802
+def parameterNodeWrapper(kind: type) -> type:
     """The annotated attributes of a class are parameters, kept as text in a parameter node."""
     defaults = {name: getattr(kind, name, hint()) for name, hint in typing.get_type_hints(kind).items()}
 
@@ -84,7 +84,8 @@ def parameterNodeWrapper(kind: type) -> type:  # noqa: N802
 def install() -> None:
     """Make them importable as Slicer's."""
     base = types.ModuleType("slicer.ScriptedLoadableModule")
-    for part in (ScriptedLoadableModule, ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest):
+    parts = ScriptedLoadableModuleWidget, ScriptedLoadableModuleLogic, ScriptedLoadableModuleTest
+    for part in (ScriptedLoadableModule, *parts):
         setattr(base, part.__name__, part)
     wrapper = types.ModuleType("slicer.parameterNodeWrapper")
     wrapper.parameterNodeWrapper = parameterNodeWrapper

@@ -10,7 +10,7 @@ from PySide6 import QtCore, QtGui, QtUiTools, QtWidgets
 HEADER = 26
 
 
-class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
+class ctkCollapsibleButton(QtWidgets.QWidget):
     """A section with a header to open and close it."""
 
     def __init__(self, parent: Any = None) -> None:
@@ -18,7 +18,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
         self._text, self._collapsed = "", False
         self.setContentsMargins(0, HEADER, 0, 0)
 
-    contentsCollapsed = QtCore.Signal(bool)  # noqa: N815
+    contentsCollapsed = QtCore.Signal(bool)
 
     def _set_text(self, text: str) -> None:
         self._text = text
@@ -40,15 +40,15 @@ class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
     text = QtCore.Property(str, lambda self: self._text, _set_text)
     collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
 
-    def showEvent(self, event: Any) -> None:  # noqa: N802
+    def showEvent(self, event: Any) -> None:
         self._set_collapsed(self._collapsed)
         super().showEvent(event)
 
-    def mousePressEvent(self, event: Any) -> None:  # noqa: N802
+    def mousePressEvent(self, event: Any) -> None:
         if event.position().y() < HEADER:
             self._set_collapsed(not self._collapsed)
 
-    def paintEvent(self, event: Any) -> None:  # noqa: N802
+    def paintEvent(self, event: Any) -> None:
         painter = QtGui.QPainter(self)
         painter.fillRect(0, 0, self.width(), HEADER - 3, QtGui.QColor("#dcdcdc"))
         font = painter.font()
@@ -57,12 +57,12 @@ class ctkCollapsibleButton(QtWidgets.QWidget):  # noqa: N801
         painter.drawText(8, HEADER - 9, ("▸ " if self._collapsed else "▾ ") + self._text)
 
 
-class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
+class qMRMLWidget(QtWidgets.QWidget):
     """A widget that knows the scene."""
 
-    mrmlSceneChanged = QtCore.Signal(object)  # noqa: N815
+    mrmlSceneChanged = QtCore.Signal(object)
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
         for child in self.findChildren(qMRMLSegmentEditorWidget):
             child.setMRMLScene(scene)
@@ -70,21 +70,24 @@ class qMRMLWidget(QtWidgets.QWidget):  # noqa: N801
 
 
 def _flag(name: str) -> Any:
-    return QtCore.Property(bool, lambda self: self.flags.get(name, True), lambda self, on: self.flags.update({name: on}))
+    def change(self: Any, on: bool) -> None:
+        self.flags[name] = on
+
+    return QtCore.Property(bool, lambda self: self.flags.get(name, True), change)
 
 
-class qMRMLSegmentEditorWidget(QtWidgets.QFrame):  # noqa: N801
+class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
     """The Segment Editor: its nodes are real, its brushes are not."""
 
-    unorderedEffectsVisible = _flag("unorderedEffectsVisible")  # noqa: N815
-    autoShowSourceVolumeNode = _flag("autoShowSourceVolumeNode")  # noqa: N815
-    segmentationNodeSelectorVisible = _flag("segmentationNodeSelectorVisible")  # noqa: N815
-    sourceVolumeNodeSelectorVisible = _flag("sourceVolumeNodeSelectorVisible")  # noqa: N815
-    switchToSegmentationsButtonVisible = _flag("switchToSegmentationsButtonVisible")  # noqa: N815
-    specifyGeometryButtonVisible = _flag("specifyGeometryButtonVisible")  # noqa: N815
-    maskingSectionVisible = _flag("maskingSectionVisible")  # noqa: N815
-    addRemoveSegmentButtonsVisible = _flag("addRemoveSegmentButtonsVisible")  # noqa: N815
-    show3DButtonVisible = _flag("show3DButtonVisible")  # noqa: N815
+    unorderedEffectsVisible = _flag("unorderedEffectsVisible")
+    autoShowSourceVolumeNode = _flag("autoShowSourceVolumeNode")
+    segmentationNodeSelectorVisible = _flag("segmentationNodeSelectorVisible")
+    sourceVolumeNodeSelectorVisible = _flag("sourceVolumeNodeSelectorVisible")
+    switchToSegmentationsButtonVisible = _flag("switchToSegmentationsButtonVisible")
+    specifyGeometryButtonVisible = _flag("specifyGeometryButtonVisible")
+    maskingSectionVisible = _flag("maskingSectionVisible")
+    addRemoveSegmentButtonsVisible = _flag("addRemoveSegmentButtonsVisible")
+    show3DButtonVisible = _flag("show3DButtonVisible")
 
     def __init__(self, parent: Any = None) -> None:
         super().__init__(parent)
@@ -95,59 +98,59 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):  # noqa: N801
         self.setMinimumHeight(120)
         self._row = QtWidgets.QHBoxLayout(self)
 
-    def setEffectNameOrder(self, names: Any) -> None:  # noqa: N802
+    def setEffectNameOrder(self, names: Any) -> None:
         for name in names[:5]:
             self._row.addWidget(QtWidgets.QToolButton(self, text=name))
 
-    def setMRMLSegmentEditorNode(self, node: Any) -> None:  # noqa: N802
+    def setMRMLSegmentEditorNode(self, node: Any) -> None:
         if node is not None and not node.IsA("vtkMRMLSegmentEditorNode"):
             raise TypeError("no segment editor node")
         self._node = node
 
-    def setMRMLScene(self, scene: Any) -> None:  # noqa: N802
+    def setMRMLScene(self, scene: Any) -> None:
         self._scene = scene
 
-    def setSegmentationNode(self, node: Any) -> None:  # noqa: N802
+    def setSegmentationNode(self, node: Any) -> None:
         self._segmentation = node
 
-    def segmentationNode(self) -> Any:  # noqa: N802
+    def segmentationNode(self) -> Any:
         return self._segmentation
 
-    def setSourceVolumeNode(self, node: Any) -> None:  # noqa: N802
+    def setSourceVolumeNode(self, node: Any) -> None:
         self._volume = node
 
-    def setActiveEffect(self, effect: Any) -> None:  # noqa: N802
+    def setActiveEffect(self, effect: Any) -> None:
         self.told.append("no effect")
 
     def _tell(self, words: str) -> None:
         self.told.append(words)
 
-    def setMaximumNumberOfUndoStates(self, count: int) -> None:  # noqa: N802
+    def setMaximumNumberOfUndoStates(self, count: int) -> None:
         self._tell(f"undo {count}")
 
-    def saveStateForUndo(self) -> None:  # noqa: N802
+    def saveStateForUndo(self) -> None:
         self._tell("remember")
 
-    def installKeyboardShortcuts(self) -> None:  # noqa: N802
+    def installKeyboardShortcuts(self) -> None:
         self._tell("keys")
 
-    def uninstallKeyboardShortcuts(self) -> None:  # noqa: N802
+    def uninstallKeyboardShortcuts(self) -> None:
         self._tell("no keys")
 
-    def setupViewObservations(self) -> None:  # noqa: N802
+    def setupViewObservations(self) -> None:
         self._tell("views")
 
-    def removeViewObservations(self) -> None:  # noqa: N802
+    def removeViewObservations(self) -> None:
         self._tell("no views")
 
-    def updateWidgetFromMRML(self) -> None:  # noqa: N802
+    def updateWidgetFromMRML(self) -> None:
         self._tell("update")
 
 
 class Loader(QtUiTools.QUiLoader):
     """Reads a form; classes that Qt does not have are those above."""
 
-    def createWidget(self, name: str, parent: Any = None, label: str = "") -> Any:  # noqa: N802
+    def createWidget(self, name: str, parent: Any = None, label: str = "") -> Any:
         kinds = {kind.__name__: kind for kind in (ctkCollapsibleButton, qMRMLWidget, qMRMLSegmentEditorWidget)}
         if name not in kinds:
             return super().createWidget(name, parent, label)
