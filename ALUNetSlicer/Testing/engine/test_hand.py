@@ -317,6 +317,8 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     for table in ("skipped", "versions", "work", "leases", "answers"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE cases DROP COLUMN source")
+    for column in ("uncertainty", "author"):
+        connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
     for column in ("started", "heartbeat", "attempts", "progress", "waiting", "cancelled", "result", "notes"):
         connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     connection.execute("PRAGMA user_version = 1")

@@ -235,6 +235,36 @@ def test_entropy_takes_the_largest() -> None:
     assert batch.reasons[0].startswith("entropy 0.9")
 
 
+SCORES = {
+    "entropy": lambda query: query.signals.entropies,
+    "stochastic-batches": lambda query: query.signals.entropies,
+    "mean-std": lambda query: np.sqrt(query.signals.var).mean(axis=1, dtype=np.float64),
+    "bald": lambda query: query.signals.var.mean(axis=1),
+    "usimc": lambda query: query.signals.var.astype(np.float64) @ class_weights(query.class_voxels),
+    "usimf": lambda query: query.signals.var.astype(np.float64) @ class_weights(query.class_voxels),
+}
+"""What these strategies compare single samples by; the others compare none."""
+
+
+@pytest.mark.parametrize("name", names())
+def test_the_uncertainty_of_a_sample_is_its_rank_in_the_pool(name) -> None:
+    query = problem()
+    batch = parse(name).select(query)
+    if name not in SCORES:
+        assert batch.uncertainty is None
+        return
+    scores = SCORES[name](query)
+    rows = np.searchsorted(query.ids, batch.ids)
+    assert batch.uncertainty.tolist() == [np.mean(np.delete(scores, row) < scores[row]) for row in rows]
+
+
+@pytest.mark.parametrize("name", SCORES)
+def test_equal_samples_are_equally_uncertain(name) -> None:
+    query = problem()
+    query.signals.var[:], query.signals.entropies[:] = 0.25, 0.5
+    assert parse(name).select(query).uncertainty.tolist() == [0.0] * query.budget
+
+
 def test_random_is_uniform() -> None:
     counts = Counter(i for seed in range(600) for i in parse("random").select(problem(20, 5, seed)).ids.tolist())
     assert min(counts.values()) > 0.7 * 150

@@ -26,7 +26,17 @@ from alunet.agent.reach.target import parse
 from alunet.agent.session import Push, Session, about
 from alunet.agent.wire import Cancel
 from alunet.errors import InputError
-from alunet.schema import FILE_FORMATS, CaseRequest, JobKind, JobRequest, ProjectRequest, Status, from_json, to_json
+from alunet.schema import (
+    FILE_FORMATS,
+    CaseRequest,
+    JobKind,
+    JobRequest,
+    ProjectRequest,
+    SliceRequest,
+    Status,
+    from_json,
+    to_json,
+)
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -244,6 +254,13 @@ def worklist(session: Session, task: Task, project: str) -> Any:
 
 
 @call("quick")
+def add_slice(session: Session, task: Task, project: str, case: str, axis: int, slice: int, author: str) -> Any:
+    """Put a slice that a person chose into the worklist; its rows are the answer, also where it is there already."""
+    request = SliceRequest(case, axis, slice, author)
+    return [to_json(row) for row in session.client.add_slice(project, request)]
+
+
+@call("quick")
 def curve(session: Session, task: Task, project: str) -> Any:
     """The learning curve."""
     return [to_json(row) for row in session.client.curve(project)]
@@ -273,6 +290,13 @@ def proposal(session: Session, task: Task, project: str, sample: int) -> Any:
     """Fetch the newest proposal for a sample as `annotation` does; its version is the round of the model."""
     target = session.spool_file(f"proposal-{sample}.raw")
     return session.client.fetch_proposal(project, sample, target) | {"file": str(target)}
+
+
+@call("quick")
+def uncertainty(session: Session, task: Task, project: str, sample: int, measure: str = "entropy") -> Any:
+    """Fetch how unsure the newest model is of a sample's voxels, float32, as `proposal` does."""
+    target = session.spool_file(f"uncertainty-{sample}.raw")
+    return session.client.fetch_uncertainty(project, sample, target, measure) | {"file": str(target)}
 
 
 @call("local")

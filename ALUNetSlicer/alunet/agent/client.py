@@ -36,6 +36,7 @@ from alunet.schema import (
     ProjectRequest,
     RoundInfo,
     SampleState,
+    SliceRequest,
     Status,
     StatusRequest,
     Upload,
@@ -160,6 +161,11 @@ class Client:
         """The suggested samples, in the order to work in."""
         return self._list(WorkRow, _path("projects", project, "worklist"))
 
+    def add_slice(self, project: str, request: SliceRequest) -> list[WorkRow]:
+        """Put a slice of one's own choice into the worklist; one that is there already is answered as it is."""
+        address = _path("projects", project, "worklist")
+        return [from_json(WorkRow, row) for row in self.wire.call("POST", address, body=to_json(request))]
+
     def curve(self, project: str) -> list[CurvePoint]:
         """The learning curve."""
         return self._list(CurvePoint, _path("projects", project, "curve"))
@@ -212,6 +218,10 @@ class Client:
     def fetch_proposal(self, project: str, sample: int, target: Path) -> dict[str, Any]:
         """Fetch the newest proposal for a sample, as `fetch_annotation`; ``version`` is the round of the model."""
         return self._fetch_voxels(_sample(project, sample, "proposal"), target, {})
+
+    def fetch_uncertainty(self, project: str, sample: int, target: Path, measure: str) -> dict[str, Any]:
+        """Fetch how unsure the newest model is of a sample's voxels, as `fetch_proposal`; float32."""
+        return self._fetch_voxels(_sample(project, sample, "uncertainty"), target, {"measure": measure})
 
     def _fetch_voxels(self, address: str, target: Path, params: dict[str, str]) -> dict[str, Any]:
         with self.wire.send("GET", address, params=params) as answer:

@@ -21,6 +21,7 @@ from alunet.loop.record import RoundRecord
 from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
 from alunet.model.environment import resolve_device
 from alunet.project import Project
+from alunet.project.choosing import CHOSEN
 from alunet.project.images import EXACT_ENDING
 from alunet.schema import Emit, Event, ignore_events
 
@@ -137,12 +138,13 @@ class Hand:
         self.plan()
         batch, open_ = self.loop.batch(), self.worklist()
         if open_ is not None and open_.items and open_.count("skipped") == len(open_.items):
-            (self.loop.folder() / "batch.json").unlink()  # nobody wants any of it: choose anew, without these
+            # Nobody wants any of it: choose anew, without these. What people chose alone has no such file.
+            (self.loop.folder() / "batch.json").unlink(missing_ok=True)
             batch = None
         if batch is None:
             self._check_choice(strategy, budget)
             batch = self.loop.suggest(*self._choice(strategy, budget))
-        elif batch["strategy"] == UNASKED:
+        elif batch["strategy"] in (UNASKED, CHOSEN):
             raise InputError(f"Round {self.loop.current()} is learning, and was stopped.", "Type: alunet next-round")
         else:
             batch = self.loop.suggest(strategy or batch["strategy"], batch["budget"] if budget is None else budget)
@@ -150,8 +152,10 @@ class Hand:
         return self._saved()
 
     def worklist(self) -> Worklist | None:
-        """The open batch as it stands, or None."""
+        """The open batch as it stands, or None; before the strategy was asked it is what people chose."""
         batch, number = self.loop.batch(), self.loop.current()
+        if batch is None and any(entry.author is not None for entry in self.project.suggestions(number)):
+            batch = {"strategy": CHOSEN, "budget": 0}
         if batch is None or batch["strategy"] == UNASKED:
             return None
         return make_worklist(self.project, self.loop.folder(), number, batch["strategy"], batch["budget"])
@@ -165,7 +169,7 @@ class Hand:
 
     def _choice(self, strategy: str | None, budget: int | None) -> tuple[str, int]:
         records = self.loop.rounds()
-        earlier = [record for record in records if record.number > 0 and record.strategy != UNASKED]
+        earlier = [record for record in records if record.number > 0 and record.strategy not in (UNASKED, CHOSEN)]
         usual = earlier[-1].strategy if earlier else LATER_STRATEGY if records else FIRST_STRATEGY
         budgets = [record.budget for record in records if record.budget]
         left = len(self.loop.candidates())

@@ -26,10 +26,11 @@ from alunet.errors import InputError
 from alunet.loop import steps
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import Recipe
-from alunet.loop.record import RoundRecord
+from alunet.loop.record import RoundRecord, selected
 from alunet.model import child, environment
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
+from alunet.project.choosing import CHOSEN
 from alunet.project.files import sha256_file, write_json
 from alunet.query import Need, Streams
 from alunet.schema import Emit, Event, ignore_events
@@ -117,7 +118,7 @@ class Loop:
             strategy: name and options, like "usimf:eta=10"; without a model one that needs none.
 
         Returns:
-            ``ids``, ``gains``, ``reasons``, ``diagnostics``, ``costs``, ``strategy`` and ``budget``.
+            ``ids``, ``gains``, ``reasons``, ``uncertainty``, ``diagnostics``, ``costs``, ``strategy``, ``budget``.
 
         Raises:
             InputError: the round was begun with another strategy or budget, or the strategy needs a model and there
@@ -147,7 +148,8 @@ class Loop:
         if not self.project.annotated_cases():
             raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first.")
         number, nothing = self.current(), {"ids": [], "gains": [], "reasons": [], "diagnostics": {}, "costs": {}}
-        batch = self.batch() or self._begin(number, UNASKED, 0, lambda folder: nothing)
+        strategy = CHOSEN if self.project.chosen(number) else UNASKED
+        batch = self.batch() or self._begin(number, strategy, 0, lambda folder: nothing)
         folder = self._folder(number)
         learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
         record = self._record(number, batch, learned)
@@ -247,7 +249,7 @@ class Loop:
             self._settle(number - 1)
         self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
         batch = self._kept(folder / "batch.json", lambda: {**choose(folder), "strategy": strategy, "budget": budget})
-        self.project.suggest(number, batch["ids"], batch["gains"], batch["reasons"])
+        self.project.suggest(number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"))
         return batch
 
     def _settle(self, number: int) -> None:
@@ -367,7 +369,7 @@ class Loop:
             pool_samples=len(self._pool()),
             class_voxels=[int(count) for count in project.class_voxels()],
             dice=self._named(learned["evaluation"]["dice"]),
-            selected={name: batch[name] for name in ("ids", "gains", "reasons")},
+            selected=selected(batch, project.chosen(number)),
             diagnostics=batch["diagnostics"],
             seconds={name: cost["seconds"] for name, cost in spent.items()},
             peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
@@ -24,7 +25,8 @@ class RoundRecord:
         strategy: what chose the batch, with its options; "initial" for round 0.
         labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of the pool's samples.
         dice: foreground label name -> mean Dice over the test cases (None where no case has it), and "mean".
-        selected: the batch: sample ids in the order of the picks, their gains and reasons.
+        selected: the batch: sample ids in the order of the picks, their gains and reasons; behind it what people chose
+            and labelled.
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
         seconds, peak_memory_mb: of each step.
         recipe, seed, budget, training, versions, hashes: what it takes to do it again.
@@ -60,6 +62,21 @@ class RoundRecord:
     def load(cls, file: Path) -> RoundRecord:
         """Read a manifest."""
         return cls(**json.loads(file.read_text(encoding="utf-8")))
+
+
+def selected(batch: dict[str, Any], chosen: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
+    """The column of that name of a manifest.
+
+    Args:
+        batch: as `Loop.batch` gives it.
+        chosen: samples that people chose and labelled in the round, each with its reason.
+    """
+    own = [(sample, reason) for sample, reason in chosen if sample not in set(batch["ids"])]
+    return {
+        "ids": [*batch["ids"], *(sample for sample, _ in own)],
+        "gains": [*batch["gains"], *(0.0 for _ in own)],
+        "reasons": [*batch["reasons"], *(reason for _, reason in own)],
+    }
 
 
 @cache

@@ -127,7 +127,7 @@ def select(
     threads: int,
     emit: Emit,
 ) -> dict[str, Any]:
-    """Ask `strategy` for a batch; returns ids, gains, reasons, diagnostics and costs.
+    """Ask `strategy` for a batch; returns ids, gains, reasons, uncertainty, diagnostics and costs.
 
     Args:
         question: npz file of `write_question`.
@@ -207,5 +207,6 @@ def ask(
         "ids": [int(i) for i in batch.ids],
         "gains": [float(gain) for gain in batch.gains],
         "reasons": list(batch.reasons),
+        "uncertainty": None if batch.uncertainty is None else [float(share) for share in batch.uncertainty],
         "diagnostics": batch.diagnostics,
     }

@@ -96,6 +96,7 @@ def make_worklist(project: Project, folder: Path, number: int, strategy: str, bu
 
 def save_worklist(project: Project, worklist: Worklist) -> Worklist:
     """Write the manifest, whole or not at all."""
+    worklist.file.parent.mkdir(parents=True, exist_ok=True)  # a round of chosen slices has no folder before
     write_json(worklist.file, _manifest(project, worklist))
     return worklist
 

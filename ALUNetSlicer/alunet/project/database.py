@@ -109,7 +109,14 @@ THIRD = (
     "ALTER TABLE jobs ADD COLUMN notes TEXT NOT NULL DEFAULT '{}'",  # what a job that is started again must know
 )
 
-MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND, THIRD]
+FOURTH = (
+    # Share of the other candidates that the strategy found less uncertain, 0 to 1; NULL where it measures nothing.
+    "ALTER TABLE suggestions ADD COLUMN uncertainty REAL",
+    # Who chose the sample; NULL: the strategy did.
+    "ALTER TABLE suggestions ADD COLUMN author TEXT",
+)
+
+MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND, THIRD, FOURTH]
 """Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
 
 BUSY_SECONDS = 30.0

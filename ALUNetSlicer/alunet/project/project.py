@@ -13,11 +13,11 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry, Pool
+from alunet.project.choosing import Choosing
 from alunet.project.creation import create_database, reference
 from alunet.project.database import MIGRATIONS, Database
 from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.project.files import FolderLock, remove_leftovers, sync_folder
-from alunet.project.history import History
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -57,7 +57,7 @@ class Case:
     spacing: tuple[float, float, float]
 
 
-class Project(History, Journal, Jobs):
+class Project(Choosing, Journal, Jobs):
     """A project folder; made by `Project.create` or `Project.open`, used as a context manager.
 
     A project belongs to the thread that opened it.

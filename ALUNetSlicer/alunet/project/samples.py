@@ -18,11 +18,13 @@ _COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A sample that a strategy suggested, in its order.
+    """A sample that a strategy suggested or a person chose, in its order.
 
     Attributes:
         state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the pool.
         skipped: whether a person does not want to be asked about it.
+        uncertainty: share of the other candidates that were less uncertain, None where nothing of that is known.
+        author: who chose it, None where a strategy did.
     """
 
     sample: int
@@ -30,6 +32,8 @@ class Suggestion:
     reason: str
     state: str
     skipped: bool = False
+    uncertainty: float | None = None
+    author: str | None = None
 
 
 class Samples:
@@ -129,33 +133,60 @@ class Samples:
             rounds[sample] = number
         return rounds
 
-    def suggest(self, round: int, ids: Sequence[int], gains: Sequence[float], reasons: Sequence[str]) -> None:
+    def suggest(
+        self,
+        round: int,
+        ids: Sequence[int],
+        gains: Sequence[float],
+        reasons: Sequence[str],
+        uncertainty: Sequence[float] | None = None,
+    ) -> None:
         """Stores a round's batch in its order; suggesting again for the round replaces it.
+
+        Behind the batch stays what people chose: in this round, or in the one before where it is still open.
 
         Raises:
             InputError: the columns differ in length, or an id is unknown or occurs twice.
         """
-        if not len(ids) == len(gains) == len(reasons):
+        unsure = [None] * len(ids) if uncertainty is None else list(uncertainty)
+        if not len(ids) == len(gains) == len(reasons) == len(unsure):
             raise InputError(f"A batch of {len(ids)} ids, {len(gains)} gains and {len(reasons)} reasons.")
         samples = [int(i) for i in ids]
         self._check_samples(samples)
         rows = [
-            (round, rank, sample, None if gain is None else float(gain), str(reason))
-            for rank, (sample, gain, reason) in enumerate(zip(samples, gains, reasons, strict=True))
+            (sample, None if gain is None else float(gain), str(reason), unsure, None)
+            for sample, gain, reason, unsure in zip(samples, gains, reasons, unsure, strict=True)
         ]
         with self._db.transaction():
+            rows += self._chosen(round, samples)
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
                 " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
                 (round,),
             )
             self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
-            self._db.many("INSERT INTO suggestions VALUES (?, ?, ?, ?, ?)", rows)
+            self._db.many(
+                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                [(round, rank, *row) for rank, row in enumerate(rows)],
+            )
             self._db.execute(
                 "UPDATE samples SET state = 'suggested' WHERE state = 'unlabelled'"
                 " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
                 (round,),
             )
+
+    def _chosen(self, round: int, batch: Sequence[int]) -> list[tuple]:
+        """Rows of what people chose that stay behind the batch of a round; its own first, then what was left open."""
+        rows = self._db.rows(
+            "SELECT s.sample_id, s.gain, s.reason, s.uncertainty, s.author FROM suggestions s"
+            " JOIN samples p ON p.id = s.sample_id WHERE s.author IS NOT NULL AND (s.round = ?"
+            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != 'labelled'"
+            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, s.rank",
+            (round, round),
+        )
+        known = set(batch)
+        return [row for row in rows if row[0] not in known and not known.add(row[0])]
 
     def release(self) -> None:
         """Gives every suggested sample that nobody annotated back to the pool."""
@@ -182,8 +213,8 @@ class Samples:
     def suggestions(self, round: int) -> list[Suggestion]:
         """A round's batch in its order; empty where nothing was suggested."""
         rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped)"
+            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author"
             " FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
             (round,),
         )
-        return [Suggestion(*row[:4], skipped=bool(row[4])) for row in rows]
+        return [Suggestion(*row[:4], bool(row[4]), *row[5:]) for row in rows]

@@ -13,7 +13,8 @@ from alunet.project.annotations import Annotations
 from alunet.schema import Lease, SampleState, Status, WorkRow
 
 _WORK = """
-SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain,
+SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain, s.uncertainty,
+    s.author IS NOT NULL,
     CASE WHEN p.state = 'labelled' AND coalesce(w.status, '') NOT IN ('in_progress', 'flagged') THEN 'done'
          WHEN k.sample_id IS NOT NULL THEN 'skipped' ELSE coalesce(w.status, 'todo') END,
     (SELECT max(number) FROM versions v WHERE v.sample_id = s.sample_id AND NOT v.conflict),
@@ -170,7 +171,8 @@ class Sharing(Annotations):
 
 
 def _work_row(row: tuple, size: int | None) -> WorkRow:
-    sample, number, rank, case, slice_, geometry, reason, gain, status, version, author, until, *box = row
+    sample, number, rank, case, slice_, geometry, reason, gain, uncertainty, chosen, *rest = row
+    status, version, author, until, *box = rest
     return WorkRow(
         sample=sample,
         round=number,
@@ -181,8 +183,8 @@ def _work_row(row: tuple, size: int | None) -> WorkRow:
         box=[list(extent) for extent in zip(box[::2], box[1::2], strict=True)],
         reason=reason,
         gain=gain,
-        uncertainty=None,
-        ahead=size is not None and rank >= size,
+        uncertainty=uncertainty,
+        ahead=size is not None and rank >= size and not chosen,
         status=Status(status),
         version=version or 0,
         lease=None if author is None else Lease(author, until),

@@ -154,9 +154,15 @@ class Query:
         """A class's name; "class 2" where names are not known."""
         return self.labels[index] if index < len(self.labels) else f"class {index}"
 
-    def batch(self, rows: Ints, gains: Floats, reasons: list[str], **diagnostics: Any) -> Batch:
-        """The answer that takes the candidates at the positions `rows`, in that order."""
-        return Batch(self.ids[rows], np.asarray(gains, np.float64), reasons, diagnostics)
+    def batch(self, rows: Ints, gains: Floats, reasons: list[str], scores: Floats | None = None,
+              **diagnostics: Any) -> Batch:
+        """The answer that takes the candidates at the positions `rows`, in that order.
+
+        Args:
+            scores: (n,) uncertainty of all candidates, in any unit, by which the strategy compares them.
+        """
+        uncertainty = None if scores is None else share_below(scores, rows)
+        return Batch(self.ids[rows], np.asarray(gains, np.float64), reasons, diagnostics, uncertainty)
 
     def whole_pool(self, reason: str) -> Batch:
         """The answer that takes everything, by ascending id."""
@@ -185,12 +191,15 @@ class Batch:
         gains: (b,) what each added, in the strategy's own unit; zeros where it has none.
         reasons: a short sentence for each, for people.
         diagnostics: plain numbers, lists and strings (JSON) that the round's manifest keeps.
+        uncertainty: (b,) the share of the other candidates that are less uncertain, see `share_below`; None where the
+            strategy measures no uncertainty of a single sample.
     """
 
     ids: Ints
     gains: Floats
     reasons: list[str]
     diagnostics: dict[str, Any] = field(default_factory=dict)
+    uncertainty: Floats | None = None
 
 
 class Guard:
@@ -253,6 +262,16 @@ class _Part:
 
     def _chosen(self, rows: Ints | None) -> Ints:
         return self._rows if rows is None else self._rows[rows]
+
+
+def share_below(scores: Floats, rows: Ints) -> Floats:
+    """For the candidates at `rows` the share of the others with a smaller score, (b,) from 0 to 1.
+
+    A rank and no amount: variances, entropies and bits have different ranges, and most samples of a pool crowd at the
+    low end of each. The largest of different scores gets 1, the smallest 0, equal ones the same.
+    """
+    below = np.searchsorted(np.sort(scores), scores[rows], side="left")
+    return below / max(1, len(scores) - 1)
 
 
 def checked_scores(scores: Floats, ids: Ints, what: str) -> Floats:

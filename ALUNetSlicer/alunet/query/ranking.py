@@ -20,4 +20,4 @@ def take_largest(query: Query, scores: Floats, what: str, unit: str = "") -> Bat
     values = checked_scores(scores, query.ids, what[:1].upper() + what[1:])
     rows = np.argsort(-values, kind="stable")[: query.budget]
     reasons = [f"{what} {values[row]:.3g}{unit}; rank {rank}" for rank, row in enumerate(rows, 1)]
-    return query.batch(rows, values[rows], reasons)
+    return query.batch(rows, values[rows], reasons, values)

@@ -218,7 +218,10 @@ def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E]
 
 def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], options: UsimOptions,
            clock: Clock, notes: dict[str, Any]) -> Batch:
-    """Maximise FLQMI and say why each sample was taken; `notes` go along with the diagnostics."""
+    """Maximise FLQMI and say why each sample was taken; `notes` go along with the diagnostics.
+
+    The uncertainty of a sample is the weighted one, compared with the others that passed the prefilter.
+    """
     with clock("selection"):
         picks = maximise(similarity, query.budget, eta=options.eta, multiplicity=target.multiplicity,
                          optimizer=options.optimizer, rng=query.streams["stochastic-greedy"])
@@ -226,7 +229,7 @@ def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], 
     reasons = [f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
                for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)]
     return query.batch(
-        picks.rows, picks.gains, reasons,
+        picks.rows, picks.gains, reasons, target.uncertainty,
         query_size=target.size, elbow=target.elbow,
         query_unique=len(target.rows), query_duplicates=target.size - len(target.rows),
         class_weights=[float(weight) for weight in target.weights],

@@ -26,20 +26,15 @@ from alunet.schema.messages import (
     JobKind,
     JobRequest,
     JobState,
-    Lease,
-    LeaseRequest,
     NumberedEvent,
     Problem,
     ProjectInfo,
     ProjectRequest,
     RoundInfo,
-    SampleState,
-    Status,
-    StatusRequest,
     Upload,
     UploadRequest,
-    WorkRow,
 )
+from alunet.schema.work import Lease, LeaseRequest, SampleState, SliceRequest, Status, StatusRequest, WorkRow
 
 __all__ = [
     "API",
@@ -70,6 +65,7 @@ __all__ = [
     "ProjectRequest",
     "RoundInfo",
     "SampleState",
+    "SliceRequest",
     "Status",
     "StatusRequest",
     "Upload",

@@ -13,6 +13,7 @@ kind            data
 ``error``       ``message``, ``hint``, ``input`` (true where the input is to blame), ``trace``
 ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
 ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
+``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of that round
 ==============  =========================================================================================
 
 Events that a service gives out carry ``job``, the number of the job they belong to, in their data where there is one.

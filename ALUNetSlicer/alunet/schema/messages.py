@@ -42,6 +42,7 @@ class Code(str, Enum):
     WRONG_OFFSET = "wrong_offset"  # 409: details: offset
     LEASED = "leased"  # 409: details: author, until
     STALE_ANNOTATION = "stale_annotation"  # 409: details: version (the current one), kept (the number yours got)
+    ANNOTATED = "annotated"  # 409: the slice has labels already
     NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
     BUSY = "busy"  # 409: another process has the project
     TOO_LARGE = "too_large"  # 413: more bytes or more items than allowed
@@ -76,16 +77,6 @@ class JobState(str, Enum):
 
 
 ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
-
-
-class Status(str, Enum):
-    """What an annotator has made of a suggested sample."""
-
-    TODO = "todo"
-    IN_PROGRESS = "in_progress"
-    DONE = "done"
-    SKIPPED = "skipped"
-    FLAGGED = "flagged"
 
 
 @dataclass(frozen=True)
@@ -259,9 +250,11 @@ class JobRequest:
     ``round``        ``strategy``, ``budget``, ``ahead``. Trains on what is annotated, then suggests the next batch of
                      ``budget`` samples and ``ahead`` more (without: as many again), which can be annotated while the
                      next model is trained. In a new project it plans and suggests the first batch. What is not given
-                     is as in the round before.
+                     is as in the round before. Slices that people chose stay in the worklist until they are done
+                     or skipped.
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
-    ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps.
+    ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps
+                     of the newest model.
     ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled cases of the
                      project. The result is a zip file.
@@ -318,71 +311,6 @@ class RoundInfo:
     state: str
     budget: int
     record: dict[str, Any] | None
-
-
-@dataclass(frozen=True)
-class Lease:
-    """A sample is somebody's until a moment, seconds since the epoch."""
-
-    author: str
-    until: float
-
-
-@dataclass(frozen=True)
-class LeaseRequest:
-    """POST .../samples/{s}/lease: 200 with a `Lease`; 409 `leased` where somebody else has it."""
-
-    author: str
-    seconds: float = 300.0
-
-
-@dataclass(frozen=True)
-class WorkRow:
-    """One suggested sample of GET .../worklist, in the order to work in.
-
-    Attributes:
-        sample: its number in the pool.
-        rank: place in its round's batch, from 0 on.
-        slice: index across `axis` in the image file.
-        axis: of the image array (k, j, i) that is sliced: 0, 1 or 2.
-        box: raw box in the image array, ((k0, k1), (j0, j1), (i0, i1)), ends not included.
-        gain: of the strategy, in its own unit; None where it has none.
-        uncertainty: 0 to 1, None where the strategy gives none for a single sample.
-        ahead: beyond the round's batch, to go on with while the next model is trained.
-        version: of the annotation; 0 while there is none.
-    """
-
-    sample: int
-    round: int
-    rank: int
-    case: str
-    slice: int
-    axis: int
-    box: list[list[int]]
-    reason: str
-    gain: float | None
-    uncertainty: float | None
-    ahead: bool
-    status: Status
-    version: int
-    lease: Lease | None
-
-
-@dataclass(frozen=True)
-class StatusRequest:
-    """PATCH .../samples/{s}: a status without an annotation (todo, in_progress, skipped, flagged)."""
-
-    status: Status
-    author: str
-
-
-@dataclass(frozen=True)
-class SampleState:
-    """Answer of PATCH .../samples/{s} and of PUT .../samples/{s}/annotation; what it says is on disk."""
-
-    sample: int
-    status: Status
-    version: int
 
 
 @dataclass(frozen=True)

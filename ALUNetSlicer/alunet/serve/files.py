@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import re
 import threading
@@ -9,19 +10,23 @@ import time
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
 from alunet.errors import InputError
-from alunet.project.files import sha256_file
+from alunet.project.files import atomic_path, sha256_file
 from alunet.project.images import ending_of, read_image, write_image
+from alunet.project.room import DiskFull
 from alunet.schema import FILE_FORMATS, Code
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
 
 _KNOWN_FILES = 4096
 _KEPT_SECONDS = 24 * 3600.0
+_KEPT_UNPACKED = 8
+"""Images of which the voxels lie unpacked; a person works on few at a time."""
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
 
 
@@ -36,7 +41,7 @@ class Files:
         self._converted = settings.own / "converted"
         self._converted.mkdir(parents=True, exist_ok=True)
         self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._unpacking = threading.Lock(), threading.Lock()
         for old in self._converted.iterdir():
             if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
                 old.unlink(missing_ok=True)
@@ -77,6 +82,36 @@ class Files:
             if len(self._digests) > _KNOWN_FILES:
                 self._digests.popitem(last=False)
         return digest
+
+    def voxels(self, file: Path) -> np.ndarray:
+        """Voxels of an image file, axes (k, j, i), to take a part of.
+
+        They are unpacked once and mapped after that: a float map compresses badly, and unpacking it whole for every
+        slice costs several times what a label map costs.
+
+        Raises:
+            InputError: the file is missing or damaged.
+        """
+        about = file.stat()
+        name = hashlib.sha256(f"{file} {about.st_mtime_ns} {about.st_size}".encode()).hexdigest()[:32]
+        target = self._converted / f"{name}.npy"
+        with self._unpacking:
+            if target.is_file():
+                target.touch()
+                return np.load(target, mmap_mode="r", allow_pickle=False)
+            voxels = sitk.GetArrayFromImage(read_image(file))
+            with contextlib.suppress(DiskFull):  # then it is unpacked again next time
+                with atomic_path(target) as temporary:
+                    np.save(temporary, voxels)
+                self._forget_unpacked()
+            return voxels
+
+    def _forget_unpacked(self) -> None:
+        """Removes the copies that nobody asked for the longest."""
+        copies = sorted(self._converted.glob("[0-9a-f]*.npy"), key=lambda copy: copy.stat().st_mtime, reverse=True)
+        for copy in copies[_KEPT_UNPACKED:]:
+            with contextlib.suppress(OSError):  # Windows keeps what is being read
+                copy.unlink()
 
     def _in_form(self, file: Path, form: str) -> Path:
         if form not in FILE_FORMATS:

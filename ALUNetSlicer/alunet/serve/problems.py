@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from alunet.errors import AlunetError, InputError
+from alunet.project.choosing import AlreadyAnnotated, NotPlanned
 from alunet.project.history import StaleVersion
 from alunet.project.locks import InUse
 from alunet.project.room import DiskFull, known_failure
@@ -23,6 +24,7 @@ STATUS = {
     Code.WRONG_OFFSET: 409,
     Code.LEASED: 409,
     Code.STALE_ANNOTATION: 409,
+    Code.ANNOTATED: 409,
     Code.NOT_READY: 409,
     Code.BUSY: 409,
     Code.TOO_LARGE: 413,
@@ -75,4 +77,5 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
         return Code.LEASED, to_json(error.lease)
     if isinstance(error, KeyReused):
         return Code.KEY_REUSED, {}
-    return (Code.BUSY if isinstance(error, InUse) else Code.BAD_REQUEST), {}
+    codes = ((InUse, Code.BUSY), (NotPlanned, Code.NOT_READY), (AlreadyAnnotated, Code.ANNOTATED))
+    return next((code for kind, code in codes if isinstance(error, kind)), Code.BAD_REQUEST), {}

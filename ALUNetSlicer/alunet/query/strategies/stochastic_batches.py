@@ -47,7 +47,7 @@ class StochasticBatches(PassOptions):
         unit = " bit" if self.measure == "entropy" else ""
         reasons = [f"in the best of {len(groups)} random batches; {self.measure} {scores[row]:.3g}{unit}"
                    for row in rows]
-        return query.batch(rows, scores[rows], reasons, groups=len(groups),
+        return query.batch(rows, scores[rows], reasons, scores, groups=len(groups),
                            leftover=len(query) - sum(len(group) for group in groups),
                            group_score=float(sums.max()), mean_group_score=float(sums.mean()))
 

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
+from alunet.model.settings import MEASURES
 from alunet.project import Project
 from alunet.project.history import Submission
 from alunet.project.images import read_labels
@@ -20,6 +21,7 @@ from alunet.schema import (
     Lease,
     LeaseRequest,
     SampleState,
+    SliceRequest,
     Status,
     StatusRequest,
     WorkRow,
@@ -27,7 +29,7 @@ from alunet.schema import (
 )
 from alunet.schema import Header as Names
 from alunet.serve.bounds import gunzip
-from alunet.serve.cases import newest_output
+from alunet.serve.cases import find, newest_output
 from alunet.serve.problems import Refused
 from alunet.serve.routes.cases import BINARY
 from alunet.serve.state import State
@@ -35,6 +37,7 @@ from alunet.serve.state import State
 MOST_SECONDS = 24 * 3600.0
 Author = Annotated[str, Query(min_length=1, max_length=100)]
 Key = Annotated[str, Header(alias=Names.KEY, max_length=100)]
+VOXELS = {200: {**BINARY, "description": "Voxels of the sample's box, (k, j, i), little-endian"}}
 
 
 def router(state: State) -> APIRouter:
@@ -42,6 +45,7 @@ def router(state: State) -> APIRouter:
     routes = APIRouter()
     _add_work(routes, state)
     _add_annotations(routes, state)
+    _add_answers(routes, state)
     return routes
 
 
@@ -53,6 +57,16 @@ def _add_work(routes: APIRouter, state: State) -> None:
         """A round's batch in the order to work in; by default of the newest round."""
         with state.projects.open(project) as opened:
             return opened.work(round)
+
+    @routes.post("/projects/{project}/worklist", status_code=201)
+    def choose(project: str, request: SliceRequest, response: Response) -> list[WorkRow]:
+        """Put a slice of one's own choice into the worklist; the same again finds it (200)."""
+        _check_author(request.author)
+        with state.projects.open(project) as opened:
+            case = find(opened, request.case).name
+            rows, fresh = opened.choose(case, request.axis, request.slice, request.author)
+        response.status_code = 201 if fresh else 200
+        return rows
 
     @routes.post(place + "/lease")
     def lease(project: str, sample: int, request: LeaseRequest) -> Lease:
@@ -82,9 +96,8 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
 def _add_annotations(routes: APIRouter, state: State) -> None:
     place = "/projects/{project}/samples/{sample}/annotation"
-    content = {200: {**BINARY, "description": "Voxels of the sample's box, (k, j, i), little-endian"}}
 
-    @routes.get(place, response_class=Response, responses=content)
+    @routes.get(place, response_class=Response, responses=VOXELS)
     def get(
         request: Request, project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None
     ) -> Response:
@@ -96,17 +109,6 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             except InputError as error:
                 raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
         return _voxels(request, number, labels)
-
-    @routes.get("/projects/{project}/samples/{sample}/proposal", response_class=Response, responses=content)
-    def proposal(request: Request, project: str, sample: int) -> Response:
-        """The newest proposal for a sample; its version is the round of the model that made it."""
-        with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
-            place = opened.place(sample)
-            found = newest_output(opened, place.case, "proposals")
-        if found is None:
-            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
-        return _voxels(request, found[0], read_labels(found[1])[place.slices])
 
     @routes.put(place, openapi_extra={"requestBody": {**BINARY, "required": True}})
     async def put(
@@ -133,6 +135,40 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
                 return opened.submit(sample, submission)
 
         return await run_in_threadpool(submit)
+
+
+def _add_answers(routes: APIRouter, state: State) -> None:
+    """What the model says of a sample."""
+    place = "/projects/{project}/samples/{sample}"
+
+    @routes.get(place + "/proposal", response_class=Response, responses=VOXELS)
+    def proposal(request: Request, project: str, sample: int) -> Response:
+        """The newest proposal for a sample; its version is the round of the model that made it."""
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            place = opened.place(sample)
+            found = newest_output(opened, place.case, "proposals")
+        if found is None:
+            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
+        return _voxels(request, found[0], read_labels(found[1])[place.slices])
+
+    @routes.get(place + "/uncertainty", response_class=Response, responses=VOXELS)
+    def uncertainty(request: Request, project: str, sample: int, measure: str = "entropy") -> Response:
+        """How unsure the newest model is of each voxel of a sample, float32; its version is that model's round."""
+        if measure not in MEASURES:
+            raise Refused(Code.NOT_FOUND, f"There is no measure '{measure[:20]}'.", f"Ask for {', '.join(MEASURES)}.")
+        with state.projects.open(project) as opened:
+            _check_sample(opened, sample)
+            place = opened.place(sample)
+            found = newest_output(opened, place.case, f"uncertainty/{measure}")
+            newest = len(opened.rounds("finished")) - 1
+        if newest < 0:
+            raise Refused(Code.NOT_READY, "There is no model yet.", "The job 'round' trains one on annotated slices.")
+        if found is None or found[0] < newest:
+            what = f"The model of round {newest} has made no map of {measure} for {place.case} yet."
+            raise Refused(Code.NOT_READY, what, "Start the job 'uncertainty'.")
+        part = state.files.voxels(found[1])[place.slices]
+        return _voxels(request, found[0], np.ascontiguousarray(part, np.float32))
 
 
 def _check_sample(project: Project, sample: int) -> None:

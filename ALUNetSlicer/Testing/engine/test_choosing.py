@@ -1,0 +1,250 @@
+"""Slices that a person chooses: they join the worklist, stay in it until they are done, and are learned like others."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from alunet.errors import InputError
+from alunet.loop.hand import Hand, Setup, create
+from alunet.loop.record import selected
+from alunet.loop.status import status
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Project, database
+from alunet.project.choosing import CHOSEN, AlreadyAnnotated, NotPlanned
+from alunet.project.history import Submission
+from alunet.schema import Status
+
+SHAPE = (6, 20, 24)
+LABELS = {"background": 0, "liver": 1}
+
+
+def made(root: Path, patch=(20, 24), transpose=(0, 1, 2), low: int = 0, others: bool = False) -> Project:
+    """Cases "a" and "b" in a pool made by hand; with `others` also "t" for evaluation, and "new", not planned."""
+    project = create(root / "p", name="p", labels=LABELS, channels=["CT"], setup=Setup(seed=2))
+    voxels = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
+    file = root / "image.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    for name, role in {"a": "pool", "b": "pool", **({"new": "pool", "t": "test"} if others else {})}.items():
+        project.import_case(name, [file], role=role)
+    grid = tuple(SHAPE[axis] for axis in transpose)
+    crop = ((low, grid[0]), (0, grid[1]), (0, grid[2]))
+    for name in ("a", "b"):
+        project.set_geometry(name, CaseGeometry(name, SHAPE, transpose, crop, (grid[0] - low, *grid[1:])))
+    project.set_meta("patch", list(patch))
+    project.set_pool(Pool.build([case.geometry for case in project.cases() if case.geometry], patch))
+    return project
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Iterator[Project]:
+    with made(tmp_path) as project:
+        yield project
+
+
+def submit(project: Project, sample: int) -> None:
+    shape = project.place(sample).shape
+    project.submit(sample, Submission(np.ones(shape, np.uint8), 0, "ann", 2.0))
+
+
+def samples(project: Project) -> list[int]:
+    return [row.sample for row in project.work()]
+
+
+# --- the first batch ------------------------------------------------------------------------------------------
+
+
+def test_the_first_batch_can_be_chosen_by_hand(project: Project) -> None:
+    rows, fresh = project.choose("b", 0, 2, "Ann")
+    assert fresh and [(row.sample, row.case, row.slice, row.round, row.rank) for row in rows] == [(8, "b", 2, 0, 0)]
+    assert (rows[0].reason, rows[0].gain, rows[0].uncertainty, rows[0].ahead) == ("chosen by Ann", None, None, False)
+    project.choose("a", 0, 5, "Bob")
+    assert [(row.sample, row.rank, row.reason) for row in project.work()][1] == (5, 1, "chosen by Bob")
+    assert [(known.number, known.strategy, known.state) for known in project.rounds()] == [(0, CHOSEN, "started")]
+    hand = Hand(project)
+    assert hand.worklist().strategy == CHOSEN and [item.slice for item in hand.worklist().items] == [2, 5]
+    assert (status(hand).step, status(hand).case) == ("annotate", "b")
+    assert status(hand).rounds[0].strategy == CHOSEN
+
+
+def test_what_was_chosen_is_known_by_the_round_that_learns_it(project: Project, tmp_path: Path) -> None:
+    for number in (1, 3):
+        project.choose("a", 0, number, "Ann")
+    submit(project, 3)
+    hand = Hand(project)
+    assert hand.project.touched_since(0) == ["a"] and status(hand).step == "annotate"
+    assert project.chosen(0) == [(3, "chosen by Ann")]
+    drawn = tmp_path / "labels.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros(SHAPE, np.uint8)), str(drawn))
+    assert hand.annotate("a", drawn).slices == (1,), "of a whole label image what was chosen is taken"
+    assert [sample for sample, _ in project.chosen(0)] == [1, 3] and project.chosen(1) == []
+    assert hand.worklist().file.is_file()
+
+
+def test_the_manifest_names_what_people_chose_behind_the_batch() -> None:
+    batch = {"ids": [4, 9], "gains": [2.0, 1.0], "reasons": ["x", "y"], "diagnostics": {}}
+    assert selected(batch, [(9, "chosen by Ann"), (11, "chosen by Bob")]) == {
+        "ids": [4, 9, 11],
+        "gains": [2.0, 1.0, 0.0],
+        "reasons": ["x", "y", "chosen by Bob"],
+    }
+
+
+# --- beside what a strategy suggests --------------------------------------------------------------------------
+
+
+def test_a_strategy_that_is_asked_later_puts_its_batch_before_what_was_chosen(project: Project) -> None:
+    project.choose("a", 0, 0, "Ann")
+    project.choose("b", 0, 0, "Ann")
+    batch = Hand(project).loop.suggest("random", 3)
+    others = [sample for sample in (0, 6) if sample not in batch["ids"]]
+    assert samples(project) == [*batch["ids"], *others]
+    assert [known.strategy for known in project.rounds()] == ["random"]
+    assert Hand(project).loop.suggest("random", 3)["ids"] == batch["ids"]
+    assert samples(project) == [*batch["ids"], *others], "asking again changes nothing"
+
+
+def test_a_slice_joins_the_open_batch_once_behind_its_last_rank(project: Project) -> None:
+    project.set_meta("batch sizes", {"0": 1})
+    project.suggest(0, [0, 1], [1.0, 0.5], ["", ""], [0.75, 0.5])
+    assert project.choose("a", 0, 1, "Ann")[1] is False
+    assert project.choose("a", 0, 4, "Ann")[1] is True
+    again, fresh = project.choose("a", 0, 4, "Bob")
+    assert not fresh and again[0].reason == "chosen by Ann"
+    rows = project.work()
+    assert [(row.sample, row.rank, row.uncertainty, row.ahead) for row in rows] == [
+        (0, 0, 0.75, False),
+        (1, 1, 0.5, True),
+        (4, 2, None, False),
+    ]
+    told = [event.data for _, event in project.events() if event.kind == "worklist"]
+    assert told == [{"round": 0, "samples": [4], "author": "Ann"}]
+
+
+def test_what_is_chosen_and_open_stays_when_the_next_batch_comes(project: Project) -> None:
+    """Of what a strategy suggested, the rest goes back to the pool; a person's own choice is not forgotten."""
+    project.suggest(0, [0, 1], [0.0] * 2, [""] * 2)
+    for number in (2, 3, 4, 5):
+        project.choose("a", 0, number, "Ann")
+    submit(project, 2)
+    project.set_status(3, Status.SKIPPED, "Ann")
+    project.release()
+    assert project.choose("a", 0, 5, "Ann")[1] is False, "also between two batches a slice is there once"
+    project.suggest(1, [8, 4], [0.0] * 2, [""] * 2)
+    assert [(row.sample, row.rank, row.reason) for row in project.work()] == [
+        (8, 0, ""),
+        (4, 1, ""),
+        (5, 2, "chosen by Ann"),
+    ]
+    submit(project, 5)
+    project.suggest(1, [8, 4], [0.0] * 2, [""] * 2)
+    assert samples(project) == [8, 4, 5], "the same batch again loses nothing"
+    project.suggest(2, [9], [0.0], [""])
+    assert samples(project) == [9]
+    assert [entry.state for entry in project.suggestions(2)] == ["suggested"]
+
+
+def test_a_skipped_slice_can_be_asked_for_again(project: Project) -> None:
+    project.suggest(0, [0], [0.0], [""])
+    project.set_status(7, Status.SKIPPED, "Bob")
+    rows, fresh = project.choose("b", 0, 1, "Ann")
+    assert fresh and rows[0].status is Status.TODO and not project.skipped()[7]
+    assert 7 in Hand(project).loop.candidates()
+
+
+def test_where_all_that_was_chosen_is_skipped_a_strategy_is_asked(project: Project) -> None:
+    project.choose("a", 0, 0, "Ann")
+    project.set_status(0, Status.SKIPPED, "Ann")
+    hand = Hand(project)
+    hand.plan = lambda: None  # nothing is to be preprocessed here
+    assert len(hand.suggest("random", 4).items) == 5
+
+
+# --- what cannot be chosen ------------------------------------------------------------------------------------
+
+
+def test_what_is_annotated_is_refused_unless_it_is_in_the_worklist(project: Project) -> None:
+    project.suggest(0, [0], [0.0], [""])
+    submit(project, 0)
+    submit(project, 1)
+    assert project.choose("a", 0, 0, "Ann")[0][0].status is Status.DONE
+    with pytest.raises(AlreadyAnnotated, match="Slice 1 of a is annotated already"):
+        project.choose("a", 0, 1, "Ann")
+    assert samples(project) == [0]
+
+
+@pytest.mark.parametrize(
+    ("case", "axis", "number", "kind", "says"),
+    [
+        ("a", 1, 0, InputError, "a is not sliced across axis 1. It is across axis 0 .k."),
+        ("a", 7, 0, InputError, "not sliced across axis 7"),
+        ("a", 0, 6, InputError, "a has no slice 6. Its slices are 0 to 5"),
+        ("a", 0, -1, InputError, "no slice -1"),
+        ("a", 0, 2**70, InputError, "no slice"),
+        ("t", 0, 0, InputError, "'t' is for evaluation"),
+        ("new", 0, 0, NotPlanned, "'new' is not planned yet. Plan the project"),
+        ("z", 0, 0, InputError, "no case 'z'"),
+    ],
+)
+def test_what_cannot_be_chosen_changes_nothing(tmp_path: Path, case, axis, number, kind, says) -> None:
+    with made(tmp_path, others=True) as project:
+        with pytest.raises(kind, match=says):
+            project.choose(case, axis, number, "Ann")
+        assert project.work() == [] and project.rounds() == [] and project.events() == []
+
+
+def test_a_slice_that_preprocessing_left_out_is_named_so(tmp_path: Path) -> None:
+    with made(tmp_path, low=2) as project, pytest.raises(InputError, match="Slice 1 of a is empty .* slices 2 to 5"):
+        project.choose("a", 0, 1, "Ann")
+
+
+def test_all_tiles_of_a_slice_are_chosen_that_are_open(tmp_path: Path) -> None:
+    with made(tmp_path, patch=(20, 12)) as project:
+        tiles = [int(i) for i in np.flatnonzero((project.pool.slice_raw == 4) & (project.pool.case == 0))]
+        assert len(tiles) > 1
+        submit(project, tiles[0])
+        rows, _ = project.choose("a", 0, 4, "Ann")
+        assert [row.sample for row in rows] == tiles[1:] == samples(project)
+
+
+def test_the_axis_is_that_of_the_image_file(tmp_path: Path) -> None:
+    with made(tmp_path, patch=(6, 20), transpose=(2, 0, 1)) as project:
+        rows, _ = project.choose("b", 2, 23, "Ann")
+        assert (rows[0].axis, rows[0].slice, rows[0].box[2]) == (2, 23, [23, 24])
+
+
+# --- projects of before ---------------------------------------------------------------------------------------
+
+
+def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project) -> None:
+    project.suggest(0, [3, 1], [2.0, 1.0], ["x", "y"], [0.9, 0.8])
+    before = project.work()
+    project.close()
+    connection = sqlite3.connect(project.root / "project.db")
+    for column in ("uncertainty", "author"):
+        connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
+    connection.execute("PRAGMA user_version = 3")
+    connection.commit()
+    connection.close()
+    with Project.open(project.root) as again:
+        assert again._db.version == len(database.MIGRATIONS)
+        rows = again.work()
+        assert [row.sample for row in rows] == [row.sample for row in before]
+        assert [row.uncertainty for row in rows] == [None, None]
+        again.choose("a", 0, 2, "Ann")
+        assert samples(again) == [3, 1, 2]
+
+
+def test_a_batch_file_without_uncertainties_is_given_again(project: Project) -> None:
+    loop = Hand(project).loop
+    kept = loop.suggest("random", 2)
+    file = loop.folder() / "batch.json"
+    file.write_text(json.dumps({key: value for key, value in kept.items() if key != "uncertainty"}), encoding="utf-8")
+    assert loop.suggest("random", 2)["ids"] == kept["ids"]
+    assert [row.uncertainty for row in project.work()] == [None, None]
