@@ -49,8 +49,9 @@ class SceneTest(unittest.TestCase):
         slicer.mrmlScene.Clear()
 
 
-def slice_logic(name: str = "Red"):
-    """The logic of a slice view in the scene, without a window."""
+def slice_logic():
+    """The logic of a new slice view in the scene, without a window."""
+    name = slicer.mrmlScene.GenerateUniqueName("View")
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLScene(slicer.mrmlScene)
     logic.AddSliceNode(name)
