@@ -6,11 +6,12 @@ import heapq
 import itertools
 import queue
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
+
+from engines import PYTHON
 
 
 class Pump:
@@ -99,4 +100,4 @@ class PipeProcess:
 
 def agent_command(home: Any) -> list[str]:
     """The agent with this very Python."""
-    return [sys.executable, "-m", "alunet.agent", "--home", str(home)]
+    return [PYTHON, "-m", "alunet.agent", "--home", str(home)]

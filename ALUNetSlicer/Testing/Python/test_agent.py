@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 
+from engines import PYTHON, environment
 from pump import PipeProcess, Pump, agent_command
 
-import ALUNetSlicerLib
 from ALUNetSlicerLib.agent import Agent
 
-PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -22,8 +19,8 @@ class AgentTest(unittest.TestCase):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder, self.pump = Path(folder.name), Pump()
-        environment = {**os.environ, "PYTHONPATH": PACKAGES}
-        self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), environment)
+        variables = environment()
+        self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), variables)
         self.agent = Agent(self.process, self.pump)
         self.addCleanup(self.agent.close)
         self.events: list[dict] = []
@@ -92,7 +89,7 @@ class AgentTest(unittest.TestCase):
     def test_what_is_not_json_is_passed_over(self):
         program = "import sys; print('noise'); print('{\"id\": 1, \"result\": 5}', flush=True); sys.stdin.read()"
         self.agent.close()
-        self.agent = Agent(PipeProcess(self.pump, [sys.executable, "-c", program]), self.pump)
+        self.agent = Agent(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
         answers: list = []
         self.agent.ask("hello", answers.append)
         self.agent.start()

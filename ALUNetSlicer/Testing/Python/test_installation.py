@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
 
+from engines import PACKAGES, PYTHON, environment
 from pump import PipeProcess, Pump
 
-import ALUNetSlicerLib
 from ALUNetSlicerLib.installation import Here, Installation
-
-PACKAGES = Path(ALUNetSlicerLib.__file__).parents[1]
-PYTHON = os.environ.get("ALUNET_TEST_PYTHON", sys.executable)
 
 
 class Kept(dict):
@@ -46,8 +41,8 @@ class InstallationTest(unittest.TestCase):
     def make(self, requirements: str, folder: str = "engine") -> Installation:
         file = self.folder / "requirements.txt"
         file.write_text(requirements, encoding="utf-8")
-        own = dict(os.environ)
-        here = Here(PYTHON, PACKAGES, self.folder / folder, file, own, own)
+        own = environment()
+        here = Here(PYTHON, Path(PACKAGES), self.folder / folder, file, own, own)
         made = Installation(here, lambda command, env: PipeProcess(self.pump, command, env), self.pump, self.settings)
         made.ended.connect(self.ends.append)
         made.log.connect(self.lines.append)

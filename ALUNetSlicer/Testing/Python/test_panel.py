@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -13,14 +11,11 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
+from engines import PYTHON, environment
 from scenes import SceneTest
 
-import ALUNetSlicerLib
 from ALUNetSlicer import ALUNetSlicerWidget
 from ALUNetSlicerLib import qt_ports, sample_data
-
-PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
-PYTHON = os.environ.get("ALUNET_TEST_PYTHON", sys.executable)
 
 
 class Answers(qt_ports.Desktop):
@@ -69,8 +64,8 @@ class PanelTest(SceneTest):
 
     def serve(self) -> None:
         command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
-        environment = {**os.environ, "PYTHONPATH": PACKAGES}
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        variables = environment()
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
         self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
         note = json.loads(service.stdout.readline())
         self.address, self.token = note["address"], note["token"]

@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import slicer
+from engines import PYTHON, environment
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest, make_volume
 
-import ALUNetSlicerLib
 from ALUNetSlicerLib.agent import Agent
 from ALUNetSlicerLib.enrolment import Enrolment, case_name
 from ALUNetSlicerLib.jobs import Jobs
 from ALUNetSlicerLib.session import Person, Session
 
-PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 SHAPE = (6, 40, 44)
 
 
@@ -30,12 +27,12 @@ class RoundsTest(SceneTest):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder, self.pump = Path(folder.name), Pump()
-        environment = {**os.environ, "PYTHONPATH": PACKAGES}
-        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment, text=True)
+        variables = environment()
+        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
         self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
         note = json.loads(service.stdout.readline())
-        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment), self.pump)
+        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), variables), self.pump)
         self.addCleanup(self.agent.close)
         self.agent.start()
         self.ask("connect", to=note["address"], token=note["token"])

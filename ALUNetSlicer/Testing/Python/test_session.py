@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import slicer
+from engines import PYTHON, environment
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
-import ALUNetSlicerLib
 from ALUNetSlicerLib.agent import Agent
 from ALUNetSlicerLib.session import Person, Session
 
-PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 SHAPE = (5, 20, 24)
 _POOL = """
 import sys
@@ -54,10 +51,10 @@ class SessionTest(SceneTest):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder, self.pump = Path(folder.name), Pump()
-        self.environment = {**os.environ, "PYTHONPATH": PACKAGES}
+        self.environment = environment()
         self.root = self.folder / "root"
         self.root.mkdir()
-        subprocess.run([sys.executable, "-c", _POOL, str(self.root)], env=self.environment, check=True)
+        subprocess.run([PYTHON, "-c", _POOL, str(self.root)], env=self.environment, check=True)
         self.port = 0
         self.serve()
         self.addCleanup(self.stop)
@@ -66,7 +63,7 @@ class SessionTest(SceneTest):
         self.open()
 
     def serve(self) -> None:
-        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
+        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
         self.service = subprocess.Popen(command, stdout=subprocess.PIPE, env=self.environment, text=True)
         note = json.loads(self.service.stdout.readline())
         self.address, self.token = note["address"], note["token"]
@@ -121,7 +118,7 @@ class SessionTest(SceneTest):
             "with Project.open(sys.argv[1], read_only=True) as p: sys.stdout.buffer.write(p.annotation(sys.argv[2]))"
         )
         done = subprocess.run(
-            [sys.executable, "-c", program, str(self.root / "p"), case],
+            [PYTHON, "-c", program, str(self.root / "p"), case],
             env=self.environment, check=True, capture_output=True,
         )  # fmt: skip
         return np.frombuffer(done.stdout, np.uint8).reshape(SHAPE)
