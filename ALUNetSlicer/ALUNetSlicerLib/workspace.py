@@ -271,7 +271,8 @@ class Workspace:
     def _compute_overlay(self) -> None:
         """The uncertainty of this model has not been computed: do that once, then show it."""
         if self.jobs.current is None and self.session.current is not None:
-            self.jobs.start("uncertainty", {}, lambda job: self._overlay_ready(job.state), self.failed.emit)
+            cases = {"cases": [self.session.current.case]}
+            self.jobs.start("uncertainty", cases, lambda job: self._overlay_ready(job.state), self.failed.emit)
 
     def _overlay_ready(self, state: str) -> None:
         if state == "done" and self.session is not None:

@@ -55,8 +55,9 @@ class Session:
         """Belong to this engine from now on; it is reached, again and again, in the background."""
         link = link_to(target, access)
         self.disconnect()
-        self._line = _Line(self.outbox, target, self.push)
-        self._line.open(link)
+        line = _Line(self.outbox, target, self.push)
+        line.open(link)
+        self._line = line  # whole, before other lanes see it
 
     def connect(self, target: Target, access: Access, seconds: float) -> Health:
         """Belong to this engine from now on, and wait for it, at most so long; raises why it cannot be reached."""
