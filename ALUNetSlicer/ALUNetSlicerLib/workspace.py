@@ -19,6 +19,8 @@ from ALUNetSlicerLib.views import View
 
 RECENT = 8
 """So many projects are remembered."""
+_DEVICES = 15.0
+"""Seconds that an engine takes at most to find its devices."""
 _SOON = 1.0
 """Seconds until the project is asked about again after a slice arrived; many may arrive at once."""
 
@@ -285,12 +287,24 @@ class Workspace:
             self.session.refresh()
         self.refresh()
 
+    def _ask_health(self) -> None:
+        """The engine has found its devices by now."""
+
+        def take(health: dict[str, Any]) -> None:
+            self.health = health
+            self.engine_changed.emit()
+
+        if self.state == "online":
+            self.agent.ask("health", take)
+
     def _hear(self, event: dict[str, Any]) -> None:
         if event["event"] == "connection":
             self.state = event["state"]
             self.health = event.get("health") or self.health
             self.why = str(Failure(**event["error"])) if event.get("error") else ""
             self.engine_changed.emit()
+            if self.health.get("device") == "unknown":
+                self._timer.later(_DEVICES, self._ask_health)
         elif event["event"] == "outbox" and event["state"] == "sent":
             self._stop_asking()
             self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes

@@ -30,6 +30,7 @@ class Panel:
         self, ui: Any, workspace: Workspace, installation: Installation, desktop: Desktop, timer: Timer
     ) -> None:  # fmt: skip
         self._ui, self._workspace = ui, workspace
+        self._unfolded: set[str] = set()
         self.engine = EngineSection(ui, workspace, installation, desktop)
         self.project = ProjectSection(ui, workspace, desktop)
         self.annotate = AnnotateSection(ui, workspace, desktop, timer)
@@ -76,14 +77,26 @@ class Panel:
         session = self._workspace.session
         if session is not None:
             session.shown.connect(lambda item: self.say(None))
+            session.changed.connect(self._unfold)
         self._unfold()
 
     def _unfold(self) -> None:
-        """Sections open as they become useful; none is closed behind somebody's back."""
-        workspace = self._workspace
+        """Sections open as they become useful, each once: what a person folds or opens afterwards stays so."""
+        ui, workspace = self._ui, self._workspace
+        worklist = () if workspace.session is None else workspace.session.worklist
+        status = {} if workspace.project is None else workspace.project["status"]
         if workspace.state == "online":
-            self._ui.projectSection.collapsed = False
-        if workspace.session is not None and len(workspace.session.worklist):
-            self._ui.annotateSection.collapsed = False
-        if workspace.project is not None and workspace.project["status"].get("cases"):
-            self._ui.roundSection.collapsed = False
+            self._once("online", ui.projectSection)
+        if status.get("cases"):
+            self._once("cases", ui.roundSection, ui.engineSection)
+        if len(worklist):
+            self._once("worklist", ui.annotateSection, ui.projectSection)
+        if status.get("rounds") and status["rounds"][0]["state"] == "finished":
+            self._once("model", ui.resultsSection)
+
+    def _once(self, when: str, opened: Any, folded: Any = None) -> None:
+        if when not in self._unfolded:
+            self._unfolded.add(when)
+            opened.collapsed = False
+            if folded is not None:
+                folded.collapsed = True

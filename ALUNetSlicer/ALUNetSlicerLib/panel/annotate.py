@@ -14,6 +14,8 @@ from ALUNetSlicerLib.workspace import Workspace
 
 _COLUMNS = ("#", "Case", "Slice", "Unsure", "Status", "Why")
 _BARS = 5
+_ROW = 22
+"""Height of a row, pixels."""
 
 
 class AnnotateSection(Section):
@@ -28,6 +30,7 @@ class AnnotateSection(Section):
         table.setColumnCount(len(_COLUMNS))
         table.setHorizontalHeaderLabels([_(name) for name in _COLUMNS])
         table.verticalHeader().visible = False
+        table.verticalHeader().setDefaultSectionSize(_ROW)
         table.horizontalHeader().setStretchLastSection(True)
         table.connect("cellClicked(int,int)", self._clicked)
         for widget, action in (

@@ -64,6 +64,7 @@ class EngineSection(Section):
         settings.set("where", "remote" if place.remote else "local")
         settings.set("address", ui.addressEdit.text.strip())
         settings.set("token", ui.tokenEdit.text.strip())
+        ui.testLabel.visible = False
         self._workspace.choose(place)
 
     def test(self) -> None:
@@ -155,9 +156,9 @@ class EngineSection(Section):
             return _("The engine is being started or reached…")
         if workspace.state == "offline":
             return _("● Not reached; it is tried again. You can go on annotating. {why}").format(why=workspace.why)
-        device = ", ".join(health.get("devices") or []) or {"cpu": _("processor (CPU)")}.get(
-            health.get("device"), health.get("device") or ""
-        )  # fmt: skip
+        names = {"cpu": _("processor (CPU)"), "unknown": _("still looking for a GPU"), "mps": _("Apple GPU")}
+        device = health.get("device", "unknown")
+        device = ", ".join(health.get("devices") or []) or names.get(device, device)
         return _("● Ready: {device}, {free} free on its disk, version {version}.").format(
             device=device, free=size(health.get("disk_free", 0)), version=health.get("version", "?")
         )

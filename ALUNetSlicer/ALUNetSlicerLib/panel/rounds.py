@@ -27,7 +27,7 @@ class RoundSection(Section):
     def __init__(self, ui: Any, workspace: Workspace) -> None:
         super().__init__()
         self._ui, self._workspace = ui, workspace
-        self._ended = ""
+        self._ended, self._first = "", True
         for signal, widget, action in (
             ("clicked(bool)", ui.nextRoundButton, self.start), ("clicked(bool)", ui.cancelJobButton, self.cancel),
             ("currentIndexChanged(int)", ui.strategyCombo, self._show),
@@ -66,6 +66,9 @@ class RoundSection(Section):
         project = workspace.project
         first = not (project and project["status"].get("rounds"))
         fill(ui.strategyCombo, [(_(text), name) for name, text in (FIRST if first else LATER)])
+        if first != self._first:
+            self._first = first
+            ui.strategyCombo.setCurrentIndex(0)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = _(workspace.missing())
         if not missing and first and not ui.strategyCombo.currentData:
