@@ -139,9 +139,9 @@ def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
     assert (first["strategy"], first["state"], second["strategy"]) == ("chosen", "finished", "entropy")
     point = common.ok("GET", f"/projects/{project}/curve")[0]
     assert point["strategy"] == "chosen" and point["labelled_samples"] in (2, 3)
-    first, *others = worklist(common, project)
-    assert first["uncertainty"] == 1 and first["reason"].startswith("entropy"), "the most uncertain one of the pool"
-    assert [row["sample"] for row in others] == [row["sample"] for row in left if row["sample"] != first["sample"]]
+    top, *others = worklist(common, project)
+    assert top["uncertainty"] == 1 and top["reason"].startswith("entropy"), "the most uncertain one of the pool"
+    assert [row["sample"] for row in others] == [row["sample"] for row in left if row["sample"] != top["sample"]]
     assert {(row["reason"], row["uncertainty"], row["ahead"]) for row in others} == {("chosen by ann", None, False)}
     with Project.open(common.root / project, read_only=True) as opened:
         record = Hand(opened).loop.rounds()[0]

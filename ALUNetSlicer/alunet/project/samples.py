@@ -154,16 +154,17 @@ class Samples:
         Raises:
             InputError: the columns differ in length, or an id is unknown or occurs twice.
         """
-        unsure = [None] * len(ids) if uncertainty is None else list(uncertainty)
-        if not len(ids) == len(gains) == len(reasons) == len(unsure):
-            raise InputError(f"A batch of {len(ids)} ids, {len(gains)} gains and {len(reasons)} reasons.")
+        shares = [None] * len(ids) if uncertainty is None else list(uncertainty)
+        if not len(ids) == len(gains) == len(reasons) == len(shares):
+            lengths = f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and {len(shares)} uncertainties"
+            raise InputError(f"A batch of {lengths}.")
         samples = [int(i) for i in ids]
         self._check_samples(samples)
         with self._db.transaction():
             chosen = self._choices(round)
             rows: list[tuple] = [
-                (sample, None if gain is None else float(gain), str(reason), unsure, chosen.pop(sample, None))
-                for sample, gain, reason, unsure in zip(samples, gains, reasons, unsure, strict=True)
+                (sample, None if gain is None else float(gain), str(reason), share, chosen.pop(sample, None))
+                for sample, gain, reason, share in zip(samples, gains, reasons, shares, strict=True)
             ]
             rows += [(sample, None, chosen_by(author), None, author) for sample, author in chosen.items()]
             self._db.execute(
