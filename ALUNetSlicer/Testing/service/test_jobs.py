@@ -14,6 +14,8 @@ import pytest
 import SimpleITK as sitk
 from running import kill
 
+from alunet.loop.hand import Hand
+from alunet.project import Project
 from alunet.simulation.phantom import make_phantom
 
 pytestmark = pytest.mark.slow
@@ -114,6 +116,52 @@ def test_a_whole_round_over_http(common, scan):
     assert third["state"] == "done"
     learned = [point["labelled_samples"] for point in common.ok("GET", f"/projects/{project}/curve")]
     assert len(learned) == 2 and learned[1] == 4, "the late slice was learned, now or while it was late"
+
+
+def choose(service, project, case, number, author="ann"):
+    body = {"case": case, "axis": 0, "slice": number, "author": author}
+    return service.ok("POST", f"/projects/{project}/worklist", 201, json=body)[0]
+
+
+def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
+    """Also while it is learned slices can be chosen; what stays open is in the next worklist, behind its batch."""
+    project = new(common, scan, "by hand")
+    done(common, project, "plan")
+    for number in (0, 2):
+        annotate(common, project, choose(common, project, "c0", number))
+    left = [choose(common, project, "c1", 0), choose(common, project, "c0", 1)]
+    training = start(common, project, "round", strategy="entropy", budget=1, ahead=0)
+    wait(common, project, training, ("running",))
+    late = choose(common, project, "c1", 3)
+    assert annotate(common, project, late)["status"] == "done", "a person chooses while the model is trained"
+    assert wait(common, project, training)["state"] == "done"
+    first, second = common.ok("GET", f"/projects/{project}/rounds")
+    assert (first["strategy"], first["state"], second["strategy"]) == ("chosen", "finished", "entropy")
+    point = common.ok("GET", f"/projects/{project}/curve")[0]
+    assert point["strategy"] == "chosen" and point["labelled_samples"] in (2, 3)
+    top, *others = worklist(common, project)
+    assert top["uncertainty"] == 1 and top["reason"].startswith("entropy"), "the most uncertain one of the pool"
+    assert [row["sample"] for row in others] == [row["sample"] for row in left if row["sample"] != top["sample"]]
+    assert {(row["reason"], row["uncertainty"], row["ahead"]) for row in others} == {("chosen by ann", None, False)}
+    with Project.open(common.root / project, read_only=True) as opened:
+        record = Hand(opened).loop.rounds()[0]
+    assert record.strategy == "chosen" and len(record.selected["ids"]) >= 2
+    assert set(record.selected["reasons"]) == {"chosen by ann"}
+    check_maps(common, project, others[0])
+
+
+def check_maps(service, project, row):
+    """The map of a slice is that part of the map of its case, and of the newest model or not given at all."""
+    place = f"/projects/{project}/samples/{row['sample']}/uncertainty"
+    service.refused("GET", place, 409, "not_ready")
+    done(service, project, "uncertainty")
+    one = service.send("GET", place)
+    whole = read(service, f"/projects/{project}/cases/{row['case']}/uncertainty?format=nrrd")
+    assert (one.headers["X-Version"], one.headers["X-Dtype"]) == ("0", "float32")
+    assert one.content == whole[tuple(slice(*extent) for extent in row["box"])].astype("<f4").tobytes()
+    annotate(service, project, row)
+    done(service, project, "round", strategy="random", budget=1)
+    service.refused("GET", place, 409, "not_ready")
 
 
 def read(service, place):

@@ -80,7 +80,7 @@ class NextRound:
 
     Attributes:
         record: of the round that was learned now; None where nothing had been annotated since the last one.
-        released: suggested samples that nobody annotated; they are in the pool again.
+        released: suggested samples that nobody annotated; they are in the pool again. What people chose is not.
         worklist: the next batch; None where every sample is annotated or skipped.
     """
 
@@ -260,8 +260,8 @@ class Hand:
             if len(self.loop.candidates()):
                 self._check_choice(strategy, budget)
             self.plan()
-            batch = self.worklist()
-            released = 0 if batch is None else batch.count("open")
+            suggested = [entry for entry in self.project.suggestions(number) if entry.author is None]
+            released = sum(entry.state != "labelled" and not entry.skipped for entry in suggested)
             record = self.loop.learn()
         elif number == 0:
             raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Type: alunet annotate")

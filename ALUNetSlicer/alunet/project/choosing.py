@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry
 from alunet.project.history import History
+from alunet.project.samples import chosen_by
 from alunet.schema import WorkRow
 
 CHOSEN = "chosen"
@@ -104,7 +105,7 @@ class Choosing(History):
         first = 0 if last is None else int(str(last)) + 1
         self._db.many(
             "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, ?)",
-            [(round, rank, sample, f"chosen by {author}", author) for rank, sample in enumerate(samples, first)],
+            [(round, rank, sample, chosen_by(author), author) for rank, sample in enumerate(samples, first)],
         )
         ids = [(sample,) for sample in samples]
         self._db.many("UPDATE samples SET state = 'suggested' WHERE id = ?", ids)

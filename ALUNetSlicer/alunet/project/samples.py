@@ -36,6 +36,11 @@ class Suggestion:
     author: str | None = None
 
 
+def chosen_by(author: str) -> str:
+    """Why a sample that a person chose is in the worklist."""
+    return f"chosen by {author}"
+
+
 class Samples:
     """The part of a `Project` that keeps the state of the pool; needs what is declared here."""
 
@@ -143,22 +148,25 @@ class Samples:
     ) -> None:
         """Stores a round's batch in its order; suggesting again for the round replaces it.
 
-        Behind the batch stays what people chose: in this round, or in the one before where it is still open.
+        Behind the batch stays what people chose: in this round, or in the one before where it is still open. Where the
+        batch holds such a sample itself, it counts as chosen all the same.
 
         Raises:
             InputError: the columns differ in length, or an id is unknown or occurs twice.
         """
-        unsure = [None] * len(ids) if uncertainty is None else list(uncertainty)
-        if not len(ids) == len(gains) == len(reasons) == len(unsure):
-            raise InputError(f"A batch of {len(ids)} ids, {len(gains)} gains and {len(reasons)} reasons.")
+        shares = [None] * len(ids) if uncertainty is None else list(uncertainty)
+        if not len(ids) == len(gains) == len(reasons) == len(shares):
+            lengths = f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and {len(shares)} uncertainties"
+            raise InputError(f"A batch of {lengths}.")
         samples = [int(i) for i in ids]
         self._check_samples(samples)
-        rows = [
-            (sample, None if gain is None else float(gain), str(reason), unsure, None)
-            for sample, gain, reason, unsure in zip(samples, gains, reasons, unsure, strict=True)
-        ]
         with self._db.transaction():
-            rows += self._chosen(round, samples)
+            chosen = self._choices(round)
+            rows: list[tuple] = [
+                (sample, None if gain is None else float(gain), str(reason), share, chosen.pop(sample, None))
+                for sample, gain, reason, share in zip(samples, gains, reasons, shares, strict=True)
+            ]
+            rows += [(sample, None, chosen_by(author), None, author) for sample, author in chosen.items()]
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
                 " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
@@ -176,17 +184,16 @@ class Samples:
                 (round,),
             )
 
-    def _chosen(self, round: int, batch: Sequence[int]) -> list[tuple]:
-        """Rows of what people chose that stay behind the batch of a round; its own first, then what was left open."""
+    def _choices(self, round: int) -> dict[int, str]:
+        """What people chose and who: first in this round, then in the one before, as far as it is still open."""
         rows = self._db.rows(
-            "SELECT s.sample_id, s.gain, s.reason, s.uncertainty, s.author FROM suggestions s"
-            " JOIN samples p ON p.id = s.sample_id WHERE s.author IS NOT NULL AND (s.round = ?"
+            "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
+            " WHERE s.author IS NOT NULL AND (s.round = ?"
             " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != 'labelled'"
             " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, s.rank",
             (round, round),
         )
-        known = set(batch)
-        return [row for row in rows if row[0] not in known and not known.add(row[0])]
+        return dict(rows)
 
     def release(self) -> None:
         """Gives every suggested sample that nobody annotated back to the pool."""

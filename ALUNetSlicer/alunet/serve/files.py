@@ -100,7 +100,7 @@ class Files:
                 target.touch()
                 return np.load(target, mmap_mode="r", allow_pickle=False)
             voxels = sitk.GetArrayFromImage(read_image(file))
-            with contextlib.suppress(DiskFull):  # then it is unpacked again next time
+            with contextlib.suppress(OSError, DiskFull):  # then it is unpacked again next time
                 with atomic_path(target) as temporary:
                     np.save(temporary, voxels)
                 self._forget_unpacked()
