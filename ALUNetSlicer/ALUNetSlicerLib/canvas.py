@@ -104,7 +104,7 @@ class Canvas:
     def lock(self, editor_node: Any, box: Box) -> None:
         """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
         self._remove_lock()
-        self._segments.AddEmptySegment(LOCK, "")
+        self._segments.AddEmptySegment(LOCK, "(this slice only)")
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         whole = self._image(box.extent, np.ones(box.shape, np.uint8))
         logic.SetBinaryLabelmapToSegment(whole, self.segmentation, LOCK, logic.MODE_REPLACE)
