@@ -24,11 +24,9 @@ from ALUNetSlicerLib.packages import RESOURCES, SIZES, Installed, Size
 from ALUNetSlicerLib.pip_words import Meter, explain
 from ALUNetSlicerLib.ports import Process, Timer
 from ALUNetSlicerLib.signal import Signal
+from ALUNetSlicerLib.torch_sources import Source, torch_sources
 
 ProcessFor = Callable[[Sequence[str], Mapping[str, str]], Process]
-TORCH_INDEX = "https://download.pytorch.org/whl/"
-"""PyTorch's own indexes: on PyPI, Linux has the CUDA build alone and Windows the CPU build alone."""
-CUDA = "cu130"
 LONGEST = 210
 """Letters of the longest path below the folder of an installation, torch's licences with pip's own temporary folder."""
 _PLACE = "alunet.agent.install.place"
@@ -115,7 +113,10 @@ class Installation:
             self._end(Failure("cancelled", "The installation was stopped.", hint))
 
     def remove(self, done: Callable[[], None], failed: Callable[[Failure], None]) -> None:
-        """Remove the packages, what a broken-off attempt left, and the log; what runs is cancelled."""
+        """Remove the packages, what a broken-off attempt left, and the log; what runs is cancelled.
+
+        Nothing is removed from under an engine that runs: `failed` says so. Start nothing before one of them is called.
+        """
         self.cancel()
 
         def removed(end: Ended) -> None:
@@ -126,6 +127,16 @@ class Installation:
         arguments = json.dumps({"folder": str(self._folder)})
         self._step = Leashed(self._process(_PLACE, "remove", arguments), lambda line: None, removed)
         self._step.start()
+
+    def look(self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]) -> None:
+        """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how many bytes are free."""
+
+        def looked(end: Ended) -> None:
+            failure = of_place(end, self._folder) or of_computer(self._python, end.answer)
+            failed(failure) if failure else done(end.answer["gpu"], end.answer["free"])
+
+        arguments = json.dumps({"folder": str(self._folder)})
+        Leashed(self._process(_PLACE, "look", arguments), lambda line: None, looked).start()
 
     def _looked(self, end: Ended) -> None:
         failure = of_place(end, self._folder) or of_computer(self._python, end.answer)
@@ -148,17 +159,17 @@ class Installation:
             return
         torch = packages.pinned("torch", self._resources)
         if torch and not self._wheels():
-            self._download(_torch_sources(self._build, torch, packages.pinned("torchvision", self._resources)))
+            self._download(torch_sources(self._build, torch, packages.pinned("torchvision", self._resources)))
         else:
             self._install()
 
-    def _download(self, sources: list[tuple[str, list[str]]]) -> None:
+    def _download(self, sources: list[Source]) -> None:
         """Get torch in the right build from the first source that has it: the wrong one costs gigabytes, or the GPU."""
-        (note, arguments), *others = sources
-        if note:
-            self._note(note)
-            self._meter.expect(self._sizes["cuda"].download)
-            if failure := self._room("cuda"):
+        source, *others = sources
+        self._note(source.note)
+        if source.build != self._build:
+            self._meter.expect(self._sizes[source.build].download)
+            if failure := self._room(source.build):
                 self._end(failure)
                 return
 
@@ -172,7 +183,7 @@ class Installation:
 
         wheels = str(self._folder / f"wheels-{self._fingerprint}")
         only = ["--no-cache-dir", "--no-deps", "--only-binary=:all:", "--dest", wheels]  # kept there, not twice
-        self._run("pip", "download", *self._options(), *only, *arguments, then=downloaded)
+        self._run("pip", "download", *self._options(), *only, *source.arguments, then=downloaded)
 
     def _install(self) -> None:
         target = str(self._part / "p")
@@ -301,27 +312,6 @@ class Installation:
             self._file.close()
             self._file = None
         self.ended.emit(failure)
-
-
-def _torch_sources(build: str, torch: str, vision: str) -> list[tuple[str, list[str]]]:
-    """Where a build of torch comes from, best first: a note for the log, and arguments of pip.
-
-    torchvision is needed by a package that nnU-Net needs, and never by us; it comes along where its builds are told
-    apart in the same way.
-    """
-    if build == "cuda":
-        if sys.platform == "win32":
-            return [("", ["--index-url", TORCH_INDEX + CUDA, f"torch=={torch}+{CUDA}"])]
-        return [("", [f"torch==={torch}"])]  # exactly: a CPU build of the person's own would do for ==
-    own = ("", ["--no-index", f"torch=={torch}"])  # a wheel in the person's own find-links
-    if sys.platform != "linux":
-        return [own, ("", [f"torch=={torch}"])]
-    pair = [f"torch=={torch}+cpu", *([f"torchvision=={vision}+cpu"] if vision else [])]
-    return [
-        own,
-        ("", ["--index-url", TORCH_INDEX + "cpu", "--retries", "1", "--timeout", "15", *pair]),
-        ("PyTorch's CPU packages cannot be reached: the larger default build is taken.", [f"torch=={torch}"]),
-    ]
 
 
 def _version(text: str) -> tuple[int, ...]:

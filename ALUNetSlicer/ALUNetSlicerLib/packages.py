@@ -33,7 +33,7 @@ class Size:
     Attributes:
         download: all packages, packed.
         installed: all of them, unpacked.
-        needed: free space for the installation; pip keeps the packed ones in its cache, and torch is kept beside.
+        needed: free space for the installation: pip has the packed ones in its cache and in a temporary folder.
     """
 
     download: int
@@ -41,8 +41,8 @@ class Size:
 
     @property
     def needed(self) -> int:
-        """Both, and a tenth to spare."""
-        return int(1.1 * (self.download + self.installed))
+        """All three together."""
+        return 2 * self.download + self.installed
 
 
 SIZES = {"cpu": Size(510 * MB, 1850 * MB), "cuda": Size(3100 * MB, 5900 * MB)}

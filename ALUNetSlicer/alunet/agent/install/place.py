@@ -29,6 +29,8 @@ from typing import Any
 from alunet.agent.install import answer
 
 STAMP = "alunet-stamp.json"
+IN_USE = "alunet-in-use"
+"""A file that every process of an engine holds a lock on (see `alunet._hold`)."""
 PART = "part"
 _OURS = ("part", "packages-*", "wheels-*", "trash-*", "install.log")
 _PATIENCE = 8
@@ -64,6 +66,8 @@ def prepare(folder: str, keep: str, longest: int) -> dict[str, Any]:
         for old in [*place.glob("packages-*"), *place.glob("wheels-*"), place / PART, *place.glob("trash-*")]:
             if old.name != f"wheels-{keep}" and not (old / STAMP).is_file():
                 _remove(old)
+        if in_use(place / f"packages-{keep}"):
+            return {**look(folder), "problem": "in_use", "reason": "an engine runs"}
         (place / PART / "t").mkdir(parents=True)
     except OSError as error:
         return {**look(folder), **_problem("write", error)}
@@ -85,15 +89,14 @@ def adopt(folder: str, packages: str, stamp: dict[str, Any]) -> dict[str, Any]:
             os.fsync(file.fileno())
         if hasattr(os, "sync"):
             os.sync()  # thousands of files: a power cut must not leave them empty behind a valid stamp
-        if target.exists():
-            _patiently(lambda: os.replace(target, place / f"trash-{uuid.uuid4().hex[:8]}"))
+        _retire(target)
         _patiently(lambda: os.replace(packages, target))
     except OSError as error:
         return _problem("in_use" if target.exists() else "write", error)
     for old in [*place.glob("packages-*"), *place.glob("wheels-*"), place / PART, *place.glob("trash-*")]:
         if old != target and _python_of(old) in ("", stamp["python"]):
-            with contextlib.suppress(OSError):  # a running engine may hold it; the next installation removes it
-                _remove(old)
+            with contextlib.suppress(OSError):  # an engine runs with it; the next installation removes it
+                _retire(old)
     return {"problem": "", "reason": ""}
 
 
@@ -103,13 +106,26 @@ def remove(folder: str) -> dict[str, Any]:
     try:
         for pattern in _OURS:
             for old in place.glob(pattern):
-                (old / STAMP).unlink(missing_ok=True) if old.is_dir() else None  # half removed is not installed
-                _remove(old)
+                _retire(old)
         with contextlib.suppress(OSError):
             place.rmdir()
     except OSError as error:
         return _problem("in_use", error)
     return {"problem": "", "reason": ""}
+
+
+def in_use(packages: Path) -> bool:
+    """Whether a process of an engine holds these packages; where there are no such locks, moving them will tell."""
+    try:
+        import fcntl
+
+        with (packages / IN_USE).open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except (ImportError, OSError):
+        return False
+    return False
 
 
 def has_gpu() -> bool:
@@ -150,6 +166,18 @@ def _python_of(packages: Path) -> str:
         return str(json.loads((packages / STAMP).read_text(encoding="utf-8"))["python"])
     except (OSError, ValueError, LookupError, TypeError):
         return ""
+
+
+def _retire(path: Path) -> None:
+    """Remove something as a whole, or raise OSError and leave it as it was: nothing is taken from a running engine."""
+    if not path.is_dir():
+        _remove(path)
+        return
+    if in_use(path):
+        raise BlockingIOError(None, "an engine runs", str(path))
+    trash = path.with_name(f"trash-{uuid.uuid4().hex[:8]}")
+    _patiently(lambda: os.replace(path, trash))
+    _remove(trash)
 
 
 def _remove(path: Path) -> None:
