@@ -6,6 +6,7 @@ gets its name after everything in it was loaded once. All slow work is done by p
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -64,9 +65,10 @@ class Installation:
         self.progress, self.log, self.ended = Signal(), Signal(), Signal()
         self.running = False
         self._process_for, self._timer, self._python = process_for, timer, python
-        self._folder, self._base, self._resources, self._sizes = folder, base, resources, sizes
-        self._part = folder / "part"
+        self._folder, self._base, self._resources, self._sizes = folder.absolute(), base, resources, sizes
+        self._part = self._folder / "part"
         self._step: Leashed | None = None
+        self._looking: Leashed | None = None
         self._file: TextIO | None = None
         self._choice, self._build, self._fingerprint = "auto", "cpu", ""
         self._pip = (0, 0)
@@ -136,7 +138,8 @@ class Installation:
             failed(failure) if failure else done(end.answer["gpu"], end.answer["free"])
 
         arguments = json.dumps({"folder": str(self._folder)})
-        Leashed(self._process(_PLACE, "look", arguments), lambda line: None, looked).start()
+        self._looking = Leashed(self._process(_PLACE, "look", arguments), lambda line: None, looked)
+        self._looking.start()
 
     def _looked(self, end: Ended) -> None:
         failure = of_place(end, self._folder) or of_computer(self._python, end.answer)
@@ -166,6 +169,7 @@ class Installation:
     def _download(self, sources: list[Source]) -> None:
         """Get torch in the right build from the first source that has it: the wrong one costs gigabytes, or the GPU."""
         source, *others = sources
+        self._tell("Looking for packages")
         self._note(source.note)
         if source.build != self._build:
             self._meter.expect(self._sizes[source.build].download)
@@ -194,15 +198,20 @@ class Installation:
         def ended(end: Ended) -> None:
             self._call_off()
             if end.status == 0:
-                self._try()
+                self._tell("Tidying up", 0.95)
+                self._run(_PLACE, "tidy", json.dumps({"packages": target}), then=self._tidied)
             else:
                 self._end(explain(end.lines))
 
+        self._tell("Looking for packages")
         self._run("pip", "install", *self._options(), *kinds, *files, *wheels, then=ended)
         self._count()
 
-    def _try(self) -> None:
+    def _tidied(self, end: Ended) -> None:
         """Load everything once, with the variables of the engine."""
+        if failure := of_place(end, self._folder):
+            self._end(failure)
+            return
         self._tell("Trying the engine", 0.95)
         target = self._part / "p"
         given = {"requirements": str(self._resources / "requirements.txt"), "inside": str(target)}
@@ -309,7 +318,8 @@ class Installation:
         else:
             self._note(str(failure))
         if self._file is not None:
-            self._file.close()
+            with contextlib.suppress(OSError):
+                self._file.close()
             self._file = None
         self.ended.emit(failure)
 

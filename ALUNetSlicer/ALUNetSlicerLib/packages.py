@@ -79,6 +79,9 @@ def expected_bytes(choice: str, gpu: bool | None = None) -> int:
 
     Args:
         gpu: whether this computer has an NVIDIA GPU; while that is not known, "auto" is told as the larger.
+
+    Raises:
+        KeyError: there is no such choice.
     """
     return SIZES[resolved(choice, gpu is not False)].download
 

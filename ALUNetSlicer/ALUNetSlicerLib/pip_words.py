@@ -39,6 +39,7 @@ class Meter:
         self._total, self._now = float(total), now
         self._seen: set[str] = set()
         self._done, self._size, self._part = 0.0, 0.0, 0.0
+        self._name, self._came, self._comes = "", 0.0, False
         self._samples: deque[tuple[float, float]] = deque()
 
     def expect(self, total: int) -> None:
@@ -50,7 +51,7 @@ class Meter:
         raw = _RAW.fullmatch(line)
         if raw:
             self._size, self._part = max(self._size, float(raw[2])), float(raw[1])
-            self.began = True
+            self.phase = f"Downloading {self._name} ({self._part / 1e6:.0f} of {self._size / 1e6:.0f} MB)"
             self._measure()
         elif found := _FILE.match(line):
             self._file(found[1], float(found[2]) * _UNITS[found[3]], "Downloading" in line)
@@ -77,29 +78,29 @@ class Meter:
         if name in self._seen or name.endswith(".metadata"):
             return
         self._seen.add(name)
+        self._name, self._comes = name.split("-")[0], comes
         self._size, self._part = size, 0.0 if comes else size
-        self.phase = f"{'Downloading' if comes else 'Found'} {name.split('-')[0]}"
-        if comes and not self._samples:
-            self._samples.append((self._now(), self._done))
+        self.phase = f"{'Downloading' if comes else 'Found'} {self._name}"
+        self.began = self.began or comes
         self._measure()
 
     def _close_file(self) -> None:
+        self._came += self._size if self._comes else 0.0
         self._done, self._size, self._part = self._done + self._size, 0.0, 0.0
 
     def _measure(self) -> None:
-        """Fraction, and the time left by the speed of the last seconds; what lies here already is no speed."""
+        """Fraction, and the time left by the speed of the last seconds; what lay here already counts for no speed."""
         done, now = self._done + self._part, self._now()
         self.reach(_DOWNLOAD_SHARE * min(1.0, done / self._total))
         if not self.began:
             return
-        self._samples.append((now, done))
+        came = self._came + (self._part if self._comes else 0.0)
+        self._samples.append((now, came))
         while now - self._samples[0][0] > _WINDOW_SECONDS and len(self._samples) > 2:
             self._samples.popleft()
-        (then, before), passed = self._samples[0], now - self._samples[0][0]
-        if passed >= _SURE_SECONDS and done > before:
-            self.seconds_left = max(0.0, self._total - done) * (passed / (done - before))
-        elif now - then > _WINDOW_SECONDS:
-            self.seconds_left = None
+        then, before = self._samples[0]
+        if now - then >= _SURE_SECONDS and came > before:
+            self.seconds_left = max(0.0, self._total - done) * (now - then) / (came - before)
 
 
 def _size(file: str) -> float:
@@ -132,11 +133,11 @@ REASONS = (
 
 def explain(lines: Sequence[str]) -> Failure:
     """Why pip failed, from its last lines."""
-    text = "\n".join(lines)
     errors = [line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")]
     said = [line.strip() for line in lines if line.strip()]
     last = next((error for error in reversed(errors) if error), (said or ["pip said nothing"])[-1])
-    for pattern, code, message, hint in REASONS:
-        if re.search(pattern, text):
-            return Failure(code, f"{message} pip says: {last}", hint)
+    for text in ("\n".join(errors), "\n".join(lines)):  # a warning is the reason only where the error names none
+        for pattern, code, message, hint in REASONS:
+            if re.search(pattern, text):
+                return Failure(code, f"{message} pip says: {last}", hint)
     return Failure("pip", f"pip could not install the engine's packages: {last}", "The log has all that it said.")

@@ -18,13 +18,14 @@ from ALUNetSlicerLib.packages import Size
 TINY = {"cpu": Size(1000, 1000), "cuda": Size(2000, 2000)}
 
 
-def make_wheel(folder: Path, name: str, code: str = "VALUE = 1", size: int = 0) -> None:
+def make_wheel(folder: Path, name: str, code: str = "VALUE = 1", size: int = 0, needs: str = "") -> None:
     """A package of one module, with some ballast that does not compress."""
     about = f"{name}-1.0.dist-info"
     with zipfile.ZipFile(folder / f"{name}-1.0-py3-none-any.whl", "w") as wheel:
         wheel.writestr(f"{name}/__init__.py", code)
         wheel.writestr(f"{name}/ballast.bin", os.urandom(size))
-        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n")
+        requires = f"Requires-Dist: {needs}\n" if needs else ""
+        wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/RECORD", f"{name}/__init__.py,,\n{name}/ballast.bin,,\n")
 

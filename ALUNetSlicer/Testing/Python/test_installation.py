@@ -175,6 +175,15 @@ class InstallTest(InstallationCase):
         with self.assertRaisesRegex(ValueError, "'rocm'"):
             self.make().start("rocm")
 
+    def test_no_package_comes_before_a_module_of_python_itself(self):
+        """nnU-Net brings an old argparse; ours are the first packages on the path."""
+        make_wheel(self.wheels, "argparse", "raise ImportError('far too old')")
+        make_wheel(self.wheels, "alunetsmall", needs="argparse")
+        installation = self.make()
+        self.assertIsNone(self.run_to_end(installation))
+        variables = packages.environment(installation.installed().folder, self.base)
+        self.python("import alunet, argparse; argparse.BooleanOptionalAction", variables)
+
     @unittest.skipUnless(os.name == "posix", "the launcher of this test is a shell script")
     def test_a_launcher_that_puts_its_packages_first_does_not_hide_ours(self):
         """As PythonSlicer does, and what people installed in Slicer comes with it."""

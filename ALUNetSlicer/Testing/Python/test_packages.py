@@ -32,6 +32,7 @@ class WordsTest(unittest.TestCase):
         for second in range(11):
             time[0] = float(second)
             self.assertTrue(meter.hear(f"Progress {second * 20 * 10**6} of 400000000"))
+        self.assertEqual(meter.phase, "Downloading torch (200 of 400 MB)")
         self.assertAlmostEqual(meter.fraction, 0.75 * 0.4)
         self.assertAlmostEqual(meter.seconds_left, 600 / 20)
         self.assertFalse(meter.hear("Installing collected packages: sympy, torch"))

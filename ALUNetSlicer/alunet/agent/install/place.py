@@ -74,6 +74,20 @@ def prepare(folder: str, keep: str, longest: int) -> dict[str, Any]:
     return {**look(folder), **_probe(place / PART, longest)}
 
 
+def tidy(packages: str) -> dict[str, Any]:
+    """Remove what would come before Python's own modules, now that the packages are first on the path.
+
+    nnU-Net brings an argparse of 2015 in this way, which is harmless where packages come last.
+    """
+    try:
+        for path in Path(packages).iterdir():
+            if path.name.split(".")[0] in sys.stdlib_module_names and not path.name.endswith((".dist-info", ".libs")):
+                _remove(path)
+    except OSError as error:
+        return _problem("write", error)
+    return {"problem": "", "reason": ""}
+
+
 def adopt(folder: str, packages: str, stamp: dict[str, Any]) -> dict[str, Any]:
     """Give what was installed and tried its stamp, then its name, and remove what it replaces.
 
@@ -203,7 +217,7 @@ def _problem(name: str, error: OSError) -> dict[str, str]:
 
 
 CALLS: dict[str, Callable[..., dict[str, Any]]] = {
-    "look": look, "prepare": prepare, "adopt": adopt, "remove": remove,
+    "look": look, "prepare": prepare, "tidy": tidy, "adopt": adopt, "remove": remove,
 }  # fmt: skip
 
 if __name__ == "__main__":
