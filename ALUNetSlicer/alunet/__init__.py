@@ -6,6 +6,9 @@ the same from a terminal. Importing this package loads nothing heavy: that waits
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -13,6 +16,33 @@ if TYPE_CHECKING:
 
 __all__ = ["__version__", "simulate"]
 __version__ = "0.1.0"
+
+
+def _packages_first() -> None:
+    """Where the engine has a folder of packages of its own (ALUNET_PACKAGES), nothing comes before it on the path.
+
+    PYTHONPATH alone does not see to that: Slicer's launcher of Python puts Slicer's packages before it, and those that
+    people installed there. Processes that this one starts find the same order.
+    """
+    folder = os.environ.get("ALUNET_PACKAGES")
+    if folder:
+        sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
+        others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", folder)]
+        os.environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
+        _hold(folder)
+
+
+def _hold(folder: str) -> None:
+    """Hold a lock on the packages as long as this process lives: nobody removes them from under a training."""
+    try:
+        import fcntl
+    except ImportError:
+        return  # Windows moves no folder with a loaded library in it
+    with contextlib.suppress(OSError):  # some network folders know no locks
+        fcntl.flock(os.open(os.path.join(folder, "alunet-in-use"), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)  # noqa: PTH118
+
+
+_packages_first()
 
 
 def __getattr__(name: str) -> Any:
