@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,16 +9,14 @@ from typing import Any
 
 import slicer
 
-from ALUNetSlicerLib import qt_ports
+from ALUNetSlicerLib import packages, qt_ports
 from ALUNetSlicerLib.agent import Agent, Failure
-from ALUNetSlicerLib.installation import Here, Installation
+from ALUNetSlicerLib.installation import Installation
+from ALUNetSlicerLib.local import LocalEngine
 from ALUNetSlicerLib.ports import Editor
 from ALUNetSlicerLib.results import plot_study
 from ALUNetSlicerLib.simulation import Simulation, arguments
 from ALUNetSlicerLib.workspace import Workspace
-
-PACKAGES = Path(__file__).resolve().parent.parent
-"""Folder of this package, of the engine's source and of the resources."""
 
 
 @dataclass(frozen=True)
@@ -27,28 +24,30 @@ class Parts:
     """What the module is made of."""
 
     workspace: Workspace
-    installation: Installation
+    local: LocalEngine
     timer: qt_ports.QtTimer
 
 
 def assemble(editor: Editor) -> Parts:
     """Make the parts; no process is started."""
     timer, settings, folder = qt_ports.QtTimer(), qt_ports.QtSettings(), Path(qt_ports.data_folder())
-    own, foreign = dict(os.environ), qt_ports.startup_environment()
-    requirements = PACKAGES / "Resources" / "requirements.txt"
-    here = Here(qt_ports.python(), PACKAGES, folder / "engine", requirements, own, foreign)
-    installation = Installation(here, qt_ports.QtProcess, timer, settings)
-    command = [here.python, "-m", "alunet.agent", "--home", str(folder / "agent")]
-    agent = Agent(qt_ports.QtProcess(command, installation.own_environment()), timer)
+    python, foreign = qt_ports.python(), qt_ports.startup_environment()
+    installation = Installation(qt_ports.QtProcess, timer, python, folder / "engine")
+    local = LocalEngine(installation, qt_ports.QtProcess, timer, settings, python, foreign)
+    command = [python, "-m", "alunet.agent", "--home", str(folder / "agent")]
+    agent = Agent(qt_ports.QtProcess(command, packages.agent_environment()), timer)
     workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(), editor)
-    return Parts(workspace, installation, timer)
+    return Parts(workspace, local, timer)
 
 
 def simulate(parts: Parts, dataset: str, out: str, strategies: Sequence[str], options: Mapping[str, Any]) -> Simulation:
     """Start a study, and plot its curves when it has ended."""
     words = arguments(dataset, out, strategies, options)
-    command = [parts.installation.python, "-m", "alunet", *words]
-    study = Simulation(qt_ports.QtProcess(command, parts.installation.environment()), Path(out))
+    place = parts.local.place()
+    if place.environment is None:
+        raise RuntimeError("The engine is not on this computer yet: install it in the panel, or choose an environment.")
+    command = [place.python, "-m", "alunet", *words]
+    study = Simulation(qt_ports.QtProcess(command, place.environment), Path(out))
 
     def ended(why: Failure | None) -> None:
         if why is None:

@@ -73,9 +73,8 @@ class Console:
 
     def connect(self, to: str = "local", token: str = "") -> None:
         """Belong to an engine: "local", "ssh://me@host" or "https://host:port"."""
-        workspace, installation = self.workspace, self._parts.installation
-        local = Place("local", python=installation.python, environment=installation.environment())
-        workspace.choose(local if to == "local" else Place(to, token))
+        workspace = self.workspace
+        workspace.choose(self._parts.local.place() if to == "local" else Place(to, token))
 
     def createProject(
         self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any

@@ -34,6 +34,16 @@ def startup_environment() -> dict[str, str]:
     return slicer.util.startupEnvironment()
 
 
+_ending: list[Any] = []
+"""Processes that were closed and have not ended yet."""
+
+
+def wait_for_ending(milliseconds: int = 3000) -> None:
+    """Give closed processes a moment to end by themselves: Slicer ends."""
+    for process in list(_ending):
+        process.waitForFinished(milliseconds)
+
+
 class QtProcess:
     """A program with pipes.
 
@@ -67,10 +77,9 @@ class QtProcess:
     def close(self) -> None:
         process = self._let_go()
         if process is not None:
+            _ending.append(process)  # a QProcess that is dropped kills its program
+            process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _ending.remove(process))
             process.closeWriteChannel()
-            process.waitForFinished(3000)
-            process.kill()
-            process.waitForFinished(1000)
 
     def kill(self) -> None:
         """End it at once, as a crash would; `ended` is called."""

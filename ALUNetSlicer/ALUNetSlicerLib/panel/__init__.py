@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.installation import Installation
+from ALUNetSlicerLib.local import LocalEngine
 from ALUNetSlicerLib.panel.annotate import AnnotateSection
 from ALUNetSlicerLib.panel.engine import EngineSection
 from ALUNetSlicerLib.panel.project import ProjectSection
@@ -21,17 +21,17 @@ class Panel:
     Args:
         ui: has each widget of the .ui file as an attribute.
         workspace: of the module.
-        installation: of the engine on this computer.
+        local: the engine on this computer.
         desktop: dialogs and cells.
         timer: of the main thread.
     """
 
     def __init__(
-        self, ui: Any, workspace: Workspace, installation: Installation, desktop: Desktop, timer: Timer
+        self, ui: Any, workspace: Workspace, local: LocalEngine, desktop: Desktop, timer: Timer
     ) -> None:  # fmt: skip
         self._ui, self._workspace = ui, workspace
         self._unfolded: set[str] = set()
-        self.engine = EngineSection(ui, workspace, installation, desktop)
+        self.engine = EngineSection(ui, workspace, local, desktop)
         self.project = ProjectSection(ui, workspace, desktop)
         self.annotate = AnnotateSection(ui, workspace, desktop, timer)
         self.rounds = RoundSection(ui, workspace)

@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 from ALUNetSlicerLib.agent import Failure
+from ALUNetSlicerLib.existing import Existing
 from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.installation import Installation
+from ALUNetSlicerLib.local import LocalEngine
+from ALUNetSlicerLib.packages import expected_bytes
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports import Desktop
 from ALUNetSlicerLib.words import left, size
@@ -16,10 +18,11 @@ from ALUNetSlicerLib.workspace import Place, Workspace
 class EngineSection(Section):
     """See `Panel`."""
 
-    def __init__(self, ui: Any, workspace: Workspace, installation: Installation, desktop: Desktop) -> None:
+    def __init__(self, ui: Any, workspace: Workspace, local: LocalEngine, desktop: Desktop) -> None:
         super().__init__()
-        self._ui, self._workspace, self._installation, self._desktop = ui, workspace, installation, desktop
-        self._installing = False
+        self._ui, self._workspace, self._local, self._desktop = ui, workspace, local, desktop
+        self._installation = installation = local.installation
+        self._gpu: bool | None = None
         settings = workspace.settings
         fill(ui.computeCombo, [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA GPU"), "cuda")])
         ui.addressEdit.text, ui.tokenEdit.text = settings.get("address"), settings.get("token")
@@ -39,6 +42,8 @@ class EngineSection(Section):
         self.hear(installation.progress, self._progress)
         self.hear(installation.log, ui.installLog.appendPlainText)
         self.hear(installation.ended, self._installed)
+        if not local.ready():
+            installation.look(self._looked, workspace.failed.emit)
         self._show()
 
     # --- where ------------------------------------------------------------------------------------------------
@@ -48,7 +53,7 @@ class EngineSection(Section):
         ui = self._ui
         if ui.remoteRadio.checked:
             return Place(ui.addressEdit.text.strip(), ui.tokenEdit.text.strip())
-        return Place("local", python=self._installation.python, environment=self._installation.environment())
+        return self._local.place()
 
     def connect(self) -> None:
         """Belong to the engine that is named, after asking once whether images may go there."""
@@ -83,7 +88,6 @@ class EngineSection(Section):
 
     def install(self) -> None:
         """Install what the engine needs on this computer."""
-        self._installing = True
         self._ui.installLog.clear()
         self._ui.installLog.visible = True
         self._installation.start(self._ui.computeCombo.currentData)
@@ -94,10 +98,10 @@ class EngineSection(Section):
         file = self._desktop.open_file(_("Python of an environment with nnU-Net"))
         if file:
             self._say_test(_("Looking at {file}…").format(file=file))
-            self._installation.check_existing(file, self._chosen, lambda why: self._say_test(f"✗ {why}"))
+            self._local.choose(file, self._chosen, lambda why: self._say_test(f"✗ {why}"))
 
-    def _chosen(self, versions: dict[str, str]) -> None:
-        self._say_test("✓ " + ", ".join(f"{name} {version}" for name, version in versions.items()))
+    def _chosen(self, existing: Existing) -> None:
+        self._say_test(f"✓ {existing}")
         self._show()
 
     def _progress(self, phase: str, fraction: float | None, seconds_left: float | None) -> None:
@@ -106,24 +110,28 @@ class EngineSection(Section):
         self._ui.installLabel.text = " · ".join(part for part in (phase, left(seconds_left)) if part)
 
     def _installed(self, why: Failure | None) -> None:
-        self._installing = False
         self._show()
         if why is not None:
             self._ui.installLabel.text = f"✗ {why}"
         else:
+            self._local.forget()
             self.connect()
+
+    def _looked(self, gpu: bool, _free: int) -> None:
+        self._gpu = gpu
+        self._show()
 
     # --- what is shown ----------------------------------------------------------------------------------------
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
-        remote, ready = bool(ui.remoteRadio.checked), self._installation.ready()
+        remote, ready = bool(ui.remoteRadio.checked), self._local.ready()
         ui.remoteBox.visible = remote
-        ui.installBox.visible = self._installing or not (remote or ready)
-        ui.installRunning.visible = self._installing
-        ui.installButton.visible = ui.existingButton.visible = ui.computeCombo.visible = not self._installing
-        if not self._installing:
-            needed = size(self._installation.expected_bytes(ui.computeCombo.currentData))
+        ui.installBox.visible = self._installation.running or not (remote or ready)
+        ui.installRunning.visible = self._installation.running
+        ui.installButton.visible = ui.existingButton.visible = ui.computeCombo.visible = not self._installation.running
+        if not self._installation.running:
+            needed = size(expected_bytes(ui.computeCombo.currentData, self._gpu))
             ui.installLabel.text = _(
                 "The engine is not on this computer yet. It downloads about {size} into a folder of its own."
             ).format(size=needed)

@@ -44,16 +44,6 @@ class ExtensionTest(unittest.TestCase):
                 tips = [part for part in widget.findall("property") if part.get("name") == "toolTip"]
                 self.assertTrue(tips, f"{widget.get('name')} says nothing of itself")
 
-    @unittest.skipUnless((ROOT / "pyproject.toml").is_file(), "an installed extension has no pyproject.toml")
-    def test_what_is_installed_at_first_use_is_what_the_engine_needs(self):
-        text = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
-        needed = set()
-        for part in (r"^dependencies = \[(.*?)^\]", r"^serve = \[(.*?)^\]"):
-            needed |= set(re.findall(r'^  "(.+)",', re.search(part, text, re.MULTILINE | re.DOTALL)[1], re.MULTILINE))
-        lines = (MODULE / "Resources" / "requirements.txt").read_text(encoding="utf-8").splitlines()
-        installed = {line for line in lines if line and not line.startswith("#")}
-        self.assertEqual(installed - {"requests>=2.31"}, needed)
-
     def test_the_strategies_of_the_panel_are_those_of_the_engine(self):
         from ALUNetSlicerLib.panel import rounds
 
