@@ -201,9 +201,9 @@ class AnnotateSection(Section):
         if session is None or not len(session.worklist):
             return _("No slices are suggested yet.")
         counts = session.worklist.counts()
-        words = _("Round {round} · {done} of {all} done · {minutes:.0f} min").format(
+        words = _("Round {round} · {done} of {all} done · {time} min").format(
             round=session.worklist.round, done=counts["done"], all=counts["all"],
-            minutes=project["status"].get("minutes", 0),
+            time=clock(60 * project["status"].get("minutes", 0)),
         )  # fmt: skip
         waiting = _(" · {count} on their way to the engine").format(count=counts["unsent"]) if counts["unsent"] else ""
         self._ui.annotateSection.text = _("Annotate") + f": {counts['done']} / {counts['all']}"

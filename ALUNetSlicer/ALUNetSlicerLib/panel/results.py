@@ -9,6 +9,7 @@ from ALUNetSlicerLib.i18n import tr as _
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports import Desktop
 from ALUNetSlicerLib.results import plot
+from ALUNetSlicerLib.words import clock
 from ALUNetSlicerLib.workspace import Workspace
 
 
@@ -115,8 +116,8 @@ class ResultsSection(Section):
     def _line(self, status: dict[str, Any]) -> str:
         if not status.get("labelled"):
             return _("Nothing yet.")
-        words = [_("{slices} slices labelled in {minutes:.0f} minutes").format(
-            slices=status.get("slices", 0), minutes=status.get("minutes", 0))]  # fmt: skip
+        words = [_("{slices} slices labelled in {time} min").format(
+            slices=status.get("slices", 0), time=clock(60 * status.get("minutes", 0)))]  # fmt: skip
         for point in self._points[-1:]:
             found = [f"{name} {dice:.2f}" for name, dice in point["dice"].items() if dice is not None]
             words += [_("Dice: ") + ", ".join(found)] if found else []
