@@ -13,7 +13,7 @@ from typing import Any
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 
-from pythonqt import scripted, widgets
+from pythonqt import core, scripted, widgets
 from pythonqt.proxy import Proxy, QtModule, plain, remember
 
 _kept: list[Any] = []
@@ -23,6 +23,7 @@ def install() -> None:
     """Make `qt`, `ctk` and the rest of Slicer's application importable; once."""
     if "qt" in sys.modules:
         return
+    core.start()
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer"])
     folder = tempfile.mkdtemp(prefix="alunet-settings-")
@@ -63,12 +64,10 @@ class _LayoutManager:
 
 
 def _application(application: Any, folder: Path) -> None:
-    quits = widgets.QtCore.QObject()
-    _kept.append(quits)
-    core = slicer.app
+    logic = slicer.app.applicationLogic
     manager = _LayoutManager()
     slicer.app = SimpleNamespace(
-        applicationLogic=core.applicationLogic, layoutManager=lambda: manager, processEvents=application.processEvents,
+        applicationLogic=logic, layoutManager=lambda: manager, processEvents=application.processEvents,
         startupEnvironment=lambda: Proxy(QtCore.QProcessEnvironment.systemEnvironment()), slicerHome=str(folder),
         testingEnabled=lambda: True, connect=lambda signal, action: True, disconnect=lambda signal, action: True,
     )  # fmt: skip

@@ -139,7 +139,9 @@ def _has_property(target: Any, name: str) -> bool:
 
 
 def _signal(target: Any, signature: str) -> Any:
-    return getattr(target, signature.split("(")[0])
+    name, _, kinds = signature.rstrip(")").partition("(")
+    found = getattr(target, name)
+    return found[kinds] if kinds == "bool" else found  # `clicked` has a default: by itself it says nothing
 
 
 class QtModule(types.ModuleType):

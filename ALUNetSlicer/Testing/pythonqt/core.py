@@ -1,0 +1,26 @@
+"""The real core of Slicer (the wheel `slicer-core`): a scene, and the logics that a case needs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import slicer
+
+
+def start() -> None:
+    """Make the scene and the logics."""
+    scene = slicer.vtkMRMLScene()
+    application = slicer.vtkSlicerApplicationLogic()
+    application.SetMRMLScene(scene)
+    colors = slicer.vtkMRMLColorLogic()
+    colors.SetMRMLScene(scene)
+    colors.AddDefaultColorNodes()
+    application.SetColorLogic(colors)
+    segmentations = slicer.vtkSlicerSegmentationsModuleLogic()
+    segmentations.SetMRMLApplicationLogic(application)
+    segmentations.SetMRMLScene(scene)
+    application.SetModuleLogic("Segmentations", segmentations)
+    slicer.mrmlScene = scene
+    slicer.app = SimpleNamespace(applicationLogic=lambda: application)
+    slicer.modules = SimpleNamespace(segmentations=SimpleNamespace(logic=lambda: segmentations))
+    slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
