@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -11,6 +10,7 @@ from uuid import uuid4
 import numpy as np
 
 from ALUNetSlicerLib.agent import Agent, Failure
+from ALUNetSlicerLib.current import Current, Person
 from ALUNetSlicerLib.desk import Desk
 from ALUNetSlicerLib.drafts import Draft, Drafts
 from ALUNetSlicerLib.lease import Lease
@@ -23,25 +23,6 @@ from ALUNetSlicerLib.worklist import Slice, Worklist
 
 DRAFT_SECONDS = 10.0
 """How often what is painted is kept on disk while somebody works on a slice."""
-
-
-@dataclass
-class _Current:
-    """The slice on screen: what it is, what it began with, and since when."""
-
-    item: Slice
-    base: int
-    start: np.ndarray
-    since: float
-    spent: float
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who works here, with what: the author's name, and the folder for drafts and for labels on their way."""
-
-    author: str
-    folder: Path
 
 
 class Session:
@@ -81,7 +62,7 @@ class Session:
         self._drafts = Drafts(person.folder / "drafts", engine, project)
         self._starts = Starts(agent, self._drafts, project)
         self._lease = Lease(agent, timer, project, person.author, self._leased)
-        self._current: _Current | None = None
+        self._current: Current | None = None
         self._wanted: int | None = None
         self._stop_drafts: Callable[[], None] = lambda: None
         agent.event.connect(self._hear)
@@ -175,7 +156,7 @@ class Session:
             self.failed.emit(Failure("view", str(error), "See the module Transforms."))
             return
         spent = draft.seconds if draft is not None else 0.0
-        self._current = _Current(item, base, labels.copy(), self._timer.now(), spent)
+        self._current = Current(item, base, labels.copy(), self._timer.now(), spent)
         self.shown.emit(item)
         self._lease.take(item.sample)
         self._stop_drafts()
@@ -389,6 +370,8 @@ class Session:
                 self.worklist.change(data["sample"], status=data["status"], version=data["version"])
                 self._starts.drop(data["sample"])
                 self.changed.emit()
+        elif event["event"] == "project" and event.get("project") == self._project and event["kind"] == "worklist":
+            self.refresh()  # somebody chose a slice
 
     def _sent(self, event: dict[str, Any]) -> None:
         """What became of a slice that was handed in."""

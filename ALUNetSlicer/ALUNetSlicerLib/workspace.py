@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 from ALUNetSlicerLib.agent import Agent, Done, Failed, Failure
+from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.enrolment import Enrolment
 from ALUNetSlicerLib.jobs import Job, Jobs
 from ALUNetSlicerLib.ports import Editor, Settings, Timer
 from ALUNetSlicerLib.results import Results
-from ALUNetSlicerLib.session import Person, Session
+from ALUNetSlicerLib.session import Session
 from ALUNetSlicerLib.signal import Signal
 from ALUNetSlicerLib.views import View
 

@@ -152,6 +152,27 @@ class PanelTest(SceneTest):
         self.round(3)
         self.results()
 
+    def test_the_first_slice_is_one_that_somebody_chose(self):
+        if slicer.app.layoutManager() is None:
+            self.skipTest("Slicer without a window has no views")
+        self.connect()
+        self.create()
+        self.click("addSliceButton")
+        self.until(lambda: "no case" in self.ui.messageLabel.text)
+        node = self.add_phantoms()[1]
+        self.until(lambda: self.ui.strategyCombo.enabled)
+        self.ui.strategyCombo.setCurrentIndex(2)
+        self.assertIn("Add the slice shown", self.ui.nextRoundButton.toolTip)
+        logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+        logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
+        logic.GetSliceNode().SetOrientation("Axial")
+        logic.GetSliceNode().SetSliceOffset(7 * sample_data.SPACING[2] + 0.4)
+        self.click("addSliceButton")
+        self.until(lambda: self.shown() >= 0, 120)
+        item = self.workspace.session.current
+        self.assertEqual((item.case, item.box.axis, item.box.index), ("Phantom_2", 0, 7))
+        self.assertIn("chosen by", item.reason)
+
     def annotate_batch(self, nodes: list) -> None:
         ui, session = self.ui, self.workspace.session
         self.assertIn("Click a slice", ui.doneButton.toolTip)

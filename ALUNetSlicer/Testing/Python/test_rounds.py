@@ -14,9 +14,10 @@ from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest, make_volume
 
 from ALUNetSlicerLib.agent import Agent
+from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.enrolment import Enrolment, case_name
 from ALUNetSlicerLib.jobs import Jobs
-from ALUNetSlicerLib.session import Person, Session
+from ALUNetSlicerLib.session import Session
 
 SHAPE = (6, 40, 44)
 

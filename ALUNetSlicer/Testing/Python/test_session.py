@@ -14,7 +14,8 @@ from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
 from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.session import Person, Session
+from ALUNetSlicerLib.current import Person
+from ALUNetSlicerLib.session import Session
 
 SHAPE = (5, 20, 24)
 _POOL = """
@@ -85,8 +86,9 @@ class SessionTest(SceneTest):
         self.agent.event.connect(lambda event: online.append(1) if event.get("state") == "online" else None)
         self.pump.until(lambda: online)
         labels = {"background": 0, "organ": 1, "lesion": 2}
+        self.editor = QuietEditor()
         self.session = Session(
-            self.agent, self.pump, Person(author, self.folder), self.address, "p", labels, lambda: None, QuietEditor(),
+            self.agent, self.pump, Person(author, self.folder), self.address, "p", labels, lambda: None, self.editor
         )  # fmt: skip
         self.session.failed.connect(self.failures.append)
         self.session.shown.connect(self.shown.append)
@@ -202,3 +204,47 @@ class SessionTest(SceneTest):
         self.open("bob")
         item = self.go(self.session.next)
         self.assertEqual((first.current.rank, item.rank), (0, 1))
+
+    def test_a_scene_that_was_saved_brings_back_half_done_paint_without_a_draft(self):
+        item = self.go(self.session.next)
+        labels = self.paint(2)
+        self.session.leave()  # as where the module is left before the scene is saved
+        for file in self.folder.rglob("*.npz"):
+            file.unlink()
+        self.open()
+        self.go(self.session.resume, item.sample, 0)
+        np.testing.assert_array_equal(self.session.labels(), labels)
+
+    def test_a_closed_scene_loses_nothing(self):
+        item = self.go(self.session.next)
+        labels = self.paint(1)
+        self.session.scene_closing()
+        slicer.mrmlScene.Clear()
+        self.assertIsNone(self.session.current)
+        self.go(self.session.go_to, item.sample)
+        np.testing.assert_array_equal(self.session.labels(), labels)
+
+    def test_leaving_lifts_the_lock_and_coming_back_sets_it(self):
+        self.go(self.session.next)
+        node, everywhere = self.session.desk.editor_node(), slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        self.assertNotEqual(node.GetMaskMode(), everywhere)
+        self.session.leave()
+        self.assertEqual(node.GetMaskMode(), everywhere)
+        self.assertEqual(self.editor.told[-1], "rest")
+        self.go(self.session.enter)
+        self.assertNotEqual(node.GetMaskMode(), everywhere)
+        self.session.locked = False
+        self.assertEqual(node.GetMaskMode(), everywhere)
+        self.session.locked = True
+        self.assertNotEqual(node.GetMaskMode(), everywhere)
+
+    def test_beginning_again_can_be_undone(self):
+        self.go(self.session.next)
+        self.paint(1)
+        self.editor.told.clear()
+        self.session.begin_again(proposal=False)
+        self.assertEqual((self.editor.told, self.session.labels().max()), (["remember"], 0))
+        self.paint(2)
+        self.session.begin_again(proposal=True)  # there is no model yet: an empty one
+        self.pump.until(lambda: self.session.labels().max() == 0)
+        self.assertEqual(self.failures, [])

@@ -49,15 +49,16 @@ class Session:
         self.push = push
         self.outbox = Outbox(home / "outbox")
         self.spool = _fresh_spool(home / "spool")
+        self._choosing = threading.RLock()
         self._line: _Line | None = None
 
     def choose(self, target: Target, access: Access) -> None:
         """Belong to this engine from now on; it is reached, again and again, in the background."""
         link = link_to(target, access)
-        self.disconnect()
-        line = _Line(self.outbox, target, self.push)
-        line.open(link)
-        self._line = line  # whole, before other lanes see it
+        with self._choosing:  # a line pushes events at once, and what they lead to must find it, whole
+            self.disconnect()
+            self._line = _Line(self.outbox, target, self.push)
+            self._line.open(link)
 
     def connect(self, target: Target, access: Access, seconds: float) -> Health:
         """Belong to this engine from now on, and wait for it, at most so long; raises why it cannot be reached."""
@@ -73,9 +74,10 @@ class Session:
     @property
     def line(self) -> _Line:
         """The way to the engine; raises InputError before the first `connect`."""
-        if self._line is None:
-            raise InputError("No engine was chosen yet.", "Connect first.")
-        return self._line
+        with self._choosing:
+            if self._line is None:
+                raise InputError("No engine was chosen yet.", "Connect first.")
+            return self._line
 
     @property
     def client(self) -> Client:
