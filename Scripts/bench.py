@@ -353,6 +353,14 @@ def service(quick: bool) -> list[Row]:
     return [Row(what, ours, naive, ours / naive, note=note) for what, ours, naive, note in measure(quick)]
 
 
+@benchmark("slicer")
+def slicer_side(quick: bool) -> list[Row]:
+    """How long Slicer stands still between two slices."""
+    from bench_slicer import measure
+
+    return [Row(what, ours, naive, naive / ours, 1.0, note=note) for what, ours, naive, note in measure(quick)]
+
+
 def main(arguments: list[str]) -> int:
     """Run the chosen benchmarks in the environment and print the table."""
     if INSIDE not in os.environ:

@@ -16,6 +16,9 @@ from ALUNetSlicerLib.terminology import look
 LOCK = "ALUNetLock"
 """Id of the hidden segment that painting is confined to."""
 _PREFIX = "ALUNet_"
+_MAP = "Binary labelmap"
+_SAME = 1e-5
+"""Grids that differ by less, mm, are one."""
 
 
 class Canvas:
@@ -57,11 +60,20 @@ class Canvas:
         """
         labels = np.zeros(box.shape, np.uint8 if max(self._ids, default=0) < 256 else np.uint16)
         for value in sorted(self._ids):
-            image = slicer.vtkOrientedImageData()
-            self.segmentation.GetBinaryLabelmapRepresentation(self._ids[value], image)
+            image, own = self._map(self._ids[value])
             for inner, outer in _overlap(image, box):
-                labels[inner][_array(image)[outer] != 0] = value
+                labels[inner][_array(image)[outer] == own] = value
         return labels
+
+    def _map(self, name: str) -> tuple[Any, int]:
+        """A label map with a segment in it, and its value there: the one that is shared where it lies on the grid."""
+        segment = self._segments.GetSegment(name)
+        shared = segment.GetRepresentation(_MAP)
+        if shared is not None and not shared.IsEmpty() and self._on_grid(shared):
+            return shared, segment.GetLabelValue()
+        image = slicer.vtkOrientedImageData()
+        self.segmentation.GetBinaryLabelmapRepresentation(name, image)
+        return image, 1
 
     def write(self, box: Box, labels: np.ndarray) -> None:
         """Replace what is in a box; `read` gives the same labels afterwards.
@@ -91,6 +103,45 @@ class Canvas:
         self._replace(tuple(bound for extent in reversed(size) for bound in (0, extent - 1)), labels)
 
     def _replace(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
+        if not self._replace_in_place(extent, labels):
+            self._merge(extent, labels)
+
+    def _replace_in_place(self, extent: tuple[int, ...], labels: np.ndarray) -> bool:
+        """Replace voxels in the segments' own label maps: a merge copies a whole map for each structure.
+
+        Returns:
+            False where that is not possible: a map is still empty, lies on another grid, or another's segment stands
+            in the way in the same map. A merge sees to all of these.
+        """
+        parts = []
+        for value, name in self._ids.items():
+            segment = self._segments.GetSegment(name)
+            image = segment.GetRepresentation(_MAP)
+            if image is None or image.IsEmpty() or not self._on_grid(image):
+                return False
+            _reach(image, extent)
+            parts.append((value, segment.GetLabelValue(), image))
+        for _, own, image in parts:
+            view = _array(image)[_inside(image, extent)]
+            view[view == own] = 0
+        for value, own, image in parts:
+            view, mask = _array(image)[_inside(image, extent)], labels == value
+            if view[mask].any():
+                return False
+            view[mask] = own
+        for image in {id(image): image for _, _, image in parts}.values():
+            image.Modified()
+        return True
+
+    def _on_grid(self, image: Any) -> bool:
+        """Whether an image counts voxels as the volume does."""
+        own, other = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        self.volume.GetIJKToRASMatrix(own)
+        image.GetImageToWorldMatrix(other)
+        places = [(row, column) for row in range(3) for column in range(4)]
+        return all(abs(own.GetElement(*place) - other.GetElement(*place)) < _SAME for place in places)
+
+    def _merge(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         nothing = self._image(extent, np.zeros(labels.shape, np.uint8))
         for segment in self._ids.values():
@@ -103,11 +154,11 @@ class Canvas:
 
     def lock(self, editor_node: Any, box: Box) -> None:
         """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
-        self._remove_lock()
-        self._segments.AddEmptySegment(LOCK, "(this slice only)")
-        logic = slicer.vtkSlicerSegmentationsModuleLogic
-        whole = self._image(box.extent, np.ones(box.shape, np.uint8))
-        logic.SetBinaryLabelmapToSegment(whole, self.segmentation, LOCK, logic.MODE_REPLACE)
+        if self._segments.GetSegment(LOCK) is None:
+            self._segments.AddEmptySegment(LOCK, "(this slice only)")
+        segment = self._segments.GetSegment(LOCK)
+        segment.SetLabelValue(1)
+        segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))  # in a map of its own
         if self.segmentation.GetDisplayNode() is not None:
             self.segmentation.GetDisplayNode().SetSegmentVisibility(LOCK, False)
         editor_node.SetMaskSegmentID(LOCK)  # before the mode: the editor drops a mode whose segment it does not know
@@ -133,6 +184,29 @@ class Canvas:
         image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
         return image
+
+
+def _reach(image: Any, extent: tuple[int, ...]) -> None:
+    """Let a label map reach over an extent; what it holds stays."""
+    old = image.GetExtent()
+    new = [(max if bound % 2 else min)(pair) for bound, pair in enumerate(zip(old, extent, strict=True))]
+    if tuple(new) == tuple(old):
+        return
+    wide = slicer.vtkOrientedImageData()
+    wide.ShallowCopy(image)
+    wide.SetExtent(*new)
+    wide.AllocateScalars(image.GetScalarType(), 1)
+    values = _array(wide)
+    values[:] = 0
+    values[_inside(wide, old)] = _array(image)
+    image.ShallowCopy(wide)
+
+
+def _inside(image: Any, extent: tuple[int, ...]) -> tuple[slice, ...]:
+    """An extent that lies in an image as an index of its array."""
+    first = image.GetExtent()[::2]
+    ranges = [slice(extent[2 * axis] - first[axis], extent[2 * axis + 1] - first[axis] + 1) for axis in range(3)]
+    return tuple(reversed(ranges))
 
 
 def _array(image: Any) -> np.ndarray:

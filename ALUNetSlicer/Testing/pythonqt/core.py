@@ -20,7 +20,13 @@ def start() -> None:
     segmentations.SetMRMLApplicationLogic(application)
     segmentations.SetMRMLScene(scene)
     application.SetModuleLogic("Segmentations", segmentations)
+    volumes = slicer.vtkSlicerVolumesLogic()
+    volumes.SetMRMLApplicationLogic(application)
+    volumes.SetMRMLScene(scene)
+    application.SetModuleLogic("Volumes", volumes)
     slicer.mrmlScene = scene
     slicer.app = SimpleNamespace(applicationLogic=lambda: application)
-    slicer.modules = SimpleNamespace(segmentations=SimpleNamespace(logic=lambda: segmentations))
+    slicer.modules = SimpleNamespace(
+        segmentations=SimpleNamespace(logic=lambda: segmentations), volumes=SimpleNamespace(logic=lambda: volumes)
+    )
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
