@@ -81,6 +81,9 @@ class Desktop(Protocol):
     def cell(self, text: str, tip: str = "") -> Any:
         """A cell of a table."""
 
+    def bar(self, text: str, tip: str = "") -> Any:
+        """A cell whose text is a bar."""
+
     def tick(self, text: str, ticked: bool) -> Any:
         """A line of a list, to be ticked."""
 

@@ -11,11 +11,14 @@ from typing import Any
 import qt
 import slicer
 
+from ALUNetSlicerLib.canvas import LOCK
 from ALUNetSlicerLib.views import View
 
 SETTINGS = "ALUNet/"
 VIEW = "Red"
 """The slice view that slices are shown in."""
+BAR_COLOR = "#e08a2c"
+"""Readable on Slicer's light and dark styles."""
 
 
 def python() -> str:
@@ -165,6 +168,7 @@ class QtEditor:
         widget.maskingSectionVisible = False
         widget.addRemoveSegmentButtonsVisible = False
         widget.show3DButtonVisible = False
+        slicer.util.findChild(widget, "SegmentsTableView").setHideSegments([LOCK])  # nothing to paint in
 
     def show(self, node: Any, segmentation: Any, volume: Any) -> None:
         self._widget.setMRMLSegmentEditorNode(node)
@@ -210,8 +214,13 @@ class RedView:
         manager = slicer.app.layoutManager()
         widget = manager.sliceWidget(VIEW) if manager is not None else None
         if self._view is None and widget is not None:
-            self._view = View(widget.sliceLogic())
+            self._view = View(widget.sliceLogic(), self._beside)
         return self._view
+
+    @staticmethod
+    def _beside() -> list[Any]:
+        manager = slicer.app.layoutManager()
+        return [manager.sliceWidget(name).sliceLogic() for name in manager.sliceViewNames() if name != VIEW]
 
 
 class Desktop:
@@ -232,6 +241,12 @@ class Desktop:
     def cell(self, text: str, tip: str = "") -> Any:
         item = qt.QTableWidgetItem(text)
         item.setToolTip(tip or text)
+        return item
+
+    def bar(self, text: str, tip: str = "") -> Any:
+        """A cell whose text is a bar."""
+        item = self.cell(text, tip)
+        item.setForeground(qt.QBrush(qt.QColor(BAR_COLOR)))
         return item
 
     def tick(self, text: str, ticked: bool) -> Any:

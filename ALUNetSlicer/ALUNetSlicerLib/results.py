@@ -13,6 +13,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ALUNetSlicerLib.agent import Agent, Failed, Failure
 from ALUNetSlicerLib.canvas import Canvas
+from ALUNetSlicerLib.i18n import tr as _
 from ALUNetSlicerLib.jobs import Job, Jobs
 
 
@@ -111,37 +112,49 @@ class Results:
 
 
 def plot(points: list[dict[str, Any]]) -> Any | None:
-    """The learning curve as a chart: Dice of every structure over the labelled slices.
+    """The learning curve as a chart: Dice of every structure on the test cases over the labelled slices.
+
+    Without test cases it is the mean Dice on the annotated slices that the model learned from, and says so.
 
     Args:
         points: see `Results.curve`.
 
     Returns:
-        vtkMRMLPlotChartNode, the same one each time; None where no round was tested.
+        vtkMRMLPlotChartNode, the same one each time; None where nothing was measured.
     """
-    tested = [point for point in points if any(dice is not None for dice in point["dice"].values())]
-    if not tested:
-        return None
-    curves = {}
-    for name in tested[0]["dice"]:
-        known = [point for point in tested if point["dice"].get(name) is not None]
-        curves[name] = [(float(point["labelled_slices"]), float(point["dice"][name])) for point in known]
-    return _chart("ALUNet learning curve", curves)
+    names = next((list(point["dice"]) for point in points if _tested(point)), [])
+    curves = {name: _curve(points, lambda point, name=name: point["dice"].get(name)) for name in names}
+    measured = _("Dice on the test cases")
+    if not curves:
+        measured = _("Dice on annotated slices")
+        curves = {_("learned slices"): _curve(points, lambda point: point["training"])}
+    return _chart("ALUNet learning curve", measured, curves) if any(curves.values()) else None
+
+
+def _tested(point: dict[str, Any]) -> bool:
+    return any(dice is not None for dice in point["dice"].values())
+
+
+def _curve(points: list[dict[str, Any]], dice: Callable[[dict[str, Any]], float | None]) -> list[tuple[float, float]]:
+    known = [(float(point["labelled_slices"]), dice(point)) for point in points]
+    return [(slices, float(value)) for slices, value in known if value is not None]
 
 
 def plot_study(curves: Mapping[str, list[tuple[float, float]]]) -> Any:
     """The curves of a simulation as a chart: strategy -> (labelled slices, Dice) of each round."""
-    return _chart("ALUNet simulation", curves)
+    return _chart("ALUNet simulation", _("Dice on the test cases"), curves)
 
 
-def _chart(title: str, curves: Mapping[str, list[tuple[float, float]]]) -> Any:
+def _chart(title: str, measured: str, curves: Mapping[str, list[tuple[float, float]]]) -> Any:
     chart = _node("vtkMRMLPlotChartNode", title)
     chart.RemoveAllPlotSeriesNodeIDs()
     for name, points in curves.items():
         if points:
             chart.AddAndObservePlotSeriesNodeID(_series(f"{title}: {name}", name, points).GetID())
-    chart.SetXAxisTitle("labelled slices")
-    chart.SetYAxisTitle("Dice on the test cases")
+    chart.SetXAxisTitle(_("labelled slices"))
+    chart.SetYAxisTitle(measured)
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0.0, 1.0)
     chart.SetLegendVisibility(True)
     return chart
 

@@ -100,11 +100,22 @@ def show_slice(slice_node: object, volume: object, axis: int, index: int) -> Non
     # The axes in the plane follow what the view showed before: begin with the same each time.
     slice_node.SetOrientation(_PRESETS[steps.index(max(steps))])
     slice_node.RotateToAxes(matrix, column)
-    centre = [0.0, 0.0, 0.0, 1.0]
-    centre[column] = float(index)
-    world = matrix.MultiplyPoint(centre)
+    voxel = [0.0, 0.0, 0.0, 1.0]
+    voxel[column] = float(index)
+    world = matrix.MultiplyPoint(voxel)
     to_ras = slice_node.GetSliceToRAS()
     slice_node.SetSliceOffset(sum(to_ras.GetElement(row, 2) * world[row] for row in range(3)))
+
+
+def centre(volume: object, box: Box) -> tuple[float, float, float]:
+    """The middle of a box of a volume in world coordinates, mm, RAS.
+
+    Raises:
+        ValueError: a transform of the volume is not linear.
+    """
+    middle = [(low + high - 1) / 2 for low, high in reversed(box.bounds)]
+    r, a, s, _ = ijk_to_world(volume).MultiplyPoint([*middle, 1.0])
+    return r, a, s
 
 
 def slice_shown(slice_node: object, volume: object) -> tuple[int, int]:

@@ -172,7 +172,8 @@ class AnnotateSection(Section):
         for row, item in enumerate(items):
             if not same or item != self._rows[row]:
                 for column, (text, tip) in enumerate(self._cells(item)):
-                    table.setItem(row, column, self._desktop.cell(text, tip))
+                    make = self._desktop.bar if column == _COLUMNS.index("Unsure") else self._desktop.cell
+                    table.setItem(row, column, make(text, tip))
         self._rows = items
         if not same:
             table.resizeColumnsToContents()

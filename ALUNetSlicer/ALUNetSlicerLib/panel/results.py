@@ -45,6 +45,8 @@ class ResultsSection(Section):
         chart = plot(self._points)
         if chart is not None:
             self._desktop.chart(chart)
+        else:
+            self._desktop.status(_("No Dice was measured in any round."))
 
     def segment(self) -> None:
         """Segment a whole case with the current model."""
@@ -103,10 +105,8 @@ class ResultsSection(Section):
         fill(ui.caseCombo, [(name, name) for name in [*status.get("cases", []), *status.get("test_cases", [])]])
         busy = _("Something is running already.") if workspace.jobs is not None and workspace.jobs.current else ""
         model = "" if self._points else _("There is no model yet: finish a round.")
-        tested = "" if any(dice is not None for point in self._points for dice in point["dice"].values()) else _(
-            "There is no test case with labels to measure Dice on.")  # fmt: skip
         labels = "" if status.get("labelled") else _("No slice is annotated yet.")
-        allow(ui.plotButton, _("Show Dice over the labelled slices in Slicer's plot view."), missing or model or tested)
+        allow(ui.plotButton, _("Show Dice over the labelled slices in Slicer's plot view."), missing or model)
         allow(ui.segmentButton, _("Segment all slices of the case into a new segmentation."), missing or model or busy)
         allow(ui.exportModelButton, _("Write the model as nnU-Net reads it."), missing or model or busy)
         allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy)
@@ -120,5 +120,8 @@ class ResultsSection(Section):
             slices=status.get("slices", 0), time=clock(60 * status.get("minutes", 0)))]  # fmt: skip
         for point in self._points[-1:]:
             found = [f"{name} {dice:.2f}" for name, dice in point["dice"].items() if dice is not None]
-            words += [_("Dice: ") + ", ".join(found)] if found else []
+            if found:
+                words.append(_("Dice: ") + ", ".join(found))
+            elif point["training"] is not None:
+                words.append(_("Dice on the slices it learned from: {dice:.2f}").format(dice=point["training"]))
         return " · ".join(words)

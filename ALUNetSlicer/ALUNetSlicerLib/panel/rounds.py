@@ -72,7 +72,7 @@ class RoundSection(Section):
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = _(workspace.missing())
         if not missing and first and not ui.strategyCombo.currentData:
-            missing = _('Show a slice in the Red view and click "Add the slice shown".')
+            missing = _('Show a slice in the Red view and click "Add slice shown".')
         allow(ui.nextRoundButton, _("Train on what is annotated, and suggest the next slices."), missing)
         ui.missingLabel.text = missing or self._ended
         ui.missingLabel.visible = bool(ui.missingLabel.text)

@@ -162,7 +162,7 @@ class PanelTest(SceneTest):
         node = self.add_phantoms()[1]
         self.until(lambda: self.ui.strategyCombo.enabled)
         self.ui.strategyCombo.setCurrentIndex(2)
-        self.assertIn("Add the slice shown", self.ui.nextRoundButton.toolTip)
+        self.assertIn("Add slice shown", self.ui.nextRoundButton.toolTip)
         logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
         logic.GetSliceNode().SetOrientation("Axial")

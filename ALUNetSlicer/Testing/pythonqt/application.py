@@ -57,10 +57,16 @@ class _LayoutManager:
         self._views: dict[str, Any] = {}
 
     def sliceWidget(self, name: str) -> Any:
+        """As in Slicer the logic stays the same one, and has its node again after the scene was closed."""
         known = self._views.get(name)
-        if known is None or known.GetSliceNode() is None or known.GetSliceNode().GetScene() is None:
+        if known is None:
             self._views[name] = widgets.slice_view(name)
+        elif known.GetSliceNode() is None or known.GetSliceNode().GetScene() is None:
+            widgets.give_node(known, name)
         return SimpleNamespace(sliceLogic=lambda: self._views[name])
+
+    def sliceViewNames(self) -> tuple[str, ...]:
+        return ("Red", "Green", "Yellow")
 
 
 def _application(application: Any, folder: Path) -> None:
@@ -78,6 +84,7 @@ def _utilities(window: Any) -> None:
     util.mainWindow = lambda verbose=True: Proxy(window)
     util.loadUI = lambda path: Proxy(widgets.load(path))
     util.childWidgetVariables = _children
+    util.findChild = lambda widget, name: Proxy(plain(widget).findChild(QtWidgets.QWidget, name))
     util.showStatusMessage = lambda text, duration=0: False
     util.startupEnvironment = lambda: dict(os.environ)
 

@@ -37,6 +37,7 @@ class ctkCollapsibleButton(QtWidgets.QWidget):
         self.contentsCollapsed.emit(collapsed)
         self.update()
 
+    collapsedHeight = QtCore.Property(int, lambda self: 0, lambda self, height: None)
     text = QtCore.Property(str, lambda self: self._text, _set_text)
     collapsed = QtCore.Property(bool, lambda self: self._collapsed, _set_collapsed)
 
@@ -76,6 +77,18 @@ def _flag(name: str) -> Any:
     return QtCore.Property(bool, lambda self: self.flags.get(name, True), change)
 
 
+class qMRMLSegmentsTableView(QtWidgets.QWidget):
+    """The list of the segments."""
+
+    hidden: tuple[str, ...] = ()
+
+    def setHideSegments(self, segments: Any) -> None:
+        self.hidden = tuple(segments)
+
+    def hideSegments(self) -> tuple[str, ...]:
+        return self.hidden
+
+
 class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
     """The Segment Editor: its nodes are real, its brushes are not."""
 
@@ -97,6 +110,7 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
         self.setFrameShape(QtWidgets.QFrame.StyledPanel)
         self.setMinimumHeight(120)
         self._row = QtWidgets.QHBoxLayout(self)
+        qMRMLSegmentsTableView(self).setObjectName("SegmentsTableView")
 
     def setEffectNameOrder(self, names: Any) -> None:
         for name in names[:5]:
@@ -173,5 +187,14 @@ def slice_view(name: str) -> Any:
     """The logic of a slice view, with real nodes in the scene."""
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLScene(slicer.mrmlScene)
-    logic.AddSliceNode(name)
+    give_node(logic, name)
     return logic
+
+
+def give_node(logic: Any, name: str) -> None:
+    """Give a view the slice node of its name: the scene has one of each, and keeps it when it is closed."""
+    known = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
+    if known is None:
+        logic.AddSliceNode(name)
+    else:
+        logic.SetSliceNode(known)

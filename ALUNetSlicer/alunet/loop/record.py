@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -53,6 +54,12 @@ class RoundRecord:
     device: str = "cpu"
     threads: int = 1
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+
+    @property
+    def training_dice(self) -> float | None:
+        """Mean Dice on the annotated slices that the model learned from, which flatters it; None where unknown."""
+        dice = self.training.get("dice")
+        return dice if dice is not None and math.isfinite(dice) else None
 
     def save(self, file: Path) -> None:
         """Write the manifest, whole or not at all."""

@@ -99,8 +99,8 @@ def status(hand: Hand) -> Status:
 
 
 def _finished(record: RoundRecord, tested: bool) -> RoundLine:
-    measured, pseudo = record.dice["mean"], record.training.get("dice")
-    dice = measured if tested and measured is not None else pseudo
+    measured = record.dice["mean"]
+    dice = measured if tested and measured is not None else record.training_dice
     known = dice is not None and math.isfinite(dice)
     return RoundLine(
         number=record.number,

@@ -315,7 +315,12 @@ class RoundInfo:
 
 @dataclass(frozen=True)
 class CurvePoint:
-    """One finished round of GET .../curve; `dice` by structure and "mean", null where there is no test case."""
+    """One finished round of GET .../curve.
+
+    Attributes:
+        dice: by structure and "mean", null where there is no test case.
+        training: mean Dice on the annotated slices that the model learned from, which flatters it; null where unknown.
+    """
 
     round: int
     strategy: str
@@ -323,3 +328,4 @@ class CurvePoint:
     labelled_slices: int
     fraction: float
     dice: dict[str, float | None]
+    training: float | None

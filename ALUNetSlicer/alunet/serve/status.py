@@ -34,6 +34,7 @@ def curve(project: Project) -> list[CurvePoint]:
             labelled_slices=record.labelled_slices,
             fraction=record.fraction,
             dice=record.dice,
+            training=record.training_dice,
         )
         for record in Hand(project).loop.rounds()
     ]
