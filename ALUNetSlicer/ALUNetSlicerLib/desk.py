@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,8 @@ from ALUNetSlicerLib.slices import Box
 
 _CASE = "ALUNet.case"
 """Attribute of a node: the project and case that it belongs to. It is saved with the scene."""
+_RESULT = "ALUNet.result"
+"""Attribute of a segmentation node that the model made: the project and case that it belongs to."""
 _EDITOR = "ALUNet"
 _OVERLAY = "ALUNet uncertainty"
 _COLORS = "vtkMRMLColorTableNodeFileInferno.txt"
@@ -88,10 +90,24 @@ class Desk:
         """Confine painting in a case to a box, or not."""
         canvas, node = self.canvas(case), self.editor_node()
         self.unlock_others(case)
+        self._show_only(case)
         node.SetAndObserveSegmentationNode(canvas.segmentation)
         node.SetAndObserveSourceVolumeNode(canvas.volume)
         canvas.lock(node, box)
         self.mask(locked)
+
+    def add_result(self, case: str, segmentation: Any, on_screen: str) -> None:
+        """Belong a segmentation of a whole case to it; it is hidden where another case is on screen."""
+        segmentation.SetAttribute(_RESULT, self._key(case))
+        segmentation.GetDisplayNode().SetVisibility(on_screen in ("", case))
+
+    def _show_only(self, case: str) -> None:
+        """Hide the segmentations of the other cases, which lie in the same place, and what the model made of this."""
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            if self.case_of(node) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(self.case_of(node) == case)
+            elif (node.GetAttribute(_RESULT) or "").startswith(self._key("")) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def mask(self, locked: bool) -> None:
         """Confine painting to the lock that there is, or allow it everywhere; an undo works across that."""
@@ -156,10 +172,11 @@ class Desk:
         return f"{self._project}/{case}"
 
     def _find(self, kind: str, case: str) -> Any | None:
+        return next((node for node in self._nodes(kind) if node.GetAttribute(_CASE) == self._key(case)), None)
+
+    @staticmethod
+    def _nodes(kind: str) -> Iterator[Any]:
         nodes = slicer.mrmlScene.GetNodesByClass(kind)
         nodes.UnRegister(None)
         for number in range(nodes.GetNumberOfItems()):
-            node = nodes.GetItemAsObject(number)
-            if node.GetAttribute(_CASE) == self._key(case):
-                return node
-        return None
+            yield nodes.GetItemAsObject(number)

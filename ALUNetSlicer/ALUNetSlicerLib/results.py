@@ -150,7 +150,7 @@ def _chart(title: str, measured: str, curves: Mapping[str, list[tuple[float, flo
     chart.RemoveAllPlotSeriesNodeIDs()
     for name, points in curves.items():
         if points:
-            chart.AddAndObservePlotSeriesNodeID(_series(f"{title}: {name}", name, points).GetID())
+            chart.AddAndObservePlotSeriesNodeID(_series(title, name, points).GetID())
     chart.SetXAxisTitle(_("labelled slices"))
     chart.SetYAxisTitle(measured)
     chart.SetYAxisRangeAuto(False)
@@ -160,7 +160,8 @@ def _chart(title: str, measured: str, curves: Mapping[str, list[tuple[float, flo
 
 
 def _series(title: str, name: str, points: list[tuple[float, float]]) -> Any:
-    table, series = _node("vtkMRMLTableNode", title), _node("vtkMRMLPlotSeriesNode", title)
+    table = _node("vtkMRMLTableNode", f"{title}: {name}")
+    series = _node("vtkMRMLPlotSeriesNode", f"Dice, {name}")  # the legend shows its name
     table.RemoveAllColumns()
     slicer.util.updateTableFromArray(table, list(np.asarray(points).T.copy()), ["labelled slices", name])
     series.SetAndObserveTableNodeID(table.GetID())

@@ -53,7 +53,7 @@ class ResultsSection(Section):
         case, workspace = self._ui.caseCombo.currentData, self._workspace
 
         def ready(volume: Any) -> None:
-            workspace.results.segment(case, volume, self._segmented, workspace.failed.emit)
+            workspace.results.segment(case, volume, lambda node: self._segmented(case, node), workspace.failed.emit)
 
         workspace.session.load(case, ready)
 
@@ -82,7 +82,9 @@ class ResultsSection(Section):
         self._ui.exportLabel.text = _("✓ {file} is written.").format(file=target)
         self._ui.exportLabel.visible = True
 
-    def _segmented(self, node: Any) -> None:
+    def _segmented(self, case: str, node: Any) -> None:
+        session = self._workspace.session
+        session.desk.add_result(case, node, "" if session.current is None else session.current.case)
         self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(name=node.GetName())
         self._ui.exportLabel.visible = True
 
