@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -78,13 +79,19 @@ class Session:
 
         def take(rows: list[dict[str, Any]]) -> None:
             before = self.worklist.round
-            self.worklist.fill([Slice.of_row(row, self._author) for row in rows])
+            self.worklist.fill(self._drafts.mark([Slice.of_row(row, self._author) for row in rows]))
             if self.worklist.round != before:
                 self._starts.drop_proposals()
             self.changed.emit()
             done()
 
         self._agent.ask("worklist", take, self.failed.emit, project=self._project)
+
+    def pick_up(self) -> None:
+        """Show what was begun last and not handed in, where nothing is on screen."""
+        begun = list(filter(self.worklist.find, self._drafts.samples()))
+        if begun and self._wanted is None:
+            self.go_to(begun[-1])
 
     # --- going from slice to slice ----------------------------------------------------------------------------
 
@@ -102,7 +109,7 @@ class Session:
         """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
         item = self.worklist.find(sample)
         if item is not None and self._drafts.find(sample) is None and self.desk.has_labels(item.case):
-            self._keep(sample, Draft(self.desk.canvas(item.case).read(item.box), base, 0.0))
+            self._keep(sample, Draft(self.desk.canvas(item.case).read(item.box), base, 0.0, item))
         if item is not None:
             self.go_to(sample)
 
@@ -239,9 +246,9 @@ class Session:
         if self._current is None:
             return
         item, base, labels = self._current.item, self._current.base, self.labels()
-        file = self._folder / f"{uuid4().hex}.raw"
+        file, stored = self._folder / f"{uuid4().hex}.raw", labels.dtype.newbyteorder("<")
         try:
-            file.write_bytes(np.ascontiguousarray(labels, labels.dtype.newbyteorder("<")).tobytes())
+            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
         except OSError as error:
             self.failed.emit(Failure("disk", f"{self._folder} cannot be written: {error.strerror}.", "Free space."))
             return
@@ -265,7 +272,7 @@ class Session:
 
         seconds = self.seconds()
         self._stop_drafts()
-        self._keep(item.sample, Draft(labels, base, seconds))
+        self._keep(item.sample, Draft(labels, base, seconds, item))
         self._starts.hold(item.sample, base, labels)
         self.worklist.change(item.sample, sent=False)
         self._agent.ask(
@@ -284,7 +291,7 @@ class Session:
         """Skip or flag the slice on screen, and show the next one; what was painted is kept as a draft."""
         if self._current is None:
             return
-        self.keep_draft()
+        self.keep_draft(status)
         sample = self._current.item.sample
 
         def safe(_: Any) -> None:
@@ -297,13 +304,13 @@ class Session:
             author=self._author,
         )  # fmt: skip
 
-    def keep_draft(self) -> None:
+    def keep_draft(self, status: str = "in_progress") -> None:
         """Keep what is painted and not handed in, if anything was."""
         item = self.current
         if item is not None and self.desk.volume(item.case) is not None:  # a scene that was closed has nothing to keep
             labels = self.labels()
             if not np.array_equal(labels, self._current.start):
-                self._keep(item.sample, Draft(labels, self._current.base, self.seconds()))
+                self._keep(item.sample, Draft(labels, self._current.base, self.seconds(), replace(item, status=status)))
 
     def leave(self) -> None:
         """The person does something else for now: the draft is kept, view and painting are as they were before."""
@@ -311,8 +318,7 @@ class Session:
         self._stop_drafts()
         self._editor.rest()
         self.desk.unlock_others()
-        view = self._view()
-        if view is not None:
+        if (view := self._view()) is not None:
             view.restore()
 
     def enter(self) -> None:
@@ -325,8 +331,7 @@ class Session:
         self.keep_draft()
         self._editor.rest()
         self.overlay.show(None)
-        view = self._view()
-        if view is not None:
+        if (view := self._view()) is not None:
             view.forget()
         self._end_slice()
         self.desk.forget()

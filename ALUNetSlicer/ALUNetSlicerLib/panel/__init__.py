@@ -49,6 +49,7 @@ class Panel:
 
     def enter(self) -> None:
         """The module was opened."""
+        self.engine.resume()
         self.project.fill_volumes()
         self.annotate.enter()
 

@@ -174,8 +174,8 @@ class AnnotateSection(Section):
                 for column, (text, tip) in enumerate(self._cells(item)):
                     make = self._desktop.bar if column == _COLUMNS.index("Unsure") else self._desktop.cell
                     table.setItem(row, column, make(text, tip))
-        self._rows = items
-        if not same:
+        changed, self._rows = items != self._rows, items
+        if changed:
             table.resizeColumnsToContents()
 
     def _cells(self, item: Slice) -> list[tuple[str, str]]:

@@ -84,6 +84,13 @@ class EngineSection(Section):
     def _say_test(self, text: str) -> None:
         self._ui.testLabel.text, self._ui.testLabel.visible = text, True
 
+    def resume(self) -> None:
+        """Belong to the engine of the last time again, where that asks nothing of the person."""
+        settings, where = self._workspace.settings, self._workspace.settings.get("where")
+        agreed = where == "remote" and settings.get(f"consent/{settings.get('address')}") == "yes"
+        if self._workspace.place is None and (agreed or (where == "local" and self._local.ready())):
+            self._workspace.choose(self.place())
+
     # --- the first installation -------------------------------------------------------------------------------
 
     def install(self) -> None:

@@ -61,7 +61,8 @@ class ProjectSection(Section):
 
     def open(self) -> None:
         """Open the project that is chosen."""
-        self._workspace.open(self._ui.projectCombo.currentData)
+        workspace = self._workspace
+        workspace.open(self._ui.projectCombo.currentData, lambda: workspace.session.pick_up())
 
     def _engine_changed(self) -> None:
         online = self._workspace.state == "online"

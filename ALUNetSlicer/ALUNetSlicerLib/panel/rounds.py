@@ -102,7 +102,7 @@ class RoundSection(Section):
             "export": _("writing"), "uncertainty": _("measuring uncertainty"),
         }  # fmt: skip
         if job.state == "queued":
-            return job.waiting or _("waiting")
+            return job.waiting or _("starting")
         parts = [phases.get(job.phase, job.phase) or _("starting")]
         if job.phase == "train" and job.total:
             parts[0] += _(", epoch {epoch} of {epochs}").format(epoch=round(job.done), epochs=round(job.total))

@@ -18,6 +18,7 @@ from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.enrolment import Enrolment, case_name
 from ALUNetSlicerLib.jobs import Jobs
 from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.worklist import Slice
 
 SHAPE = (6, 40, 44)
 
@@ -101,24 +102,55 @@ class RoundsTest(SceneTest):
         self.assertEqual(self.failures, [])
         self.assertEqual(session.worklist.counts()["done"], len(batch))
 
+    def session(self) -> Session:
+        return Session(
+            self.agent, self.pump, Person("ann", self.folder), "engine", self.project, self.labels, lambda: None,
+            QuietEditor(),
+        )  # fmt: skip
+
+    def begin_one_ahead(self, session: Session) -> tuple[Slice, np.ndarray]:
+        """A slice for the time of the training is begun, and not handed in."""
+        item = next(item for item in session.worklist if item.ahead)
+        session.go_to(item.sample)
+        self.pump.until(lambda: session.current is not None and session.current.sample == item.sample)
+        half = np.zeros(item.box.shape, np.uint8)
+        half[..., 3:9, 4:11] = 1
+        session.paint(half)
+        return item, half
+
+    def it_is_found_again(self, session: Session, begun: Slice, half: np.ndarray) -> None:
+        """After the round, in a viewer that was started anew, whatever the next batch is."""
+        ready: list = []
+        session.refresh(lambda: ready.append(1))
+        self.pump.until(lambda: ready)
+        self.assertEqual(session.worklist.find(begun.sample).status, "in_progress")
+        session.pick_up()
+        self.pump.until(lambda: session.current is not None)
+        self.assertEqual((session.current.sample, session.current.box), (begun.sample, begun.box))
+        np.testing.assert_array_equal(session.labels(), half)
+        session.submit(lambda: None)
+        self.pump.until(lambda: session.worklist.counts()["unsent"] == 0)
+        self.assertEqual(session.worklist.find(begun.sample).status, "done")
+
     def test_two_rounds(self):
         truths = self.add(2)
         self.assertEqual(list(truths), ["Scan_0", "Scan_1"])
         self.assertEqual(self.round(budget=3).state, "done")
-        session = Session(
-            self.agent, self.pump, Person("ann", self.folder), "engine", self.project, self.labels, lambda: None,
-            QuietEditor(),
-        )  # fmt: skip
-        self.addCleanup(session.close)
+        session = self.session()
         self.annotate(truths, session)
+        begun, half = self.begin_one_ahead(session)
+        session.close()
         self.told.clear()
         self.assertEqual(self.round(strategy="entropy", budget=3).state, "done")
+        session = self.session()
+        self.addCleanup(session.close)
+        self.it_is_found_again(session, begun, half)
         phases = {job.phase for job in self.told}
         self.assertIn("train", phases)
         self.assertEqual(self.told[-1].state, "done")
         self.assertIsNone(self.jobs.current)
         self.annotate(truths, session)
-        self.assertEqual({item.round for item in session.worklist}, {1})
+        self.assertEqual({item.round for item in session.worklist if not item.ahead}, {1})
         case = self.ask("cases", project=self.project)[0]
         self.assertEqual(case["shape"], list(SHAPE))
         stored = self.ask("fetch", project=self.project, case="Scan_0", what="images/0")
