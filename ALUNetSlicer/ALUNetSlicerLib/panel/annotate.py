@@ -51,8 +51,8 @@ class AnnotateSection(Section):
     def keys(self) -> dict[str, Callable[[], None]]:
         """Key -> action."""
         return {
-            "Ctrl+Return": self.done, "Ctrl+Left": self.previous, "Ctrl+K": self.skip, "Ctrl+E": self.nothing_here,
-            "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.toggle(),
+            "Ctrl+Return": self.done, "Ctrl+Shift+Return": self.previous, "Ctrl+K": self.skip,
+            "Ctrl+E": self.nothing_here, "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.toggle(),
         }  # fmt: skip
 
     def enter(self) -> None:
@@ -148,7 +148,7 @@ class AnnotateSection(Section):
         unseen = nothing or ("" if current else _("Click a slice in the list first."))
         for widget, tip in (
             (ui.doneButton, _("Hand this slice in and show the next one. Ctrl+Return")),
-            (ui.previousButton, _("The slice before, done or not. Ctrl+Left")),
+            (ui.previousButton, _("The slice before, done or not. Ctrl+Shift+Return")),
             (ui.skipButton, _("Leave this slice out of this round; it can come back. Ctrl+K")),
             (ui.nothingButton, _("This slice shows none of the structures: hand it in empty. Ctrl+E")),
             (ui.flagButton, _("Mark this slice for a second opinion. Ctrl+G")),
