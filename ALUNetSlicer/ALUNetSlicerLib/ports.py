@@ -7,7 +7,13 @@ from typing import Any, Protocol
 
 
 class Process(Protocol):
-    """A program with pipes; everything is called on the main thread and returns at once."""
+    """A program with pipes; everything is called on the main thread and returns at once.
+
+    Attributes:
+        code: exit code of its last end; None where it could not be started.
+    """
+
+    code: int | None
 
     def start(self, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
         """Start it, or start it again.

@@ -41,6 +41,12 @@ _ending: list[Any] = []
 """Processes that were closed and have not ended yet."""
 
 
+def _keep(process: Any) -> None:
+    """Until its program has ended: a QProcess that is dropped kills it and holds the window meanwhile."""
+    _ending.append(process)
+    process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _ending.remove(process))
+
+
 def wait_for_ending(milliseconds: int = 3000) -> None:
     """Give closed processes a moment to end by themselves: Slicer ends."""
     for process in list(_ending):
@@ -61,6 +67,7 @@ class QtProcess:
         self._heard: Callable[[bytes], None] = lambda data: None
         self._ended: Callable[[str], None] = lambda words: None
         self._words = b""
+        self.code: int | None = None
 
     def start(self, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
         self._heard, self._ended, self._words = heard, ended, b""
@@ -80,13 +87,13 @@ class QtProcess:
     def close(self) -> None:
         process = self._let_go()
         if process is not None:
-            _ending.append(process)  # a QProcess that is dropped kills its program
-            process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _ending.remove(process))
+            _keep(process)
             process.closeWriteChannel()
 
     def kill(self) -> None:
         """End it at once, as a crash would; `ended` is called."""
         if self._process is not None:
+            _keep(self._process)
             self._process.kill()
 
     def _let_go(self) -> Any:
@@ -107,7 +114,8 @@ class QtProcess:
     def _read_words(self) -> None:
         self._words = (self._words + self._process.readAllStandardError().data())[-2000:]
 
-    def _finish(self, *_: Any) -> None:
+    def _finish(self, code: int = 0, *_: Any) -> None:
+        self.code = code
         self._read()
         self._read_words()
         self._let_go()

@@ -68,9 +68,9 @@ class Simulation:
     def _over(self, words: str) -> None:
         if self.running:
             self.running = False
-            done = (self._out / "curves.csv").is_file() and not words.startswith(("Error", "alunet:"))
             reason = (words.splitlines() or ["it gave no reason"])[-1]
-            self.ended.emit(None if done else Failure("simulation", f"The simulation ended: {reason}", "Read the log."))
+            failed = Failure("simulation", f"The simulation ended: {reason}", "The same call goes on where it was.")
+            self.ended.emit(None if self._process.code == 0 else failed)
 
 
 def _mean(points: list[tuple[float, float]]) -> tuple[float, float]:

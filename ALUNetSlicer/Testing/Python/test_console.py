@@ -1,0 +1,146 @@
+"""What a script can do from Slicer's Python console, against a real agent, a real service and the real nnU-Net."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import unittest
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import slicer
+from engines import PYTHON, environment
+from scenes import SceneTest
+
+from ALUNetSlicerLib import qt_ports, sample_data
+from ALUNetSlicerLib.console import Console
+from ALUNetSlicerLib.results import plot
+
+HIPPOCAMPUS = Path(os.environ.get("ALUNET_DATA", "")) / "Task04_Hippocampus"
+
+
+class ConsoleTest(SceneTest):
+    def setUp(self) -> None:
+        super().setUp()
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        self.folder = Path(folder.name)
+        self.charts: list = []
+        for target, name, value in (
+            (qt_ports, "data_folder", lambda: str(self.folder / "mine")),
+            (qt_ports.Desktop, "chart", lambda desktop, chart: self.charts.append(chart)),
+        ):
+            patched = patch.object(target, name, value)
+            patched.start()
+            self.addCleanup(patched.stop)
+        qt_ports.QtSettings().set("python", PYTHON)
+        self.logic = Console()
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.logic.workspace.close()
+        self.logic.workspace.agent.close()
+        qt_ports.wait_for_ending()
+
+    def wait(self, condition, seconds: float = 120.0) -> None:
+        self.assertTrue(self.logic.wait(condition, seconds), "waited in vain")
+
+    def serve(self) -> tuple[str, str]:
+        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
+        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+        self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
+        note = json.loads(service.stdout.readline())
+        return note["address"], note["token"]
+
+    def test_the_loop_by_a_script(self):
+        logic = self.logic
+        with self.assertRaisesRegex(RuntimeError, "openProject"):
+            logic.nextSlice()
+        logic.connect(*self.serve())
+        self.wait(lambda: logic.online)
+        logic.createProject("By script", ["organ", "lesion"], epochs=1, iterations=2)
+        self.wait(lambda: logic.session is not None)
+        added: list = []
+        logic.addVolumes(sample_data.load()[:2], lambda: added.append(1))
+        self.wait(lambda: added)
+        logic.nextRound(strategy="spread", budget=3)
+        self.wait(lambda: len(logic.session.worklist))
+        self.wait(lambda: logic.workspace.jobs.current is None)
+        self.label_three()
+        logic.nextRound(strategy="entropy", budget=2)
+        self.wait(lambda: logic.session.worklist.round == 1, 300)
+        points: list = []
+        logic.workspace.results.curve(points.extend, lambda why: self.fail(str(why)))
+        self.wait(lambda: points)
+        self.is_plotted(points)
+
+    def label_three(self) -> None:
+        logic = self.logic
+        logic.nextSlice()
+        self.wait(lambda: logic.currentSlice is not None)
+        first = logic.currentSlice.sample
+        labels = logic.labels()
+        self.assertEqual(labels.shape, logic.currentSlice.box.shape)
+        labels[..., 20:40, 20:40] = 1
+        logic.setLabels(labels)
+        np.testing.assert_array_equal(logic.labels(), labels)
+        logic.submit()
+        self.wait(lambda: logic.currentSlice.sample != first)
+        skipped = logic.currentSlice.sample
+        logic.skip()
+        self.wait(lambda: logic.currentSlice.sample != skipped)
+        logic.setLabels(np.where(logic.labels() == 0, 2, 0).astype(np.uint8))
+        logic.submit()
+        self.wait(lambda: logic.session.worklist.counts()["unsent"] == 0)
+        statuses = [row.status for row in logic.session.worklist if not row.ahead]
+        self.assertEqual(statuses, ["done", "skipped", "done"])
+        logic.goTo(first)
+        self.wait(lambda: logic.currentSlice.sample == first)
+        np.testing.assert_array_equal(logic.labels(), labels)
+
+    def is_plotted(self, points: list) -> None:
+        """Without test cases the curve is of the slices that the model learned from, and says so."""
+        chart = plot(points)
+        self.assertEqual(chart.GetYAxisTitle(), "Dice on annotated slices")
+        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 1)
+        tested = [{**point, "dice": {"organ": 0.5, "lesion": None, "mean": 0.5}} for point in points]
+        self.assertIs(plot(tested), chart)
+        self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
+        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
+        self.assertIsNone(plot([{**points[0], "training": None}]))
+
+    @unittest.skipUnless(HIPPOCAMPUS.is_dir(), "needs the real images, see ALUNET_DATA")
+    def test_a_simulation_in_the_background(self):
+        options = {"rounds": 1, "budget": 2, "initial": 4, "epochs": 1, "iterations": 1, "limit": 5}
+        study = self.logic.simulate(str(HIPPOCAMPUS), str(self.folder / "study"), ["random"], **options)
+        lines: list = []
+        study.line.connect(lines.append)
+        ended = self.ended(study)
+        self.assertEqual(ended, [None])
+        self.assertTrue(lines)
+        curves = study.curves()
+        self.assertEqual(list(curves), ["random"])
+        self.assertEqual(len(curves["random"]), 2)
+        self.assertEqual(slicer.mrmlScene.GetFirstNodeByName("Dice, random").GetXColumnName(), "labelled slices")
+        self.assertEqual(len(self.charts), 1)
+        again = self.logic.simulate("/no/such/folder", str(self.folder / "study"), ["random"], **options)
+        self.assertIn("/no/such/folder", str(self.ended(again)[0]), "an older result does not make it a success")
+        stopped = self.logic.simulate(str(HIPPOCAMPUS), str(self.folder / "other"), ["random"], **options)
+        ended = []
+        stopped.ended.connect(ended.append)
+        stopped.cancel()
+        self.assertEqual([why.code for why in ended], ["cancelled"])
+        self.assertFalse(stopped.running)
+
+    def ended(self, study) -> list:
+        ended: list = []
+        study.ended.connect(ended.append)
+        self.wait(lambda: ended, 300)
+        return ended
+
+
+if __name__ == "__main__":
+    unittest.main()
