@@ -175,8 +175,8 @@ class AnnotateSection(Section):
                     make = self._desktop.bar if column == _COLUMNS.index("Unsure") else self._desktop.cell
                     table.setItem(row, column, make(text, tip))
         changed, self._rows = items != self._rows, items
-        if changed:
-            table.resizeColumnsToContents()
+        for column in range(len(_COLUMNS) - 1) if changed else ():
+            table.resizeColumnToContents(column)  # not the last one: it takes what is left
 
     def _cells(self, item: Slice) -> list[tuple[str, str]]:
         unsure = "" if item.uncertainty is None else "█" * max(1, round(_BARS * item.uncertainty))
