@@ -9,8 +9,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-pytest.importorskip("slicer", reason="the real core of Slicer: pip install slicer-core")
-pythonqt = pytest.importorskip("pythonqt", reason="PySide6: pip install PySide6-Essentials")
+pytest.importorskip("slicer", reason="the real core of Slicer: pip install slicer-core", exc_type=ImportError)
+pythonqt = pytest.importorskip(
+    "pythonqt",
+    reason="PySide6, and the system libraries that Qt needs: pip install PySide6-Essentials",
+    exc_type=ImportError,
+)
 pythonqt.install()
 
 

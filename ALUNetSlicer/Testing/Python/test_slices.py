@@ -9,7 +9,7 @@ import slicer
 import vtk
 from scenes import SceneTest, random_volume, slice_logic
 
-from ALUNetSlicerLib.slices import Box, ijk_to_world, show_slice
+from ALUNetSlicerLib.slices import Box, centre, ijk_to_world, show_slice
 from ALUNetSlicerLib.views import View
 
 
@@ -97,7 +97,12 @@ class ViewTest(SceneTest):
         logic.GetSliceNode().SetOrientation("Coronal")
         logic.GetSliceNode().SetSliceOffset(3.25)
         before = self.orientation(logic)
-        view = View(logic)
+        beside = slice_logic()
+        beside.GetSliceCompositeNode().SetBackgroundVolumeID(own.GetID())
+        beside.GetSliceNode().SetOrientation("Axial")
+        beside.GetSliceNode().SetSliceOffset(-1.5)
+        beside_before = self.orientation(beside)
+        view = View(logic, lambda: [beside])
         for number in range(4):
             case = random_volume(self.generator, f"case {number}")
             size = case.GetImageData().GetDimensions()[::-1]
@@ -109,6 +114,15 @@ class ViewTest(SceneTest):
                 self.assertEqual(
                     logic.GetSliceIndexFromOffset(logic.GetSliceNode().GetSliceOffset(), case), index + 1
                 )
+                self.shows_the_middle(beside, case, Box(axis, bounds))
         view.restore()
         np.testing.assert_allclose(self.orientation(logic), before)
+        np.testing.assert_allclose(self.orientation(beside), beside_before)
         self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())
+        self.assertEqual(beside.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())
+
+    def shows_the_middle(self, logic, case, box) -> None:
+        """A view beside shows the same case, at the middle of the box, from the side that its person chose."""
+        self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), case.GetID())
+        self.assertEqual(logic.GetSliceNode().GetOrientation(), "Axial")
+        self.assertAlmostEqual(logic.GetSliceNode().GetSliceOffset(), centre(case, box)[2], places=3)
