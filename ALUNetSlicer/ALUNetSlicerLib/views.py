@@ -86,7 +86,8 @@ def _restore(logic: Any, before: dict[str, Any]) -> None:
         getattr(layers, f"Set{name}VolumeID")(None if known is None else before[name])
     layers.SetForegroundOpacity(before["opacity"])
     layers.SetLinkedControl(before["linked"])
-    slice_node.SetOrientation(before["orientation"])
+    if slice_node.HasSliceOrientationPreset(before["orientation"]):  # else it was oblique
+        slice_node.SetOrientation(before["orientation"])
     slice_node.GetSliceToRAS().DeepCopy(before["to_ras"])
     slice_node.UpdateMatrices()
     slice_node.SetFieldOfView(*before["field_of_view"])

@@ -123,8 +123,8 @@ class PanelTest(SceneTest):
 
     def shown(self) -> int:
         """The sample on screen."""
-        current = self.workspace.session.current
-        return -1 if current is None else current.sample
+        session = self.workspace.session
+        return -1 if session is None or session.current is None else session.current.sample
 
     def truth(self) -> np.ndarray:
         item = self.workspace.session.current
@@ -172,6 +172,25 @@ class PanelTest(SceneTest):
         item = self.workspace.session.current
         self.assertEqual((item.case, item.box.axis, item.box.index), ("Phantom_2", 0, 7))
         self.assertIn("chosen by", item.reason)
+        self.comes_back()
+
+    def comes_back(self) -> None:
+        """After a restart of Slicer: the engine by itself, the slice and its half-done paint with the project."""
+        session = self.workspace.session
+        half = np.zeros(session.current.box.shape, np.uint8)
+        half[..., 10:20, 5:30] = 2
+        session.paint(half)
+        sample = self.shown()
+        self.widget.cleanup()
+        slicer.mrmlScene.Clear(0)
+        self.open()
+        self.until(lambda: self.workspace.state == "online")
+        self.assertEqual(len(self.answers.asked), 1, "what is sent where is asked once")
+        self.until(lambda: self.ui.openButton.enabled)
+        self.click("openButton")
+        self.until(lambda: self.shown() == sample)
+        np.testing.assert_array_equal(self.workspace.session.labels(), half)
+        self.assertIn("begun", self.ui.worklistTable.item(0, 4).text())
 
     def annotate_batch(self, nodes: list) -> None:
         ui, session = self.ui, self.workspace.session
@@ -233,3 +252,5 @@ class PanelTest(SceneTest):
         self.click("exportModelButton")
         self.until(lambda: (self.folder / "model.zip").is_file(), 120)
         self.assertIn("slices labelled", ui.resultsLabel.text)
+        self.click("plotButton")
+        self.assertEqual([chart.GetYAxisTitle() for chart in self.answers.charts], ["Dice on annotated slices"])
