@@ -52,7 +52,7 @@ class AnnotateSection(Section):
         """Key -> action."""
         return {
             "Ctrl+Return": self.done, "Ctrl+Shift+Return": self.previous, "Ctrl+K": self.skip,
-            "Ctrl+E": self.nothing_here, "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.toggle(),
+            "Ctrl+E": self.nothing_here, "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.click(),
         }  # fmt: skip
 
     def enter(self) -> None:
@@ -157,6 +157,9 @@ class AnnotateSection(Section):
         ):
             allow(widget, tip, unseen)
         allow(ui.addSliceButton, _("Put the slice of the Red view into the worklist, by your own choice."), missing)
+        overlay = _("Lay the model's uncertainty over the slice: bright where it is unsure. Ctrl+U")
+        unlearned = missing or ("" if session.worklist.round else _("There is no model yet: finish a round."))
+        allow(ui.overlayCheck, overlay, unlearned)
         ui.editor.visible = current is not None
         ui.progressLabel.text = self._progress()
         for row, item in enumerate(self._rows):

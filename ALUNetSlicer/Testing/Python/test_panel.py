@@ -204,6 +204,8 @@ class PanelTest(SceneTest):
             logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
             offset = logic.GetSliceNode().GetSliceOffset()
             self.assertEqual(logic.GetSliceIndexFromOffset(offset, volume), item.box.index + 1)
+        self.assertFalse(ui.overlayCheck.enabled)
+        self.assertIn("no model yet", ui.overlayCheck.toolTip)
         first, truth = self.shown(), self.truth()
         session.paint(truth)
         self.click("emptyButton")
