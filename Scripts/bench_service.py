@@ -8,21 +8,19 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from timing import Measured, median
+
 SLICES, SIDE = 100, 512
-Measured = list[tuple[str, float, float, str]]
-"""What, ours, the naive way (both of one unit), and a note."""
 
 
 def measure(quick: bool) -> Measured:
@@ -32,7 +30,7 @@ def measure(quick: bool) -> Measured:
         folder = Path(name)
         figures = _upload(client, folder)
         _make_pool(folder / "projects" / "bench")
-        health = _median(client.health, repeats)
+        health = median(client.health, repeats)
         figures.append(("health", health, health, "ms"))
         return figures + _annotations(client, folder, repeats) + _proposal(client, folder, repeats)
 
@@ -50,16 +48,6 @@ def _service(root: Path) -> Iterator[Any]:
             process.terminate()
 
 
-def _median(action: Callable[[], Any], repeats: int) -> float:
-    """Median wall-clock milliseconds."""
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)
-
-
 def _upload(client: Any, folder: Path) -> Measured:
     """A case of 512 x 512 x 100, uploaded and entered, against a copy of its file that is on disk as surely."""
     import numpy as np
@@ -72,14 +60,14 @@ def _upload(client: Any, folder: Path) -> Measured:
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
     client.create_project(ProjectRequest(name="bench", labels=["organ"], channels=["CT"]))
     sent: list[Any] = []
-    ours = _median(lambda: sent.append(client.upload(file)), 1)
+    ours = median(lambda: sent.append(client.upload(file)), 1)
 
     def copy() -> None:
         with (folder / "copy.mha").open("wb") as stream:
             shutil.copyfileobj(file.open("rb"), stream)
             os.fsync(stream.fileno())
 
-    naive, mebibytes = _median(copy, 3), file.stat().st_size / 2**20
+    naive, mebibytes = median(copy, 3), file.stat().st_size / 2**20
     client.add_case("bench", CaseRequest(name="scan", role="pool", images=[sent[0].id], label=None))
     rate = f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with fsync"
     return [("upload, checked", ours, naive, rate)]
@@ -119,11 +107,11 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
             os.fsync(stream.fileno())
 
     samples = iter(range(SLICES))
-    one, naive = _median(lambda: put(next(samples)), repeats), _median(write, repeats)
-    fetched = _median(lambda: client.fetch_annotation("bench", 0, folder / "fetched"), repeats)
+    one, naive = median(lambda: put(next(samples)), repeats), median(write, repeats)
+    fetched = median(lambda: client.fetch_annotation("bench", 0, folder / "fetched"), repeats)
     rest = list(samples)[:40]
     with ThreadPoolExecutor(8) as people:
-        eight = _median(lambda: list(people.map(put, rest)), 1) / len(rest)
+        eight = median(lambda: list(people.map(put, rest)), 1) / len(rest)
     return [
         ("annotation of 512 x 512, on disk", one, naive, "ms; against writing its bytes with fsync"),
         ("annotation, eight clients at once", eight, one, "ms each; against one after the other"),
@@ -141,9 +129,9 @@ def _proposal(client: Any, folder: Path, repeats: int) -> Measured:
     voxels = np.zeros((SLICES, SIDE, SIDE), np.uint8)
     voxels[20:80, 100:300, 150:350] = 1
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(source), True)
-    naive = _median(lambda: shutil.copyfile(source, folder / "read.mha"), repeats)
-    whole = _median(lambda: client.fetch("bench", "scan", "proposal", folder / "proposal.mha"), repeats)
-    one = _median(lambda: client.fetch_proposal("bench", 50, folder / "proposal.raw"), repeats)
+    naive = median(lambda: shutil.copyfile(source, folder / "read.mha"), repeats)
+    whole = median(lambda: client.fetch("bench", "scan", "proposal", folder / "proposal.mha"), repeats)
+    one = median(lambda: client.fetch_proposal("bench", 50, folder / "proposal.raw"), repeats)
     return [
         ("proposal of a slice of 512 x 512", one, whole, "ms; against that of its case, 512 x 512 x 100"),
         ("proposal of a case of 512 x 512 x 100", whole, naive, "ms; against copying its file"),

@@ -6,17 +6,13 @@ Part of Scripts/bench.py: `python3 Scripts/bench.py slicer`. Wall-clock medians 
 
 from __future__ import annotations
 
-import statistics
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-Measured = list[tuple[str, float, float, str]]
-"""What, ours, the naive way (both of one unit), and a note."""
+from timing import Measured, median
 
 
 def measure(quick: bool) -> Measured:
@@ -60,12 +56,12 @@ def _measure(shape: tuple[int, int, int], repeats: int) -> Measured:
     segmentation, name = canvas.segmentation, canvas.segment_ids[0]
     mask = (slices == 1).astype(np.uint8)
     util = slicer.util
-    whole_write = _median(lambda: util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, name, volume), 3)
-    whole_read = _median(lambda: util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume), 3)
+    whole_write = median(lambda: util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, name, volume), 3)
+    whole_read = median(lambda: util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume), 3)
     size = " x ".join(str(extent) for extent in reversed(shape))
     return [
-        (f"the next slice on screen, {size}", _median(next_slice, repeats), 2 * whole_write, "ms"),
-        ("reading what was painted in a slice", _median(submit, repeats), 2 * whole_read, "ms"),
+        (f"the next slice on screen, {size}", median(next_slice, repeats), 2 * whole_write, "ms"),
+        ("reading what was painted in a slice", median(submit, repeats), 2 * whole_read, "ms"),
     ]
 
 
@@ -88,12 +84,3 @@ def _labels(shape: tuple[int, int, int]) -> np.ndarray:
     k, j, i = np.ogrid[[slice(-1, 1, extent * 1j) for extent in shape]]
     radius = k * k + j * j + i * i
     return np.where(radius < 0.1, 2, radius < 0.5).astype(np.uint8)
-
-
-def _median(action: Callable[[], Any], repeats: int) -> float:
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        action()
-        times.append(1000 * (time.perf_counter() - start))
-    return statistics.median(times)

@@ -107,7 +107,7 @@ class Enrolment:
                     continue
                 files.append(self._folder / f"{uuid4().hex}.nrrd")
                 made.append(files[-1])
-                _write(volume, files[-1])
+                write(volume, files[-1])
         except OSError as error:
             refused(Failure("disk", str(error), "Free space there, then add the volumes again."))
             return
@@ -122,7 +122,7 @@ class Enrolment:
                 file.unlink(missing_ok=True)
 
 
-def _write(volume: Any, file: Path) -> None:
+def write(volume: Any, file: Path) -> None:
     """The voxels of a volume node on its own grid, without the transforms above it; raises OSError."""
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(file))

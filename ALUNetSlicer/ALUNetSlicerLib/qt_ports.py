@@ -114,7 +114,7 @@ class QtProcess:
     def _read_words(self) -> None:
         self._words = (self._words + self._process.readAllStandardError().data())[-2000:]
 
-    def _finish(self, code: int = 0, *_: Any) -> None:
+    def _finish(self, code: int, *_: Any) -> None:
         self.code = code
         self._read()
         self._read_words()

@@ -58,7 +58,7 @@ class EngineSection(Section):
     def connect(self) -> None:
         """Belong to the engine that is named, after asking once whether images may go there."""
         ui, settings, place = self._ui, self._workspace.settings, self.place()
-        if place.remote and settings.get(f"consent/{place.to}") != "yes":
+        if not self._agreed(place):
             question = _(
                 "Images and labels of the cases you add will be sent to {address} and kept there. Names of patients "
                 "are not sent: only voxels, geometry and the names you give. Go on?"
@@ -86,10 +86,14 @@ class EngineSection(Section):
 
     def resume(self) -> None:
         """Belong to the engine of the last time again, where that asks nothing of the person."""
-        settings, where = self._workspace.settings, self._workspace.settings.get("where")
-        agreed = where == "remote" and settings.get(f"consent/{settings.get('address')}") == "yes"
-        if self._workspace.place is None and (agreed or (where == "local" and self._local.ready())):
-            self._workspace.choose(self.place())
+        workspace, place = self._workspace, self.place()
+        at_hand = self._agreed(place) and (place.remote or self._local.ready())
+        if at_hand and workspace.place is None and workspace.settings.get("where"):
+            workspace.choose(place)
+
+    def _agreed(self, place: Place) -> bool:
+        """Whether images may go there."""
+        return not place.remote or self._workspace.settings.get(f"consent/{place.to}") == "yes"
 
     # --- the first installation -------------------------------------------------------------------------------
 

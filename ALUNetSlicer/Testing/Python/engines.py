@@ -1,9 +1,12 @@
-"""The Python that runs agents and services of the tests, and its environment; inside Slicer it is not Slicer's own."""
+"""Agents and services of the tests, with the Python that runs them (inside Slicer not its own), and real images."""
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
 import sys
+import unittest
 from pathlib import Path
 
 import slicer
@@ -17,3 +20,33 @@ PYTHON = os.environ.get("ALUNET_TEST_PYTHON", sys.executable)
 def environment() -> dict[str, str]:
     """As before Slicer's launcher changed it, with the engine's source on the path."""
     return {**slicer.util.startupEnvironment(), "PYTHONPATH": PACKAGES}
+
+
+def serve(root: Path, port: int = 0) -> tuple[subprocess.Popen, str, str]:
+    """A real service on a folder of projects: its process, address and token."""
+    command = [PYTHON, "-m", "alunet", "serve", "--root", str(root), "--port", str(port)]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    note = json.loads(process.stdout.readline())
+    return process, note["address"], note["token"]
+
+
+def stop(process: subprocess.Popen) -> None:
+    """End a service at once, as a crash would."""
+    process.kill()
+    process.wait()
+    process.stdout.close()
+
+
+def real_images(name: str) -> Path:
+    """A folder of real images, below the variable ALUNET_DATA or `shared/data` beside the repository.
+
+    Where it is missing the test is skipped with that reason; with CI=true it fails.
+    """
+    beside = Path(__file__).resolve().parents[4] / "shared" / "data"
+    folder = Path(os.environ.get("ALUNET_DATA") or beside) / name
+    if folder.is_dir():
+        return folder
+    reason = f"no real images in {folder}: set ALUNET_DATA to the folder that holds {name}"
+    if os.environ.get("CI") == "true":
+        raise AssertionError(reason)
+    raise unittest.SkipTest(reason)

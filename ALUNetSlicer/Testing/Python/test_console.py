@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 import tempfile
 import unittest
 from pathlib import Path
@@ -12,14 +9,12 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
-from engines import PYTHON, environment
+from engines import PYTHON, real_images, serve, stop
 from scenes import SceneTest
 
 from ALUNetSlicerLib import qt_ports, sample_data
 from ALUNetSlicerLib.console import Console
 from ALUNetSlicerLib.results import plot
-
-HIPPOCAMPUS = Path(os.environ.get("ALUNET_DATA", "")) / "Task04_Hippocampus"
 
 
 class ConsoleTest(SceneTest):
@@ -49,11 +44,9 @@ class ConsoleTest(SceneTest):
         self.assertTrue(self.logic.wait(condition, seconds), "waited in vain")
 
     def serve(self) -> tuple[str, str]:
-        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
-        self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
-        note = json.loads(service.stdout.readline())
-        return note["address"], note["token"]
+        service, address, token = serve(self.folder / "root")
+        self.addCleanup(stop, service)
+        return address, token
 
     def test_the_loop_by_a_script(self):
         logic = self.logic
@@ -112,10 +105,10 @@ class ConsoleTest(SceneTest):
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
         self.assertIsNone(plot([{**points[0], "training": None}]))
 
-    @unittest.skipUnless(HIPPOCAMPUS.is_dir(), "needs the real images, see ALUNET_DATA")
     def test_a_simulation_in_the_background(self):
+        data = str(real_images("Task04_Hippocampus"))
         options = {"rounds": 1, "budget": 2, "initial": 4, "epochs": 1, "iterations": 1, "limit": 5}
-        study = self.logic.simulate(str(HIPPOCAMPUS), str(self.folder / "study"), ["random"], **options)
+        study = self.logic.simulate(data, str(self.folder / "study"), ["random"], **options)
         lines: list = []
         study.line.connect(lines.append)
         ended = self.ended(study)
@@ -128,7 +121,7 @@ class ConsoleTest(SceneTest):
         self.assertEqual(len(self.charts), 1)
         again = self.logic.simulate("/no/such/folder", str(self.folder / "study"), ["random"], **options)
         self.assertIn("/no/such/folder", str(self.ended(again)[0]), "an older result does not make it a success")
-        stopped = self.logic.simulate(str(HIPPOCAMPUS), str(self.folder / "other"), ["random"], **options)
+        stopped = self.logic.simulate(data, str(self.folder / "other"), ["random"], **options)
         ended = []
         stopped.ended.connect(ended.append)
         stopped.cancel()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 import time
 from pathlib import Path
@@ -11,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
-from engines import PYTHON, environment
+from engines import PYTHON, serve, stop
 from scenes import SceneTest
 
 from ALUNetSlicer import ALUNetSlicerWidget
@@ -63,12 +61,8 @@ class PanelTest(SceneTest):
         self.open()
 
     def serve(self) -> None:
-        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
-        variables = environment()
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
-        self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
-        note = json.loads(service.stdout.readline())
-        self.address, self.token = note["address"], note["token"]
+        service, self.address, self.token = serve(self.folder / "root")
+        self.addCleanup(stop, service)
 
     def open(self) -> None:
         """As Slicer does when the module is opened."""

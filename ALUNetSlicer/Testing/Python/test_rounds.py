@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import slicer
-from engines import PYTHON, environment
+from engines import environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest, make_volume
 
@@ -29,15 +27,12 @@ class RoundsTest(SceneTest):
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder, self.pump = Path(folder.name), Pump()
-        variables = environment()
-        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.folder / "root"), "--port", "0"]
-        service = subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
-        self.addCleanup(lambda: (service.kill(), service.wait(), service.stdout.close()))
-        note = json.loads(service.stdout.readline())
-        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), variables), self.pump)
+        service, address, token = serve(self.folder / "root")
+        self.addCleanup(stop, service)
+        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
         self.addCleanup(self.agent.close)
         self.agent.start()
-        self.ask("connect", to=note["address"], token=note["token"])
+        self.ask("connect", to=address, token=token)
         made = self.ask(
             "create_project", name="Two rounds", labels=["organ"], channels=["CT"], epochs=1, iterations=2
         )  # fmt: skip

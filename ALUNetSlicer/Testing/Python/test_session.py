@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import tempfile
 from pathlib import Path
 
 import numpy as np
 import slicer
-from engines import PYTHON, environment
+from engines import PYTHON, environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
@@ -64,16 +63,11 @@ class SessionTest(SceneTest):
         self.open()
 
     def serve(self) -> None:
-        command = [PYTHON, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
-        self.service = subprocess.Popen(command, stdout=subprocess.PIPE, env=self.environment, text=True)
-        note = json.loads(self.service.stdout.readline())
-        self.address, self.token = note["address"], note["token"]
+        self.service, self.address, self.token = serve(self.root, self.port)
         self.port = int(self.address.rsplit(":", 1)[1])
 
     def stop(self) -> None:
-        self.service.kill()
-        self.service.wait()
-        self.service.stdout.close()
+        stop(self.service)
 
     def open(self, author: str = "ann") -> None:
         """As a viewer does when it starts."""
