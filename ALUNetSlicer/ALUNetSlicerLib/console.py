@@ -3,7 +3,7 @@
     logic = slicer.util.getModuleLogic("ALUNetSlicer")
     logic.connect()                               # or logic.connect("ssh://me@gpu-box")
     logic.wait(lambda: logic.online)
-    logic.openProject("liver")
+    logic.openProject("Liver tumours")
     logic.wait(lambda: logic.session is not None and len(logic.session.worklist))
     logic.nextSlice()
     logic.wait(lambda: logic.currentSlice is not None)
@@ -25,6 +25,7 @@ import numpy as np
 import slicer
 
 from ALUNetSlicerLib import assembly
+from ALUNetSlicerLib.agent import Failure
 from ALUNetSlicerLib.enrolment import case_name
 from ALUNetSlicerLib.ports import Editor
 from ALUNetSlicerLib.session import Session
@@ -83,8 +84,18 @@ class Console:
         self.workspace.create(name, list(structures), list(channels), lambda: None, **recipe)
 
     def openProject(self, project: str) -> None:
-        """Open a project by its id."""
-        self.workspace.open(project)
+        """Open a project by its name or its id."""
+        workspace = self.workspace
+
+        def take(rows: list[dict[str, Any]]) -> None:
+            found = [row["id"] for row in rows if project in (row["id"], row["name"])]
+            if found:
+                workspace.open(found[0])
+            else:
+                known = ", ".join(row["name"] for row in rows) or "none"
+                workspace.failed.emit(Failure("not_found", f"There is no project '{project}'.", f"There are: {known}."))
+
+        workspace.projects(take)
 
     def addVolumes(self, volumes: Sequence[Any], done: Callable[[], None] = lambda: None) -> None:
         """Make a case of each volume node."""

@@ -112,9 +112,9 @@ class Results:
 
 
 def plot(points: list[dict[str, Any]]) -> Any | None:
-    """The learning curve as a chart: Dice of every structure on the test cases over the labelled slices.
+    """The learning curve as a chart: Dice of every structure, and their mean, over the labelled slices.
 
-    Without test cases it is the mean Dice on the annotated slices that the model learned from, and says so.
+    It is that on the test cases; without any, that on the annotated slices that the model learned from, and says so.
 
     Args:
         points: see `Results.curve`.
@@ -122,21 +122,20 @@ def plot(points: list[dict[str, Any]]) -> Any | None:
     Returns:
         vtkMRMLPlotChartNode, the same one each time; None where nothing was measured.
     """
-    names = next((list(point["dice"]) for point in points if _tested(point)), [])
-    curves = {name: _curve(points, lambda point, name=name: point["dice"].get(name)) for name in names}
-    measured = _("Dice on the test cases")
-    if not curves:
-        measured = _("Dice on annotated slices")
-        curves = {_("learned slices"): _curve(points, lambda point: point["training"])}
+    tested = any(map(is_tested, points))
+    measured, on = (_("Dice on the test cases"), "dice") if tested else (_("Dice on annotated slices"), "training")
+    names = {name: None for point in points for name in point[on]}
+    curves = {name: _curve(points, on, name) for name in names}
     return _chart("ALUNet learning curve", measured, curves) if any(curves.values()) else None
 
 
-def _tested(point: dict[str, Any]) -> bool:
+def is_tested(point: dict[str, Any]) -> bool:
+    """Whether a point of the curve was measured on test cases."""
     return any(dice is not None for dice in point["dice"].values())
 
 
-def _curve(points: list[dict[str, Any]], dice: Callable[[dict[str, Any]], float | None]) -> list[tuple[float, float]]:
-    known = [(float(point["labelled_slices"]), dice(point)) for point in points]
+def _curve(points: list[dict[str, Any]], on: str, name: str) -> list[tuple[float, float]]:
+    known = [(float(point["labelled_slices"]), point[on].get(name)) for point in points]
     return [(slices, float(value)) for slices, value in known if value is not None]
 
 

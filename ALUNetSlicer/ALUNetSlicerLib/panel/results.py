@@ -8,7 +8,7 @@ from typing import Any
 from ALUNetSlicerLib.i18n import tr as _
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.results import plot
+from ALUNetSlicerLib.results import is_tested, plot
 from ALUNetSlicerLib.words import clock
 from ALUNetSlicerLib.workspace import Workspace
 
@@ -121,9 +121,9 @@ class ResultsSection(Section):
         words = [_("{slices} slices labelled in {time} min").format(
             slices=status.get("slices", 0), time=clock(60 * status.get("minutes", 0)))]  # fmt: skip
         for point in self._points[-1:]:
-            found = [f"{name} {dice:.2f}" for name, dice in point["dice"].items() if dice is not None]
-            if found:
-                words.append(_("Dice: ") + ", ".join(found))
-            elif point["training"] is not None:
-                words.append(_("Dice on the slices it learned from: {dice:.2f}").format(dice=point["training"]))
+            tested = is_tested(point)
+            known = (point["dice"] if tested else point["training"]).items()
+            found = ", ".join(f"{name} {dice:.2f}" for name, dice in known if dice is not None)
+            said = _("Dice: {dice}") if tested else _("Dice on the slices it learned from: {dice}")
+            words += [said.format(dice=found)] if found else []
         return " · ".join(words)

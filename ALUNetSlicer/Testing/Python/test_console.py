@@ -95,15 +95,16 @@ class ConsoleTest(SceneTest):
         np.testing.assert_array_equal(logic.labels(), labels)
 
     def is_plotted(self, points: list) -> None:
-        """Without test cases the curve is of the slices that the model learned from, and says so."""
+        """Without test cases the curves are of the slices that the model learned from, and say so."""
         chart = plot(points)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on annotated slices")
-        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 1)
+        self.assertEqual(set(points[0]["training"]), {"organ", "lesion", "mean"})
+        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), sum(d is not None for d in points[0]["training"].values()))
         tested = [{**point, "dice": {"organ": 0.5, "lesion": None, "mean": 0.5}} for point in points]
         self.assertIs(plot(tested), chart)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
-        self.assertIsNone(plot([{**points[0], "training": None}]))
+        self.assertIsNone(plot([{**points[0], "training": dict.fromkeys(points[0]["training"])}]))
 
     def test_a_simulation_in_the_background(self):
         data = str(real_images("Task04_Hippocampus"))

@@ -22,9 +22,10 @@ import SimpleITK as sitk
 
 from alunet.agent.client import Client
 from alunet.agent.reach.starting import own_environment
+from alunet.loop.hand import Setup, create
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
-from alunet.schema import CaseRequest, ProjectRequest
+from alunet.schema import CaseRequest
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
@@ -189,7 +190,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     service = Service(folder / "root")
     try:
         client = service.client()
-        client.create_project(ProjectRequest(PROJECT, ["organ"], ["CT"]))
+        labels = {"background": 0, "organ": 1}
+        create(service.root / PROJECT, name=PROJECT, labels=labels, channels=["CT"], setup=Setup()).close()
         write_image(folder / "a.nrrd")
         client.add_case(PROJECT, CaseRequest("a", [client.upload(folder / "a.nrrd").id]))
     finally:

@@ -108,7 +108,11 @@ def test_a_whole_round_over_http(common, scan):
     assert common.send("GET", f"/projects/{project}/jobs/{model['id']}/result").content[:2] == b"PK"
     labels = done(common, project, "export", what="labels")
     assert common.send("GET", f"/projects/{project}/jobs/{labels['id']}/result").content[:2] == b"PK"
-    assert [point["round"] for point in common.ok("GET", f"/projects/{project}/curve")] == [0]
+    curve = common.ok("GET", f"/projects/{project}/curve")
+    assert [point["round"] for point in curve] == [0]
+    structures = common.ok("GET", f"/projects/{project}")["labels"].keys() - {"background"}
+    assert curve[0]["training"].keys() == structures | {"mean"}
+    assert all(dice is None or 0 <= dice <= 1 for dice in curve[0]["training"].values())
     assert [entry["state"] for entry in common.ok("GET", f"/projects/{project}/rounds")] == ["finished", "started"]
     check_events(common, project, training)
     annotate(common, project, again[0])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
@@ -84,6 +85,15 @@ def test_a_project_is_made_once(common):
     common.refused("POST", "/projects", 409, "exists", json={**request, "labels": ["kidney"]})
     assert made in common.ok("GET", "/projects")
     assert common.ok("GET", f"/projects/{made['id']}")["status"]["step"] == "add"
+
+
+def test_a_project_that_was_removed_and_made_again_is_another_one(common):
+    request = {"name": "Again", "labels": ["liver"], "channels": ["CT"]}
+    first = common.ok("POST", "/projects", 201, json=request)
+    shutil.rmtree(common.root / first["id"])
+    second = common.ok("POST", "/projects", 201, json=request)
+    assert second["id"] != first["id"]
+    common.refused("GET", f"/projects/{first['id']}", 404, "not_found")
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from alunet.loop.hand import Setup, create
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 
@@ -17,8 +18,9 @@ SHAPE = (6, 20, 24)
 
 
 def pooled(service, scan):
-    """A project "work" whose pool is made by hand: no network is needed to annotate. Gives its worklist."""
-    project = service.project("work")
+    """A project "work", begun at a terminal, whose pool is made by hand: no network is needed. Gives its worklist."""
+    project, labels = "work", {"background": 0, "organ": 1, "lesion": 2}
+    create(service.root / project, name=project, labels=labels, channels=["MRI"], setup=Setup(device="cpu")).close()
     for name in ("a", "b"):
         service.add_case(project, name, scan(f"{name}.nii.gz", 3, SHAPE))
     with Project.open(service.root / project) as opened:

@@ -387,7 +387,7 @@ class Loop:
 
     def _named(self, dice: list[float | None]) -> dict[str, float | None]:
         names = [name for name, value in self.project.labels.items() if value > 0]
-        table = dict(zip(names, dice, strict=False))
+        table = dict(zip(names, dice or [None] * len(names), strict=True))
         known = [value for value in dice if value is not None]
         return {**table, "mean": float(np.mean(known)) if known else None}
 

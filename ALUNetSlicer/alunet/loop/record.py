@@ -56,10 +56,13 @@ class RoundRecord:
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
 
     @property
-    def training_dice(self) -> float | None:
-        """Mean Dice on the annotated slices that the model learned from, which flatters it; None where unknown."""
-        dice = self.training.get("dice")
-        return dice if dice is not None and math.isfinite(dice) else None
+    def training_dice(self) -> dict[str, float | None]:
+        """As `dice`, but on the annotated slices that the model learned from, which flatters it; None where unknown."""
+        names = [name for name in self.dice if name != "mean"]
+        by_class = self.training.get("class_dice") or [None] * len(names)
+        mean = self.training.get("dice")
+        known = mean is not None and math.isfinite(mean)
+        return {**dict(zip(names, by_class, strict=True)), "mean": mean if known else None}
 
     def save(self, file: Path) -> None:
         """Write the manifest, whole or not at all."""

@@ -100,7 +100,7 @@ def status(hand: Hand) -> Status:
 
 def _finished(record: RoundRecord, tested: bool) -> RoundLine:
     measured = record.dice["mean"]
-    dice = measured if tested and measured is not None else record.training_dice
+    dice = measured if tested and measured is not None else record.training_dice["mean"]
     known = dice is not None and math.isfinite(dice)
     return RoundLine(
         number=record.number,

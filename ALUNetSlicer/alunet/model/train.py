@@ -45,9 +45,10 @@ def train(
         tests: names of the test cases, whose label maps are in `labels` where the best checkpoint is wanted.
 
     Returns:
-        ``loss`` and ``dice`` of the last epoch (pseudo Dice on annotated slices; of the test cases, where the best
-        checkpoint is wanted), ``parameters``, ``batch_size`` and ``sha256`` of the model; with the best checkpoint also
-        its ``best_epoch`` and ``final_sha256``.
+        ``loss``, ``dice`` and ``class_dice`` (of each structure, None where none was seen) of the last epoch (pseudo
+        Dice on annotated slices; of the test cases, where the best checkpoint is wanted), ``parameters``,
+        ``batch_size`` and ``sha256`` of the model; with the best checkpoint also its ``best_epoch`` and
+        ``final_sha256``.
     """
     from alunet.model.trainer import SparseTrainer
 
@@ -65,9 +66,11 @@ def train(
     elif weights_in is not None:
         load_weights(trainer.network, weights_in, settings.heads)
     trainer.run_training()
+    by_class = trainer.logger.get_value("dice_per_class_or_region", step=-1)
     return {
         "loss": float(trainer.logger.get_value("train_losses", step=-1)),
         "dice": float(trainer.logger.get_value("mean_fg_dice", step=-1)),
+        "class_dice": [None if np.isnan(dice) else float(dice) for dice in by_class],
         "parameters": sum(p.numel() for p in trainer.network.parameters()),
         "batch_size": trainer.batch_size,
         **_save(trainer, weights_out),

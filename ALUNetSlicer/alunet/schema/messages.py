@@ -319,7 +319,7 @@ class CurvePoint:
 
     Attributes:
         dice: by structure and "mean", null where there is no test case.
-        training: mean Dice on the annotated slices that the model learned from, which flatters it; null where unknown.
+        training: the same on the annotated slices that the model learned from, which flatters it.
     """
 
     round: int
@@ -328,4 +328,4 @@ class CurvePoint:
     labelled_slices: int
     fraction: float
     dice: dict[str, float | None]
-    training: float | None
+    training: dict[str, float | None]

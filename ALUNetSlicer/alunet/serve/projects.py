@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
+import secrets
 import shutil
 import threading
 import time
@@ -83,13 +83,21 @@ class Projects:
             InputError: labels, channels or recipe are impossible.
         """
         _check(request)
-        name = identity(request.name)
         with self._making:
-            fresh = not (self._settings.root / name / "project.db").is_file()
-            if fresh and len(self.ids()) >= self._settings.limits.projects:
+            known = self._named(request.name)
+            if known is None and len(self.ids()) >= self._settings.limits.projects:
                 raise Refused(Code.TOO_MANY, "The service has too many projects.", "Move some of them elsewhere.")
-            with self._made(self._settings.root / name, request, fresh) as project:
-                return describe(name, project), fresh
+            name = known or identity(request.name)
+            with self._made(self._settings.root / name, request, known is None) as project:
+                return describe(name, project), known is None
+
+    def _named(self, name: str) -> str | None:
+        """Id of the project that has this name."""
+        for identifier in self.ids():
+            with self.open(identifier) as project:
+                if project.name == name:
+                    return identifier
+        return None
 
     def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
         labels = {"background": 0, **{label: value for value, label in enumerate(request.labels, 1)}}
@@ -118,16 +126,14 @@ def _check(request: ProjectRequest) -> None:
 
 
 def identity(name: str) -> str:
-    """An id made of a project's name: the same for the same name, another for another.
+    """A new id for a project of that name: its letters and digits of ASCII, and some of chance.
 
-    Letters and digits of ASCII stay; where that is not the whole name a digest of it is added.
+    An id never comes twice: what a viewer has kept of a project that was removed must not be taken for a part of the
+    next one of that name.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-")
-    if words == name:
-        return words
-    digest = hashlib.sha256(name.encode("utf-8")).hexdigest()[:8]
-    return f"{words}-{digest}" if words else f"p-{digest}"
+    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-") or "p"
+    return f"{words}-{secrets.token_hex(4)}"
 
 
 def describe(identifier: str, project: Project, status: dict[str, Any] | None = None) -> ProjectInfo:
