@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -44,6 +45,7 @@ class Console:
         """Make the workspace, with the editor of the panel; once."""
         if self._parts is None:
             self._parts = assembly.assemble(editor)
+            self._parts.workspace.failed.connect(lambda why: logging.error("ALUNet: %s", why))
             self._parts.workspace.agent.start()
         return self._parts
 

@@ -54,6 +54,7 @@ class Installation:
         progress: emits what is done (str), the fraction of the whole (0 to 1, or None), and the seconds that the
             downloads will take (or None).
         log: emits each line for `install.log`.
+        folder: of the packages.
         ended: emits None when the engine can be started, or the `Failure`; once for each `start`, never within it.
     """
 
@@ -65,8 +66,8 @@ class Installation:
         self.progress, self.log, self.ended = Signal(), Signal(), Signal()
         self.running = False
         self._process_for, self._timer, self._python = process_for, timer, python
-        self._folder, self._base, self._resources, self._sizes = folder.absolute(), base, resources, sizes
-        self._part = self._folder / "part"
+        self.folder, self._base, self._resources, self._sizes = folder.absolute(), base, resources, sizes
+        self._part = self.folder / "part"
         self._step: Leashed | None = None
         self._looking: Leashed | None = None
         self._file: TextIO | None = None
@@ -78,7 +79,7 @@ class Installation:
 
     def installed(self) -> Installed | None:
         """What is installed, complete and up to date."""
-        return packages.installed(self._folder, self._resources)
+        return packages.installed(self.folder, self._resources)
 
     def ready(self) -> bool:
         """Whether an engine can be started; quick."""
@@ -101,7 +102,7 @@ class Installation:
             self._call_off = self._timer.later(0.0, lambda: self._end(failure))
             return
         self._tell("Looking at this computer")
-        self._run(_PLACE, "look", json.dumps({"folder": str(self._folder)}), then=self._looked)
+        self._run(_PLACE, "look", json.dumps({"folder": str(self.folder)}), then=self._looked)
 
     def retry(self) -> None:
         """Once more, with the same choice; what was downloaded completely is not downloaded again."""
@@ -123,10 +124,10 @@ class Installation:
 
         def removed(end: Ended) -> None:
             self._step = None
-            failure = of_place(end, self._folder)
+            failure = of_place(end, self.folder)
             failed(failure) if failure else done()
 
-        arguments = json.dumps({"folder": str(self._folder)})
+        arguments = json.dumps({"folder": str(self.folder)})
         self._step = Leashed(self._process(_PLACE, "remove", arguments), lambda line: None, removed)
         self._step.start()
 
@@ -134,21 +135,21 @@ class Installation:
         """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how many bytes are free."""
 
         def looked(end: Ended) -> None:
-            failure = of_place(end, self._folder) or of_computer(self._python, end.answer)
+            failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
             failed(failure) if failure else done(end.answer["gpu"], end.answer["free"])
 
-        arguments = json.dumps({"folder": str(self._folder)})
+        arguments = json.dumps({"folder": str(self.folder)})
         self._looking = Leashed(self._process(_PLACE, "look", arguments), lambda line: None, looked)
         self._looking.start()
 
     def _looked(self, end: Ended) -> None:
-        failure = of_place(end, self._folder) or of_computer(self._python, end.answer)
+        failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
         if failure is None:
             self._build = packages.resolved(self._choice, end.answer["gpu"])
             self._fingerprint = packages.fingerprint(self._build, self._resources)
             self._pip = _version(end.answer["pip"])
             self._meter.expect(self._sizes[self._build].download)
-            given = {"folder": str(self._folder), "keep": self._fingerprint, "longest": LONGEST}
+            given = {"folder": str(self.folder), "keep": self._fingerprint, "longest": LONGEST}
             self._tell("Making room")
             self._run(_PLACE, "prepare", json.dumps(given), then=self._prepared)
         else:
@@ -156,7 +157,7 @@ class Installation:
 
     def _prepared(self, end: Ended) -> None:
         self._free = end.answer.get("free", 0)
-        failure = of_place(end, self._folder) or self._room(self._build)
+        failure = of_place(end, self.folder) or self._room(self._build)
         if failure is not None:
             self._end(failure)
             return
@@ -185,7 +186,7 @@ class Installation:
             else:
                 self._end(explain(end.lines))
 
-        wheels = str(self._folder / f"wheels-{self._fingerprint}")
+        wheels = str(self.folder / f"wheels-{self._fingerprint}")
         only = ["--no-cache-dir", "--no-deps", "--only-binary=:all:", "--dest", wheels]  # kept there, not twice
         self._run("pip", "download", *self._options(), *only, *source.arguments, then=downloaded)
 
@@ -209,7 +210,7 @@ class Installation:
 
     def _tidied(self, end: Ended) -> None:
         """Load everything once, with the variables of the engine."""
-        if failure := of_place(end, self._folder):
+        if failure := of_place(end, self.folder):
             self._end(failure)
             return
         self._tell("Trying the engine", 0.95)
@@ -228,9 +229,9 @@ class Installation:
             "fingerprint": self._fingerprint, "build": self._build, "python": packages.python_version(),
             "versions": found["versions"], "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
         }  # fmt: skip
-        given = {"folder": str(self._folder), "packages": str(self._part / "p"), "stamp": stamp}
+        given = {"folder": str(self.folder), "packages": str(self._part / "p"), "stamp": stamp}
         self._tell("Finishing", 0.98)
-        self._run(_PLACE, "adopt", json.dumps(given), then=lambda end: self._end(of_place(end, self._folder)))
+        self._run(_PLACE, "adopt", json.dumps(given), then=lambda end: self._end(of_place(end, self.folder)))
 
     def _options(self) -> list[str]:
         """Of pip, as far as its version knows them."""
@@ -238,7 +239,7 @@ class Installation:
         return [*raw, *(["--resume-retries=5"] if self._pip >= _RESUME_SINCE else [])]
 
     def _wheels(self) -> list[Path]:
-        return sorted((self._folder / f"wheels-{self._fingerprint}").glob("torch*.whl"))
+        return sorted((self.folder / f"wheels-{self._fingerprint}").glob("torch*.whl"))
 
     def _count(self) -> None:
         """While pip unpacks it says nothing: count what is there."""
@@ -251,7 +252,7 @@ class Installation:
         needed = self._sizes[build].needed - sum(wheel.stat().st_size for wheel in self._wheels())
         if self._free >= needed:
             return None
-        message = f"{self._folder} has {self._free / 1e9:.1f} GB of free space; the engine needs {needed / 1e9:.1f} GB."
+        message = f"{self.folder} has {self._free / 1e9:.1f} GB of free space; the engine needs {needed / 1e9:.1f} GB."
         return Failure("disk", message, "Free space there, or choose a folder on another disk.")
 
     def _process(self, module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Process:
@@ -289,17 +290,17 @@ class Installation:
 
     def _open(self) -> Failure | None:
         """The log; the Failure where nothing can be written."""
-        if os.pathsep in str(self._folder):
-            message = f"{self._folder} has a {os.pathsep!r} in its name, which Python cannot take."
+        if os.pathsep in str(self.folder):
+            message = f"{self.folder} has a {os.pathsep!r} in its name, which Python cannot take."
             return Failure("path", message, "Choose another folder.")
         if sys.platform == "darwin" and platform.machine() == "x86_64":
             message = "There is no PyTorch any more for Macs with Intel's processors, or for Slicer's build for them."
             return Failure("computer", message, "Use an engine on another computer.")
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self._folder / "install.log").open("w", encoding="utf-8", buffering=1)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._file = (self.folder / "install.log").open("w", encoding="utf-8", buffering=1)
         except OSError as error:
-            return unwritable(self._folder, error.strerror or str(error))
+            return unwritable(self.folder, error.strerror or str(error))
         return None
 
     def _close_step(self) -> None:

@@ -33,17 +33,23 @@ class LocalEngine:
         self._python, self._foreign = python, foreign
 
     @property
-    def _chosen(self) -> str:
+    def chosen(self) -> str:
+        """The Python of the environment that was chosen; empty for none."""
         return self._settings.get("python")
+
+    @property
+    def folder(self) -> Path:
+        """Where its packages are installed, or would be."""
+        return self.installation.folder
 
     def ready(self) -> bool:
         """Whether it can be started."""
-        return Path(self._chosen).is_file() if self._chosen else self.installation.ready()
+        return Path(self.chosen).is_file() if self.chosen else self.installation.ready()
 
     def place(self) -> Place:
         """Where it is, for the agent; where it is not ready, as it will be."""
-        if self._chosen:
-            return Place("local", python=self._chosen, environment=packages.existing_environment(self._foreign))
+        if self.chosen:
+            return Place("local", python=self.chosen, environment=packages.existing_environment(self._foreign))
         found = self.installation.installed()
         variables = None if found is None else packages.environment(found.folder)
         return Place("local", python=self._python, environment=variables)

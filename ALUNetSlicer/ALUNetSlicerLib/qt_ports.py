@@ -38,13 +38,18 @@ def startup_environment() -> dict[str, str]:
 
 
 _ending: list[Any] = []
-"""Processes that were closed and have not ended yet."""
+"""Processes that were closed and have not ended yet, and those that say in this moment that they have."""
 
 
 def _keep(process: Any) -> None:
     """Until its program has ended: a QProcess that is dropped kills it and holds the window meanwhile."""
     _ending.append(process)
-    process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _ending.remove(process))
+    process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _drop(process))
+
+
+def _drop(process: Any) -> None:
+    """Forget it when its signal has returned: one that is destroyed while it emits takes Slicer with it."""
+    qt.QTimer.singleShot(0, lambda: _ending.remove(process))
 
 
 def wait_for_ending(milliseconds: int = 3000) -> None:
@@ -118,13 +123,18 @@ class QtProcess:
         self.code = code
         self._read()
         self._read_words()
-        self._let_go()
+        self._done()
         self._ended(self._words.decode("utf-8", "replace").strip()[-500:])
 
     def _fail(self, error: int) -> None:
         if error == qt.QProcess.FailedToStart:  # all others are followed by `finished`
-            self._let_go()
+            self._done()
             self._ended(f"{self._command[0]} cannot be started.")
+
+    def _done(self) -> None:
+        process = self._let_go()
+        _ending.append(process)
+        _drop(process)
 
 
 class QtTimer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -93,8 +94,8 @@ class Workspace:
 
     @property
     def author(self) -> str:
-        """Who works here."""
-        return self.settings.get("author") or "annotator"
+        """Who works here: the name that was given, else the one that the person is logged in by."""
+        return self.settings.get("author") or _login()
 
     # --- the engine -------------------------------------------------------------------------------------------
 
@@ -309,3 +310,10 @@ class Workspace:
         elif event["event"] == "outbox" and event["state"] == "sent":
             self._stop_asking()
             self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes
+
+
+def _login() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):  # a Python of each age has its own where the system knows no name
+        return "annotator"

@@ -15,6 +15,23 @@ from pump import PipeProcess, Pump
 from ALUNetSlicerLib.installation import Installation
 from ALUNetSlicerLib.packages import Size
 
+SLOW_BACKEND = """
+import os, pathlib, subprocess, sys, time, zipfile
+HERE = pathlib.Path(__file__).parent
+def build_wheel(folder, settings=None, metadata=None):
+    if not (HERE / "quick").exists():
+        below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+        (HERE / "pids").write_text(f"{os.getpid()} {below.pid}")
+        time.sleep(600)
+    about = "slowone-1.0.dist-info"
+    with zipfile.ZipFile(pathlib.Path(folder) / "slowone-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr("slowone.py", "VALUE = 2")
+        wheel.writestr(about + "/METADATA", "Metadata-Version: 2.1\\nName: slowone\\nVersion: 1.0\\n")
+        wheel.writestr(about + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
+        wheel.writestr(about + "/RECORD", "slowone.py,,\\n")
+    return "slowone-1.0-py3-none-any.whl"
+"""
+
 TINY = {"cpu": Size(1000, 1000), "cuda": Size(2000, 2000)}
 
 
@@ -28,6 +45,14 @@ def make_wheel(folder: Path, name: str, code: str = "VALUE = 1", size: int = 0, 
         wheel.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n{requires}")
         wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         wheel.writestr(f"{about}/RECORD", f"{name}/__init__.py,,\n{name}/ballast.bin,,\n")
+
+
+def make_slow_source(folder: Path) -> None:
+    """The source of a package whose building does not end, unless a file `quick` lies there; `pids`: who works."""
+    (folder / "backend.py").write_text(SLOW_BACKEND, encoding="utf-8")
+    system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    about = '[project]\nname = "slowone"\nversion = "1.0"\n'
+    (folder / "pyproject.toml").write_text(system + about, encoding="utf-8")
 
 
 class InstallationCase(unittest.TestCase):

@@ -56,6 +56,7 @@ class ConsoleTest(SceneTest):
         self.wait(lambda: logic.online)
         logic.createProject("By script", ["organ", "lesion"], epochs=1, iterations=2)
         self.wait(lambda: logic.session is not None)
+        self.opened_by_name("By script")
         added: list = []
         logic.addVolumes(sample_data.load()[:2], lambda: added.append(1))
         self.wait(lambda: added)
@@ -69,6 +70,16 @@ class ConsoleTest(SceneTest):
         logic.workspace.results.curve(points.extend, lambda why: self.fail(str(why)))
         self.wait(lambda: points)
         self.is_plotted(points)
+
+    def opened_by_name(self, name: str) -> None:
+        logic = self.logic
+        before = logic.session
+        with self.assertLogs(level="ERROR") as said:
+            logic.openProject("Nobody's")
+            self.wait(lambda: said.output)
+        self.assertIn(f"There is no project 'Nobody's'. There are: {name}.", said.output[0])
+        logic.openProject(name)
+        self.wait(lambda: logic.session not in (None, before))
 
     def label_three(self) -> None:
         logic = self.logic

@@ -16,7 +16,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
-from pip_case import TINY, InstallationCase, make_wheel
+from pip_case import TINY, InstallationCase, make_slow_source, make_wheel
 from pump import PipeProcess, agent_command
 
 from ALUNetSlicerLib import packages, torch_sources
@@ -32,24 +32,6 @@ except ImportError:  # inside Slicer
 
     def slow(test):
         return test
-
-
-SLOW_BACKEND = """
-import os, pathlib, subprocess, sys, time, zipfile
-HERE = pathlib.Path(__file__).parent
-def build_wheel(folder, settings=None, metadata=None):
-    if not (HERE / "quick").exists():
-        below = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
-        (HERE / "pids").write_text(f"{os.getpid()} {below.pid}")
-        time.sleep(600)
-    about = "slowone-1.0.dist-info"
-    with zipfile.ZipFile(pathlib.Path(folder) / "slowone-1.0-py3-none-any.whl", "w") as wheel:
-        wheel.writestr("slowone.py", "VALUE = 2")
-        wheel.writestr(about + "/METADATA", "Metadata-Version: 2.1\\nName: slowone\\nVersion: 1.0\\n")
-        wheel.writestr(about + "/WHEEL", "Wheel-Version: 1.0\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n")
-        wheel.writestr(about + "/RECORD", "slowone.py,,\\n")
-    return "slowone-1.0-py3-none-any.whl"
-"""
 
 
 def lives(pid: int) -> bool:
@@ -263,10 +245,7 @@ class CancelTest(InstallationCase):
         super().setUp()
         self.source = self.top / "slow one"
         self.source.mkdir()
-        (self.source / "backend.py").write_text(SLOW_BACKEND, encoding="utf-8")
-        system = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
-        about = '[project]\nname = "slowone"\nversion = "1.0"\n'
-        (self.source / "pyproject.toml").write_text(system + about, encoding="utf-8")
+        make_slow_source(self.source)
         self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
 
     def begin(self, installation: Installation) -> list[int]:

@@ -2,144 +2,39 @@
 
 from __future__ import annotations
 
-import tempfile
-import time
-from pathlib import Path
-from unittest.mock import patch
+import zipfile
 
 import numpy as np
 import slicer
-from engines import PYTHON, serve, stop
-from scenes import SceneTest
+from panel_case import PanelCase
+from scenes import make_volume
 
-from ALUNetSlicer import ALUNetSlicerWidget
-from ALUNetSlicerLib import qt_ports, sample_data
-
-
-class Answers(qt_ports.Desktop):
-    """Slicer's dialogs, answered by the test."""
-
-    folder_answer = file_answer = ""
-    agrees = True
-
-    def __init__(self) -> None:
-        self.asked: list[str] = []
-        self.charts: list = []
-
-    def confirm(self, text: str) -> bool:
-        self.asked.append(text)
-        return self.agrees
-
-    def folder(self, title: str) -> str:
-        return self.folder_answer
-
-    def open_file(self, title: str) -> str:
-        return self.file_answer
-
-    def save_file(self, title: str, name: str) -> str:
-        return self.file_answer
-
-    def chart(self, chart) -> None:
-        self.charts.append(chart)
+from ALUNetSlicerLib import sample_data
+from ALUNetSlicerLib.enrolment import write
 
 
-class PanelTest(SceneTest):
-    def setUp(self) -> None:
-        super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder = Path(folder.name)
-        self.answers = Answers()
-        for name, value in (("data_folder", lambda: str(self.folder / "mine")), ("Desktop", lambda: self.answers)):
-            patched = patch.object(qt_ports, name, value)
-            patched.start()
-            self.addCleanup(patched.stop)
-        qt_ports.QtSettings().set("python", PYTHON)
-        for name in ("where", "address", "token", "recent"):
-            qt_ports.QtSettings().set(name, "")
-        self.serve()
-        self.open()
-
-    def serve(self) -> None:
-        service, self.address, self.token = serve(self.folder / "root")
-        self.addCleanup(stop, service)
-
-    def open(self) -> None:
-        """As Slicer does when the module is opened."""
-        self.widget = ALUNetSlicerWidget()
-        self.addCleanup(self.widget.cleanup)
-        self.widget.setup()
-        self.widget.enter()
-        self.ui, self.workspace = self.widget.shell.ui, self.widget.logic.workspace
-
-    def until(self, condition, seconds: float = 60.0):
-        end = time.monotonic() + seconds
-        while not (value := condition()):
-            self.assertLess(time.monotonic(), end, f"waited in vain; the panel says: {self.ui.messageLabel.text!r}")
-            slicer.app.processEvents()
-            time.sleep(0.005)
-        return value
-
-    def click(self, name: str) -> None:
-        """Click a button that a person could click."""
-        button = getattr(self.ui, name)
-        self.assertTrue(button.enabled, f"{name}: {button.toolTip}")
-        button.click()
-
-    def connect(self) -> None:
-        self.ui.remoteRadio.checked = True
-        self.ui.addressEdit.text, self.ui.tokenEdit.text = self.address, self.token
-        self.click("connectButton")
-        self.until(lambda: self.workspace.state == "online")
-
-    def create(self, name: str = "Phantoms") -> None:
-        self.click("newButton")
-        self.ui.nameEdit.text, self.ui.structuresEdit.text = name, "organ, lesion"
-        self.ui.epochsSpin.value = 1
-        self.click("createButton")
-        self.until(lambda: self.workspace.project is not None)
-
-    def add_phantoms(self) -> list:
-        nodes = sample_data.load()
-        self.until(lambda: self.ui.volumesList.count == sample_data.CASES)
-        self.click("addVolumesButton")
-        self.until(lambda: len(self.workspace.project["status"]["cases"]) == sample_data.CASES)
-        return nodes
-
-    def round(self, budget: int, seconds: float = 300) -> None:
-        before = self.workspace.session.worklist.round
-        self.ui.budgetSpin.value = budget
-        self.click("nextRoundButton")
-        self.until(lambda: self.workspace.jobs.current is not None)
-        self.assertTrue(self.ui.jobBox.isVisibleTo(self.ui.roundSection))
-        self.until(lambda: self.workspace.session.worklist.round != before, seconds)
-        self.until(lambda: self.workspace.jobs.current is None)
-
-    def shown(self) -> int:
-        """The sample on screen."""
-        session = self.workspace.session
-        return -1 if session is None or session.current is None else session.current.sample
-
-    def truth(self) -> np.ndarray:
-        item = self.workspace.session.current
-        number = int(item.case.rsplit("_", 1)[1]) - 1
-        return sample_data.phantom(number)[1][item.box.slices]
-
+class PanelTest(PanelCase):
     def test_from_volumes_to_the_second_round(self):
         ui = self.ui
         self.assertFalse(ui.createButton.enabled)
         self.assertIn("Connect the engine", ui.newButton.toolTip)
-        ui.remoteRadio.checked = True
+        self.click("remoteRadio")
         self.assertIn("address", ui.connectButton.toolTip)
-        ui.addressEdit.text, ui.tokenEdit.text = self.address, self.token
+        self.type("addressEdit", self.address)
+        self.type("authorEdit", " ")
+        self.assertIn("your name", ui.connectButton.toolTip)
+        self.type("authorEdit", "Ada")
+        self.type("tokenEdit", self.token)
         self.click("testButton")
         self.until(lambda: "✓" in ui.testLabel.text)
         self.connect()
-        self.assertIn(self.address, self.answers.asked[0])
+        self.assertIn(f"{self.address} and kept there, with your name, Ada", self.answers.asked[0])
         self.assertIn("Ready", ui.engineStateLabel.text)
         self.create()
         nodes = self.add_phantoms()
         self.assertIn("4 cases", ui.projectLabel.text)
+        self.add_test_case()
+        self.choose("strategyCombo", "spread")
         self.round(4)
         self.assertIn("0 of 4 done", ui.progressLabel.text)
         self.annotate_batch(nodes)
@@ -155,7 +50,7 @@ class PanelTest(SceneTest):
         self.until(lambda: "no case" in self.ui.messageLabel.text)
         node = self.add_phantoms()[1]
         self.until(lambda: self.ui.strategyCombo.enabled)
-        self.ui.strategyCombo.setCurrentIndex(2)
+        self.choose("strategyCombo", "")
         self.assertIn("Add slice shown", self.ui.nextRoundButton.toolTip)
         logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
         logic.GetSliceCompositeNode().SetBackgroundVolumeID(node.GetID())
@@ -189,7 +84,7 @@ class PanelTest(SceneTest):
     def annotate_batch(self, nodes: list) -> None:
         ui, session = self.ui, self.workspace.session
         self.assertIn("Click a slice", ui.doneButton.toolTip)
-        ui.worklistTable.cellClicked(0, 0)
+        self.pick("worklistTable", 0)
         self.until(lambda: self.shown() >= 0)
         item = session.current
         volume = session.desk.volume(item.case)
@@ -210,43 +105,79 @@ class PanelTest(SceneTest):
         self.click("previousButton")
         self.until(lambda: self.shown() == first)
         np.testing.assert_array_equal(session.labels(), truth, "a finished slice is opened again")
-        for action in ("doneButton", "nothingButton", "flagButton", "skipButton"):
-            before = self.shown()
-            self.click(action)
-            self.until(lambda before=before: self.shown() != before)
+        self.goes_on(lambda: self.click("doneButton"))
+        self.goes_on(lambda: self.click("nothingButton"))
+        self.goes_on(lambda: self.click("flagButton"))
+        self.goes_on(lambda: self.click("skipButton"))
         self.until(lambda: session.worklist.counts()["unsent"] == 0)
         statuses = [row.status for row in session.worklist][:4]
         self.assertEqual(statuses, ["done", "done", "flagged", "skipped"])
         self.assertIn("2 of 4 done", ui.progressLabel.text)
-        ui.lockCheck.click()
+        self.click("lockCheck")
         self.assertFalse(session.locked)
-        ui.lockCheck.click()
+        self.click("lockCheck")
         self.assertTrue(session.locked)
-        ui.proposalsCheck.click()
+        self.click("proposalsCheck")
         self.assertFalse(session.proposals)
-        ui.proposalsCheck.click()
+        self.click("proposalsCheck")
+
+    def goes_on(self, action) -> None:
+        before = self.shown()
+        action()
+        self.until(lambda: self.shown() != before)
 
     def results(self) -> None:
         ui, session = self.ui, self.workspace.session
         self.until(lambda: ui.segmentButton.enabled)
         first = next(iter(session.worklist)).sample
-        ui.worklistTable.cellClicked(0, 0)
+        self.pick("worklistTable", 0)
         self.until(lambda: self.shown() == first)
         self.click("proposalButton")
-        ui.overlayCheck.click()
+        self.click("overlayCheck")
         if slicer.app.layoutManager() is not None:
             self.until(lambda: slicer.util.getFirstNodeByName("ALUNet uncertainty") is not None, 120)
         self.until(lambda: ui.segmentButton.enabled)
+        self.choose("caseCombo", "Phantom_2")
         self.click("segmentButton")
         self.until(lambda: "in the scene" in ui.exportLabel.text, 120)
-        self.answers.file_answer = str(self.folder / "labels.zip")
-        self.until(lambda: ui.exportLabelsButton.enabled)
-        self.click("exportLabelsButton")
-        self.until(lambda: (self.folder / "labels.zip").is_file(), 120)
-        self.answers.file_answer = str(self.folder / "model.zip")
-        self.until(lambda: ui.exportModelButton.enabled)
-        self.click("exportModelButton")
-        self.until(lambda: (self.folder / "model.zip").is_file(), 120)
+        self.assertIsNotNone(slicer.util.getNode("Phantom_2 segmented"))
+        for ending in ("nii.gz", "nrrd"):
+            self.choose("formatCombo", ending)
+            names = self.exported(ending, lambda: self.click("exportLabelsButton"))
+            self.assertTrue(names and all(name.endswith((ending, ".json")) for name in names), names)
+        self.exported("model", lambda: self.click("exportModelButton"))
         self.assertIn("slices labelled", ui.resultsLabel.text)
         self.click("plotButton")
-        self.assertEqual([chart.GetYAxisTitle() for chart in self.answers.charts], ["Dice on annotated slices"])
+        self.classes(self.answers.charts[0])
+
+    def exported(self, name: str, action) -> list[str]:
+        """The names in a zip file that an export writes."""
+        target = self.folder / f"{name}.zip"
+        self.answers.file_answer = str(target)
+        self.until(lambda: self.ui.exportLabelsButton.enabled)
+        action()
+        self.until(target.is_file, 120)
+        with zipfile.ZipFile(target) as packed:
+            return packed.namelist()
+
+    def classes(self, chart) -> None:
+        """Dice of every structure on the case that nobody trains on."""
+        self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
+        names = {chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())}
+        self.assertEqual(names, {"Dice, organ", "Dice, lesion", "Dice, mean"})
+        self.assertRegex(self.ui.resultsLabel.text, r"Dice: organ \d\.\d\d, lesion \d\.\d\d, mean")
+
+    def add_test_case(self) -> None:
+        """A case with labels, as somebody at a terminal adds it."""
+        image, truth = sample_data.phantom(7)
+        files = [self.folder / "test.nrrd", self.folder / "test-label.nrrd"]
+        for voxels, file in zip((image, truth), files, strict=True):
+            node = make_volume(voxels, np.diag([*sample_data.SPACING, 1.0]))
+            write(node, file)
+            slicer.mrmlScene.RemoveNode(node)
+        added: list = []
+        self.workspace.agent.ask(
+            "add_case", added.append, lambda why: self.fail(str(why)), project=self.workspace.project["id"],
+            name="Test", images=[str(files[0])], label=str(files[1]), role="test",
+        )  # fmt: skip
+        self.until(lambda: added)

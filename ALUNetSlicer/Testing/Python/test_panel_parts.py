@@ -1,0 +1,166 @@
+"""Parts of the panel by themselves: the installation, folders of images, several projects, what is cancelled."""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from unittest.mock import patch
+
+import slicer
+from engines import PYTHON
+from panel_case import PanelCase
+from pip_case import TINY, make_slow_source, make_wheel
+
+from ALUNetSlicerLib import assembly, qt_ports, sample_data
+from ALUNetSlicerLib.enrolment import write
+from ALUNetSlicerLib.installation import Installation
+from ALUNetSlicerLib.workspace import Workspace
+
+
+class EngineTest(PanelCase):
+    """First use, with a real pip and small packages made here."""
+
+    def open(self) -> None:
+        self.wheels, self.resources, self.source = (self.folder / name for name in ("wheels", "resources", "source"))
+        for folder in (self.wheels, self.resources, self.source):
+            folder.mkdir(exist_ok=True)
+        make_wheel(self.wheels, "alunetsmall")
+        make_slow_source(self.source)
+        self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
+        (self.resources / "constraints.txt").write_text("", encoding="utf-8")
+        pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
+        small = partial(Installation, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
+        patched = patch.object(assembly, "Installation", small)
+        patched.start()
+        self.addCleanup(patched.stop)
+        super().open()
+
+    def want(self, *requirements: str) -> None:
+        (self.resources / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+
+    def begin(self) -> None:
+        """As on a computer that has no engine."""
+        self.widget.cleanup()
+        qt_ports.QtSettings().set("python", "")
+        self.open()
+
+    def test_installed_by_click_after_a_cancelled_attempt_and_removed(self):
+        self.begin()
+        ui = self.ui
+        self.click("localRadio")
+        self.assertIn("Install the engine first", ui.connectButton.toolTip)
+        self.assertIn("to download", ui.installLabel.text)
+        self.assertTrue(ui.installLog.isHidden())
+        self.choose("computeCombo", "cpu")
+        self.click("installButton")
+        self.until((self.source / "pids").exists)
+        self.assertTrue(ui.installButton.isHidden())
+        self.click("installCancelButton")
+        self.assertIn("was stopped", ui.installLabel.text)
+        self.assertEqual(ui.installButton.text, "Try again")
+        self.assertFalse(ui.installLog.isHidden(), "what pip said can be read")
+        (self.source / "quick").touch()
+        with patch.object(Workspace, "choose", autospec=True) as chosen:  # an engine of one small package cannot run
+            self.click("installButton")
+            self.until(lambda: chosen.called)
+        self.assertEqual(chosen.call_args.args[1].to, "local")
+        self.assertTrue(ui.installBox.isHidden())
+        self.click("manageButton")
+        self.assertIn("is installed in", ui.installLabel.text)
+        self.assertEqual(ui.installButton.text, "Install again")
+        self.answers.agrees = False
+        self.click("removeButton")
+        self.assertEqual(ui.installButton.text, "Install again")
+        self.answers.agrees = True
+        self.click("removeButton")
+        self.until(lambda: ui.installButton.text == "Install")
+        self.assertIn("removed from", self.answers.asked[-1])
+        self.assertFalse(ui.connectButton.enabled)
+
+    def test_an_environment_that_is_there_already(self):
+        self.begin()
+        ui = self.ui
+        self.answers.file_answer = str(self.folder / "no-python")
+        self.click("existingButton")
+        self.until(lambda: "✗" in ui.testLabel.text)
+        self.assertIn("no-python", ui.testLabel.text)
+        self.answers.file_answer = PYTHON
+        self.click("existingButton")
+        self.until(lambda: "✓" in ui.testLabel.text, 120)
+        self.assertTrue(ui.connectButton.enabled)
+        self.click("manageButton")
+        self.assertIn(PYTHON, ui.installLabel.text)
+        self.click("removeButton")
+        self.assertIn("to download", ui.installLabel.text)
+
+
+class ProjectTest(PanelCase):
+    def test_sections_fold_and_stay_as_a_person_left_them(self):
+        self.fold("engineSection")
+        self.connect_folded()
+        self.assertFalse(self.ui.projectSection.collapsed, "it has become useful")
+        self.fold("projectSection")
+        self.fold("annotateSection")
+        self.fold("roundSection")
+        self.fold("resultsSection")
+        self.workspace.engine_changed.emit()
+        folded = [getattr(self.ui, f"{name}Section").collapsed for name in ("project", "annotate", "round", "results")]
+        self.assertEqual(folded, [True, False, False, False])
+        self.assertIn("Open a project", self.ui.doneButton.toolTip)
+
+    def connect_folded(self) -> None:
+        self.fold("engineSection")
+        self.connect()
+
+    def test_a_folder_of_images_and_another_project(self):
+        ui = self.ui
+        self.connect()
+        self.create("First")
+        self.answers.folder_answer = str(self.folder)
+        self.click("addFolderButton")
+        self.until(lambda: "holds no" in ui.messageLabel.text)
+        images = self.folder / "images"
+        images.mkdir()
+        for node in sample_data.load()[:2]:
+            write(node, images / f"{node.GetName()}.nrrd")
+        slicer.mrmlScene.Clear()
+        self.answers.folder_answer = str(images)
+        self.click("addFolderButton")
+        self.until(lambda: self.workspace.project["status"]["cases"] == ["Phantom_1", "Phantom_2"])
+        self.create("Second", "T1, T2")
+        self.assertEqual(self.workspace.project["channels"], ["T1", "T2"])
+        self.pairs()
+        first = next(row["id"] for row in self.workspace.recent() if row["name"] == "First")
+        self.choose("projectCombo", first)
+        self.click("openButton")
+        self.until(lambda: self.workspace.project["id"] == first)
+        self.assertIn("2 cases", ui.projectLabel.text)
+        self.assertEqual([row["name"] for row in self.workspace.recent()], ["First", "Second"])
+
+    def pairs(self) -> None:
+        """Two channels make a case of two volumes; what is not ticked stays out, what was cancelled is not sent."""
+        ui = self.ui
+        sample_data.load()
+        self.until(lambda: ui.volumesList.count == sample_data.CASES)
+        self.assertIn("Phantom_1: Phantom 1, Phantom 2; Phantom_3: Phantom 3, Phantom 4", ui.groupingLabel.text)
+        self.tick("volumesList", 0, False)
+        self.assertIn("Phantom_2: Phantom 2, Phantom 3", ui.groupingLabel.text)
+        self.tick("volumesList", 0, True)
+        self.click("addVolumesButton")
+        self.assertIn("Sending case 1 of 2", ui.sendLabel.text)
+        self.click("cancelAddButton")
+        self.until(lambda: ui.addVolumesButton.enabled)
+        self.assertLess(len(self.workspace.project["status"]["cases"]), 2)
+        self.assertTrue(ui.messageLabel.isHidden(), "who cancels need not be told")
+
+    def test_a_job_is_cancelled(self):
+        self.connect()
+        self.create()
+        self.add_phantoms()
+        self.choose("strategyCombo", "random")
+        self.click("nextRoundButton")
+        self.until(lambda: self.workspace.jobs.current is not None)
+        self.click("cancelJobButton")
+        self.until(lambda: self.workspace.jobs.current is None)
+        self.assertIn("Cancelled", self.ui.missingLabel.text)
+        self.assertTrue(self.ui.nextRoundButton.enabled)
