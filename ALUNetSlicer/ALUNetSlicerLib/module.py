@@ -123,7 +123,8 @@ class Shell:
     def _scene_closed(self, *_values: Any) -> None:
         self._closing = False
         self._state = self._make_state()
-        self.panel.enter() if self._entered else None
+        if self._entered:
+            self.panel.enter()
 
     def _scene_loaded(self, *_values: Any) -> None:
         """Go on where the scene was saved, where that engine is at hand."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import colorsys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import slicer
 
@@ -24,7 +26,7 @@ def look(name: str, value: int, context: str = _CONTEXT) -> Look:
     """The recommended colour and the entry of a structure.
 
     Args:
-        name: of the structure; case, ``_`` and ``-`` do not matter.
+        name: of the structure; case, ``_`` and ``-`` and the order of its words do not matter.
         value: its number; a structure that the terminology does not know gets a colour by it, no two alike.
         context: name of the terminology.
     """
@@ -37,21 +39,40 @@ def look(name: str, value: int, context: str = _CONTEXT) -> Look:
 
 @cache
 def _entries(context: str) -> dict[str, Look]:
-    logic, found = slicer.modules.terminologies.logic(), {}
+    found: dict[str, Look] = {}
+    for name, look_of in _all(context):
+        found.setdefault(_plain(name), look_of)
+    return found
+
+
+def _all(context: str) -> Iterator[tuple[str, Look]]:
+    """Name and look of each type of the terminology, and of each with a modifier, as in "kidney left"."""
+    logic = slicer.modules.terminologies.logic()
     for number in range(logic.GetNumberOfCategoriesInTerminology(context)):
         category = slicer.vtkSlicerTerminologyCategory()
         logic.GetNthCategoryInTerminology(context, number, category)
         for place in range(logic.GetNumberOfTypesInTerminologyCategory(context, category)):
             kind = slicer.vtkSlicerTerminologyType()
             logic.GetNthTypeInTerminologyCategory(context, category, place, kind)
-            entry = slicer.vtkSlicerTerminologyEntry()
-            entry.SetTerminologyContextName(context)
-            entry.GetCategoryObject().Copy(category)
-            entry.GetTypeObject().Copy(kind)
-            color = tuple(part / 255 for part in kind.GetRecommendedDisplayRGBValue())
-            found.setdefault(_plain(kind.GetCodeMeaning()), Look(color, logic.SerializeTerminologyEntry(entry)))
-    return found
+            yield kind.GetCodeMeaning(), _look(logic, context, category, kind, None)
+            for which in range(logic.GetNumberOfTypeModifiersInTerminologyType(context, category, kind)):
+                modifier = slicer.vtkSlicerTerminologyType()
+                logic.GetNthTypeModifierInTerminologyType(context, category, kind, which, modifier)
+                name = f"{kind.GetCodeMeaning()} {modifier.GetCodeMeaning()}"
+                yield name, _look(logic, context, category, kind, modifier)
+
+
+def _look(logic: Any, context: str, category: Any, kind: Any, modifier: Any | None) -> Look:
+    entry = slicer.vtkSlicerTerminologyEntry()
+    entry.SetTerminologyContextName(context)
+    entry.GetCategoryObject().Copy(category)
+    entry.GetTypeObject().Copy(kind)
+    if modifier is not None:
+        entry.GetTypeModifierObject().Copy(modifier)
+    shown = (modifier or kind).GetRecommendedDisplayRGBValue()
+    return Look(tuple(part / 255 for part in shown), logic.SerializeTerminologyEntry(entry))
 
 
 def _plain(name: str) -> str:
-    return " ".join(name.replace("_", " ").replace("-", " ").lower().split())
+    """A name by which it is found, whatever the order of its words."""
+    return " ".join(sorted(name.replace("_", " ").replace("-", " ").lower().split()))

@@ -12,6 +12,7 @@ from typing import Any
 from ALUNetSlicerLib.agent import Agent, Done, Failed, Failure
 from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.enrolment import Enrolment
+from ALUNetSlicerLib.i18n import tr as _
 from ALUNetSlicerLib.jobs import Job, Jobs
 from ALUNetSlicerLib.ports import Editor, Settings, Timer
 from ALUNetSlicerLib.results import Results
@@ -253,16 +254,16 @@ class Workspace:
     def missing(self) -> str:
         """What must be done before a round can be started; empty where one can."""
         if self.state != "online":
-            return "The engine is not connected."
+            return _("The engine is not connected.")
         if self.project is None:
-            return "No project is open."
+            return _("No project is open.")
         status = self.project["status"]
         if not status.get("cases"):
-            return "The project has no cases: add volumes."
+            return _("The project has no cases: add volumes.")
         if self.jobs.current is not None:
-            return "Something is running already."
+            return _("Something is running already.")
         if status.get("rounds") and not (status.get("labelled") or self.session.worklist.counts()["done"]):
-            return "No slice is annotated yet."
+            return _("No slice is annotated yet.")
         return ""
 
     def shutdown(self) -> None:

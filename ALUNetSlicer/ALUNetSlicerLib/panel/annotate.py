@@ -12,7 +12,9 @@ from ALUNetSlicerLib.words import clock
 from ALUNetSlicerLib.worklist import Slice
 from ALUNetSlicerLib.workspace import Workspace
 
-_COLUMNS = ("#", "Case", "Slice", "Unsure", "Status", "Why")
+_COLUMNS = ("#", _("Case"), _("Slice"), _("Unsure"), _("Status"), _("Why"))
+_UNSURE = 3
+"""The column of bars."""
 _BARS = 5
 _ROW = 22
 """Height of a row, pixels."""
@@ -28,7 +30,7 @@ class AnnotateSection(Section):
         self._stop: Callable[[], None] = lambda: None
         table = ui.worklistTable
         table.setColumnCount(len(_COLUMNS))
-        table.setHorizontalHeaderLabels([_(name) for name in _COLUMNS])
+        table.setHorizontalHeaderLabels(_COLUMNS)
         table.verticalHeader().visible = False
         table.verticalHeader().setDefaultSectionSize(_ROW)
         table.horizontalHeader().setStretchLastSection(True)
@@ -175,7 +177,7 @@ class AnnotateSection(Section):
         for row, item in enumerate(items):
             if not same or item != self._rows[row]:
                 for column, (text, tip) in enumerate(self._cells(item)):
-                    make = self._desktop.bar if column == _COLUMNS.index("Unsure") else self._desktop.cell
+                    make = self._desktop.bar if column == _UNSURE else self._desktop.cell
                     table.setItem(row, column, make(text, tip))
         changed, self._rows = items != self._rows, items
         for column in range(len(_COLUMNS) - 1) if changed else ():

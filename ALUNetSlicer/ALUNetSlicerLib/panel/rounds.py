@@ -10,13 +10,13 @@ from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.words import left
 from ALUNetSlicerLib.workspace import Workspace
 
-FIRST = (("spread", "spread evenly over the cases"), ("random", "at random"), ("", "I choose them myself"))
+FIRST = (("spread", _("spread evenly over the cases")), ("random", _("at random")), ("", _("I choose them myself")))
 """How the first slices are found, before there is a model."""
 LATER = (
-    ("usimf", "USIM, Fisher kernel"), ("usimc", "USIM, cosine kernel"), ("entropy", "highest entropy"),
-    ("mean-std", "highest standard deviation"), ("bald", "highest BALD"), ("badge-ll", "BADGE, last layer"),
-    ("core-set", "Core-Set"), ("stochastic-batches", "stochastic batches"), ("spread", "spread over the cases"),
-    ("random", "at random"),
+    ("usimf", _("USIM, Fisher kernel")), ("usimc", _("USIM, cosine kernel")), ("entropy", _("highest entropy")),
+    ("mean-std", _("highest standard deviation")), ("bald", _("highest BALD")), ("badge-ll", _("BADGE, last layer")),
+    ("core-set", _("Core-Set")), ("stochastic-batches", _("stochastic batches")),
+    ("spread", _("spread over the cases")), ("random", _("at random")),
 )  # fmt: skip
 """Strategies of the engine -> their names here."""
 
@@ -65,22 +65,29 @@ class RoundSection(Section):
         ui, workspace = self._ui, self._workspace
         project = workspace.project
         first = not (project and project["status"].get("rounds"))
-        fill(ui.strategyCombo, [(_(text), name) for name, text in (FIRST if first else LATER)])
+        fill(ui.strategyCombo, [(text, name) for name, text in (FIRST if first else LATER)])
         if first != self._first:
             self._first = first
             ui.strategyCombo.setCurrentIndex(0)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
-        missing = _(workspace.missing())
+        missing = workspace.missing()
         if not missing and first and not ui.strategyCombo.currentData:
             missing = _('Show a slice in the Red view and click "Add slice shown".')
         allow(ui.nextRoundButton, _("Train on what is annotated, and suggest the next slices."), missing)
-        ui.missingLabel.text = missing or self._ended
+        ui.missingLabel.text = missing or self._batch_done() or self._ended
         ui.missingLabel.visible = bool(ui.missingLabel.text)
         job = workspace.jobs.current if workspace.jobs is not None else None
         ui.jobBox.visible = job is not None
         if job is not None:
             self._show_job(job)
         ui.roundSection.text = _("Next round") + (f": {self._words(job)}" if job is not None else "")
+
+    def _batch_done(self) -> str:
+        """What is next, where the batch has no open slice any more."""
+        worklist = self._workspace.session.worklist
+        counts = worklist.counts()
+        settled = counts["done"] + counts["skipped"] + counts["flagged"]
+        return _("Every slice of this batch is done.") if settled == counts["all"] > 0 else ""
 
     def _show_job(self, job: Job) -> None:
         ui = self._ui

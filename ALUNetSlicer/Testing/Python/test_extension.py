@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import re
 import unittest
@@ -52,6 +53,16 @@ class ExtensionTest(unittest.TestCase):
         tests = [file.read_text(encoding="utf-8") for file in (MODULE / "Testing" / "Python").glob("*panel*.py")]
         used = re.findall(r'self\.(?:click|type|turn|choose|pick|tick|fold)\("(\w+)"', "\n".join(tests))
         self.assertEqual(controls - set(used), set())
+
+    def test_what_is_translated_is_literal_text(self):
+        """Slicer's tools find it by reading; what is put in is named, so that a translation can move it."""
+        for file in sorted((MODULE / "ALUNetSlicerLib").rglob("*.py")):
+            for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "_":
+                    text = node.args[0]
+                    where = f"{file.name}, line {node.lineno}"
+                    self.assertIsInstance(text, ast.Constant, where)
+                    self.assertNotRegex(text.value, r"%[sd]|\{[0-9]*\}", where)
 
     def test_the_strategies_of_the_panel_are_those_of_the_engine(self):
         from ALUNetSlicerLib.panel import rounds

@@ -113,6 +113,7 @@ class PanelTest(PanelCase):
         statuses = [row.status for row in session.worklist][:4]
         self.assertEqual(statuses, ["done", "done", "flagged", "skipped"])
         self.assertIn("2 of 4 done", ui.progressLabel.text)
+        self.assertIn("Every slice of this batch is done", ui.missingLabel.text)
         self.click("lockCheck")
         self.assertFalse(session.locked)
         self.click("lockCheck")

@@ -1,7 +1,8 @@
-"""The real core of Slicer (the wheel `slicer-core`): a scene, and the logics that a case needs."""
+"""The real core of Slicer (the wheel `slicer-core`): scene, the logics a case needs, some of its terminology."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from types import SimpleNamespace
 
 import slicer
@@ -24,9 +25,12 @@ def start() -> None:
     volumes.SetMRMLApplicationLogic(application)
     volumes.SetMRMLScene(scene)
     application.SetModuleLogic("Volumes", volumes)
+    terminologies = slicer.vtkSlicerTerminologiesModuleLogic()
+    terminologies.LoadTerminologyFromFile(str(Path(__file__).with_name("terminology.json")))
     slicer.mrmlScene = scene
     slicer.app = SimpleNamespace(applicationLogic=lambda: application)
     slicer.modules = SimpleNamespace(
-        segmentations=SimpleNamespace(logic=lambda: segmentations), volumes=SimpleNamespace(logic=lambda: volumes)
-    )
+        segmentations=SimpleNamespace(logic=lambda: segmentations), volumes=SimpleNamespace(logic=lambda: volumes),
+        terminologies=SimpleNamespace(logic=lambda: terminologies),
+    )  # fmt: skip
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)
