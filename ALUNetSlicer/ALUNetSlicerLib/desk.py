@@ -71,8 +71,8 @@ class Desk:
             segmentation.SetAttribute(_CASE, self._key(case))
             segmentation.CreateDefaultDisplayNodes()
         known = self._canvases.get(case)
+        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())  # which a person may have changed
         if known is None or known.segmentation is not segmentation or known.volume is not volume:
-            segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
             known = self._canvases[case] = Canvas(segmentation, volume, self._labels)
         return known
 

@@ -101,9 +101,12 @@ class Session:
         if item is None:
             self.failed.emit(Failure("not_found", f"Slice {sample} is not in the worklist.", "Refresh it."))
             return
+        def show(base: int, labels: np.ndarray) -> None:
+            self._show(item, base, labels)
+
         self.keep_draft()
         self._wanted = sample
-        self.load(item.case, lambda _: self._with_labels(item, lambda *start: self._show(item, *start)))
+        self.load(item.case, lambda _: self._starts.find(item, self.proposals, show, self.failed.emit))
 
     def resume(self, sample: int, base: int) -> None:
         """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
@@ -149,9 +152,6 @@ class Session:
             "fetch", loaded, self.failed.emit, project=self._project, case=case, what="images/0", format="nrrd"
         )
 
-    def _with_labels(self, item: Slice, then: Callable[[int, np.ndarray], None]) -> None:
-        self._starts.find(item, self.proposals, then, self.failed.emit)
-
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
@@ -184,7 +184,7 @@ class Session:
         """Have the next slice's volume and labels at hand before they are asked for."""
         item = self.worklist.next_open(self._current.item.rank) if self._current else None
         if item is not None and item.sample != self._current.item.sample and not self._starts.knows(item.sample):
-            self.load(item.case, lambda _: self._with_labels(item, lambda base, labels: None))
+            self.load(item.case, lambda _: self._starts.find(item, self.proposals, lambda *_: None, lambda _: None))
 
     # --- how the slice is worked on ---------------------------------------------------------------------------
 

@@ -50,17 +50,21 @@ class Starts:
             then(0, np.zeros(item.box.shape, np.uint8))
 
     def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
-        """Give the model's proposal for a slice; an empty one where there is none, or no connection."""
+        """Give the model's proposal for a slice; an empty one where there is none, or where it cannot be had.
+
+        Args:
+            failed: told, after `then`, that and why it could not be had; a model that made none is no failure.
+        """
 
         def take(_: int, labels: np.ndarray) -> None:
             self._proposals[item.sample] = labels
             then(labels)
 
         def nothing(why: Failure) -> None:
-            if why.code in ("not_found", "not_ready", "unreachable"):
-                then(np.zeros(item.box.shape, np.uint8))
-            else:
-                failed(why)
+            then(np.zeros(item.box.shape, np.uint8))
+            if why.code not in ("not_found", "not_ready"):
+                message = f"The slice begins empty, as the proposal cannot be fetched: {why.message}"
+                failed(Failure(why.code, message, why.hint))
 
         if item.sample in self._proposals:
             then(self._proposals[item.sample])
