@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -87,6 +88,10 @@ class Session:
 
         self._agent.ask("worklist", take, self.failed.emit, project=self._project)
 
+    def new_proposals(self) -> None:
+        """The model was asked about whole cases: what it said of their slices before is not the newest."""
+        self._starts.drop_proposals()
+
     def pick_up(self) -> None:
         """Show what was begun last and not handed in, where nothing is on screen."""
         begun = list(filter(self.worklist.find, self._drafts.samples()))
@@ -101,11 +106,8 @@ class Session:
         if item is None:
             self.failed.emit(Failure("not_found", f"Slice {sample} is not in the worklist.", "Refresh it."))
             return
-        def show(base: int, labels: np.ndarray) -> None:
-            self._show(item, base, labels)
-
         self.keep_draft()
-        self._wanted = sample
+        self._wanted, show = sample, partial(self._show, item)
         self.load(item.case, lambda _: self._starts.find(item, self.proposals, show, self.failed.emit))
 
     def resume(self, sample: int, base: int) -> None:

@@ -61,8 +61,11 @@ class Starts:
             then(labels)
 
         def nothing(why: Failure) -> None:
-            then(np.zeros(item.box.shape, np.uint8))
-            if why.code not in ("not_found", "not_ready"):
+            empty = np.zeros(item.box.shape, np.uint8)
+            if why.code in ("not_found", "not_ready"):
+                take(0, empty)
+            else:
+                then(empty)
                 message = f"The slice begins empty, as the proposal cannot be fetched: {why.message}"
                 failed(Failure(why.code, message, why.hint))
 
@@ -96,7 +99,7 @@ class Starts:
         self._labels.pop(sample, None)
 
     def drop_proposals(self) -> None:
-        """There is another model."""
+        """The model, or somebody who asked it, has made others."""
         self._proposals.clear()
 
     def _keep(self, sample: int, version: int, labels: np.ndarray, then: Then) -> None:

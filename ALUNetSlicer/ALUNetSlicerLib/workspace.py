@@ -286,8 +286,10 @@ class Workspace:
     def _job_ended(self, job: Job) -> None:
         if job.error is not None:
             self.failed.emit(job.error)
-        if job.kind in ("plan", "round") and self.session is not None:
+        if self.session is not None and job.kind in ("plan", "round"):
             self.session.refresh()
+        elif self.session is not None and job.kind == "predict":
+            self.session.new_proposals()
         self.refresh()
 
     def _ask_health(self) -> None:
