@@ -140,6 +140,11 @@ class PanelCase(SceneTest):
         self.click("createButton")
         self.until(lambda: self.workspace.project is not before)
 
+    def train_briefly(self) -> None:
+        """Projects that are made from now on train for a few steps; the form offers no less than an epoch."""
+        create = self.workspace.create
+        self.workspace.create = lambda *values, **recipe: create(*values, **{**recipe, "iterations": 4})
+
     def add_phantoms(self) -> list:
         nodes = sample_data.load()
         self.until(lambda: self.ui.volumesList.count == sample_data.CASES)

@@ -30,6 +30,7 @@ class PanelTest(PanelCase):
         self.connect()
         self.assertIn(f"{self.address} and kept there, with your name, Ada", self.answers.asked[0])
         self.assertIn("Ready", ui.engineStateLabel.text)
+        self.train_briefly()
         self.create()
         nodes = self.add_phantoms()
         self.assertIn("4 cases", ui.projectLabel.text)
