@@ -164,6 +164,7 @@ class AnnotateSection(Section):
         allow(ui.overlayCheck, overlay, unlearned)
         ui.editor.visible = current is not None
         ui.progressLabel.text = self._progress()
+        ui.annotateSection.text = _("Annotate") + self._short()
         for row, item in enumerate(self._rows):
             if current is not None and item.sample == current.sample:
                 ui.worklistTable.selectRow(row)
@@ -212,8 +213,15 @@ class AnnotateSection(Section):
             time=clock(60 * project["status"].get("minutes", 0)),
         )  # fmt: skip
         waiting = _(" · {count} on their way to the engine").format(count=counts["unsent"]) if counts["unsent"] else ""
-        self._ui.annotateSection.text = _("Annotate") + f": {counts['done']} / {counts['all']}"
         return words + waiting
+
+    def _short(self) -> str:
+        """What the head of the section says while it is folded."""
+        session = self._workspace.session
+        if session is None or not len(session.worklist):
+            return ""
+        counts = session.worklist.counts()
+        return f": {counts['done']} / {counts['all']}"
 
     def _tick(self) -> None:
         """Tell the time spent on the slice, each second."""

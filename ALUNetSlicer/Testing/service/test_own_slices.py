@@ -107,12 +107,13 @@ def test_a_slice_joins_the_open_batch(common, ready):
 
 
 def test_what_was_acknowledged_is_on_disk(service, scan):
+    project = service.project()
     for case in ("a", "b"):
-        service.add_case(service.project(), case, scan(f"{case}.nii.gz", 3, SHAPE))
-    rows = choose(service, planned(service, "p"))
+        service.add_case(project, case, scan(f"{case}.nii.gz", 3, SHAPE))
+    rows = choose(service, planned(service, project))
     service.stop(9)
     service.start()
-    assert worklist(service, "p") == rows
+    assert worklist(service, project) == rows
 
 
 def test_many_who_choose_at_once_get_each_slice_once(common, ready):
