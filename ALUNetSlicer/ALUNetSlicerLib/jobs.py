@@ -20,7 +20,8 @@ class Job:
         kind: "round", "predict", "uncertainty", "export", …
         state: "queued", "running", "done", "failed" or "cancelled".
         phase: what it does now: "plan", "train", "score", …; empty at first.
-        done, total: steps of the phase, epochs of a training; 0 where none are told.
+        done, total: how much of the phase is done; 0 where nothing is told.
+        unit: of these: "epochs", "steps", "slices", …
         dice: of the last epoch, None where there is none.
         seconds_left: of the phase, None where it is not known.
         waiting: why a queued job waits.
@@ -34,6 +35,7 @@ class Job:
     phase: str = ""
     done: float = 0
     total: float = 0
+    unit: str = ""
     dice: float | None = None
     seconds_left: float | None = None
     waiting: str = ""
@@ -54,12 +56,16 @@ class Job:
         if kind == "progress":
             return replace(
                 self, state="running", waiting="", phase=data["phase"], done=data["done"], total=data["total"] or 0,
-                seconds_left=data.get("seconds_left"),
+                unit=data.get("unit") or "", seconds_left=data.get("seconds_left"),
             )  # fmt: skip
         if kind == "epoch":
             return replace(
                 self, state="running", waiting="", phase="train", done=data["epoch"], total=data["epochs"],
-                dice=data.get("dice"), seconds_left=data.get("seconds_left"),
+                unit="epochs", dice=data.get("dice"), seconds_left=data.get("seconds_left"),
+            )  # fmt: skip
+        if kind == "step" and data["state"] == "started":
+            return replace(
+                self, state="running", waiting="", phase=data["name"], done=0, total=0, unit="", seconds_left=None
             )  # fmt: skip
         return self
 

@@ -55,6 +55,8 @@ def _all(context: str) -> Iterator[tuple[str, Look]]:
             kind = slicer.vtkSlicerTerminologyType()
             logic.GetNthTypeInTerminologyCategory(context, category, place, kind)
             yield kind.GetCodeMeaning(), _look(logic, context, category, kind, None)
+            if not kind.GetHasModifiers():
+                continue  # Slicer's log would complain of the question
             for which in range(logic.GetNumberOfTypeModifiersInTerminologyType(context, category, kind)):
                 modifier = slicer.vtkSlicerTerminologyType()
                 logic.GetNthTypeModifierInTerminologyType(context, category, kind, which, modifier)

@@ -104,15 +104,17 @@ class RoundSection(Section):
     def _words(self, job: Job) -> str:
         phases = {
             "plan": _("planning"), "preprocess": _("preparing images"), "read images": _("reading images"),
-            "train": _("training"), "score": _("looking at all slices"), "query": _("choosing slices"),
-            "propose": _("drawing proposals"), "predict": _("segmenting"), "evaluate": _("testing"),
-            "export": _("writing"), "uncertainty": _("measuring uncertainty"),
+            "refresh labels": _("reading labels"), "train": _("training"), "evaluate": _("testing"),
+            "score": _("looking at all slices"), "embed": _("comparing slices"), "query": _("choosing slices"),
+            "predict": _("segmenting"), "map": _("measuring uncertainty"), "export": _("writing"),
         }  # fmt: skip
         if job.state == "queued":
             return job.waiting or _("starting")
-        parts = [phases.get(job.phase, job.phase) or _("starting")]
-        if job.phase == "train" and job.total:
-            parts[0] += _(", epoch {epoch} of {epochs}").format(epoch=round(job.done), epochs=round(job.total))
+        phase = job.phase.partition(":")[0]
+        parts = [phases.get(phase, phase) or _("starting")]
+        counted = {"epochs": _(", epoch {number} of {all}"), "steps": _(", step {number} of {all}")}
+        if job.unit in counted:
+            parts[0] += counted[job.unit].format(number=round(job.done), all=round(job.total))
         if job.dice is not None:
             parts.append(_("Dice {dice:.2f}").format(dice=job.dice))
         return " · ".join([*parts, *filter(None, [left(job.seconds_left)])])

@@ -31,20 +31,28 @@ class MonteCarloMoments:
 
 
 class Pace:
-    """Progress events with the time left, at most a few a second."""
+    """Progress events with the time left.
 
-    def __init__(self, phase: str, total: int, emit: Emit) -> None:
-        self._phase, self._total, self._emit = phase, total, emit
+    Args:
+        total: units of the phase, of which `begun` were done before.
+        rest: seconds between two events.
+    """
+
+    def __init__(
+        self, phase: str, total: int, emit: Emit, unit: str = "slices", begun: int = 0, rest: float = 0.3
+    ) -> None:  # fmt: skip
+        self._phase, self._total, self._emit, self._unit, self._begun = phase, total, emit, unit, begun
+        self._rest = rest
         self._start = self._last = time.monotonic()
 
     def report(self, done: int) -> None:
-        """Say how many of `total` samples are done."""
+        """Say how many of `total` are done."""
         now = time.monotonic()
-        if done < self._total and now - self._last < 0.3:
+        if done < self._total and now - self._last < self._rest:
             return
         self._last = now
-        left = (now - self._start) / max(done, 1) * (self._total - done)
-        data = {"phase": self._phase, "done": done, "total": self._total, "unit": "slices"}
+        left = (now - self._start) / max(done - self._begun, 1) * (self._total - done)
+        data = {"phase": self._phase, "done": done, "total": self._total, "unit": self._unit}
         self._emit(Event("progress", {**data, "seconds_left": round(left, 1)}))
 
 

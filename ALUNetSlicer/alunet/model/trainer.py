@@ -28,12 +28,14 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from alunet.errors import InputError
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
+from alunet.model.score import Pace
 from alunet.model.settings import TrainingSettings
 from alunet.project.files import atomic_path
 from alunet.schema import Emit, Event, ignore_events
 
 _CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
 _STATES = "alunet"  # key of what our checkpoints hold besides nnU-Net's
+_TOLD_SECONDS = 2.0  # how often a long epoch says how far it is
 _CHECKPOINT_SECONDS = 60.0  # an interrupted training repeats at most this much
 
 
@@ -96,6 +98,7 @@ class SparseTrainer(nnUNetTrainer):
         self.best: dict[str, Any] = {}
         self.emit: Emit = ignore_events
         self._saved = time.monotonic()
+        self._pace: Pace | None = None
 
     def configure(
         self,
@@ -188,7 +191,9 @@ class SparseTrainer(nnUNetTrainer):
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """nnU-Net's step; on a CPU with bfloat16 arithmetic where the settings ask for it (nnU-Net: CUDA only)."""
-        self.lr_scheduler.step(self.current_epoch * self.num_iterations_per_epoch + self._iteration)
+        done = self.current_epoch * self.num_iterations_per_epoch + self._iteration
+        self.lr_scheduler.step(done)
+        self._pace.report(done)
         self._iteration += 1
         if self.device.type != "cpu" or self.settings.precision != "bf16":
             return super().train_step(batch)
@@ -205,6 +210,10 @@ class SparseTrainer(nnUNetTrainer):
         """As in nnU-Net, but the learning rate is stepped with each iteration: short rounds have few epochs."""
         self.network.train()
         self._iteration = 0
+        if self._pace is None:
+            epoch = self.num_iterations_per_epoch
+            begun, steps = self.current_epoch * epoch, self.num_epochs * epoch
+            self._pace = Pace("train", steps, self.emit, "steps", begun, _TOLD_SECONDS)
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 
     def on_epoch_end(self) -> None:
