@@ -155,7 +155,7 @@ class Workspace:
 
     def _set_up(self, row: dict[str, Any]) -> None:
         name, person = row["id"], Person(self.author, self._folder)
-        self.agent.ask("follow", project=name, after=0)
+        self.agent.ask("follow", project=name, after=row["event"])
         self.session = Session(
             self.agent, self._timer, person, self.place.to, name, row["labels"], self._view, self._editor
         )

@@ -91,7 +91,10 @@ def test_a_whole_round_over_http(common, scan):
     assert found["state"] == "done", found
     again = worklist(common, project)
     assert again[0]["round"] == 1 and not {row["sample"] for row in again} & {row["sample"] for row in rows[:3]}
-    assert common.ok("GET", f"/projects/{project}")["status"]["step"] == "annotate"
+    stands = common.ok("GET", f"/projects/{project}")
+    assert stands["status"]["step"] == "annotate"
+    told = common.ok("GET", f"/projects/{project}/events")
+    assert stands["event"] == told[-1]["number"], "who follows from there hears of what comes, not of what was"
     case = common.ok("GET", f"/projects/{project}/cases/{again[0]['case']}")
     assert case["proposal"] == 0
     place = f"/projects/{project}/cases/{case['name']}"

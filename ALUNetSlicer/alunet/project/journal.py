@@ -89,6 +89,10 @@ class Journal:
         rows = self._db.rows("SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id LIMIT ?", (after, limit))
         return [(number, Event(kind, json.loads(data), moment)) for number, kind, data, moment in rows]
 
+    def newest_event(self) -> int:
+        """Number of the newest event, 0 where there is none."""
+        return int(self._db.rows("SELECT coalesce(max(id), 0) FROM events")[0][0])
+
     def together(self) -> contextlib.AbstractContextManager[None]:
         """All changes of the block, or none; on disk when it ends."""
         return self._db.transaction()

@@ -157,6 +157,7 @@ class ProjectInfo:
     Attributes:
         id: for addresses: lower-case letters, digits, hyphens.
         labels: structure name to value, with ``"background": 0``.
+        event: number of its newest event: who follows from there on misses nothing that this does not say.
         status: what `alunet status --json` says; empty in the list of projects.
     """
 
@@ -164,6 +165,7 @@ class ProjectInfo:
     name: str
     labels: dict[str, int]
     channels: list[str]
+    event: int = 0
     status: dict[str, Any] = field(default_factory=dict)
 
 

@@ -12,7 +12,6 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from alunet.errors import InputError
 from alunet.loop.hand import Setup, create
@@ -21,6 +20,7 @@ from alunet.project.locks import InUse
 from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
+from alunet.serve.status import status
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_LENGTH = 100
@@ -136,6 +136,8 @@ def identity(name: str) -> str:
     return f"{words}-{secrets.token_hex(4)}"
 
 
-def describe(identifier: str, project: Project, status: dict[str, Any] | None = None) -> ProjectInfo:
-    """A project as clients see it."""
-    return ProjectInfo(identifier, project.name, project.labels, list(project.channels), status or {})
+def describe(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
+    """A project as clients see it; its status where `whole` is set."""
+    event = project.newest_event()  # before its status: what happens meanwhile is told twice rather than never
+    stands = status(project) if whole else {}
+    return ProjectInfo(identifier, project.name, project.labels, list(project.channels), event, stands)

@@ -39,7 +39,7 @@ def router(state: State) -> APIRouter:
     def project(project: str) -> ProjectInfo:
         """One project and how it stands."""
         with state.projects.open(project) as opened:
-            return describe(project, opened, status.status(opened))
+            return describe(project, opened, whole=True)
 
     @routes.get("/projects/{project}/rounds")
     def rounds(project: str) -> list[RoundInfo]:
