@@ -1,5 +1,6 @@
 """The module that Slicer looks for: four classes, and nothing else. See the folder ALUNetSlicerLib."""
 
+import slicer
 from slicer.ScriptedLoadableModule import (
     ScriptedLoadableModule,
     ScriptedLoadableModuleLogic,
@@ -45,6 +46,7 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The developer's button: the package is loaded anew, too."""
         module.forget()
         ScriptedLoadableModuleWidget.onReload(self)
+        slicer.modules.ALUNetSlicerWidget.enter()  # the new one, which Slicer sets up and does not open
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer ends."""

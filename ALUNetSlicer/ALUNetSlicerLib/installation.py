@@ -115,6 +115,14 @@ class Installation:
             hint = "What has arrived is kept for the next one."
             self._end(Failure("cancelled", "The installation was stopped.", hint))
 
+    def close(self) -> None:
+        """End whatever runs: nobody is there any more to be told."""
+        self.cancel()
+        for step in (self._step, self._looking):
+            if step is not None:
+                step.close()
+        self._step = self._looking = None
+
     def remove(self, done: Callable[[], None], failed: Callable[[Failure], None]) -> None:
         """Remove the packages, what a broken-off attempt left, and the log; what runs is cancelled.
 

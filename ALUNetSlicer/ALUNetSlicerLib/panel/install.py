@@ -48,6 +48,11 @@ class InstallPart(Section):
         if not local.ready():
             self._installation.look(self._looked, lambda why: say(f"✗ {why}"))
 
+    def close(self) -> None:
+        """The panel goes."""
+        super().close()
+        self._installation.close()
+
     def install(self) -> None:
         """Install what the engine needs on this computer."""
         self._why = ""

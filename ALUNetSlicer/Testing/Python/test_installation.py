@@ -135,6 +135,22 @@ class InstallTest(InstallationCase):
         self.assertIsInstance(gpu, bool)
         self.assertAlmostEqual(free / 1e9, shutil.disk_usage(self.top).free / 1e9, delta=1.0)
 
+    def test_nobody_is_told_after_the_end(self):
+        """Slicer is closed while it asks, or installs: the widgets that would be told are gone."""
+        told: list = []
+        installation = self.make()
+        installation.look(lambda *found: told.append(found), told.append)
+        running = self.processes[-1].process
+        installation.close()
+        self.pump.until(lambda: running.poll() is not None)
+        other = self.make()
+        other.start("cpu")
+        other.close()
+        self.assertEqual([end.code for end in self.ends], ["cancelled"])
+        wait = self.pump.now() + 0.5
+        self.pump.until(lambda: self.pump.now() > wait)
+        self.assertEqual((told, len(self.ends)), ([], 1))
+
     def test_a_folder_without_the_stamp_is_no_installation(self):
         installation = self.make()
         self.assertIsNone(self.run_to_end(installation))
