@@ -41,6 +41,7 @@ class Panel:
         workspace.engine_changed.connect(self._unfold)
         workspace.opened.connect(self._opened)
         workspace.project_changed.connect(self._unfold)
+        ui.strategyCombo.connect("currentIndexChanged(int)", lambda *_values: self._unfold())
 
     @property
     def keys(self) -> dict[str, Any]:
@@ -90,6 +91,8 @@ class Panel:
             self._once("online", ui.projectSection)
         if status.get("cases"):
             self._once("cases", ui.roundSection, ui.engineSection)
+            if ui.strategyCombo.currentData == "":  # somebody chooses slices: the button is there
+                self._once("own", ui.annotateSection)
         if len(worklist):
             self._once("worklist", ui.annotateSection, ui.projectSection)
         if status.get("rounds") and status["rounds"][0]["state"] == "finished":
