@@ -9,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import slicer
 import vtk
-from engines import environment, real_images, serve, stop
-from pump import PipeProcess, Pump, agent_command
-from scenes import SceneTest, slice_logic
+from engine_case import EngineCase
+from engines import real_images
+from scenes import slice_logic
 
-from ALUNetSlicerLib.agent import Agent, Failure
+from ALUNetSlicerLib.agent import Failure
 from ALUNetSlicerLib.canvas import Canvas
 from ALUNetSlicerLib.desk import Desk
 from ALUNetSlicerLib.enrolment import write
@@ -34,27 +34,11 @@ def whole(volume) -> tuple[int, int, int]:
     return tuple(reversed(volume.GetImageData().GetDimensions()))
 
 
-class GeometryCasesTest(SceneTest):
+class GeometryCasesTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder, self.pump = Path(folder.name), Pump()
         self.images = real_images("geometry_cases")
-        service, address, token = serve(self.folder / "root")
-        self.addCleanup(stop, service)
-        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
-        self.addCleanup(self.agent.close)
-        self.agent.start()
-        self.ask("connect", to=address, token=token)
         self.project = self.ask("create_project", name="geometry", labels=["one", "two"], channels=["MR"])["id"]
-
-    def ask(self, call: str, **args):
-        """The answer, or the Failure."""
-        answers: list = []
-        self.agent.ask(call, answers.append, answers.append, **args)
-        self.pump.until(lambda: answers)
-        return answers[0]
 
     def test_every_file_by_way_of_the_engine(self):
         """Sent, fetched, shown, painted and sent again: the voxels and their place stay what they are."""
@@ -62,7 +46,7 @@ class GeometryCasesTest(SceneTest):
             with self.subTest(file=file.name):
                 slicer.mrmlScene.Clear()
                 case = f"case{number}"
-                answer = self.ask("add_case", project=self.project, name=case, images=[str(file)])
+                answer = self.answer("add_case", project=self.project, name=case, images=[str(file)])
                 if isinstance(answer, Failure):
                     self.assertIn(REFUSED.get(file.name, "none of the refused"), str(answer))
                     self.assertTrue(answer.hint)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import numpy as np
 import slicer
-from engines import environment, serve, stop
-from pump import PipeProcess, Pump, agent_command
-from scenes import QuietEditor, SceneTest, make_volume
+from engine_case import EngineCase
+from scenes import QuietEditor, make_volume
 
-from ALUNetSlicerLib.agent import Agent
 from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.enrolment import Enrolment, case_name
 from ALUNetSlicerLib.jobs import Jobs
@@ -21,18 +18,9 @@ from ALUNetSlicerLib.worklist import Slice
 SHAPE = (6, 40, 44)
 
 
-class RoundsTest(SceneTest):
+class RoundsTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()
-        folder = tempfile.TemporaryDirectory()
-        self.addCleanup(folder.cleanup)
-        self.folder, self.pump = Path(folder.name), Pump()
-        service, address, token = serve(self.folder / "root")
-        self.addCleanup(stop, service)
-        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
-        self.addCleanup(self.agent.close)
-        self.agent.start()
-        self.ask("connect", to=address, token=token)
         made = self.ask(
             "create_project", name="Two rounds", labels=["organ"], channels=["CT"], epochs=1, iterations=2
         )  # fmt: skip
@@ -42,13 +30,6 @@ class RoundsTest(SceneTest):
         self.told: list = []
         self.jobs.changed.connect(self.told.append)
         self.failures: list = []
-
-    def ask(self, call: str, **args):
-        answers: list = []
-        self.agent.ask(call, lambda result: answers.append((result,)), answers.append, **args)
-        self.pump.until(lambda: answers)
-        self.assertIsInstance(answers[0], tuple, answers[0])
-        return answers[0][0]
 
     def add(self, count: int) -> dict[str, np.ndarray]:
         """Volumes with a bright ball, as cases of the project; gives where the balls are."""
