@@ -78,11 +78,14 @@ class InstallPart(Section):
             self._installation.remove(self._gone, lambda why: self._say(f"✗ {why}"))
 
     def _gone(self) -> None:
-        self._say(_("✓ It is used no more."))
-        self._changed()
+        self._tell(_("✓ It is used no more."))
 
     def _chosen(self, existing: Existing) -> None:
-        self._say(f"✓ {existing}")
+        self._tell(f"✓ {existing}")
+
+    def _tell(self, text: str) -> None:
+        self._why = ""
+        self._say(text)
         self._changed()
 
     def _progress(self, phase: str, fraction: float | None, seconds_left: float | None) -> None:
