@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from alunet.errors import InputError
+from alunet.model.arithmetic import Arithmetic
 from alunet.model.settings import ScoringSettings, TrainingSettings
 
 T = TypeVar("T", TrainingSettings, ScoringSettings)
@@ -57,6 +58,17 @@ class Recipe:
         """The training of round `round_number`."""
         return self.first if round_number == 0 or self.mode == "scratch" else self.later
 
+    def computed_with(self, chosen: Arithmetic) -> Recipe:
+        """Return the same recipe with what "auto" stands for on a computer: precision and memory format."""
+        training = {"precision": chosen.training, "memory_format": chosen.training_format}
+        scoring = {"precision": chosen.scoring, "memory_format": chosen.scoring_format}
+        return replace(
+            self,
+            first=_filled(self.first, training),
+            later=_filled(self.later, training),
+            scoring=_filled(self.scoring, scoring),
+        )
+
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
         return asdict(self)
@@ -74,6 +86,10 @@ def _as_published(training: TrainingSettings) -> TrainingSettings:
     return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks)
 
 
+def _filled(settings: T, chosen: dict[str, str]) -> T:
+    return replace(settings, **chosen) if settings.precision == "auto" else settings
+
+
 def _known(kind: type[T], content: dict[str, Any]) -> T:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     return kind(**{name: value for name, value in content.items() if name in names})
@@ -89,7 +105,6 @@ _CPU = TrainingSettings(
     learning_rate=2e-3,
     weight_decay=1e-2,
     mirroring=False,
-    precision="bf16",
 )
 
 PRESETS: dict[str, Recipe] = {
@@ -98,7 +113,7 @@ PRESETS: dict[str, Recipe] = {
         "cpu",
         first=_CPU,
         later=replace(_CPU, epochs=2, learning_rate=1e-3),
-        scoring=ScoringSettings(passes=5, precision="bf16", mirroring=False),
+        scoring=ScoringSettings(passes=5, precision="auto", mirroring=False),
     ),
 }
 

@@ -31,7 +31,8 @@ class TrainingSettings:
     weight_decay: float = 3e-5
     mirroring: bool = True  # as augmentation
     workers: int = 0  # processes that augment; 0: none. Another number draws other batches
-    precision: str = "auto"  # "bf16": bfloat16 arithmetic on a CPU; "auto": nnU-Net's own choice
+    precision: str = "auto"  # "fp32" or "bf16" on a CPU; "auto": what `alunet.model.arithmetic` chose for the device
+    memory_format: str = "contiguous"  # or "channels_last"
     heads: str = "keep"
     checkpoint: str = "final"
     cases: str = "slices"
@@ -53,7 +54,8 @@ class ScoringSettings:
 
     passes: int = 10  # T, Monte Carlo dropout passes
     dropout: float = 0.1  # rate while scoring
-    precision: str = "fp32"  # "bf16": scores and test predictions in bfloat16
+    precision: str = "fp32"  # of scores and test predictions: "fp32", "bf16", or "auto" as in a training
+    memory_format: str = "contiguous"  # or "channels_last"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
 

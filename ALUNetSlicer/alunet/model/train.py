@@ -102,6 +102,6 @@ def _save(trainer: SparseTrainer, model: Path) -> dict[str, Any]:
 def save_weights(weights: Mapping[str, torch.Tensor], file: Path) -> None:
     """A state dict, on the CPU; a kill leaves no half file, and equal weights give equal bytes."""
     content = io.BytesIO()  # torch writes the name of a file into it, and ours is a temporary one
-    torch.save({name: tensor.cpu() for name, tensor in weights.items()}, content)
+    torch.save({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, content)
     with atomic_path(file) as part:
         part.write_bytes(content.getvalue())

@@ -27,6 +27,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from alunet.errors import InputError
+from alunet.model.arithmetic import memory_format
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
 from alunet.model.score import Pace
 from alunet.model.settings import TrainingSettings
@@ -132,6 +133,11 @@ class SparseTrainer(nnUNetTrainer):
         self.initial_lr = settings.learning_rate
         self.weight_decay = settings.weight_decay
 
+    def initialize(self) -> None:
+        """Build as nnU-Net does, and store the weights in the settings' memory format."""
+        super().initialize()
+        self.network.to(memory_format=memory_format(self.settings.memory_format))
+
     def _set_batch_size_and_oversample(self) -> None:
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:
@@ -190,16 +196,17 @@ class SparseTrainer(nnUNetTrainer):
         return MultiThreadedAugmenter(loader, None, workers, 2, seeds, pin_memory=self.device.type == "cuda")
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's step; on a CPU with bfloat16 arithmetic where the settings ask for it (nnU-Net: CUDA only)."""
+        """Take one step as nnU-Net does; on a CPU in the settings' precision (nnU-Net: CUDA only) and memory format."""
         done = self.current_epoch * self.num_iterations_per_epoch + self._iteration
         self.lr_scheduler.step(done)
         self._pace.report(done)
         self._iteration += 1
-        if self.device.type != "cpu" or self.settings.precision != "bf16":
+        if self.device.type != "cpu":
             return super().train_step(batch)
+        images = batch["data"].contiguous(memory_format=memory_format(self.settings.memory_format))
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            output = self.network(batch["data"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            output = self.network(images)
         loss = self.loss([head.float() for head in output], batch["target"])
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from alunet.errors import Cancelled, InputError
 from alunet.loop import Loop
 from alunet.model.environment import resolve_device
+from alunet.model.hardware import usable_cores
 from alunet.project import Project
 from alunet.project.dataset import DatasetDescription, read_dataset_description
 from alunet.project.files import FolderLock
@@ -123,7 +123,7 @@ def simulate(
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
     wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))
-    settings = Settings(recipe, budget, initial, rounds, device, max(1, (os.cpu_count() or 1) // jobs), jobs)
+    settings = Settings(recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs)
     try:
         report = _play(Path(out), wanted, data, settings, _one_at_a_time(emit or ignore_events))
     except KeyboardInterrupt:
