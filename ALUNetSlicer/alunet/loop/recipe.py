@@ -83,7 +83,7 @@ class Recipe:
 
 def _as_published(training: TrainingSettings) -> TrainingSettings:
     checks = max(1, training.iterations // 5)
-    return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks)
+    return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks, average=0.0)
 
 
 def _filled(settings: T, chosen: dict[str, str]) -> T:

@@ -26,9 +26,15 @@ class TrainingSettings:
     check_iterations: int = 5  # unaugmented batches of annotated slices for the pseudo Dice of an epoch
     batch_size: int | None = None  # None: the plan's
     batch_pixels: int | None = None  # a batch of large patches has fewer, two at least; None: no limit
-    optimizer: str = "sgd"  # "sgd": nnU-Net's, polynomial decay; "adamw": for short trainings, warm-up and cosine
-    learning_rate: float = 1e-2
+    optimizer: str = "sgd"  # "sgd": nnU-Net's; "adamw": for short trainings
+    learning_rate: float = 1e-2  # the peak
+    schedule: str = "poly"  # shape of its fall to 0: "poly", nnU-Net's, "cosine" or "linear"
+    warmup: float = 0.0  # share of the steps in which it rises
     weight_decay: float = 3e-5
+    average: float = 0.0  # window of the moving average of the weights, as a share of the steps; 0: the last weights
+    foreground: float = 0.33  # share of a batch that is centered on a structure
+    growth: float = 0.0  # share of the steps, the first ones, on patches with half the sides
+    rotation: float | None = None  # degrees, as augmentation; None: nnU-Net's, 15 or 180 by the patch's shape
     mirroring: bool = True  # as augmentation
     workers: int = 0  # processes that augment; 0: none. Another number draws other batches
     precision: str = "auto"  # "fp32" or "bf16" on a CPU; "auto": what `alunet.model.arithmetic` chose for the device
@@ -38,7 +44,13 @@ class TrainingSettings:
     cases: str = "slices"
 
     def __post_init__(self) -> None:
-        choices = {"heads": ("keep", "reset"), "checkpoint": ("final", "best"), "cases": ("slices", "uniform")}
+        choices = {
+            "heads": ("keep", "reset"),
+            "checkpoint": ("final", "best"),
+            "cases": ("slices", "uniform"),
+            "schedule": ("poly", "cosine", "linear"),
+            "optimizer": ("sgd", "adamw"),
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} of a training is {getattr(self, name)!r}.", f"Choose {' or '.join(known)}.")
