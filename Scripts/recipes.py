@@ -7,8 +7,8 @@ PLAN.json is a list of cells, each with what differs from the defaults below:
     {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0, "split": "inner",
      "width": 0.5, "settings": {"learning_rate": 0.001}}
 
-A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run one after another, each
-training in a process of its own on one thread; start the script several times with --share 0/2 and 1/2 to use two cores.
+A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run one after another,
+each training in a process of its own on one thread; start the script twice, with --share 0/2 and 1/2, for two cores.
 "seconds" are CPU seconds (user and system) of the training alone; the number of steps follows from a measured step.
 "inner" holds out a fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
 """
@@ -37,8 +37,7 @@ BASE = {
     "learning_rate": 2e-3, "weight_decay": 1e-2, "mirroring": False, "precision": "fp32",
     "schedule": "cosine", "warmup": 0.05,
 }  # fmt: skip
-COLUMNS = ("name", "data", "slices", "seconds", "seed", "split", "width", "settings", "mirrored", "steps", "cpu_seconds", "dice",
-           "class_dice", "parameters", "capability")  # fmt: skip
+COLUMNS = (*DEFAULTS, "steps", "cpu_seconds", "dice", "class_dice", "parameters", "capability")
 PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
 
 
@@ -199,7 +198,7 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any) -> tuple[dict[str, int
     from alunet.project import Project
     from alunet.project.images import read_labels
 
-    with Project.open(root) as project:
+    with Project.open(root, read_only=True) as project:
         cases = {case.name: case for case in project.cases()}
         training, held_out = split(list(cases), PATIENT.get(cell["data"], r"(.*)"), cell["split"])
         pool = project.pool

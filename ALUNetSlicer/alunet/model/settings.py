@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
+
+_STEPS_AN_EPOCH = 50  # of a training by time: after each epoch people hear how good it is
 
 
 @dataclass(frozen=True)
@@ -18,11 +20,13 @@ class TrainingSettings:
         checkpoint: which weights look at the pool and at the test cases: the "final" ones, or the "best", those of
             the epoch with the largest moving average of the pseudo Dice *on the test cases*. The latter selects the
             model on the test set, so its Dice is too good; training goes on from the final weights either way.
+        seconds: train for about so long instead: `paced` turns it into epochs and iterations by a measured step.
         cases: annotated cases are drawn in proportion to their annotated "slices", or all alike, "uniform".
     """
 
     epochs: int = 300
     iterations: int = 250  # per epoch
+    seconds: float | None = None
     check_iterations: int = 5  # unaugmented batches of annotated slices for the pseudo Dice of an epoch
     batch_size: int | None = None  # None: the plan's
     batch_pixels: int | None = None  # a batch of large patches has fewer, two at least; None: no limit
@@ -54,6 +58,12 @@ class TrainingSettings:
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} of a training is {getattr(self, name)!r}.", f"Choose {' or '.join(known)}.")
+
+    def paced(self, seconds_per_step: float) -> TrainingSettings:
+        """Return the same training with as many steps as fit into its `seconds`, at least one."""
+        steps = max(1, round((self.seconds or 0) / seconds_per_step))
+        iterations = min(steps, _STEPS_AN_EPOCH)
+        return replace(self, epochs=max(1, round(steps / iterations)), iterations=iterations, seconds=None)
 
     def final_weights(self, model: Path) -> Path:
         """Where the final weights lie, from which training goes on: the model itself, or beside the best checkpoint."""
