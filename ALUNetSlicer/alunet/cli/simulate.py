@@ -165,7 +165,7 @@ def _show_result(result: SimulationResult) -> None:
     console.print(table)
     if result.summary["runs"].max() > 1:
         console.print("Mean ± standard deviation over runs (folds and seeds).", style="dim")
-    for path in (result.curves_csv, result.rounds_csv, *result.pictures):
+    for path in (result.curves_csv, result.rounds_csv, result.splits_json, *result.pictures):
         console.print(str(path), markup=False, soft_wrap=True)
 
 

@@ -68,8 +68,9 @@ class Split:
         both = [name for name in self.test or () if self.patients[name].casefold() in here]
         if both:
             count = len({self.patients[name] for name in both})
+            who = "1 patient is" if count == 1 else f"{count} patients are"
             raise InputError(
-                f"{count} patients are in the data set and in the test set, e.g. '{self.patients[both[0]]}' "
+                f"{who} in the data set and in the test set, e.g. '{self.patients[both[0]]}' "
                 f"(case '{both[0]}').",
                 "A test case must not be of a patient in the pool: leave the patient out of one of them.",
             )
