@@ -74,7 +74,7 @@ def group_cases(names: Sequence[str], said: object, where: str) -> Patients:
 
 
 def by_patient(patients: Patients) -> dict[str, list[str]]:
-    """Patient -> its cases, both by name."""
+    """Return the cases of each patient, both sorted by name."""
     groups: dict[str, list[str]] = {patient: [] for patient in sorted(set(patients.values()))}
     for case in sorted(patients):
         groups[patients[case]].append(case)
@@ -84,10 +84,11 @@ def by_patient(patients: Patients) -> dict[str, list[str]]:
 def _by_table(names: Sequence[str], table: Mapping[object, object], where: str) -> Patients:
     patients: Patients = {}
     for patient, cases in table.items():
-        fits = isinstance(cases, (list, tuple)) and all(isinstance(case, str) for case in cases)
-        if not fits or not str(patient).strip():
+        if not isinstance(cases, (list, tuple)) or not str(patient).strip():
             raise InputError(f"{where}: {patient!r} has the cases {cases!r:.60}.", _HOW)
         for case in cases:
+            if not isinstance(case, str):
+                raise InputError(f"{where}: '{patient}' has the case {case!r:.60}.", _HOW)
             if case in patients:
                 raise InputError(f"{where} names the case '{case}' twice.", "Name each case once.")
             patients[case] = str(patient)
@@ -171,7 +172,7 @@ def same_patients(first: Sequence[str], second: Sequence[str]) -> tuple[Guess, t
 
 
 def _fields(name: str) -> list[str]:
-    """The fields of a name: parted by signs, and "001a", "01L" or "P01T2" before the last letters."""
+    """Split a name into fields: at signs, and "001a", "01L" or "P01T2" before the last letters."""
     fields = []
     for part in re.split(f"[{_SEPARATORS}]+", name):
         glued = _GLUED.fullmatch(part)
@@ -191,7 +192,7 @@ def _key(fields: Sequence[str], level: int) -> tuple[str, ...]:
 
 
 def _level(fields: Mapping[str, Sequence[str]]) -> int | None:
-    """The smallest number of leading fields that look like a patient's name; the larger groups are the safe ones."""
+    """Return the smallest number of leading fields that look like a patient's name: larger groups are safer."""
     depth = max((len(parts) for parts in fields.values()), default=0)
     return next((level for level in range(1, depth) if _look_like_patients(fields, level)), None)
 
@@ -209,19 +210,19 @@ def _look_like_patients(fields: Mapping[str, Sequence[str]], level: int) -> bool
 
 
 def _are_small(fields: Mapping[str, Sequence[str]], level: int) -> bool:
-    """Whether there are at least as many groups as cases in a group."""
+    """Tell whether there are at least as many groups as cases in a group."""
     return len({_key(parts, level) for parts in fields.values()}) ** 2 >= len(fields)
 
 
 def _stem(name: str, fields: Sequence[str]) -> str:
-    """The part of a name that the fields make up, with the signs between them; without where other fields are there."""
+    """Return the part of a name that the fields make up, or the fields joined where others are between them."""
     between = f"[{_SEPARATORS}]*"
     found = re.search(between.join(map(re.escape, fields)), name)
     return found[0] if found else "_".join(fields)
 
 
 def _pattern(patients: Patients) -> str | None:
-    """A simple regular expression that finds these patients, or None."""
+    """Return a simple regular expression that finds these patients, or None."""
     groups = list(by_patient(patients).values())
     for pattern in _candidates(set(patients.values())):
         try:

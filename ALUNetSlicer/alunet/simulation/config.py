@@ -205,10 +205,10 @@ def splits(names: Sequence[str], folds: Sequence[int], patients: Patients | None
             raise InputError(f"There is no fold {fold}.", f"nnU-Net's folds are 0 to {FOLDS - 1}.")
     groups = by_patient(patients or {name: name for name in names})
     if len(groups) < FOLDS:
-        what = "cases" if patients is None else f"patients ({len(names)} cases)"
+        whose = "" if patients is None else f" of {len(groups)} patient{'s' * (len(groups) > 1)}"
         raise InputError(
-            f"{len(groups)} {what} are too few for {FOLDS} folds.",
-            f"Use {FOLDS} or more {what.split()[0]}, or give a labelled test set with --test.",
+            f"{len(names)} cases{whose} are too few for {FOLDS} folds.",
+            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labelled test set with --test.",
         )
     ordered = np.array(sorted(groups))
     parts = list(KFold(FOLDS, shuffle=True, random_state=12345).split(ordered))

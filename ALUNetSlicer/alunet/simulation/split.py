@@ -1,4 +1,4 @@
-"""Which cases a study learns from and which it tests on: all cases of a patient stand on one side."""
+"""Which cases a study learns from and which it tests on: all cases of a patient are on one side."""
 
 from __future__ import annotations
 
@@ -70,8 +70,7 @@ class Split:
             count = len({self.patients[name] for name in both})
             who = "1 patient is" if count == 1 else f"{count} patients are"
             raise InputError(
-                f"{who} in the data set and in the test set, e.g. '{self.patients[both[0]]}' "
-                f"(case '{both[0]}').",
+                f"{who} in the data set and in the test set, e.g. '{self.patients[both[0]]}' (case '{both[0]}').",
                 "A test case must not be of a patient in the pool: leave the patient out of one of them.",
             )
 
@@ -81,7 +80,7 @@ class Split:
         return len(set(self.patients.values())) == len(self.patients)
 
     def tests(self, folds: Sequence[int]) -> dict[int, list[str]]:
-        """Test cases by fold; with a test set there is one "fold", number 0.
+        """Return the test cases by fold; with a test set there is one "fold", number 0.
 
         Raises:
             InputError: such a fold is not there, or there are too few patients.
@@ -93,7 +92,7 @@ class Split:
         return {0: list(self.test)}
 
     def __str__(self) -> str:
-        """The split for `study.json`: the same words for the same patients."""
+        """Return the split for `study.json`: the same words for the same patients."""
         if self.is_by_case:
             return BY_CASE
         lines = "\n".join(f"{case}\t{patient}" for case, patient in sorted(self.patients.items()))
@@ -103,7 +102,7 @@ class Split:
     def save(self, out: Path, folds: Sequence[int]) -> None:
         """Write `splits.json`: who is on which side in each fold."""
         groups = by_patient(self.patients)
-        content = {"split": str(self), "patients": groups, "folds": {}}
+        content: dict[str, Any] = {"split": str(self), "patients": groups, "folds": {}}
         for fold, tests in self.tests(folds).items():
             content["folds"][str(fold)] = self._sides(set(tests))
         write_json(out / "splits.json", content)
@@ -123,13 +122,13 @@ def _names(description: DatasetDescription) -> tuple[str, ...]:
 
 
 def _said(description: DatasetDescription) -> Patients:
-    """What a data set says of its cases, of which some may be left out."""
+    """Return what a data set says of its cases, of which some may be left out."""
     said = description.patients or {}
     return {name: said[name] for name in _names(description) if name in said}
 
 
 def _check_unsaid(pool: Sequence[str], test: Sequence[str] | None, said: Patients) -> None:
-    """Raises PatientsUnclear where names, not a data set, tell that a split might part a patient's cases."""
+    """Raise PatientsUnclear where names alone suggest that the split could part a patient's cases."""
     if test is not None:
         found = same_patients(pool, test)
         if found and not said.keys() >= {*pool, *test}:
