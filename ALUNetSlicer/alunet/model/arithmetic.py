@@ -105,7 +105,7 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
         return Arithmetic(machine, place, "native", reason=reason).to_json()
     native, found = _gpu_has_bfloat16() if place == "cuda" else has_bfloat16_units()
     candidates = list(itertools.product(("fp32", "bf16") if native else ("fp32",), ("contiguous", "channels_last")))
-    trial = _Trial(Path(nnunet) if nnunet else None, place)
+    trial = Trial(Path(nnunet) if nnunet else None, place)
     passes = {candidate: trial.scoring(*candidate) for candidate in candidates}
     steps = {} if place == "cuda" else {candidate: trial.training(*candidate) for candidate in candidates}
     training = _fastest(steps) if steps else ("native", "contiguous")
@@ -138,7 +138,7 @@ def _fastest(seconds: dict[Candidate, float]) -> Candidate:
     return best
 
 
-class _Trial:
+class Trial:
     """A network of the plan's architecture with random weights, and a small random batch.
 
     Processors are timed in CPU seconds of one thread, so that other programs on a busy computer count less.
