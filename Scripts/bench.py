@@ -283,6 +283,7 @@ def dropout_passes(quick: bool) -> list[Row]:
     import numpy as np
     import torch
 
+    from alunet.model.arithmetic import has_bfloat16_units
     from alunet.model.score import monte_carlo
     from alunet.model.settings import ScoringSettings
     from alunet.schema import ignore_events
