@@ -260,13 +260,15 @@ def test_no_augmentation_is_chosen_by_a_stop_watch(trained, tmp_path, monkeypatc
     assert len(blurs) == 1 and not blurs[0].benchmark
 
 
-def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch):
+@pytest.mark.parametrize("more", [{}, {"average": 0.3, "growth": 0.5, "warmup": 0.2}], ids=["plain", "averaged"])
+def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch, more):
     from alunet.model import train, trainer
 
     def run(name: str) -> dict:
         for variable, value in environment.variables(trained.nnunet, tmp_path / name, 1).items():
             monkeypatch.setenv(variable, value)
-        settings = TrainingSettings(epochs=3, iterations=3, check_iterations=1, batch_size=4, optimizer="adamw")
+        short = {"epochs": 3, "iterations": 3, "check_iterations": 1, "batch_size": 4}
+        settings = TrainingSettings(**short, optimizer="adamw", **more)
         out = tmp_path / f"{name}.pth"
         arguments = (trained.nnunet, trained.root / "labels", dict.fromkeys(trained.annotations, 3), settings)
         return train.train(*arguments, None, out, 11, "cpu", interrupt)

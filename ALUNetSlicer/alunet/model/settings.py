@@ -7,7 +7,7 @@ from pathlib import Path
 
 from alunet.errors import InputError
 
-_STEPS_AN_EPOCH = 50  # of a training by time: after each epoch people hear how good it is
+_EPOCH_STEPS, _EPOCH_SECONDS = 50, 30.0  # at most, of a training by time: each epoch ends with a Dice and a checkpoint
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,7 @@ class TrainingSettings:
     def paced(self, seconds_per_step: float) -> TrainingSettings:
         """Return the same training with as many steps as fit into its `seconds`, at least one."""
         steps = max(1, round((self.seconds or 0) / seconds_per_step))
-        iterations = min(steps, _STEPS_AN_EPOCH)
+        iterations = max(1, min(steps, _EPOCH_STEPS, round(_EPOCH_SECONDS / seconds_per_step)))
         return replace(self, epochs=max(1, round(steps / iterations)), iterations=iterations, seconds=None)
 
     def final_weights(self, model: Path) -> Path:
