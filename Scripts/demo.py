@@ -25,8 +25,7 @@ DEFAULTS = {
     "--rounds": ["3"],
     "--initial": ["20"],
     "--budget": ["20"],
-    "--preset": ["cpu"],
-    "--epochs": ["5"],
+    "--preset": ["quick"],
     "--jobs": [str(min(2, os.cpu_count() or 1))],
 }
 

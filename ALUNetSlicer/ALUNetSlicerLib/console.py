@@ -82,7 +82,7 @@ class Console:
     def createProject(
         self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any
     ) -> None:  # fmt: skip
-        """Make a project and open it; `recipe`: preset, epochs, iterations, seed."""
+        """Make a project and open it; `recipe`: preset, train_for (seconds a round), epochs, iterations, seed."""
         self.workspace.create(name, list(structures), list(channels), lambda: None, **recipe)
 
     def openProject(self, project: str) -> None:
@@ -136,10 +136,14 @@ class Console:
         """Leave the slice on screen out."""
         self._need().set_status("skipped")
 
-    def nextRound(self, strategy: str = "usimf", budget: int = 20) -> None:
-        """Train, and suggest the next slices; `logic.workspace.jobs.current` tells how far it is."""
+    def nextRound(self, strategy: str = "usimf", budget: int = 20, train_for: float | None = None) -> None:
+        """Train, and suggest the next slices; `logic.workspace.jobs.current` tells how far it is.
+
+        Args:
+            train_for: seconds that the training may take; without: as the project has it.
+        """
         self._need()
-        options = {"strategy": strategy, "budget": budget}
+        options = {"strategy": strategy, "budget": budget} | ({"train_for": train_for} if train_for else {})
         self.workspace.jobs.start("round", options, failed=self.workspace.failed.emit)
 
     def simulate(self, dataset: str, out: str, strategies: Sequence[str], **options: Any) -> Simulation:

@@ -190,8 +190,8 @@ class Workspace:
 
         self.agent.ask("project", take, self.failed.emit, project=name)
 
-    def recent(self) -> list[dict[str, str]]:
-        """Projects that were opened on this computer, the last first: "to", "id" and "name" of each."""
+    def recent(self) -> list[dict[str, Any]]:
+        """Projects that were opened on this computer, the last first: "to", "id", "name" and what is kept of each."""
         try:
             rows = json.loads(self.settings.get("recent", "[]"))
         except ValueError:
@@ -199,9 +199,27 @@ class Workspace:
         return [row for row in rows if isinstance(row, dict) and {"to", "id", "name"} <= set(row)]
 
     def _remember(self, row: dict[str, Any]) -> None:
-        this = {"to": self.place.to, "id": row["id"], "name": row["name"]}
-        others = [known for known in self.recent() if (known["to"], known["id"]) != (this["to"], this["id"])]
-        self.settings.set("recent", json.dumps([this, *others][:RECENT]))
+        place = (self.place.to, row["id"])
+        known = {(other["to"], other["id"]): other for other in self.recent()}
+        this = {**known.pop(place, {}), "to": self.place.to, "id": row["id"], "name": row["name"]}
+        self.settings.set("recent", json.dumps([this, *known.values()][:RECENT]))
+
+    def kept(self, name: str, otherwise: float) -> float:
+        """What was kept of the open project on this computer."""
+        value = self._row().get(name)
+        return value if isinstance(value, (int, float)) else otherwise
+
+    def keep(self, name: str, value: float) -> None:
+        """Keep a number of the open project for the next time that it is opened on this computer."""
+        row = self._row()
+        if row:
+            rows = [{**known, name: value} if known == row else known for known in self.recent()]
+            self.settings.set("recent", json.dumps(rows))
+
+    def _row(self) -> dict[str, Any]:
+        """What is remembered of the open project."""
+        place = None if self.project is None else (self.place.to, self.project["id"])
+        return next((known for known in self.recent() if (known["to"], known["id"]) == place), {})
 
     def add_volumes(
         self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],

@@ -21,6 +21,12 @@ def names_in(text: str) -> list[str]:
     return [name.strip() for name in text.split(",") if name.strip()]
 
 
+PRESETS = [
+    (_("Quick look"), "quick"), (_("Work on this CPU"), "cpu"), (_("GPU"), "gpu"), (_("As published"), "paper"),
+]  # fmt: skip
+"""What a recipe of the engine is for, and its name there."""
+
+
 class ProjectSection(Section):
     """See `Panel`."""
 
@@ -29,7 +35,9 @@ class ProjectSection(Section):
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._volumes: list[Any] = []
         self._sending = ""
-        fill(ui.presetCombo, [(_("short, for a processor"), "cpu"), (_("as published, for a GPU"), "paper")])
+        fill(ui.presetCombo, PRESETS)
+        self._device = ""
+        self._suggest_preset()
         for signal, widget, action in (
             ("toggled(bool)", ui.newButton, self._show), ("clicked(bool)", ui.openButton, self.open),
             ("clicked(bool)", ui.createButton, self.create), ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
@@ -52,7 +60,7 @@ class ProjectSection(Section):
         ui = self._ui
         self._workspace.create(
             ui.nameEdit.text.strip(), names_in(ui.structuresEdit.text), names_in(ui.channelsEdit.text), self._created,
-            preset=ui.presetCombo.currentData, epochs=ui.epochsSpin.value or None,
+            preset=ui.presetCombo.currentData,
         )  # fmt: skip
 
     def _created(self) -> None:
@@ -69,7 +77,16 @@ class ProjectSection(Section):
         if online and not self._online:
             self._list()
         self._online = online
+        self._suggest_preset()
         self._show()
+
+    def _suggest_preset(self) -> None:
+        """Choose the recipe for the engine's device, once, while nobody fills in the form."""
+        device = self._workspace.health.get("device", "unknown")
+        if device != self._device and not self._ui.newButton.checked:
+            self._device = device
+            preset = "gpu" if device == "cuda" else "cpu"
+            self._ui.presetCombo.setCurrentIndex(self._ui.presetCombo.findData(preset))
 
     def _list(self) -> None:
         self._workspace.projects(self._listed)

@@ -19,6 +19,8 @@ LATER = (
     ("spread", _("spread over the cases")), ("random", _("at random")),
 )  # fmt: skip
 """Strategies of the engine -> their names here."""
+RECENT = 3
+"""So many rounds say how long they trained."""
 
 
 class RoundSection(Section):
@@ -31,6 +33,7 @@ class RoundSection(Section):
         for signal, widget, action in (
             ("clicked(bool)", ui.nextRoundButton, self.start), ("clicked(bool)", ui.cancelJobButton, self.cancel),
             ("currentIndexChanged(int)", ui.strategyCombo, self._show),
+            ("valueChanged(double)", ui.trainForSpin, self._keep_time),
         ):  # fmt: skip
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._show)
@@ -41,6 +44,9 @@ class RoundSection(Section):
     def start(self) -> None:
         """Start the round."""
         options = {"strategy": self._ui.strategyCombo.currentData, "budget": self._ui.budgetSpin.value}
+        minutes, usual = self._ui.trainForSpin.value, self._workspace.project["status"].get("train_for") or 0
+        if minutes:
+            options["train_for"] = usual if minutes == round(usual / 60, 1) else 60.0 * minutes
         self._workspace.jobs.start("round", options, self._round_ended, self._workspace.failed.emit)
 
     def cancel(self) -> None:
@@ -57,7 +63,29 @@ class RoundSection(Section):
         if self._workspace.jobs is not None:
             self._workspace.jobs.changed.connect(self._show)
             self._workspace.session.changed.connect(self._show)
+            self._fill_time()
         self._show()
+
+    # --- how long to train ------------------------------------------------------------------------------------
+
+    def _fill_time(self) -> None:
+        """Give the time that was chosen for the project before, else the project's own."""
+        usual = self._workspace.project["status"].get("train_for") or 0
+        spin = self._ui.trainForSpin
+        blocked = spin.blockSignals(True)
+        spin.value = self._workspace.kept("train_for", usual / 60)
+        spin.blockSignals(blocked)
+
+    def _keep_time(self) -> None:
+        self._workspace.keep("train_for", self._ui.trainForSpin.value)
+
+    def _show_time(self, status: dict[str, Any], first: bool) -> None:
+        ui = self._ui
+        ui.trainForLabel.visible = ui.trainForSpin.visible = not first
+        took = [row["train_seconds"] for row in status.get("rounds", []) if row.get("train_seconds") is not None]
+        minutes = ", ".join(f"{seconds / 60:.1f}" for seconds in took[-RECENT:])
+        ui.recentLabel.visible = bool(took) and not first
+        ui.recentLabel.text = _("Recent rounds: {minutes} min").format(minutes=minutes)
 
     # --- what is shown ----------------------------------------------------------------------------------------
 
@@ -69,6 +97,7 @@ class RoundSection(Section):
         if first != self._first:
             self._first = first
             ui.strategyCombo.setCurrentIndex(0)
+        self._show_time(project["status"] if project else {}, first)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = workspace.missing()
         if not missing and first and not ui.strategyCombo.currentData:
@@ -104,7 +133,8 @@ class RoundSection(Section):
     def _words(self, job: Job) -> str:
         phases = {
             "plan": _("planning"), "preprocess": _("preparing images"), "read images": _("reading images"),
-            "refresh labels": _("reading labels"), "train": _("training"), "evaluate": _("testing"),
+            "refresh labels": _("reading labels"), "time a step": _("timing a step"), "train": _("training"),
+            "evaluate": _("testing"),
             "score": _("looking at all slices"), "embed": _("comparing slices"), "query": _("choosing slices"),
             "predict": _("segmenting"), "map": _("measuring uncertainty"), "export": _("writing"),
         }  # fmt: skip

@@ -99,7 +99,7 @@ class PanelCase(SceneTest):
         """Type into a line."""
         self.at_hand(name).text = text
 
-    def turn(self, name: str, value: int) -> None:
+    def turn(self, name: str, value: float) -> None:
         """Set a number."""
         self.at_hand(name).value = value
 
@@ -135,15 +135,9 @@ class PanelCase(SceneTest):
         self.type("nameEdit", name)
         self.type("structuresEdit", "organ, lesion")
         self.type("channelsEdit", channels)
-        self.choose("presetCombo", "cpu")
-        self.turn("epochsSpin", 1)
+        self.choose("presetCombo", "quick")
         self.click("createButton")
         self.until(lambda: self.workspace.project is not before)
-
-    def train_briefly(self) -> None:
-        """Projects that are made from now on train for a few steps; the form offers no less than an epoch."""
-        create = self.workspace.create
-        self.workspace.create = lambda *values, **recipe: create(*values, **{**recipe, "iterations": 4})
 
     def add_phantoms(self) -> list:
         nodes = sample_data.load()

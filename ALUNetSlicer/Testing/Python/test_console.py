@@ -54,7 +54,7 @@ class ConsoleTest(SceneTest):
             logic.nextSlice()
         logic.connect(*self.serve())
         self.wait(lambda: logic.online)
-        logic.createProject("By script", ["organ", "lesion"], epochs=1, iterations=2)
+        logic.createProject("By script", ["organ", "lesion"], preset="quick", train_for=30)
         self.wait(lambda: logic.session is not None)
         self.opened_by_name("By script")
         added: list = []
@@ -64,8 +64,10 @@ class ConsoleTest(SceneTest):
         self.wait(lambda: len(logic.session.worklist))
         self.wait(lambda: logic.workspace.jobs.current is None)
         self.label_three()
-        logic.nextRound(strategy="entropy", budget=2)
+        logic.nextRound(strategy="entropy", budget=2, train_for=1)
         self.wait(lambda: logic.session.worklist.round == 1, 300)
+        self.wait(lambda: logic.workspace.project["status"]["rounds"][0]["train_seconds"] is not None)
+        self.assertEqual(logic.workspace.project["status"]["train_for"], 30)
         points: list = []
         logic.workspace.results.curve(points.extend, lambda why: self.fail(str(why)))
         self.wait(lambda: points)

@@ -40,15 +40,16 @@ class ExtensionTest(unittest.TestCase):
         self.assertEqual(form.find("widget").get("class"), "qMRMLWidget")
         names = [widget.get("name") for widget in form.iter("widget")]
         self.assertEqual(len(names), len(set(names)))
+        kinds = ("QPushButton", "QCheckBox", "QComboBox", "QLineEdit", "QSpinBox", "QDoubleSpinBox")
         for widget in form.iter("widget"):
-            if widget.get("class") in ("QPushButton", "QCheckBox", "QComboBox", "QLineEdit", "QSpinBox"):
+            if widget.get("class") in kinds:
                 tips = [part for part in widget.findall("property") if part.get("name") == "toolTip"]
                 self.assertTrue(tips, f"{widget.get('name')} says nothing of itself")
 
     def test_every_control_of_the_form_is_used_by_a_test_of_the_panel(self):
         form = ElementTree.parse(MODULE / "Resources" / "UI" / "ALUNetSlicer.ui").getroot()
-        kinds = {"QPushButton", "QRadioButton", "QCheckBox", "QComboBox", "QLineEdit", "QSpinBox", "QTableWidget",
-                 "QListWidget", "ctkCollapsibleButton"}  # fmt: skip
+        kinds = {"QPushButton", "QRadioButton", "QCheckBox", "QComboBox", "QLineEdit", "QSpinBox", "QDoubleSpinBox",
+                 "QTableWidget", "QListWidget", "ctkCollapsibleButton"}  # fmt: skip
         controls = {widget.get("name") for widget in form.iter("widget") if widget.get("class") in kinds}
         tests = [file.read_text(encoding="utf-8") for file in (MODULE / "Testing" / "Python").glob("*panel*.py")]
         used = re.findall(r'self\.(?:click|type|turn|choose|pick|tick|fold)\("(\w+)"', "\n".join(tests))

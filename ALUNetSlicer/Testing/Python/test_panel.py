@@ -30,7 +30,6 @@ class PanelTest(PanelCase):
         self.connect()
         self.assertIn(f"{self.address} and kept there, with your name, Ada", self.answers.asked[0])
         self.assertIn("Ready", ui.engineStateLabel.text)
-        self.train_briefly()
         self.create()
         nodes = self.add_phantoms()
         self.assertIn("4 cases", ui.projectLabel.text)
@@ -38,8 +37,13 @@ class PanelTest(PanelCase):
         self.choose("strategyCombo", "spread")
         self.round(4)
         self.assertIn("0 of 4 done", ui.progressLabel.text)
+        self.assertTrue(ui.recentLabel.isHidden(), "no round has trained yet")
         self.annotate_batch(nodes)
+        self.assertEqual((ui.trainForSpin.value, ui.trainForSpin.text), (1.0, "1.0 min"), "a quick look")
+        self.turn("trainForSpin", 0.1)
         self.round(3)
+        self.until(lambda: not ui.recentLabel.isHidden())
+        self.assertRegex(ui.recentLabel.text, r"^Recent rounds: \d\.\d min$")
         self.results()
 
     def test_the_first_slice_is_one_that_somebody_chose(self):
@@ -72,6 +76,8 @@ class PanelTest(PanelCase):
         half[..., 10:20, 5:30] = 2
         session.paint(half)
         sample = self.shown()
+        self.until(lambda: not self.ui.trainForSpin.isHidden())
+        self.turn("trainForSpin", 2.5)
         self.widget.cleanup()
         slicer.mrmlScene.Clear(0)
         self.open()
@@ -82,6 +88,7 @@ class PanelTest(PanelCase):
         self.until(lambda: self.shown() == sample)
         np.testing.assert_array_equal(self.workspace.session.labels(), half)
         self.assertIn("begun", self.ui.worklistTable.item(0, 4).text())
+        self.assertEqual(self.ui.trainForSpin.value, 2.5, "the time is remembered")
 
     def annotate_batch(self, nodes: list) -> None:
         ui, session = self.ui, self.workspace.session

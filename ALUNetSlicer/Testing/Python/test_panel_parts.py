@@ -108,6 +108,19 @@ class ProjectTest(PanelCase):
         self.assertEqual(folded, [True, False, False, False])
         self.assertIn("Open a project", self.ui.doneButton.toolTip)
 
+    def test_the_training_suits_the_device_of_the_engine(self):
+        ui, workspace = self.ui, self.workspace
+        self.assertEqual(ui.presetCombo.currentData, "cpu")
+        self.connect()
+        workspace.health = {**workspace.health, "device": "cuda"}
+        workspace.engine_changed.emit()
+        self.assertEqual(ui.presetCombo.currentData, "gpu")
+        self.click("newButton")
+        self.choose("presetCombo", "quick")
+        workspace.health = {**workspace.health, "device": "cpu"}
+        workspace.engine_changed.emit()
+        self.assertEqual(ui.presetCombo.currentData, "quick", "what a person chose stays")
+
     def connect_folded(self) -> None:
         self.fold("engineSection")
         self.connect()

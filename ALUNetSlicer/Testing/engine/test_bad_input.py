@@ -311,6 +311,7 @@ def test_data_that_cannot_be_added_to_a_project(alunet, good: Path, tmp_path: Pa
 
 # --- commands -------------------------------------------------------------------------------------------------------
 
+INIT = "init OUT --label liver --channel CT"
 MISTAKES: dict[str, tuple[str, str]] = {
     "unknown strategy": ("simulate SET --strategy usimg --out OUT", "Did you mean 'usim"),
     "strategy in capitals": ("simulate SET --strategy Randm --out OUT", "Did you mean 'random'"),
@@ -353,6 +354,17 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "a label twice": ("init OUT --label liver --label Liver --channel CT", "--label Liver is there twice."),
     "init like nothing": ("init OUT --like nowhere", "There is no folder nowhere."),
     "init on a file": ("init FILE --label liver --channel CT", "is a file."),
+    "time and epochs": (f"{INIT} --train-for 5m --epochs 2", "A training time (300 s) is given beside epochs or iter"),
+    "time and iterations": (f"{INIT} --train-for 5m --iterations 2", "is given beside epochs or iterations. Give one"),
+    "time of a round": ("next-round OUT --train-for soon", "'soon' is no training time. Give for instance 90s"),
+    **{
+        f"time {time}": (f"{INIT} --train-for {time}", f"'{time}' is no training time. Give for instance 90s, 5m")
+        for time in ("-1m", "nan", "inf", "1e3", "5d", "parsecs", "1h30", "30m1h", "1..5m", "١m", "h")
+    },
+    **{
+        f"time {time}": (f"{INIT} --train-for {time}", f"A training of {shown} s is not possible. Train between 1 s")
+        for time, shown in {"0": "0", "0.5s": "0.5", "0h0m0s": "0", "169h": "608400", "999999999h": "3.6e+12"}.items()
+    },
 }
 
 

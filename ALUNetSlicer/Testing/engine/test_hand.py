@@ -369,7 +369,8 @@ def test_init_makes_a_project_once_and_remembers_everything(tmp_path: Path) -> N
         alunet(*words, "--preset", "paper")
     found = json.loads(alunet("status", tmp_path / "p", "--json"))
     assert found["labels"] == LABELS
-    assert found["setup"] == {"preset": "cpu", "epochs": 2, "iterations": None, "seed": 7, "device": "cpu"}
+    chosen = {"preset": "cpu", "epochs": 2, "iterations": None, "seed": 7, "device": "cpu", "train_for": None}
+    assert found["setup"] == chosen and found["train_for"] is None
     assert found["next"].startswith("alunet add")
 
 

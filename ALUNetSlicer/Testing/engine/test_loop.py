@@ -135,8 +135,8 @@ def test_bad_input_is_one_clear_line(started, fresh, tmp_path):
             loop.advance("random", 0)
         with pytest.raises(InputError, match="'usimx'"):
             loop.advance("usimx", 3)
-    with pytest.raises(InputError, match="Unknown preset 'gpu'"):
-        preset("gpu")
+    with pytest.raises(InputError, match="Unknown preset 'fast'"):
+        preset("fast")
     with pytest.raises(InputError, match="0 epochs"):
         RECIPE.with_length(epochs=0)
 

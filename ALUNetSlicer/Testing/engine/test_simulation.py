@@ -204,7 +204,7 @@ def test_a_strategy_names_a_folder_on_any_system(name):
     "options",
     [{"budget": 0}, {"initial": 0}, {"rounds": 0}, {"jobs": 0}, {"limit": 0}, {"seeds": []}, {"seeds": [-1]},
      {"strategies": []}, {"strategies": "random"}, {"strategies": ["randm"]}, {"strategies": ["usimf:etta=1"]},
-     {"preset": "gpu"}, {"epochs": 0}, {"iterations": 0}, {"device": "tpu"}, {"folds": [7]}, {"test": "nowhere"}],
+     {"preset": "fast"}, {"epochs": 0}, {"iterations": 0}, {"device": "tpu"}, {"folds": [7]}, {"test": "nowhere"}],
     ids=str,
 )  # fmt: skip
 def test_impossible_options_are_refused_before_anything_is_written(phantom, tmp_path, options):
@@ -268,8 +268,9 @@ def test_a_folder_with_other_things_is_not_touched(phantom, tmp_path):
 
 
 def study(**change):
+    recipe = preset("cpu").with_length(epochs=4)
     fixed = {"dataset": {"name": "d"}, "test set": None, "split": "by case", "budget": 100}
-    fixed["recipe"] = preset("cpu").to_json()
+    fixed["recipe"] = recipe.to_json()
     fixed = {**fixed, **change.pop("fixed", {})}
     return replace(config.Study(fixed, ("random",), 3, (0,), (0,)), **change)
 
@@ -288,15 +289,17 @@ def test_another_configuration_is_refused_with_what_differs(tmp_path):
         config.merge(tmp_path, study(fixed={"budget": 50}))
     with pytest.raises(InputError, match=r"recipe first epochs is 4 there and 8 now"):
         config.merge(tmp_path, study(fixed={"recipe": preset("cpu").with_length(epochs=8).to_json()}))
+    published = preset("cpu").with_length(epochs=4).as_published()
     with pytest.raises(InputError, match=r"recipe first heads is keep there and reset now"):
-        config.merge(tmp_path, study(fixed={"recipe": preset("cpu").as_published().to_json()}))
+        config.merge(tmp_path, study(fixed={"recipe": published.to_json()}))
 
 
 def test_a_study_of_before_the_options_of_fidelity_goes_on(tmp_path):
-    recipe = preset("cpu").to_json()
+    recipe = study().fixed["recipe"]
     for training in (recipe["first"], recipe["later"]):
         for name in ("heads", "checkpoint", "cases"):
             del training[name]
+    del recipe["train_for"]
     recipe["scoring"]["heads"] = "training"
     config.save(tmp_path, study(fixed={"recipe": recipe}))
     (tmp_path / "runs").mkdir()
@@ -403,7 +406,7 @@ def test_as_published_is_in_the_strategies_and_in_the_recipe(phantom, tmp_path, 
     result = alunet.simulate(phantom, tmp_path, chosen, rounds=1, budget=5, initial=5, as_published=True)
     study = config.Study.load(tmp_path / "study.json")
     assert study.strategies == ("usimf:published", "usimc:published,eta=10", "random")
-    assert study.fixed["recipe"] == preset("cpu").as_published().to_json()
+    assert study.fixed["recipe"] == preset("cpu").with_length().as_published().to_json()
     assert set(result.summary["strategy"]) == set(study.strategies)
     with pytest.raises(InputError, match="heads is reset there and keep now"):
         alunet.simulate(phantom, tmp_path, chosen, rounds=1, budget=5, initial=5)

@@ -83,7 +83,7 @@ def test_a_whole_round_over_http(common, scan):
     assert rows[0]["axis"] == 0 and rows[0]["box"][0] == [rows[0]["slice"], rows[0]["slice"] + 1]
     for row in rows[:2]:
         assert annotate(common, project, row)["version"] == 1
-    training = start(common, project, "round", strategy="entropy", budget=2)
+    training = start(common, project, "round", strategy="entropy", budget=2, train_for=1)
     wait(common, project, training, ("running",))
     late = annotate(common, project, rows[2])
     assert late["status"] == "done", "a person annotates while the model is trained"
@@ -116,7 +116,7 @@ def test_a_whole_round_over_http(common, scan):
     structures = common.ok("GET", f"/projects/{project}")["labels"].keys() - {"background"}
     assert curve[0]["training"].keys() == structures | {"mean"}
     assert all(dice is None or 0 <= dice <= 1 for dice in curve[0]["training"].values())
-    assert [entry["state"] for entry in common.ok("GET", f"/projects/{project}/rounds")] == ["finished", "started"]
+    check_rounds(common, project)
     check_events(common, project, training)
     annotate(common, project, again[0])
     third = done(common, project, "round", strategy="random", budget=1)
@@ -176,6 +176,18 @@ def read(service, place):
     file = service.root / "read.nrrd"
     file.write_bytes(service.send("GET", place).content)
     return sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
+
+
+def check_rounds(service, project):
+    """What a panel shows: how long the training really took, and its steps, which were written before it began."""
+    finished, begun = service.ok("GET", f"/projects/{project}/rounds")
+    assert (finished["state"], begun["state"]) == ("finished", "started")
+    written = json.loads((service.root / project / "rounds" / "000" / "length.json").read_text(encoding="utf-8"))
+    assert written["seconds"] == 1 and finished["steps"] == written["epochs"] * written["iterations"]
+    assert finished["train_seconds"] > 0 and begun["train_seconds"] is begun["steps"] is None
+    status = service.ok("GET", f"/projects/{project}")["status"]
+    assert status["train_for"] is None, "the project has a number of steps; the time was that round's"
+    assert status["rounds"][0]["train_seconds"] == finished["train_seconds"]
 
 
 def check_events(service, project, job):
@@ -279,6 +291,11 @@ def test_a_request_sent_twice_starts_one_job(common):
         {"kind": "round", "options": {"budget": 0}},
         {"kind": "round", "options": {"budget": True}},
         {"kind": "round", "options": {"strategy": "usimx"}},
+        {"kind": "round", "options": {"train_for": "5m"}},
+        {"kind": "round", "options": {"train_for": True}},
+        {"kind": "round", "options": {"train_for": None}},
+        {"kind": "round", "options": {"train_for": 1e300}},
+        {"kind": "plan", "options": {"train_for": 60}},
         {"kind": "predict", "options": {"cases": ["a" * 999]}},
         {"kind": "simulate", "options": {"group": 5}},
         {"kind": "export", "options": {"what": "everything"}},
@@ -288,6 +305,15 @@ def test_jobs_that_cannot_be(common, body):
     project = common.project("cannot")
     common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", json=body)
     assert common.ok("GET", f"/projects/{project}/jobs") == []
+
+
+@pytest.mark.parametrize("seconds", [0, -5, 0.5, 604801])
+def test_a_round_cannot_train_for_such_a_time(common, seconds):
+    project = common.project("time")
+    body = {"kind": "round", "options": {"train_for": seconds}}
+    problem = common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", json=body)
+    assert problem["message"] == f"A training of {seconds} s is not possible."
+    assert problem["hint"] == "Train between 1 second and 7 days."
 
 
 def test_a_simulation_on_the_labelled_cases(common, tmp_path):

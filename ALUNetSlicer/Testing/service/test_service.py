@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
+from alunet.loop import PRESETS
 from alunet.model.child import with_source
 
 
@@ -84,7 +85,25 @@ def test_a_project_is_made_once(common):
     assert made["labels"] == {"background": 0, "liver": 1}
     common.refused("POST", "/projects", 409, "exists", json={**request, "labels": ["kidney"]})
     assert made in common.ok("GET", "/projects")
-    assert common.ok("GET", f"/projects/{made['id']}")["status"]["step"] == "add"
+    status = common.ok("GET", f"/projects/{made['id']}")["status"]
+    assert (status["step"], status["train_for"]) == ("add", PRESETS["cpu"].train_for)
+    common.refused("POST", "/projects", 409, "exists", json={**request, "train_for": 60})
+    timed = {**request, "name": "timed", "train_for": 60}
+    found = common.ok("POST", "/projects", 201, json=timed)
+    assert common.ok("POST", "/projects", 200, json=timed) == found
+    assert common.ok("GET", f"/projects/{found['id']}")["status"]["train_for"] == 60
+
+
+def test_a_time_beyond_all_numbers_is_refused(common):
+    """JSON of Python's own kind, which other programs do not write."""
+    about = '"name": "x", "labels": ["liver"], "channels": ["CT"], "train_for"'
+    project = common.project("beyond")
+    for time_ in ("NaN", "Infinity", "-Infinity", "1e999", "1" + "0" * 400):
+        headers = {"Content-Type": "application/json"}
+        body = f"{{{about}: {time_}}}"
+        common.refused("POST", "/projects", 400, "bad_request", data=body, headers=headers)
+        body = f'{{"kind": "round", "options": {{"train_for": {time_}}}}}'
+        common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", data=body, headers=headers)
 
 
 def test_a_project_that_was_removed_and_made_again_is_another_one(common):
@@ -107,6 +126,11 @@ def test_a_project_that_was_removed_and_made_again_is_another_one(common):
         {"channels": [""]},
         {"preset": "huge"},
         {"epochs": 0},
+        {"train_for": 0},
+        {"train_for": 1e9},
+        {"train_for": "5m"},
+        {"train_for": 60, "epochs": 2},
+        {"train_for": 60, "iterations": 2},
         {"seed": -1},
         {"labels": "liver"},
     ],

@@ -173,10 +173,10 @@ def project(session: Session, task: Task, project: str) -> Any:
 @call("quick")
 def create_project(
     session: Session, task: Task, name: str, labels: list[str], channels: list[str], preset: str = "cpu",
-    epochs: int | None = None, iterations: int | None = None, seed: int = 0,
+    epochs: int | None = None, iterations: int | None = None, seed: int = 0, train_for: float | None = None,
 ) -> Any:  # fmt: skip
     """Make a project."""
-    request = ProjectRequest(name, labels, channels, preset, epochs, iterations, seed)
+    request = ProjectRequest(name, labels, channels, preset, epochs, iterations, seed, train_for)
     return to_json(session.client.create_project(request))
 
 

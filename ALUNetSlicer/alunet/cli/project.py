@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alunet.cli.training import PRESET, optional_seconds, train_for_option
 from alunet.errors import InputError
 from alunet.schema import Emit, Event
 
 if TYPE_CHECKING:
-    from alunet.loop.status import Status
+    from alunet.loop.status import RoundLine, Status
     from alunet.project import Project
 
 PROJECT = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]
@@ -27,6 +28,10 @@ channel's name makes nnU-Net normalise Hounsfield units; other names are free.
     alunet init liver --label liver --label tumour --channel CT
 
     alunet init brain --label tumour --channel T1 --channel FLAIR
+
+[bold]How long a round trains[/bold], where the preset's time does not suit:
+
+    alunet init liver --label liver --channel CT --train-for 20m
 
 [bold]As a data set says it[/bold] in its dataset.json:
 
@@ -71,9 +76,10 @@ def init(
     channel: Annotated[list[str] | None, typer.Option(help="Channel of the images, like CT or T1; repeat it.")] = None,
     like: Annotated[Path | None, typer.Option(help="Take labels and channels from this data set.")] = None,
     name: Annotated[str | None, typer.Option(help="Name of the project. Without: that of its folder.")] = None,
-    preset: Annotated[str, typer.Option(help="Recipe: cpu (made for laptops) or paper (needs a GPU).")] = "cpu",
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of the preset's.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of the preset's.")] = None,
+    preset: PRESET = "cpu",
+    train_for: Annotated[str | None, train_for_option("the preset's time")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of a time.")] = None,
+    iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of a time.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -81,7 +87,7 @@ def init(
     from alunet.loop.hand import Setup, create
 
     labels, channels = _described(label or [], channel or [], like)
-    setup = Setup(preset, epochs, iterations, seed, device)
+    setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))
     with create(project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup) as made:
         structures = ", ".join(f"{value} {name}" for name, value in made.labels.items() if value)
         typer.echo(f"Project {made.name} in {project}: {structures}; {', '.join(made.channels)}; preset {preset}.")
@@ -201,6 +207,8 @@ def _show(found: Status, command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from alunet.simulation.progress import duration
+
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
     structures = ", ".join(f"{value} {name}" for name, value in found.labels.items() if value)
     console.print(f"{found.project}: {structures}; {', '.join(found.channels)}; preset {found.setup['preset']}")
@@ -213,13 +221,24 @@ def _show(found: Status, command: str) -> None:
         )
     if found.rounds:
         table = Table()
-        for column in ("round", "state", "strategy", "suggested", "labelled", "Dice", "on"):
+        for column in ("round", "state", "strategy", "suggested", "labelled", "Dice", "on", "trained"):
             table.add_column(column, justify="left" if column in ("state", "strategy", "on") else "right")
         for line in found.rounds:
             dice = "" if line.dice is None else f"{line.dice:.3f}"
             table.add_row(
                 str(line.number), line.state, line.strategy, str(line.suggested), str(line.labelled), dice,
-                line.dice_on or "",
+                line.dice_on or "", _trained(line),
             )  # fmt: skip
         console.print(table)
+    if found.train_for is not None:
+        console.print(f"Training: about {duration(found.train_for)} a round")
     console.print(f"Next: {command}")
+
+
+def _trained(line: RoundLine) -> str:
+    """How long the training of a round took."""
+    from alunet.simulation.progress import duration
+
+    if line.train_seconds is None:
+        return ""
+    return duration(line.train_seconds) + (f", {line.steps:,} steps" if line.steps else "")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.project import PROJECT, next_command
+from alunet.cli.training import optional_seconds, train_for_option
 
 if TYPE_CHECKING:
     from alunet.loop.labelling import Taken
@@ -58,6 +59,11 @@ where it was.
     alunet next-round liver
 
     alunet next-round liver --strategy usimf:eta=10 --budget 50
+
+[bold]Train longer or shorter[/bold] this time. A training that was stopped goes on at the length that it was begun
+with; another time begins it anew:
+
+    alunet next-round liver --train-for 20m
 """
 
 STRATEGY = Annotated[
@@ -120,21 +126,34 @@ def skip(
     typer.echo(f"{case}: {_numbers(slice_)} {state}.")
 
 
-def next_round(project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, device: DEVICE = None) -> None:
+def next_round(
+    project: PROJECT,
+    strategy: STRATEGY = None,
+    budget: BUDGET = None,
+    train_for: Annotated[str | None, train_for_option("as chosen with init")] = None,
+    device: DEVICE = None,
+) -> None:
     """Train and suggest; `NEXT_ROUND` is what `--help` shows."""
     from alunet.cli.progress import at_work
     from alunet.loop.hand import Hand
     from alunet.project import Project
+    from alunet.simulation.progress import duration
 
+    seconds = optional_seconds(train_for)
     with at_work() as emit, Project.open(project) as opened:
-        done = Hand(opened, device=device, emit=emit).next_round(strategy, budget)
+        hand = Hand(opened, device=device, emit=emit)
+        if seconds is not None:
+            hand.train_for(seconds)
+        done = hand.next_round(strategy, budget)
     if done.record is None:
         typer.echo("Nothing was annotated since the last training, so the open batch stays.")
     else:
         dice = done.record.dice["mean"]
         measured = "" if dice is None else f", Dice {dice:.3f} on the test cases"
         back = f"; {done.released} that stayed open went back to the pool" if done.released else ""
-        typer.echo(f"Round {done.record.number} learned from {done.record.labelled_samples} samples{measured}{back}.")
+        took = "" if done.record.train_seconds is None else f" in {duration(done.record.train_seconds)}"
+        learned = f"Round {done.record.number} learned from {done.record.labelled_samples} samples{took}"
+        typer.echo(f"{learned}{measured}{back}.")
     if done.worklist is None:
         typer.echo(f"Every sample is annotated or skipped. Next: {next_command(str(project), 'export')}")
     else:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.terminal import stop_on_terminate
+from alunet.cli.training import PRESET
 
 if TYPE_CHECKING:
     from alunet.project.patients import Guess
@@ -88,7 +89,7 @@ def simulate(
     test: Annotated[
         Path | None, typer.Option(help="Labelled data set to test on instead of a fold; all of DATASET is the pool.")
     ] = None,
-    preset: Annotated[str, typer.Option(help="Recipe: cpu (made for laptops) or paper (needs a GPU).")] = "cpu",
+    preset: PRESET = "cpu",
     mode: Annotated[str, typer.Option(help="finetune: train on from the round before; scratch: anew.")] = "finetune",
     epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of the preset's.")] = None,
     iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of the preset's.")] = None,

@@ -48,6 +48,8 @@ def devices(
 
     One training step and one scoring pass of a small network are timed in each way the device supports.
     The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a processor, are respected.
+
+    [bold]Example:[/bold] alunet devices --device cpu
     """
     from alunet.loop.children import survey
 

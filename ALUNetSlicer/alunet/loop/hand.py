@@ -16,8 +16,9 @@ from alunet.errors import InputError
 from alunet.loop import labelling, outputs
 from alunet.loop.labelling import Taken
 from alunet.loop.loop import UNASKED, Loop
-from alunet.loop.recipe import Recipe, preset
+from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.record import RoundRecord
+from alunet.loop.steps import written_length
 from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
 from alunet.model.environment import resolve_device
 from alunet.project import Project
@@ -35,9 +36,9 @@ class Setup:
     Attributes:
         preset: recipe of training and scoring: "quick", "cpu", "gpu" or "paper".
         epochs, iterations: another length of every training than the preset's.
-        train_for: seconds that the training of a round may take; None: the preset's, where it has such a time.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
+        train_for: seconds that the training of a round may take; None: the preset's, where it has such a time.
     """
 
     preset: str = "cpu"
@@ -49,8 +50,11 @@ class Setup:
 
     def recipe(self) -> Recipe:
         """Training and scoring of all rounds; raises InputError for values that cannot be."""
-        recipe = preset(self.preset)
-        if self.epochs is not None or self.iterations is not None:
+        recipe, steps = preset(self.preset), self.epochs is not None or self.iterations is not None
+        if steps and self.train_for is not None:
+            message = f"A training time ({self.train_for:g} s) is given beside epochs or iterations."
+            raise InputError(message, "Give one or the other.")
+        if steps:
             return recipe.with_length(self.epochs, self.iterations)
         seconds = self.train_for if self.train_for is not None else recipe.train_for
         return recipe if seconds is None else recipe.for_seconds(seconds)
@@ -121,6 +125,7 @@ class Hand:
         if settings is None:
             raise InputError(f"The project {project.root} belongs to a simulation.", "Make one with: alunet init")
         self.project, self.setup = project, Setup(**settings)
+        self._seconds: float | None = None
         place = device or self.setup.device
         self.loop = Loop(
             project, self.setup.recipe(), seed=self.setup.seed, device=place, emit=emit, cancel=cancel
@@ -252,12 +257,28 @@ class Hand:
     # --- the next round ---------------------------------------------------------------------------------------
 
     def train_for(self, seconds: float) -> None:
-        """Train the coming round for about so long instead; a training that was stopped begins anew then.
+        """Train the coming round for about so long; a training that was stopped at another length begins anew.
 
         Raises:
-            InputError: not more than 0, or more than a week.
+            InputError: less than a second, or more than a week.
         """
-        self.loop.recipe = self.loop.recipe.for_seconds(seconds)
+        check_seconds(seconds)
+        self._seconds = seconds
+
+    def learn(self) -> RoundRecord:
+        """Train on all labels so far and close the round, see `Loop.learn`.
+
+        It takes the time that was asked for (`train_for`), else the one that its training was begun with, else the
+        project's.
+        """
+        usual, begun = self.loop.recipe, written_length(self.loop.folder())
+        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
+        if seconds is not None:
+            self.loop.recipe = usual.for_seconds(seconds)
+        try:
+            return self.loop.learn()
+        finally:
+            self.loop.recipe, self._seconds = usual, None
 
     def next_round(self, strategy: str | None = None, budget: int | None = None) -> NextRound:
         """Train on all labels so far, evaluate the test cases, and suggest the next batch.
@@ -277,7 +298,7 @@ class Hand:
             self.plan()
             suggested = [entry for entry in self.project.suggestions(number) if entry.author is None]
             released = sum(entry.state != "labelled" and not entry.skipped for entry in suggested)
-            record = self.loop.learn()
+            record = self.learn()
         elif number == 0:
             raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Type: alunet annotate")
         if not len(self.loop.candidates()) and self.loop.batch() is None:

@@ -49,18 +49,19 @@ class Recipe:
             raise InputError(f"Unknown training mode '{self.mode}'.", "Choose finetune or scratch.")
 
     def with_length(self, epochs: int | None = None, iterations: int | None = None) -> Recipe:
-        """The same recipe with every training `epochs` long, or with epochs of `iterations` steps."""
-        change = {name: value for name, value in (("epochs", epochs), ("iterations", iterations)) if value is not None}
-        return replace(self, first=replace(self.first, **change), later=replace(self.later, **change))
+        """Return the same recipe, trained for its steps: each training `epochs` long, an epoch of `iterations`."""
+        given = {name: value for name, value in (("epochs", epochs), ("iterations", iterations)) if value is not None}
+        change = {**given, "seconds": None}
+        first, later = (replace(training, **change) for training in (self.first, self.later))
+        return replace(self, train_for=None, first=first, later=later)
 
     def for_seconds(self, seconds: float) -> Recipe:
         """Return the same recipe with every training about `seconds` long.
 
         Raises:
-            InputError: not more than 0, or more than a week.
+            InputError: less than a second, or more than a week.
         """
-        if not 0 < seconds <= _WEEK:
-            raise InputError(f"A training of {seconds:g} s is not possible.", "Train between 1 second and 7 days.")
+        check_seconds(seconds)
         return replace(
             self,
             train_for=seconds,
@@ -101,6 +102,12 @@ class Recipe:
         first, later = (_known(TrainingSettings, content[name]) for name in ("first", "later"))
         scoring = _known(ScoringSettings, content["scoring"])
         return cls(**{**content, "first": first, "later": later, "scoring": scoring})
+
+
+def check_seconds(seconds: float) -> None:
+    """Raise InputError for a time that no training can take: less than a second, or more than a week."""
+    if not 1 <= seconds <= _WEEK:
+        raise InputError(f"A training of {seconds:g} s is not possible.", "Train between 1 second and 7 days.")
 
 
 def _as_published(training: TrainingSettings) -> TrainingSettings:
@@ -147,7 +154,7 @@ PRESETS: dict[str, Recipe] = {
     "gpu": Recipe("gpu", _ON_GPU, _ON_GPU, ScoringSettings(precision="auto"), train_for=10 * 60.0),
     "paper": Recipe("paper", TrainingSettings(workers=8), TrainingSettings(workers=8), ScoringSettings()),
 }
-"""A quick look in a minute a round; work on a CPU; a GPU, with nnU-Net's own recipe; the paper's full length."""
+"""By the names of `alunet.schema.PRESET_PURPOSES`, which says what each is for."""
 
 
 def preset(name: str) -> Recipe:

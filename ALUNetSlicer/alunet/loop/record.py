@@ -65,6 +65,17 @@ class RoundRecord:
         known = mean is not None and math.isfinite(mean)
         return {**dict(zip(names, by_class, strict=True)), "mean": mean if known else None}
 
+    @property
+    def train_seconds(self) -> float | None:
+        """How long the training took, of an interrupted one its last part; None where that was not written."""
+        return self.seconds.get("train")
+
+    @property
+    def steps(self) -> int | None:
+        """Steps of the training; None where an earlier version did not write them."""
+        epochs, iterations = self.training.get("epochs"), self.training.get("iterations")
+        return None if epochs is None or iterations is None else epochs * iterations
+
     def save(self, file: Path) -> None:
         """Write the manifest, whole or not at all."""
         write_json(file, asdict(self))

@@ -21,6 +21,8 @@ class RoundLine:
         labelled: labelled samples at its end, or now.
         dice: mean foreground Dice of its model; None where there is none (yet).
         dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained on.
+        train_seconds: how long its training took; None where there was none (yet).
+        steps: of that training.
     """
 
     number: int
@@ -30,6 +32,8 @@ class RoundLine:
     labelled: int
     dice: float | None
     dice_on: str | None
+    train_seconds: float | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,7 @@ class Status:
         slices: distinct slices with a label.
         voxels: structure -> annotated voxels.
         minutes: that people say they spent.
+        train_for: seconds that a round's training may take; None where the project has a number of steps.
         step: what to do next: "add", "plan", "suggest", "annotate", "next-round" or "export".
         case: the case to annotate next, where `step` is "annotate".
     """
@@ -60,6 +65,7 @@ class Status:
     open: int
     skipped: int
     minutes: float
+    train_for: float | None
     rounds: list[RoundLine]
     setup: dict[str, Any]
     step: str
@@ -91,6 +97,7 @@ def status(hand: Hand) -> Status:
         open=0 if worklist is None else worklist.count("open"),
         skipped=int(project.skipped().sum()),
         minutes=round(project.seconds_spent() / 60, 1),
+        train_for=hand.loop.recipe.train_for,
         rounds=rounds,
         setup=dict(vars(hand.setup)),
         step=step,
@@ -110,6 +117,8 @@ def _finished(record: RoundRecord, tested: bool) -> RoundLine:
         labelled=record.labelled_samples,
         dice=round(dice, 4) if known else None,
         dice_on=("test cases" if dice is measured else "annotated slices") if known else None,
+        train_seconds=record.train_seconds,
+        steps=record.steps,
     )
 
 

@@ -18,6 +18,8 @@ from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import Pool
 from alunet.schema import Emit
 
+_LENGTH = "length.json"
+
 
 def _limit_threads(threads: int) -> None:
     import torch
@@ -106,23 +108,31 @@ def learn(
     return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
 
 
+def written_length(folder: Path) -> dict[str, Any] | None:
+    """Return the length that the training of a round was begun with; None where no time was asked for.
+
+    It holds ``epochs``, ``iterations``, the ``seconds`` that were asked for, and the measured ``seconds_per_step``.
+    """
+    file = folder / _LENGTH
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
 def _paced(
     nnunet: Path, labels: Path, cases: dict[str, int], settings: TrainingSettings, weights_out: Path, device: str
 ) -> TrainingSettings:
-    """The training with a number of steps, which is written down before it starts; a repeated one takes that number."""
+    """Return the training with a number of steps; it is written before it starts, and a repeated one takes it."""
     from alunet.model.train import seconds_per_step
     from alunet.project.files import write_json
 
-    file = weights_out.with_name("length.json")
-    if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["seconds"] != settings.seconds:
-        file.unlink()  # another time was asked for: what was trained so far fits no schedule of that length
-        shutil.rmtree(weights_out.with_name("training"), ignore_errors=True)
-    if not file.is_file():
+    folder = weights_out.parent
+    written = written_length(folder)
+    if written is None or written["seconds"] != settings.seconds:
+        (folder / _LENGTH).unlink(missing_ok=True)
+        shutil.rmtree(folder / "training", ignore_errors=True)  # begun at another length, which no schedule can follow
         seconds = seconds_per_step(nnunet, labels, cases, settings, device)
         chosen = settings.paced(seconds)
-        length = {"epochs": chosen.epochs, "iterations": chosen.iterations}
-        write_json(file, {**length, "seconds": settings.seconds, "seconds_per_step": seconds})
-    written = json.loads(file.read_text(encoding="utf-8"))
+        written = {"epochs": chosen.epochs, "iterations": chosen.iterations}
+        write_json(folder / _LENGTH, {**written, "seconds": settings.seconds, "seconds_per_step": seconds})
     return replace(settings, epochs=written["epochs"], iterations=written["iterations"], seconds=None)
 
 

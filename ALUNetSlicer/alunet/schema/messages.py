@@ -18,6 +18,13 @@ LABEL_DTYPES = ("uint8", "uint16")
 """Voxels of an annotation, little-endian."""
 FILE_FORMATS = ("nrrd", "nii.gz")
 EVENT_STREAM = "text/event-stream"
+PRESET_PURPOSES = {
+    "quick": "a quick look",
+    "cpu": "an afternoon on a CPU",
+    "gpu": "a GPU, with nnU-Net's own recipe",
+    "paper": "the paper's full length, on a GPU",
+}
+"""Preset of training and scoring -> what it is for."""
 
 
 class Header:
@@ -136,9 +143,10 @@ class ProjectRequest:
     Attributes:
         labels: names of the structures, without background; their values are 1, 2, …
         channels: as nnU-Net knows them, for instance ["CT"].
-        preset: recipe of training and scoring, "cpu" or "paper".
+        preset: recipe of training and scoring, one of `PRESET_PURPOSES`.
         epochs: of every training, instead of the preset's.
         iterations: steps of an epoch, instead of the preset's.
+        train_for: seconds that a round's training may take, instead of the preset's time and of a number of steps.
     """
 
     name: str
@@ -148,6 +156,7 @@ class ProjectRequest:
     epochs: int | None = None
     iterations: int | None = None
     seed: int = 0
+    train_for: float | None = None
 
 
 @dataclass(frozen=True)
@@ -249,11 +258,12 @@ class JobRequest:
 
     ===============  ==============================================================================================
     ``plan``         none
-    ``round``        ``strategy``, ``budget``, ``ahead``. Trains on what is annotated, then suggests the next batch of
-                     ``budget`` samples and ``ahead`` more (without: as many again), which can be annotated while the
-                     next model is trained. In a new project it plans and suggests the first batch. What is not given
-                     is as in the round before. Slices that people chose stay in the worklist until they are done
-                     or skipped.
+    ``round``        ``strategy``, ``budget``, ``ahead``, ``train_for``. Trains on what is annotated, then suggests the
+                     next batch of ``budget`` samples and ``ahead`` more (without: as many again), which can be
+                     annotated while the next model is trained. In a new project it plans and suggests the first
+                     batch. What is not given is as in the round before. Slices that people chose stay in the
+                     worklist until they are done or skipped. The training takes about ``train_for`` seconds (without:
+                     as the project has it); one that was cancelled goes on, unless another time is asked for.
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps
                      of the newest model.
@@ -308,13 +318,20 @@ class NumberedEvent:
 
 @dataclass(frozen=True)
 class RoundInfo:
-    """One of GET .../rounds; `record` is null until the round is finished."""
+    """One of GET .../rounds; `record` is null until the round is finished.
+
+    Attributes:
+        train_seconds: how long the training really took; null until the round is finished.
+        steps: of that training.
+    """
 
     number: int
     strategy: str
     state: str
     budget: int
     record: dict[str, Any] | None
+    train_seconds: float | None = None
+    steps: int | None = None
 
 
 @dataclass(frozen=True)

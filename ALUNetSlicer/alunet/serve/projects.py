@@ -101,7 +101,9 @@ class Projects:
 
     def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
         labels = {"background": 0, **{label: value for value, label in enumerate(request.labels, 1)}}
-        setup = Setup(request.preset, request.epochs, request.iterations, request.seed, self._settings.device)
+        setup = Setup(
+            request.preset, request.epochs, request.iterations, request.seed, self._settings.device, request.train_for
+        )
         if not fresh:
             with Project.open(folder, shared=True) as project:
                 known = (project.name, project.labels, project.channels, asdict(Setup(**project.get_meta("loop", {}))))

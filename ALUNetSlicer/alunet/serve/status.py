@@ -18,8 +18,17 @@ def status(project: Project) -> dict[str, Any]:
 
 def rounds(project: Project) -> list[RoundInfo]:
     """All rounds, by number."""
+    records = {record.number: record for record in Hand(project).loop.rounds()}
     return [
-        RoundInfo(known.number, known.strategy, known.state, int(known.config.get("budget", 0)), known.record)
+        RoundInfo(
+            known.number,
+            known.strategy,
+            known.state,
+            int(known.config.get("budget", 0)),
+            known.record,
+            records[known.number].train_seconds if known.number in records else None,
+            records[known.number].steps if known.number in records else None,
+        )
         for known in project.rounds()
     ]
 

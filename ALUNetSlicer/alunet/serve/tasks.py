@@ -15,6 +15,7 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.loop import outputs
 from alunet.loop.hand import BUDGET, Hand
+from alunet.loop.recipe import check_seconds
 from alunet.project import Project
 from alunet.project.files import atomic_path, write_json
 from alunet.project.images import EXACT_ENDING, ending_of
@@ -77,21 +78,31 @@ def check(kind: JobKind, options: dict[str, Any]) -> None:
     for strategy in [options.get("strategy"), *options.get("strategies", [])]:
         if strategy is not None:
             query.parse(strategy)
+    if "train_for" in options:
+        check_seconds(options["train_for"])
 
 
 def _plan(task: Task) -> None:
     task.hand().plan()
 
 
-def _round(task: Task, strategy: str | None = None, budget: int | None = None, ahead: int | None = None) -> None:
+def _round(
+    task: Task,
+    strategy: str | None = None,
+    budget: int | None = None,
+    ahead: int | None = None,
+    train_for: float | None = None,
+) -> None:
     """Learn what was annotated, if anything was, and suggest the next batch."""
     hand, project = task.hand(), task.project
+    if train_for is not None:
+        hand.train_for(train_for)
     hand.plan()
     current = hand.loop.current()
     begun = project.job_note(task.job.id, "round", current)
     if current == begun and project.touched_since(current):
         project.set_meta("learning", current)  # labels that come from now on belong to the next round
-        hand.loop.learn()
+        hand.learn()
         task.emit(Event("message", {"text": f"Round {current} is learned; choosing the next batch."}))
     elif current == begun and hand.loop.batch() is not None:
         task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
@@ -198,6 +209,10 @@ def _number(low: int, high: int) -> Callable[[Any], bool]:
     return lambda value: type(value) is int and low <= value <= high
 
 
+def _seconds(value: Any) -> bool:
+    return type(value) in (int, float) and abs(value) < 1e15
+
+
 def _text(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200
 
@@ -216,7 +231,12 @@ _TASKS: dict[JobKind, Callable[..., Path | None]] = {
 }
 _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     JobKind.PLAN: {},
-    JobKind.ROUND: {"strategy": _text, "budget": _number(1, 100_000), "ahead": _number(0, 100_000)},
+    JobKind.ROUND: {
+        "strategy": _text,
+        "budget": _number(1, 100_000),
+        "ahead": _number(0, 100_000),
+        "train_for": _seconds,
+    },
     JobKind.PREDICT: {"cases": _list(_text)},
     JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
     JobKind.EXPORT: {"what": ("model", "labels").__contains__, "format": FILE_FORMATS.__contains__},
