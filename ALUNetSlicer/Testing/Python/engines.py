@@ -24,7 +24,7 @@ def environment() -> dict[str, str]:
 
 def serve(root: Path, port: int = 0) -> tuple[subprocess.Popen, str, str]:
     """A real service on a folder of projects: its process, address and token."""
-    command = [PYTHON, "-m", "alunet", "serve", "--root", str(root), "--port", str(port)]
+    command = [PYTHON, "-m", "alunet", "serve", "--root", str(root), "--port", str(port), "--threads", "1"]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
     note = json.loads(process.stdout.readline())
     return process, note["address"], note["token"]

@@ -44,7 +44,7 @@ class Service:
     def start(self) -> None:
         command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
         self.process = subprocess.Popen(
-            [*command, *self.options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            [*command, "--threads", "1", *self.options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
             env=own_environment(sys.executable), start_new_session=True,
         )  # fmt: skip
         line = json.loads(self.process.stdout.readline())

@@ -40,7 +40,7 @@ class Trained:
             case: {"file": str(self.root / f"{case}.nrrd"), "slices": int((a != 3).any((1, 2)).sum())}
             for case, a in self.annotations.items()
         }
-        settings = SETTINGS | {"learning_rate": 1e-3, "precision": "bf16"} | changes
+        settings = SETTINGS | {"learning_rate": 1e-3} | changes
         return child.run(
             "alunet.loop.steps:learn",
             {
