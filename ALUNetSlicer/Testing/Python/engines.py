@@ -13,6 +13,17 @@ import slicer
 
 import ALUNetSlicerLib
 
+try:
+    from pytest import mark
+
+    slow = mark.slow
+except ImportError:  # inside Slicer
+
+    def slow(test: type) -> type:
+        """Mark nothing: all tests run there."""
+        return test
+
+
 PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 PYTHON = os.environ.get("ALUNET_TEST_PYTHON", sys.executable)
 
