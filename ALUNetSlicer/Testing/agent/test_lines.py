@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from .conftest import PACKAGE, end_service_of, write_image
+from .conftest import PACKAGE, SECONDS, end_service_of, write_image
 
 HEAVY = ("numpy", "scipy", "torch", "SimpleITK", "typer", "rich", "fastapi", "pydantic", "sqlite3", "requests")
 
@@ -87,10 +87,11 @@ def test_the_agent_ends_when_its_parent_is_killed_though_the_pipe_stays_open(tmp
         stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True,
     )  # fmt: skip
     child = int(parent.stdout.readline())
-    time.sleep(1.0)
+    os.write(write, b'{"id": 1, "call": "hello"}\n')
+    assert json.loads(parent.stdout.readline())["result"]["pid"] == child
     parent.kill()
     parent.wait()
-    assert wait_for_end(child, 5.0)
+    assert wait_for_end(child, SECONDS)
     for number in (read, write):
         os.close(number)
     parent.stdout.close()
