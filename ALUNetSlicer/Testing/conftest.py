@@ -13,9 +13,11 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
     os.environ[_name] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import processes  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+processes.name_this_run()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -35,6 +37,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a file of tests leaves running is ended, and fails the file's last test."""
+    yield
+    left = processes.end(tmp_path_factory.getbasetemp())
+    if left:
+        pytest.fail("Processes were left behind:\n" + "\n".join(left), pytrace=False)
 
 
 @pytest.fixture(scope="session")
