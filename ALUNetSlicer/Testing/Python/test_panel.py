@@ -16,6 +16,8 @@ from ALUNetSlicerLib.enrolment import write
 
 @slow
 class PanelTest(PanelCase):
+    device = "auto"
+
     def test_from_volumes_to_the_second_round(self):
         ui = self.ui
         self.assertFalse(ui.createButton.enabled)
