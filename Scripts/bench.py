@@ -283,6 +283,7 @@ def dropout_passes(quick: bool) -> list[Row]:
     import numpy as np
     import torch
 
+    from alunet.model.arithmetic import has_bfloat16_units
     from alunet.model.score import monte_carlo
     from alunet.model.settings import ScoringSettings
     from alunet.schema import ignore_events
@@ -299,7 +300,7 @@ def dropout_passes(quick: bool) -> list[Row]:
         model.network.eval()
 
     slow = cpu_seconds(naive) / few * 1e3
-    for precision, bar in (("fp32", 1.1), ("bf16", 2.0)):
+    for precision, bar in (("fp32", 1.1), ("bf16", 2.0))[: 2 if has_bfloat16_units()[0] else 1]:
         settings = ScoringSettings(precision=precision)
         ours = cpu_seconds(lambda: monte_carlo(model, tiles, ids, settings, (0,), ignore_events))  # noqa: B023
         ours *= 1e3 / count
@@ -343,6 +344,13 @@ def sample_gradients(quick: bool) -> list[Row]:
         rows.append(Row(f"Gradients, {name}", ours, slow, slow / ours, 1.0, note="ms a slice"))
     return rows
 
+
+@benchmark("arithmetic")
+def chosen_arithmetic(quick: bool) -> list[Row]:
+    """The precision and memory format that a project chooses, against float32."""
+    from bench_arithmetic import measure
+
+    return [Row(what, ours, naive, ours / naive, 1.05, True, note) for what, ours, naive, note in measure(quick)]
 
 
 @benchmark("service")

@@ -149,7 +149,7 @@ class Console:
             dataset: folder, in Decathlon or nnU-Net form.
             out: folder of the study.
             strategies: names, see ``alunet strategies``.
-            options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit, seed, …
+            options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit, seed, group, …
         """
         return assembly.simulate(self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options)
 

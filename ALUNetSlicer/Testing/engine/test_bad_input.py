@@ -262,6 +262,16 @@ PROBLEMS: dict[str, tuple[Spoil, str]] = {
     "JSON: image that is a list": (describe(training=[{"image": ["a"]}]), "names ['a'], which is no file inside"),
     "JSON: image outside": (describe(training=[{"image": "../x.nii.gz"}]), "names '../x.nii.gz', which is no file"),
     "JSON: dataset that is a list": (describe(dataset=[]), '"dataset" is no list of cases by name. Correct it'),
+    "JSON: groups that are no pattern": (describe(groups="(phantom"), "groups\" '(phantom' is no regular"),
+    "JSON: groups that find no patient": (describe(groups="heart"), "\"groups\" 'heart' finds no patient in the case"),
+    "JSON: groups that are a list": (describe(groups=[["phantom_001"]]), "\"groups\" cannot be [['phantom_001']]."),
+    "JSON: a group of no list": (describe(groups={"a": "phantom_001"}), "'a' has the cases 'phantom_001'. Give a"),
+    "JSON: a group of an unknown case": (describe(groups={"a": ["phantom_009"]}), "'phantom_009', which is not there."),
+    "JSON: a case in no group": (describe(groups={"a": ["phantom_001"]}), "does not name the case 'phantom_002'. Name"),
+    "JSON: a case in two groups": (
+        describe(groups={"a": ["phantom_001"], "b": ["phantom_001"]}),
+        "names the case 'phantom_001' twice. Name each case once.",
+    ),
     "JSON is a folder": (
         lambda f: ((f / "dataset.json").unlink(), (f / "dataset.json").mkdir()),
         "dataset.json cannot be read: ",
@@ -319,6 +329,15 @@ MISTAKES: dict[str, tuple[str, str]] = {
     "epochs 0": ("simulate SET --strategy random --out OUT --epochs 0", "epochs"),
     "device": ("simulate SET --strategy random --out OUT --device tpu", "Device 'tpu' is not available."),
     "too few cases": ("simulate SET --strategy random --out OUT --limit 3", "3 cases are too few for 5 folds."),
+    "too few patients": (
+        "simulate SET --strategy random --out OUT --group phantom",
+        "5 cases of 1 patient are too few for 5 folds. Use 5 or more patients, or give",
+    ),
+    "group that is no pattern": ("simulate SET --strategy random --out OUT --group (p", "'(p' is no regular"),
+    "group that finds nothing": (
+        "simulate SET --strategy random --out OUT --group (heart)",
+        "--group '(heart)' finds no patient in the case name 'phantom_001'. It must find the patient in every",
+    ),
     "out is a file": (
         "simulate SET --strategy random --out FILE",
         "holds something, but no study. Give --out a folder",

@@ -268,7 +268,8 @@ def test_a_folder_with_other_things_is_not_touched(phantom, tmp_path):
 
 
 def study(**change):
-    fixed = {"dataset": {"name": "d"}, "test set": None, "recipe": preset("cpu").to_json(), "budget": 100}
+    fixed = {"dataset": {"name": "d"}, "test set": None, "split": "by case", "budget": 100}
+    fixed["recipe"] = preset("cpu").to_json()
     fixed = {**fixed, **change.pop("fixed", {})}
     return replace(config.Study(fixed, ("random",), 3, (0,), (0,)), **change)
 

@@ -280,6 +280,7 @@ def test_a_request_sent_twice_starts_one_job(common):
         {"kind": "round", "options": {"budget": True}},
         {"kind": "round", "options": {"strategy": "usimx"}},
         {"kind": "predict", "options": {"cases": ["a" * 999]}},
+        {"kind": "simulate", "options": {"group": 5}},
         {"kind": "export", "options": {"what": "everything"}},
     ],
 )
@@ -295,8 +296,21 @@ def test_a_simulation_on_the_labelled_cases(common, tmp_path):
     project = common.project("simulated", iterations=2)
     for image in sorted((data / "imagesTr").glob("*.nii.gz")):
         common.add_case(project, image.name.removesuffix(".nii.gz"), image, data / "labelsTr" / image.name)
-    options = {"strategies": ["random"], "rounds": 1, "budget": 2, "initial": 4}
+    options = {"strategies": ["random"], "rounds": 1, "budget": 2, "initial": 4, "group": r"(phantom_\d+)"}
     job = done(common, project, "simulate", **options)
     answer = common.send("GET", f"/projects/{project}/jobs/{job['id']}/result")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
-        assert {"curves.csv", "rounds.csv", "curves.png"} <= set(archive.namelist())
+        assert {"curves.csv", "rounds.csv", "curves.png", "splits.json"} <= set(archive.namelist())
+
+
+def test_a_simulation_is_asked_which_cases_are_of_one_patient(common, tmp_path):
+    data = make_phantom(tmp_path / "phantom", cases=2)
+    project = common.project("hearts", iterations=2)
+    for image, name in zip(sorted((data / "imagesTr").glob("*.nii.gz")), ("heart01", "heart02"), strict=True):
+        for phase in ("ED", "ES"):
+            common.add_case(project, f"{name}_{phase}", image, data / "labelsTr" / image.name)
+    error = wait(common, project, start(common, project, "simulate"))["error"]
+    assert "'heart01_ED' and 'heart01_ES' look like one patient" in error["message"]
+    assert r'--group "(heart\d+)"' in error["hint"]
+    error = wait(common, project, start(common, project, "simulate", group=r"(heart\d+)"))["error"]
+    assert error["message"] == "4 cases of 2 patients are too few for 5 folds."

@@ -78,6 +78,7 @@ for _panel, _name, _run, _text in (
     (_SERVICE, "serve", serve.serve, serve.HELP),
     (_TOOLS, "simulate", simulate.simulate, simulate.HELP),
     (_TOOLS, "strategies", tools.strategies, None),
+    (_TOOLS, "devices", tools.devices, None),
     (_TOOLS, "phantom", tools.phantom, None),
 ):
     app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)

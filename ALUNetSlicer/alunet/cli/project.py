@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.errors import InputError
+from alunet.schema import Emit, Event
 
 if TYPE_CHECKING:
     from alunet.loop.status import Status
+    from alunet.project import Project
 
 PROJECT = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]
 
@@ -127,9 +129,23 @@ def add(
         cases = opened.cases(role)
         new = [case for case in cases if case.name not in before]
         blind = sum(case.label is None for case in new)
+        if new:
+            _warn_of_one_patient(opened, emit)
     what = "cases to evaluate on" if test else "cases"
     note = f"; {blind} of them without a label cannot be evaluated" if test and blind else ""
     typer.echo(f"{len(new)} new {what} in {project}, {len(cases)} in all{note}.")
+
+
+def _warn_of_one_patient(project: Project, emit: Emit) -> None:
+    """Say so where a patient seems to have cases to learn from and to evaluate on."""
+    from alunet.project.patients import same_patients
+
+    names = [[case.name for case in project.cases(role)] for role in ("pool", "test")]
+    found = same_patients(*names)
+    if found:
+        pool, test = found[1]
+        text = f"'{test}' (to evaluate on) and '{pool}' (to learn from) look like one patient; Dice would be too high."
+        emit(Event("message", {"text": f"{text} If so, start again with each patient on one side."}))
 
 
 def _name_of(file: Path) -> str:

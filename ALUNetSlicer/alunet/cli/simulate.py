@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,14 +13,16 @@ import typer
 from alunet.cli.terminal import stop_on_terminate
 
 if TYPE_CHECKING:
+    from alunet.project.patients import Guess
+    from alunet.simulation.split import Group
     from alunet.simulation.study import SimulationResult
 
 HELP = """Play whole active-learning runs on a labelled data set.
 
 The labels are hidden from the strategies and revealed slice by slice, as an annotator would draw them. For every
 fold and seed one initial set is drawn and one model trained on it; from there each strategy goes its own way: choose
-slices, label them, train on, measure Dice on the test cases. The folder --out gets curves.csv, rounds.csv, curves.png
-and curves.svg.
+slices, label them, train on, measure Dice on the test cases. The folder --out gets curves.csv, rounds.csv, curves.png,
+curves.svg, and splits.json with the test cases.
 
 Stop it at any moment with Ctrl-C: the same command goes on where it was. The same command with more strategies,
 rounds, folds or seeds adds them.
@@ -46,6 +51,12 @@ rounds, folds or seeds adds them.
 [bold]Another data set[/bold], labelled too, as the test set:
 
     alunet simulate Hospital_A --test Hospital_B --strategy usimc
+           --out study
+
+[bold]Several cases of each patient[/bold], here end-diastole and end-systole, named patient001_frame01 and so on: no
+patient is on both sides. A data set may say it itself, as "groups" in dataset.json:
+
+    alunet simulate ACDC --group "(patient\\d+)" --strategy usimf
            --out study
 
 [bold]A quick look[/bold] at whether everything fits, with hardly any training:
@@ -88,20 +99,53 @@ def simulate(
         bool,
         typer.Option("--as-published", help="Choose and train as the code of the published experiments did."),
     ] = False,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="PATTERN",
+            help="Regular expression that captures the patient in a case name; none: each case is another patient.",
+        ),
+    ] = None,
 ) -> None:
     """Play active-learning runs; `HELP` is what `--help` shows."""
-    from rich.console import Console
-
-    from alunet.simulation.progress import display
+    from alunet.project.patients import PatientsUnclear
     from alunet.simulation.study import simulate as play
 
     stop_on_terminate()
-    with display(Console(stderr=True)) as emit:
-        result = play(
-            dataset, out, strategy, rounds, budget, initial, tuple(fold or (0,)), tuple(seed or (0,)), test,
-            preset, mode, epochs, iterations, device, jobs, limit, emit, as_published,
-        )  # fmt: skip
+    run = partial(
+        play, dataset, out, strategy, rounds, budget, initial, tuple(fold or (0,)), tuple(seed or (0,)), test,
+        preset, mode, epochs, iterations, device, jobs, limit, as_published=as_published,
+    )  # fmt: skip
+    try:
+        result = _displayed(run, group)
+    except PatientsUnclear as unclear:
+        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+            raise
+        result = _displayed(run, _asked(unclear.guess))
     _show_result(result)
+
+
+def _displayed(run: Callable[..., SimulationResult], group: Group | None) -> SimulationResult:
+    from rich.console import Console
+
+    from alunet.simulation.progress import display
+
+    with display(Console(stderr=True)) as emit:
+        return run(emit=emit, group=group)
+
+
+def _asked(guess: Guess) -> Group:
+    """How the cases group, as the person at the terminal says."""
+    from alunet.project.patients import NONE
+
+    several = [f"{patient} ({', '.join(cases)})" for patient, cases in guess.groups.items() if len(cases) > 1]
+    shown = ", ".join(several[:3]) + (", …" if len(several) > 3 else "")
+    typer.echo(f"Several cases look like one patient ({guess.counts}): {shown}.", err=True)
+    together = typer.confirm("Keep the cases of each of these patients together?", default=True, err=True)
+    group = (guess.pattern or guess.groups) if together else NONE
+    if isinstance(group, str):
+        typer.echo(f'To say so beforehand: --group "{group}"', err=True)
+    return group
 
 
 def _show_result(result: SimulationResult) -> None:
@@ -121,7 +165,7 @@ def _show_result(result: SimulationResult) -> None:
     console.print(table)
     if result.summary["runs"].max() > 1:
         console.print("Mean ± standard deviation over runs (folds and seeds).", style="dim")
-    for path in (result.curves_csv, result.rounds_csv, *result.pictures):
+    for path in (result.curves_csv, result.rounds_csv, result.splits_json, *result.pictures):
         console.print(str(path), markup=False, soft_wrap=True)
 
 

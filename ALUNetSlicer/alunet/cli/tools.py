@@ -40,6 +40,28 @@ def strategies(
     Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
 
 
+def devices(
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+) -> None:
+    """Show what this computer computes on, in which precision, and why.
+
+    One training step and one scoring pass of a small network are timed in each way the device supports.
+    The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a processor, are respected.
+    """
+    from alunet.loop.children import survey
+
+    found = survey(device)
+    if as_json:
+        typer.echo(json.dumps(found, indent=1, ensure_ascii=False))
+        return
+    typer.echo(f"Computer: {found['machine']}")
+    typer.echo(f"Device: {found['device']}, {found['threads']} of {found['cores']} cores")
+    typer.echo(f"Choice: {found['reason']}")
+    for name, seconds in found["seconds"].items():
+        typer.echo(f"  {1000 * seconds:8.1f} ms  {name}")
+
+
 def phantom(
     out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write; new or empty.")],
     cases: Annotated[int, typer.Option(help="How many cases.")] = 14,

@@ -33,8 +33,9 @@ class Setup:
     """What is chosen once for a project.
 
     Attributes:
-        preset: recipe of training and scoring, "cpu" or "paper".
+        preset: recipe of training and scoring: "quick", "cpu", "gpu" or "paper".
         epochs, iterations: another length of every training than the preset's.
+        train_for: seconds that the training of a round may take; None: the preset's, where it has such a time.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
     """
@@ -44,10 +45,15 @@ class Setup:
     iterations: int | None = None
     seed: int = 0
     device: str = "auto"
+    train_for: float | None = None
 
     def recipe(self) -> Recipe:
         """Training and scoring of all rounds; raises InputError for values that cannot be."""
-        return preset(self.preset).with_length(self.epochs, self.iterations)
+        recipe = preset(self.preset)
+        if self.epochs is not None or self.iterations is not None:
+            return recipe.with_length(self.epochs, self.iterations)
+        seconds = self.train_for if self.train_for is not None else recipe.train_for
+        return recipe if seconds is None else recipe.for_seconds(seconds)
 
 
 def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[str], setup: Setup) -> Project:
@@ -68,7 +74,8 @@ def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[
             raise
         project = Project.open(root)
         asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup))
-        if (project.name, list(project.labels), project.channels, project.get_meta("loop")) == asked:
+        kept = asdict(Setup(**project.get_meta("loop", {})))
+        if (project.name, list(project.labels), project.channels, kept) == asked:
             return project
         project.close()
         raise
@@ -243,6 +250,14 @@ class Hand:
             self._saved()
 
     # --- the next round ---------------------------------------------------------------------------------------
+
+    def train_for(self, seconds: float) -> None:
+        """Train the coming round for about so long instead; a training that was stopped begins anew then.
+
+        Raises:
+            InputError: not more than 0, or more than a week.
+        """
+        self.loop.recipe = self.loop.recipe.for_seconds(seconds)
 
     def next_round(self, strategy: str | None = None, budget: int | None = None) -> NextRound:
         """Train on all labels so far, evaluate the test cases, and suggest the next batch.

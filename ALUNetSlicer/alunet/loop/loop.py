@@ -11,7 +11,6 @@ goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, 
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import threading
 from collections.abc import Callable
@@ -23,11 +22,11 @@ import numpy as np
 
 from alunet import query
 from alunet.errors import InputError
-from alunet.loop import steps
+from alunet.loop import children, steps
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import Recipe
 from alunet.loop.record import RoundRecord, selected
-from alunet.model import child, environment
+from alunet.model import child, environment, hardware
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 from alunet.project.choosing import CHOSEN
@@ -48,7 +47,7 @@ class Loop:
         recipe: training and scoring, the same for every round.
         seed: of everything random; the same seed gives the same batches.
         device: "auto", "cpu", "cuda" or "mps".
-        threads: threads of a child process; None: all cores.
+        threads: threads of a child process; None: all cores that this process may use.
         emit: hears the progress.
         cancel: set it from another thread to stop; everything finished stays.
     """
@@ -65,7 +64,7 @@ class Loop:
         cancel: threading.Event | None = None,
     ) -> None:
         self.project, self.recipe, self.seed, self.device = project, recipe, seed, device
-        self.threads = threads or os.cpu_count() or 1
+        self.threads = threads or hardware.usable_cores()
         self.emit, self.cancel = emit, cancel
 
     # --- preparation ------------------------------------------------------------------------------------------
@@ -95,6 +94,7 @@ class Loop:
                 project.set_geometry(geometry.case, geometry)
             project.set_meta("patch", found["patch"])
             project.set_meta("prepare", found["costs"])
+        children.arithmetic(self)
         self._enumerate()
 
     def _enumerate(self) -> None:
@@ -290,7 +290,7 @@ class Loop:
             budget=budget,
             names=names,
             weights=str(self.weights(number - 1)),
-            scoring=asdict(self.recipe.scoring),
+            scoring=self.scoring,
             cache=str(self.project.data / "cache"),
             seed=self.seed,
             round_number=number,
@@ -331,8 +331,8 @@ class Loop:
             labels=str(project.root / "nnunet" / "labels"),
             annotated=annotated,
             tests=tests,
-            training=asdict(self.recipe.training(number)),
-            scoring=asdict(self.recipe.scoring),
+            training=asdict(children.recipe_here(self).training(number)),
+            scoring=self.scoring,
             weights_in=None if scratch else str(self._final_weights(number - 1)),
             weights_out=str(self.weights(number)),
             seed=int(entropy),
@@ -342,15 +342,12 @@ class Loop:
 
     def run_child(self, function: str, log: Path, **arguments: Any) -> Any:
         """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""
-        nnunet = self.project.nnunet_dir
-        return child.run(
-            function,
-            {"nnunet": str(nnunet), **arguments},
-            environment=environment.variables(nnunet, log.parent / "training", self.threads),
-            log=log,
-            emit=self.emit,
-            cancel=self.cancel,
-        )
+        return children.run(self, function, log, **arguments)
+
+    @property
+    def scoring(self) -> Content:
+        """How the pool is scored on this computer: `ScoringSettings` in plain values."""
+        return asdict(children.recipe_here(self).scoring)
 
     # --- record -----------------------------------------------------------------------------------------------
 
@@ -382,6 +379,7 @@ class Loop:
                 "pool": self._pool().sha256(),
             },
             device=learned["device"],
+            arithmetic=children.arithmetic(self).to_json(),
             threads=self.threads,
         )
 

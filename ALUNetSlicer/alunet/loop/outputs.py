@@ -8,7 +8,6 @@ import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +54,7 @@ def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list
                 for case, part in zip(cases, parts, strict=True)
             ],
             weights=str(weights),
-            scoring=asdict(loop.recipe.scoring),
+            scoring=loop.scoring,
             device=loop.device,
             threads=loop.threads,
         )
@@ -91,7 +90,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
             measure=measure,
             weights_of_classes=class_weights(loop.project.class_voxels()).tolist(),
             weights=str(weights),
-            scoring=asdict(loop.recipe.scoring),
+            scoring=loop.scoring,
             noise=[int(word) for word in noise],
             device=loop.device,
             threads=loop.threads,

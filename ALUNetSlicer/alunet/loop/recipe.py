@@ -6,7 +6,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, TypeVar
 
 from alunet.errors import InputError
+from alunet.model.arithmetic import Arithmetic
 from alunet.model.settings import ScoringSettings, TrainingSettings
+
+_WEEK = 7 * 24 * 3600.0
 
 T = TypeVar("T", TrainingSettings, ScoringSettings)
 
@@ -19,6 +22,8 @@ class Recipe:
         first: the training from scratch on the initial set (round 0).
         later: the training of each later round.
         scoring: how the pool is scored and the test cases are predicted.
+        train_for: seconds that a round's training may take where people annotate; None: the steps of `first` and
+            `later`. Studies always train for the steps, equal for all strategies.
         mode: "finetune" starts a later round from all weights of the round before; "scratch" from none, with `first`.
         dropout: rate of the network's dropout modules while training (a property of the plan).
     """
@@ -27,6 +32,7 @@ class Recipe:
     first: TrainingSettings
     later: TrainingSettings
     scoring: ScoringSettings
+    train_for: float | None = None
     mode: str = "finetune"
     dropout: float = 0.01
 
@@ -45,6 +51,21 @@ class Recipe:
         change = {name: value for name, value in (("epochs", epochs), ("iterations", iterations)) if value is not None}
         return replace(self, first=replace(self.first, **change), later=replace(self.later, **change))
 
+    def for_seconds(self, seconds: float) -> Recipe:
+        """Return the same recipe with every training about `seconds` long.
+
+        Raises:
+            InputError: not more than 0, or more than a week.
+        """
+        if not 0 < seconds <= _WEEK:
+            raise InputError(f"A training of {seconds:g} s is not possible.", "Train between 1 second and 7 days.")
+        return replace(
+            self,
+            train_for=seconds,
+            first=replace(self.first, seconds=seconds),
+            later=replace(self.later, seconds=seconds),
+        )
+
     def as_published(self) -> Recipe:
         """The same recipe with the habits of the published experiments' code (docs/fidelity.md), not its length.
 
@@ -56,6 +77,17 @@ class Recipe:
     def training(self, round_number: int) -> TrainingSettings:
         """The training of round `round_number`."""
         return self.first if round_number == 0 or self.mode == "scratch" else self.later
+
+    def computed_with(self, chosen: Arithmetic) -> Recipe:
+        """Return the same recipe with what "auto" stands for on a computer: precision and memory format."""
+        training = {"precision": chosen.training, "memory_format": chosen.training_format}
+        scoring = {"precision": chosen.scoring, "memory_format": chosen.scoring_format}
+        return replace(
+            self,
+            first=_filled(self.first, training),
+            later=_filled(self.later, training),
+            scoring=_filled(self.scoring, scoring),
+        )
 
     def to_json(self) -> dict[str, Any]:
         """Plain values for the manifest."""
@@ -71,7 +103,11 @@ class Recipe:
 
 def _as_published(training: TrainingSettings) -> TrainingSettings:
     checks = max(1, training.iterations // 5)
-    return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks)
+    return replace(training, heads="reset", checkpoint="best", cases="uniform", check_iterations=checks, average=0.0)
+
+
+def _filled(settings: T, chosen: dict[str, str]) -> T:
+    return replace(settings, **chosen) if settings.precision == "auto" else settings
 
 
 def _known(kind: type[T], content: dict[str, Any]) -> T:
@@ -80,27 +116,36 @@ def _known(kind: type[T], content: dict[str, Any]) -> T:
 
 
 _CPU = TrainingSettings(
-    epochs=4,
+    epochs=40,
     iterations=50,
     check_iterations=1,
     batch_size=12,
     batch_pixels=200_000,  # twelve of 128 x 128; some seconds a step, however large the patch
     optimizer="adamw",
     learning_rate=2e-3,
+    schedule="cosine",
+    warmup=0.05,
     weight_decay=1e-2,
     mirroring=False,
-    precision="bf16",
 )
+_ON_CPU = Recipe(
+    "cpu",
+    first=_CPU,
+    later=replace(_CPU, epochs=20, learning_rate=1e-3),
+    scoring=ScoringSettings(passes=5, precision="auto", mirroring=False),
+    train_for=5 * 60.0,
+)
+_ON_GPU = TrainingSettings(epochs=40, batch_size=None, workers=8)
 
 PRESETS: dict[str, Recipe] = {
-    "paper": Recipe("paper", TrainingSettings(workers=8), TrainingSettings(workers=8), ScoringSettings()),
-    "cpu": Recipe(
-        "cpu",
-        first=_CPU,
-        later=replace(_CPU, epochs=2, learning_rate=1e-3),
-        scoring=ScoringSettings(passes=5, precision="bf16", mirroring=False),
+    "quick": replace(
+        _ON_CPU, name="quick", first=replace(_CPU, epochs=4), later=replace(_ON_CPU.later, epochs=2), train_for=60.0
     ),
+    "cpu": _ON_CPU,
+    "gpu": Recipe("gpu", _ON_GPU, _ON_GPU, ScoringSettings(precision="auto"), train_for=10 * 60.0),
+    "paper": Recipe("paper", TrainingSettings(workers=8), TrainingSettings(workers=8), ScoringSettings()),
 }
+"""A quick look in a minute a round; work on a CPU; a GPU, with nnU-Net's own recipe; the paper's full length."""
 
 
 def preset(name: str) -> Recipe:

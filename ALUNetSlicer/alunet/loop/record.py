@@ -30,7 +30,7 @@ class RoundRecord:
             and labelled.
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
         seconds, peak_memory_mb: of each step.
-        recipe, seed, budget, training, versions, hashes: what it takes to do it again.
+        recipe, seed, budget, training, arithmetic, versions, hashes: what it takes to do it again.
     """
 
     number: int
@@ -53,6 +53,7 @@ class RoundRecord:
     hashes: dict[str, str]
     device: str = "cpu"
     threads: int = 1
+    arithmetic: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
 
     @property

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -78,10 +81,13 @@ def learn(
         checked = tests if settings.checkpoint == "best" else []
         _refresh(Path(nnunet), Path(labels), {case: entry["file"] for case, entry in annotated.items()})
         _refresh(Path(nnunet), Path(labels), {entry["name"]: entry["label"] for entry in checked})
+    counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
+    if settings.seconds is not None:
+        with step("time a step", emit, costs):
+            settings = _paced(Path(nnunet), Path(labels), counts, settings, Path(weights_out), device)
     with step("train", emit, costs):
         from alunet.model.train import train
 
-        counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
         start = Path(weights_in) if weights_in else None
         names = [entry["name"] for entry in checked]
         trained = train(
@@ -95,7 +101,28 @@ def learn(
             model = Model(Path(nnunet), Path(weights_out), resolve_device(device))
             cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
             evaluation = evaluate(Path(nnunet), model, cases, ScoringSettings(**scoring), emit)
+    trained |= {"epochs": settings.epochs, "iterations": settings.iterations}
     return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
+
+
+def _paced(
+    nnunet: Path, labels: Path, cases: dict[str, int], settings: TrainingSettings, weights_out: Path, device: str
+) -> TrainingSettings:
+    """The training with a number of steps, which is written down before it starts; a repeated one takes that number."""
+    from alunet.model.train import seconds_per_step
+    from alunet.project.files import write_json
+
+    file = weights_out.with_name("length.json")
+    if file.is_file() and json.loads(file.read_text(encoding="utf-8"))["seconds"] != settings.seconds:
+        file.unlink()  # another time was asked for: what was trained so far fits no schedule of that length
+        shutil.rmtree(weights_out.with_name("training"), ignore_errors=True)
+    if not file.is_file():
+        seconds = seconds_per_step(nnunet, labels, cases, settings, device)
+        chosen = settings.paced(seconds)
+        length = {"epochs": chosen.epochs, "iterations": chosen.iterations}
+        write_json(file, {**length, "seconds": settings.seconds, "seconds_per_step": seconds})
+    written = json.loads(file.read_text(encoding="utf-8"))
+    return replace(settings, epochs=written["epochs"], iterations=written["iterations"], seconds=None)
 
 
 def _refresh(nnunet: Path, labels: Path, files: dict[str, str]) -> None:

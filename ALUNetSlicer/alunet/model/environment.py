@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from alunet.errors import InputError
+from alunet.model.hardware import allocator_variables
 
 DATASET = "Dataset001_ALUNet"
 CONFIGURATION = "2d"
@@ -45,6 +46,7 @@ def variables(nnunet: Path, results: Path, threads: int) -> dict[str, str]:
         "OPENBLAS_NUM_THREADS": str(threads),
         "NUMBA_NUM_THREADS": str(threads),
         "MPLBACKEND": "Agg",
+        **allocator_variables(),
     }
 
 

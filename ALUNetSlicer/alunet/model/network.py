@@ -10,8 +10,10 @@ import torch
 from torch import nn
 
 from alunet.errors import InputError
+from alunet.model.arithmetic import memory_format
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
+from alunet.model.settings import ScoringSettings
 
 
 class Model:
@@ -48,11 +50,11 @@ class Model:
         """Floating-point type of the weights."""
         return next(self.network.parameters()).dtype
 
-    def full_resolution(self, precision: str) -> nn.Module:
-        """A copy that returns the finest head alone, (b, K, H, W) float32, computed in `precision` (fp32 or bf16)."""
+    def full_resolution(self, settings: ScoringSettings) -> nn.Module:
+        """Return a copy that gives the finest head alone, (b, K, H, W) float32, computed as the settings say."""
         network = copy.deepcopy(self.network)
         network.decoder.deep_supervision = False
-        return _InPrecision(network, _dtype(precision))
+        return _InPrecision(network, _dtype(settings.precision), memory_format(settings.memory_format))
 
     def head_weights(self, heads: str) -> list[float]:
         """Weights v_h of the deep-supervision heads in the gradient loss, finest first (specification 2.5).
@@ -74,19 +76,19 @@ class Model:
 
 
 class _InPrecision(nn.Module):
-    """Computes in another floating-point type: float32 in, float32 out."""
+    """Computes in another floating-point type and memory format: float32, contiguous in and out."""
 
-    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype, layout: torch.memory_format) -> None:
         super().__init__()
-        self.network = network.to(dtype)
-        self.dtype = dtype
+        self.network = network.to(dtype=dtype, memory_format=layout)
+        self.dtype, self.layout = dtype, layout
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network(image.to(self.dtype)).float()
+        return self.network(image.to(dtype=self.dtype, memory_format=self.layout)).float().contiguous()
 
 
 def _dtype(precision: str) -> torch.dtype:
     try:
-        return {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
+        return {"fp32": torch.float32, "auto": torch.float32, "bf16": torch.bfloat16}[precision]
     except KeyError:
-        raise InputError(f"Unknown precision '{precision}'.", "Choose fp32 or bf16.") from None
+        raise InputError(f"Unknown precision '{precision}'.", "Choose auto, fp32 or bf16.") from None

@@ -171,6 +171,7 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
         data, mask, properties = DefaultPreprocessor(verbose=False).run_case_npy(
             image, None, properties, plans, configuration, dataset
         )
+        _check_normalized(case.name, image, data)
         properties["grid_shape"] = tuple(int(n) for n in data.shape[1:])
         _save_case(str(target), data, mask, configuration.patch_size)
         with atomic_path(folders.images / f"{case.name}.pkl") as part:
@@ -179,6 +180,20 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
     return CaseGeometry.from_properties(
         case.name, properties["raw_shape"], plans.transpose_forward, properties, properties["grid_shape"]
     )
+
+
+def _check_normalized(name: str, image: np.ndarray, data: np.ndarray) -> None:
+    """Refuse what a network cannot learn from: values that are not finite, or all equal where the image's are not.
+
+    One voxel of 1e38 is enough: the mean or the deviation overflows.
+    """
+    for raw, channel in zip(image, data, strict=True):
+        flat = raw.min() < raw.max() and channel.min() == channel.max()
+        if flat or not np.isfinite(channel).all():
+            raise InputError(
+                f"Case '{name}' cannot be normalized: its values reach from {raw.min():.3g} to {raw.max():.3g}.",
+                "Replace such values in the image (often a mark for 'no data'), or leave the case out.",
+            )
 
 
 def _save_case(target: str, data: np.ndarray, mask: np.ndarray, patch: Sequence[int]) -> None:

@@ -38,7 +38,7 @@ class Predictor:
             device=model.device,
             allow_tqdm=False,
         )
-        network = model.full_resolution("bf16" if settings.precision == "bf16" else "fp32")
+        network = model.full_resolution(settings)
         self._predictor.manual_initialization(
             network, model.plans, model.configuration, None, model.dataset, "SparseTrainer", (0, 1)
         )

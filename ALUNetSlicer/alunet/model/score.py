@@ -71,7 +71,7 @@ def _mean_over(valid: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 @torch.inference_mode()
 def entropy(model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit) -> np.ndarray:
     """Mean entropy of one deterministic pass, in bits: (n,) float32."""
-    network = model.full_resolution(settings.precision)
+    network = model.full_resolution(settings)
     result = np.empty(len(ids), np.float32)
     pace = Pace("score: entropy", len(ids), emit)
     for tiles in reader.batches(ids):
@@ -92,7 +92,7 @@ def monte_carlo(
     emit: Emit,
 ) -> MonteCarloMoments:
     """Streaming moments of T dropout passes (Welford): no stack of passes is ever kept."""
-    network = model.full_resolution(settings.precision)
+    network = model.full_resolution(settings)
     moments = MonteCarloMoments(
         np.empty((len(ids), model.classes), np.float32),
         np.empty((len(ids), model.classes), np.float32),

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
+
+_STEPS_AN_EPOCH = 50  # of a training by time: after each epoch people hear how good it is
 
 
 @dataclass(frozen=True)
@@ -18,29 +20,50 @@ class TrainingSettings:
         checkpoint: which weights look at the pool and at the test cases: the "final" ones, or the "best", those of
             the epoch with the largest moving average of the pseudo Dice *on the test cases*. The latter selects the
             model on the test set, so its Dice is too good; training goes on from the final weights either way.
+        seconds: train for about so long instead: `paced` turns it into epochs and iterations by a measured step.
         cases: annotated cases are drawn in proportion to their annotated "slices", or all alike, "uniform".
     """
 
     epochs: int = 300
     iterations: int = 250  # per epoch
+    seconds: float | None = None
     check_iterations: int = 5  # unaugmented batches of annotated slices for the pseudo Dice of an epoch
     batch_size: int | None = None  # None: the plan's
     batch_pixels: int | None = None  # a batch of large patches has fewer, two at least; None: no limit
-    optimizer: str = "sgd"  # "sgd": nnU-Net's, polynomial decay; "adamw": for short trainings, warm-up and cosine
-    learning_rate: float = 1e-2
+    optimizer: str = "sgd"  # "sgd": nnU-Net's; "adamw": for short trainings
+    learning_rate: float = 1e-2  # the peak
+    schedule: str = "poly"  # shape of its fall to 0: "poly", nnU-Net's, "cosine" or "linear"
+    warmup: float = 0.0  # share of the steps in which it rises
     weight_decay: float = 3e-5
+    average: float = 0.0  # window of the moving average of the weights, as a share of the steps; 0: the last weights
+    foreground: float = 0.33  # share of a batch that is centered on a structure
+    growth: float = 0.0  # share of the steps, the first ones, on patches with half the sides
+    rotation: float | None = None  # degrees, as augmentation; None: nnU-Net's, 15 or 180 by the patch's shape
     mirroring: bool = True  # as augmentation
     workers: int = 0  # processes that augment; 0: none. Another number draws other batches
-    precision: str = "auto"  # "bf16": bfloat16 arithmetic on a CPU; "auto": nnU-Net's own choice
+    precision: str = "auto"  # "fp32" or "bf16" on a CPU; "auto": what `alunet.model.arithmetic` chose for the device
+    memory_format: str = "contiguous"  # or "channels_last"
     heads: str = "keep"
     checkpoint: str = "final"
     cases: str = "slices"
 
     def __post_init__(self) -> None:
-        choices = {"heads": ("keep", "reset"), "checkpoint": ("final", "best"), "cases": ("slices", "uniform")}
+        choices = {
+            "heads": ("keep", "reset"),
+            "checkpoint": ("final", "best"),
+            "cases": ("slices", "uniform"),
+            "schedule": ("poly", "cosine", "linear"),
+            "optimizer": ("sgd", "adamw"),
+        }
         for name, known in choices.items():
             if getattr(self, name) not in known:
                 raise InputError(f"{name} of a training is {getattr(self, name)!r}.", f"Choose {' or '.join(known)}.")
+
+    def paced(self, seconds_per_step: float) -> TrainingSettings:
+        """Return the same training with as many steps as fit into its `seconds`, at least one."""
+        steps = max(1, round((self.seconds or 0) / seconds_per_step))
+        iterations = min(steps, _STEPS_AN_EPOCH)
+        return replace(self, epochs=max(1, round(steps / iterations)), iterations=iterations, seconds=None)
 
     def final_weights(self, model: Path) -> Path:
         """Where the final weights lie, from which training goes on: the model itself, or beside the best checkpoint."""
@@ -53,7 +76,8 @@ class ScoringSettings:
 
     passes: int = 10  # T, Monte Carlo dropout passes
     dropout: float = 0.1  # rate while scoring
-    precision: str = "fp32"  # "bf16": scores and test predictions in bfloat16
+    precision: str = "fp32"  # of scores and test predictions: "fp32", "bf16", or "auto" as in a training
+    memory_format: str = "contiguous"  # or "channels_last"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
 

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +17,7 @@ from alunet.model.environment import CONFIGURATION, Folders, resolve_device
 from alunet.model.labels import LabelFolder
 from alunet.model.settings import TrainingSettings
 from alunet.project.files import atomic_path, sha256_file
-from alunet.schema import Emit
+from alunet.schema import Emit, ignore_events
 
 if TYPE_CHECKING:
     from alunet.model.trainer import SparseTrainer
@@ -50,16 +52,9 @@ def train(
         ``batch_size`` and ``sha256`` of the model; with the best checkpoint also its ``best_epoch`` and
         ``final_sha256``.
     """
-    from alunet.model.trainer import SparseTrainer
-
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
-    folders = Folders(nnunet)
-    plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
-    dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
-    trainer = SparseTrainer(plans, CONFIGURATION, 0, dataset, torch.device(resolve_device(device)))
-    trainer.configure(settings, LabelFolder(labels, nnunet), cases, emit, tests)
-    trainer.initialize()
+    trainer = _trainer(nnunet, labels, cases, settings, device, emit, tests)
     interrupted = Path(trainer.output_folder) / "checkpoint_latest.pth"
     if interrupted.is_file():
         trainer.load_checkpoint(str(interrupted))
@@ -75,6 +70,52 @@ def train(
         "batch_size": trainer.batch_size,
         **_save(trainer, weights_out),
     }
+
+
+def _trainer(
+    nnunet: Path,
+    labels: Path,
+    cases: dict[str, int],
+    settings: TrainingSettings,
+    device: str,
+    emit: Emit,
+    tests: Sequence[str] = (),
+) -> SparseTrainer:
+    from alunet.model.trainer import SparseTrainer
+
+    folders = Folders(nnunet)
+    plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
+    dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
+    trainer = SparseTrainer(plans, CONFIGURATION, 0, dataset, torch.device(resolve_device(device)))
+    trainer.configure(settings, LabelFolder(labels, nnunet), cases, emit, tests)
+    trainer.initialize()
+    return trainer
+
+
+def seconds_per_step(
+    nnunet: Path,
+    labels: Path,
+    cases: dict[str, int],
+    settings: TrainingSettings,
+    device: str,
+    clock: Callable[[], float] = time.perf_counter,
+) -> float:
+    """Return the mean time of a step of such a training, batches included, from real steps on throw-away weights.
+
+    Args:
+        clock: `time.process_time` counts CPU seconds.
+    """
+    growth = settings.growth
+    shares = {0.0: 1 - growth, 1.0: growth}  # steps on whole patches, and on small ones
+    total = 0.0
+    for small, share in shares.items():
+        if share:
+            trainer = _trainer(nnunet, labels, cases, replace(settings, growth=small), device, ignore_events)
+            trainer.on_train_start()
+            trainer.on_train_epoch_start()
+            total += share * trainer.time_steps(clock)
+            trainer.on_train_end()
+    return total
 
 
 def load_weights(network: torch.nn.Module, file: Path, heads: str = "keep") -> None:
@@ -102,6 +143,6 @@ def _save(trainer: SparseTrainer, model: Path) -> dict[str, Any]:
 def save_weights(weights: Mapping[str, torch.Tensor], file: Path) -> None:
     """A state dict, on the CPU; a kill leaves no half file, and equal weights give equal bytes."""
     content = io.BytesIO()  # torch writes the name of a file into it, and ours is a temporary one
-    torch.save({name: tensor.cpu() for name, tensor in weights.items()}, content)
+    torch.save({name: tensor.cpu().contiguous() for name, tensor in weights.items()}, content)
     with atomic_path(file) as part:
         part.write_bytes(content.getvalue())

@@ -10,73 +10,28 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from batchgenerators.dataloading.multi_threaded_augmenter import MultiThreadedAugmenter
-from batchgenerators.dataloading.single_threaded_augmenter import SingleThreadedAugmenter
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
-from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTansform
-from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
-from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
-from alunet.errors import InputError
-from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
+from alunet.errors import EngineError, InputError
+from alunet.model import batches
+from alunet.model.arithmetic import memory_format
+from alunet.model.labels import LabelFolder
+from alunet.model.schedules import RateSchedule, WeightAverage
 from alunet.model.score import Pace
 from alunet.model.settings import TrainingSettings
 from alunet.project.files import atomic_path
 from alunet.schema import Emit, Event, ignore_events
 
-_CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
 _STATES = "alunet"  # key of what our checkpoints hold besides nnU-Net's
+_TIMED_SECONDS = 2.0  # at least, to know how long a step takes
 _TOLD_SECONDS = 2.0  # how often a long epoch says how far it is
 _CHECKPOINT_SECONDS = 60.0  # an interrupted training repeats at most this much
-
-
-class AnnotatedCases(nnUNetDatasetBlosc2):
-    """The annotated cases: images shared with every other run, labels of this line of annotation."""
-
-    def __init__(self, images: Path, labels: LabelFolder, cases: list[str]) -> None:
-        super().__init__(str(images), list(cases))
-        self._labels = labels
-        self._cache: dict[str, tuple[Any, Any, None, dict[str, Any]]] = {}
-        self._room = _CACHE_BYTES
-
-    def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
-        """Image, labels, no previous stage, and the class locations, as nnU-Net's loader wants them."""
-        if identifier in self._cache:
-            return self._cache[identifier]
-        import blosc2
-
-        image = blosc2.open(str(Path(self.source_folder) / f"{identifier}.b2nd"), mode="r")
-        labels, locations = self._labels.load(identifier)
-        size = int(np.prod(image.shape)) * 6  # float32 image and int16 labels
-        if size <= self._room:
-            self._room -= size
-            image, labels = image[:], labels[:]
-        self._cache[identifier] = (image, labels, None, {"class_locations": locations})
-        return self._cache[identifier]
-
-
-class WarmCosine:
-    """Learning rate that rises linearly over a tenth of the steps (20 at most) and falls to 0 along a cosine."""
-
-    def __init__(self, optimizer: torch.optim.Optimizer, rate: float, steps: int) -> None:
-        self._optimizer, self._rate, self._steps = optimizer, rate, steps
-        self._rise = max(1, min(20, steps // 10))
-
-    def step(self, number: int) -> None:
-        """Set the rate of step `number`, 0 … steps-1."""
-        fall = max(0, number - self._rise) / max(1, self._steps - self._rise)
-        rate = self._rate * min((number + 1) / self._rise, 0.5 * (1 + math.cos(math.pi * fall)))
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
 
 
 class SparseTrainer(nnUNetTrainer):
@@ -99,6 +54,7 @@ class SparseTrainer(nnUNetTrainer):
         self.emit: Emit = ignore_events
         self._saved = time.monotonic()
         self._pace: Pace | None = None
+        self._average: WeightAverage | None = None
 
     def configure(
         self,
@@ -132,6 +88,18 @@ class SparseTrainer(nnUNetTrainer):
         self.initial_lr = settings.learning_rate
         self.weight_decay = settings.weight_decay
 
+    @property
+    def steps(self) -> int:
+        """Steps of the whole training."""
+        return self.num_epochs * self.num_iterations_per_epoch
+
+    def initialize(self) -> None:
+        """Build as nnU-Net does, and store the weights in the settings' memory format."""
+        super().initialize()
+        self.network.to(memory_format=memory_format(self.settings.memory_format))
+        if self.settings.average:
+            self._average = WeightAverage(self.network.parameters(), self.settings.average * self.steps)
+
     def _set_batch_size_and_oversample(self) -> None:
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:
@@ -139,82 +107,149 @@ class SparseTrainer(nnUNetTrainer):
         if self.settings.batch_pixels is not None:
             fitting = self.settings.batch_pixels // int(np.prod(self.configuration_manager.patch_size))
             self.batch_size = max(2, min(self.batch_size, fitting))
+        self.oversample_foreground_percent = self.settings.foreground
 
-    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, Any]:
-        """nnU-Net's SGD with its polynomial decay, or AdamW with warm-up and cosine; stepped with each iteration."""
+    def configure_optimizers(self) -> tuple[torch.optim.Optimizer, RateSchedule]:
+        """Return nnU-Net's SGD or AdamW, and the schedule of the rate, stepped with each iteration."""
         parameters, rate, decay = self.network.parameters(), self.initial_lr, self.weight_decay
-        steps = self.num_epochs * self.num_iterations_per_epoch
+        optimizer: torch.optim.Optimizer
         if self.settings.optimizer == "adamw":
-            adamw = torch.optim.AdamW(parameters, rate, weight_decay=decay)
-            return adamw, WarmCosine(adamw, rate, steps)
-        sgd = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
-        return sgd, PolyLRScheduler(sgd, rate, steps)
+            fused = self.device.type in ("cpu", "cuda")  # one pass over the weights instead of a dozen
+            optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
+        else:
+            optimizer = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
+        return optimizer, RateSchedule(optimizer, rate, self.steps, self.settings.schedule, self.settings.warmup)
+
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, tuple[int, ...]]:
+        """As nnU-Net, with the rotation and mirroring of the settings."""
+        rotation, dummy, cut, mirror = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        if self.settings.rotation is not None:
+            angle = math.radians(self.settings.rotation)
+            rotation = (-angle, angle)
+        return rotation, dummy, cut, mirror if self.settings.mirroring else ()
 
     def get_dataloaders(self) -> tuple[Any, Any]:
-        """One augmented loader over the annotated cases, and one plain loader for the pseudo Dice: over the same cases,
-        or, where the best checkpoint is wanted, over the test cases.
-        """
-        rotation, dummy, initial_patch, mirror = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
-        scales = self._get_deep_supervision_scales()
-        patch = self.configuration_manager.patch_size
-        ignore = self.label_manager.ignore_label
-        masked = self.configuration_manager.use_mask_for_norm
-        axes = mirror if self.settings.mirroring else ()
-        augment = self.get_training_transforms(patch, rotation, scales, axes, dummy, use_mask_for_norm=masked)
-        training = _repeatable(augment)
-        plain = self.get_validation_transforms(scales)
-        checked = dict.fromkeys(self.tests, 1) if self.settings.checkpoint == "best" else self.weights_of_cases
-        return (
-            self._feed(self.weights_of_cases, initial_patch, _keep_padding_out(training, ignore)),
-            self._feed(checked, patch, _keep_padding_out(plain, ignore)),
-        )
+        """Return an augmented loader over the annotated cases, and a plain one for the pseudo Dice.
 
-    def _feed(self, weights: dict[str, int], initial_patch: Any, transforms: ComposeTransforms) -> Any:
-        cases = AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(weights))
-        counts = np.array([weights[case] for case in cases.identifiers], dtype=float)
-        loader = nnUNetDataLoader(
-            cases,
-            self.batch_size,
-            initial_patch,
-            self.configuration_manager.patch_size,
-            self.label_manager,
-            oversample_foreground_percent=self.oversample_foreground_percent,
-            sampling_probabilities=counts / counts.sum(),
-            transforms=transforms,
+        The latter is over the same cases, or, where the best checkpoint is wanted, over the test cases.
+        """
+        patch = self.configuration_manager.patch_size
+        scales = self._get_deep_supervision_scales()
+        checked = dict.fromkeys(self.tests, 1) if self.settings.checkpoint == "best" else self.weights_of_cases
+        training = self._augmented(patch)
+        if self.settings.growth:
+            small = self._augmented(self._half(patch))
+            training = batches.InTurn(small, training, round(self.settings.growth * self.steps), self._done())
+        return training, self._feed(checked, patch, patch, self.get_validation_transforms(scales))
+
+    def _done(self) -> int:
+        return self.current_epoch * self.num_iterations_per_epoch
+
+    def _half(self, patch: Sequence[int]) -> list[int]:
+        """Half the sides of a patch, rounded up to what the network can halve in each of its stages."""
+        strides = np.prod(self.configuration_manager.pool_op_kernel_sizes, axis=0)
+        return [min(side, math.ceil(side / 2 / step) * step) for side, step in zip(patch, strides, strict=True)]
+
+    def _augmented(self, patch: Sequence[int]) -> Any:
+        rotation, dummy, cut, mirror = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        whole = self.configuration_manager.patch_size
+        cut = [math.ceil(c * p / w) for c, p, w in zip(cut, patch, whole, strict=True)]
+        transforms = self.get_training_transforms(
+            patch, rotation, self._get_deep_supervision_scales(), mirror, dummy,
+            use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
+        )  # fmt: skip
+        return self._feed(self.weights_of_cases, cut, patch, batches.repeatable(transforms))
+
+    def _feed(self, weights: dict[str, int], cut: Any, patch: Any, transforms: Any) -> Any:
+        cases = batches.AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(weights))
+        kept = batches.keep_padding_out(transforms, self.label_manager.ignore_label)
+        source = batches.loader(
+            cases, weights, self.batch_size, cut, patch, self.label_manager, self.oversample_foreground_percent, kept
         )
-        workers = self.settings.workers
-        if workers == 0:
-            return SingleThreadedAugmenter(loader, None)
-        # Seeded and asked in turn: unlike nnU-Net's own choice, the same seed gives the same batches.
-        seeds = [int(seed) for seed in np.random.randint(2**31, size=workers)]
-        return MultiThreadedAugmenter(loader, None, workers, 2, seeds, pin_memory=self.device.type == "cuda")
+        return batches.feed(source, self.settings.workers, self.device.type == "cuda")
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's step; on a CPU with bfloat16 arithmetic where the settings ask for it (nnU-Net: CUDA only)."""
-        done = self.current_epoch * self.num_iterations_per_epoch + self._iteration
+        """Take one step as nnU-Net does, at the rate of its number.
+
+        Raises:
+            EngineError: the loss or a gradient is not finite; on a CPU the weights are as before the step then.
+        """
+        done = self._done() + self._iteration
         self.lr_scheduler.step(done)
         self._pace.report(done)
         self._iteration += 1
-        if self.device.type != "cpu" or self.settings.precision != "bf16":
-            return super().train_step(batch)
+        result = self._step_on_cpu(batch) if self.device.type == "cpu" else super().train_step(batch)
+        if not np.isfinite(result["loss"]):
+            raise self._not_finite(batch, done)
+        if self._average is not None:
+            self._average.update()
+        return result
+
+    def time_steps(self, clock: Callable[[], float]) -> float:
+        """Return the mean time of a step, batch included: of at least three steps and one second, after two others."""
+        for _ in range(2):
+            self.train_step(next(self.dataloader_train))
+        start, count = clock(), 0
+        while count < 3 or clock() - start < _TIMED_SECONDS:
+            self.train_step(next(self.dataloader_train))
+            count += 1
+        return (clock() - start) / count
+
+    def _step_on_cpu(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """nnU-Net's step in the settings' precision and memory format (nnU-Net: mixed precision on CUDA only)."""
+        images = batch["data"].contiguous(memory_format=memory_format(self.settings.memory_format))
         self.optimizer.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16):
-            output = self.network(batch["data"])
+        with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
+            output = self.network(images)
         loss = self.loss([head.float() for head in output], batch["target"])
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        norm = torch.nn.utils.clip_grad_norm_(self.network.parameters(), 12)
+        if not torch.isfinite(norm):
+            return {"loss": np.float32(np.nan)}
         self.optimizer.step()
         return {"loss": loss.detach().numpy()}
+
+    def _not_finite(self, batch: dict[str, Any], step: int) -> EngineError:
+        """The error of a training that cannot go on; names the case whose image is not finite, or the most extreme."""
+        extremes = {}
+        for case, image in zip(batch["keys"], batch["data"], strict=True):
+            extreme = float(image.abs().max())
+            extremes[str(case)] = math.inf if math.isnan(extreme) else extreme
+        case = max(extremes, key=extremes.__getitem__)
+        return EngineError(
+            f"The training stopped at step {step + 1}: the loss is not finite. "
+            f"The most extreme values are in case '{case}' (up to {extremes[case]:.3g} after normalization).",
+            "Look at this image and leave the case out, or train at a lower rate. The last good model stays.",
+        )
 
     def on_train_epoch_start(self) -> None:
         """As in nnU-Net, but the learning rate is stepped with each iteration: short rounds have few epochs."""
         self.network.train()
         self._iteration = 0
         if self._pace is None:
-            epoch = self.num_iterations_per_epoch
-            begun, steps = self.current_epoch * epoch, self.num_epochs * epoch
-            self._pace = Pace("train", steps, self.emit, "steps", begun, _TOLD_SECONDS)
+            self._pace = Pace("train", self.steps, self.emit, "steps", self._done(), _TOLD_SECONDS)
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
+
+    def on_validation_epoch_start(self) -> None:
+        """As nnU-Net, on the averaged weights where there are any."""
+        self._swap_average()
+        super().on_validation_epoch_start()
+
+    def on_validation_epoch_end(self, val_outputs: list[dict[str, Any]]) -> None:
+        """As nnU-Net; then the weights of the last step come back."""
+        super().on_validation_epoch_end(val_outputs)
+        self._swap_average()
+
+    def _swap_average(self) -> None:
+        if self._average is not None:
+            self._average.swap()
+
+    def on_train_end(self) -> None:
+        """As nnU-Net, after the averaged weights have become the network's."""
+        self._swap_average()
+        super().on_train_end()
+        if isinstance(self.dataloader_train, batches.InTurn):
+            self.dataloader_train.finish()
 
     def on_epoch_end(self) -> None:
         """Tell the listener, keep the best weights where they are wanted, and a checkpoint to resume from; no plot."""
@@ -254,6 +289,8 @@ class SparseTrainer(nnUNetTrainer):
         Random states and the best weights so far lie in the same file: of two, a kill could leave one of each age.
         """
         states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state(), "best": self.best}
+        if self._average is not None:
+            states["average"] = self._average.state()
         with atomic_path(Path(filename)) as part:
             super().save_checkpoint(str(part))
             torch.save({**torch.load(part, weights_only=False), _STATES: states}, part)
@@ -268,28 +305,11 @@ class SparseTrainer(nnUNetTrainer):
         np.random.set_state(states["numpy"])
         torch.set_rng_state(states["torch"])
         self.best = states["best"]
+        if self._average is not None:
+            self._average.restore(states["average"])
 
     def plot_network_architecture(self) -> None:
         """Not drawn: the plan says what the network is."""
 
     def _save_debug_information(self) -> None:
         """Not written: the manifest of the round records versions and settings."""
-
-
-def _repeatable(transforms: ComposeTransforms) -> ComposeTransforms:
-    """Without nnU-Net's stop watch: it blurs in the way that was quicker, so pixels depend on how busy a machine is."""
-    for transform in transforms.transforms:
-        blur = getattr(transform, "transform", transform)
-        if isinstance(blur, GaussianBlurTransform):
-            blur.benchmark = False
-    return transforms
-
-
-def _keep_padding_out(transforms: ComposeTransforms, ignore: int) -> ComposeTransforms:
-    """Replace nnU-Net's "-1 becomes background" by the codes of `alunet.model.labels`."""
-    meaning = {PADDING: ignore, OUTSIDE: 0, OUTSIDE_IGNORED: ignore}
-    codes = [RemoveLabelTansform(code, value) for code, value in meaning.items()]
-    kept: list[Any] = []
-    for transform in transforms.transforms:
-        kept.extend(codes if isinstance(transform, RemoveLabelTansform) else [transform])
-    return ComposeTransforms(kept)

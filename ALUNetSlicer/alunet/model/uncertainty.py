@@ -72,7 +72,7 @@ def uncertainty_map(
 def _pixels(
     model: Model, measure: str, weights: np.ndarray, settings: ScoringSettings, seed: tuple[int, ...]
 ) -> Iterator[Pixels]:
-    network = model.full_resolution(settings.precision)
+    network = model.full_resolution(settings)
     if measure == "entropy":
         yield lambda images: entropy_bits(network(images).softmax(1))
         return

@@ -11,6 +11,7 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.project.images import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
+from alunet.project.patients import Patients, group_cases
 
 _IMAGES = ("imagesTr", "images", "image")
 _LABELS = ("labelsTr", "labels", "label")
@@ -28,6 +29,7 @@ class DatasetDescription:
         channels: channel names as nnU-Net knows them ("MRI", "CT", …).
         cases: (case name, image files in channel order, reference label or None), sorted by name.
         values: what each class 0, 1, … is called in the label files; mostly the same number.
+        patients: patient of each case, where ``"groups"`` in ``dataset.json`` says it; else None.
     """
 
     name: str
@@ -35,6 +37,7 @@ class DatasetDescription:
     channels: list[str]
     cases: list[CaseFiles]
     values: tuple[int, ...] = ()
+    patients: Patients | None = None
 
 
 def read_dataset_description(path: Path) -> DatasetDescription:
@@ -44,11 +47,11 @@ def read_dataset_description(path: Path) -> DatasetDescription:
         path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon ("modality", list
             "training") or of nnU-Net ("channel_names", ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the
             folders may be called images and labels too); or a folder of images without it, where every image is a
-            case.
+            case. ``dataset.json`` may say in "groups" which cases are of one patient, see `patients.group_cases`.
 
     Raises:
         InputError: the folder is missing or empty, the description is damaged, names a file that is missing, or names
-            a case twice.
+            a case twice; "groups" does not fit the cases.
     """
     path = Path(path)
     if not path.is_dir():
@@ -67,7 +70,10 @@ def read_dataset_description(path: Path) -> DatasetDescription:
         cases = _decathlon_cases(content["training"], path)
     _check_cases(cases, path)
     name = str(content.get("name") or path.name)
-    return DatasetDescription(name, labels, channels, sorted(cases, key=_name), values)
+    cases.sort(key=_name)
+    groups = content.get("groups")
+    patients = None if groups is None else group_cases([case[0] for case in cases], groups, f'{file}: "groups"')
+    return DatasetDescription(name, labels, channels, cases, values, patients)
 
 
 def _name(case: CaseFiles) -> str:

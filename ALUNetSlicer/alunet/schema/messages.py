@@ -259,7 +259,9 @@ class JobRequest:
                      of the newest model.
     ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled cases of the
-                     project. The result is a zip file.
+                     project; ``group`` (a regular expression that captures the patient in a case name, or "none": each
+                     case is another patient), needed where names look like several cases of one patient. The result
+                     is a zip file.
     ===============  ==============================================================================================
     """
 

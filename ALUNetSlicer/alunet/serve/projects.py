@@ -104,7 +104,7 @@ class Projects:
         setup = Setup(request.preset, request.epochs, request.iterations, request.seed, self._settings.device)
         if not fresh:
             with Project.open(folder, shared=True) as project:
-                known = (project.name, project.labels, project.channels, project.get_meta("loop"))
+                known = (project.name, project.labels, project.channels, asdict(Setup(**project.get_meta("loop", {}))))
             if known != (request.name, labels, request.channels, asdict(setup)):
                 hint = "Open that one, or choose another name."
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)

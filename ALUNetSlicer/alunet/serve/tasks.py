@@ -153,6 +153,7 @@ def _simulate(
     budget: int = 20,
     initial: int = 20,
     seeds: Sequence[int] = (0,),
+    group: str | None = None,
 ) -> Path:
     from alunet.simulation.study import simulate
 
@@ -160,7 +161,7 @@ def _simulate(
     data = _labelled_dataset(task.project, out.with_suffix(".data"))
     simulate(
         data, out, strategies, rounds, budget, initial, seeds=seeds, preset=setup.preset, epochs=setup.epochs,
-        iterations=setup.iterations, device=setup.device, emit=task.emit,
+        iterations=setup.iterations, device=setup.device, emit=task.emit, group=group,
     )  # fmt: skip
     target = task.result("simulation.zip")
     _pack([file for file in out.iterdir() if file.suffix in (".csv", ".png", ".svg", ".json")], out, target)
@@ -225,5 +226,6 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
         "budget": _number(1, 100_000),
         "initial": _number(1, 100_000),
         "seeds": _list(_number(0, 1 << 31)),
+        "group": _text,
     },
 }

@@ -15,10 +15,13 @@ from alunet.errors import InputError
 from alunet.loop import Recipe, preset
 from alunet.project.dataset import DatasetDescription
 from alunet.project.files import write_json
+from alunet.project.patients import Patients, by_patient
 
 FOLDS = 5
 _VERSION = 1
 _GROWING = ("strategies", "rounds", "folds", "seeds")
+BY_CASE = "by case"
+"""What `Study.fixed` says of a split in which each case is another patient; older studies all had it."""
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class Study:
     """The configuration of a study.
 
     Attributes:
-        fixed: what every run shares and no later call may change: data, labels, recipe, budget, initial set.
+        fixed: what every run shares and no later call may change: data, labels, split, recipe, budget, initial set.
         strategies, rounds, folds, seeds: the runs; later calls may add to them.
     """
 
@@ -54,7 +57,11 @@ class Study:
             runs = content["runs"]
             known = content["version"] == _VERSION
             lists = {name: tuple(runs[name]) for name in _GROWING if name != "rounds"}
-            fixed = {**content["fixed"], "recipe": Recipe.from_json(content["fixed"]["recipe"]).to_json()}
+            fixed = {
+                "split": BY_CASE,
+                **content["fixed"],
+                "recipe": Recipe.from_json(content["fixed"]["recipe"]).to_json(),
+            }
             study = cls(fixed=fixed, rounds=int(runs["rounds"]), **lists)
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise InputError(f"{file} cannot be read ({error}).", "Use another folder for --out.") from error
@@ -177,11 +184,16 @@ def check_strategies(strategies: Sequence[str], as_published: bool = False) -> t
     return tuple(dict.fromkeys(spelled(strategy) for strategy in strategies))
 
 
-def splits(names: Sequence[str], folds: Sequence[int]) -> dict[int, list[str]]:
-    """The test cases of each wanted fold, by nnU-Net's own five-fold split of the sorted case names.
+def splits(names: Sequence[str], folds: Sequence[int], patients: Patients | None = None) -> dict[int, list[str]]:
+    """The test cases of each wanted fold, by nnU-Net's own five-fold split of the sorted patients.
+
+    Args:
+        names: of the cases.
+        folds: wanted.
+        patients: of the cases; without, each case is another patient, and the split is nnU-Net's of the case names.
 
     Raises:
-        InputError: fewer than 5 cases, no fold, or a fold outside 0..4.
+        InputError: fewer than 5 patients, no fold, or a fold outside 0..4.
     """
     import numpy as np
     from sklearn.model_selection import KFold
@@ -191,14 +203,16 @@ def splits(names: Sequence[str], folds: Sequence[int]) -> dict[int, list[str]]:
     for fold in folds:
         if not 0 <= fold < FOLDS:
             raise InputError(f"There is no fold {fold}.", f"nnU-Net's folds are 0 to {FOLDS - 1}.")
-    if len(names) < FOLDS:
+    groups = by_patient(patients or {name: name for name in names})
+    if len(groups) < FOLDS:
+        whose = "" if patients is None else f" of {len(groups)} patient{'s' * (len(groups) > 1)}"
         raise InputError(
-            f"{len(names)} cases are too few for {FOLDS} folds.",
-            "Use 5 or more cases, or give a labelled test set with --test.",
+            f"{len(names)} cases{whose} are too few for {FOLDS} folds.",
+            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labelled test set with --test.",
         )
-    ordered = np.sort(np.array(names))
+    ordered = np.array(sorted(groups))
     parts = list(KFold(FOLDS, shuffle=True, random_state=12345).split(ordered))
-    return {fold: [str(name) for name in ordered[parts[fold][1]]] for fold in folds}
+    return {fold: sorted(case for name in ordered[parts[fold][1]] for case in groups[str(name)]) for fold in folds}
 
 
 def check_labelled(description: DatasetDescription, what: str) -> None:

@@ -211,5 +211,6 @@ class Grid:
             part, name=data.name, labels=data.labels, channels=data.channels, data=data.root
         ) as project:
             project.set_role(self._tests[run.fold], "test")
-            project.set_meta("patch", data.get_meta("patch"))
+            for choice in ("patch", "arithmetic"):
+                project.set_meta(choice, data.get_meta(choice))
         part.rename(root)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING
 from alunet.errors import Cancelled, InputError
 from alunet.loop import Loop
 from alunet.model.environment import resolve_device
+from alunet.model.hardware import usable_cores
 from alunet.project import Project
 from alunet.project.dataset import DatasetDescription, read_dataset_description
 from alunet.project.files import FolderLock
@@ -21,6 +21,7 @@ from alunet.schema import Emit, Event, ignore_events
 from alunet.simulation import config
 from alunet.simulation.grid import Grid, Settings
 from alunet.simulation.report import Report
+from alunet.simulation.split import Group, Split
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +54,11 @@ class SimulationResult:
         return self.out / "rounds.csv"
 
     @property
+    def splits_json(self) -> Path:
+        """Patients and cases to learn from and to test on, for each fold."""
+        return self.out / "splits.json"
+
+    @property
     def pictures(self) -> tuple[Path, Path]:
         """The learning curves drawn: PNG and SVG."""
         return self.out / "curves.png", self.out / "curves.svg"
@@ -77,6 +83,7 @@ def simulate(
     limit: int | None = None,
     emit: Emit | None = None,
     as_published: bool = False,
+    group: Group | None = None,
 ) -> SimulationResult:
     """Play active-learning runs on a labelled data set, with its hidden labels as the annotator.
 
@@ -92,12 +99,13 @@ def simulate(
 
     Args:
         dataset: a labelled data set in the form of the Medical Segmentation Decathlon or of nnU-Net.
-        out: folder of the study: curves.csv, rounds.csv, curves.png, curves.svg, and a project for each run.
+        out: folder of the study: curves.csv, rounds.csv, splits.json, curves.png, curves.svg, a project for each run.
         strategies: names, with options as in "usimf:eta=10"; `alunet strategies` lists them.
         rounds: after the initial one.
         budget: samples (slices, or tiles of large slices) labelled in each round.
         initial: samples labelled at random before the first round.
-        folds: of nnU-Net's five-fold split (0 to 4): the fold's cases are the test set, all others the pool.
+        folds: of nnU-Net's five-fold split (0 to 4) of the patients: the cases of the fold's patients are the test
+            set, all others the pool.
         seeds: of everything random.
         test: a labelled data set as the test set instead of a fold; all of `dataset` is the pool then.
         preset: recipe of training and scoring, "cpu" or "paper".
@@ -109,8 +117,13 @@ def simulate(
         emit: hears the progress (`alunet.schema.Event`), from several threads but one at a time.
         as_published: choose and train as the code of the published experiments did (docs/fidelity.md), which among
             other things picks each round's model on the test cases; options of a strategy that are given stay.
+        group: which cases are of one patient: a regular expression whose first group, or else whole match, is the
+            patient in a case name; a table {patient: [case, …]}; or "none": each case is another patient. Without:
+            as "groups" in dataset.json says.
 
     Raises:
+        PatientsUnclear: neither `group` nor dataset.json says how cases group, and names look like several cases of
+            one patient.
         InputError: the data or an option cannot be used; a new `out` is left as it was then.
         EngineError: a run failed; all others were played to their end.
         Cancelled: Ctrl-C; everything finished is kept.
@@ -120,10 +133,10 @@ def simulate(
     recipe = config.recipe_of(preset, mode, epochs, iterations, as_published)
     if device != "auto":
         resolve_device(device)
-    data = _Data.read(Path(dataset), None if test is None else Path(test), limit)
+    data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
     wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))
-    settings = Settings(recipe, budget, initial, rounds, device, max(1, (os.cpu_count() or 1) // jobs), jobs)
+    settings = Settings(recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs)
     try:
         report = _play(Path(out), wanted, data, settings, _one_at_a_time(emit or ignore_events))
     except KeyboardInterrupt:
@@ -133,13 +146,16 @@ def simulate(
 
 def _play(out: Path, wanted: config.Study, data: _Data, settings: Settings, emit: Emit) -> Report:
     """Import and prepare what is not yet, and play the wanted runs; returns the report of all runs in `out`."""
-    tests, cancel = data.tests(wanted.folds), threading.Event()
+    tests, cancel = data.split.tests(wanted.folds), threading.Event()
     study = config.merge(out, wanted)
     report = Report(out, study, emit)
     with _own(out), _open_data(out, wanted, data, emit) as project:
         Loop(project, settings.recipe, seed=0, device=settings.device, emit=emit, cancel=cancel).prepare()
         _check_pool(project, tests, wanted)
         config.save(out, study)
+        data.split.save(out, study.folds)
+        if not data.split.is_by_case:
+            emit(Event("message", {"text": f"Pool and test cases are split {data.split}."}))
         try:
             Grid(out / "runs", project, wanted, tests, settings, report.write, emit, cancel).play()
         finally:
@@ -155,32 +171,25 @@ class _Data:
     path: Path
     pool: DatasetDescription
     limit: int | None
+    split: Split
     test_path: Path | None = None
     test: DatasetDescription | None = None
 
     @classmethod
-    def read(cls, path: Path, test_path: Path | None, limit: int | None) -> _Data:
+    def read(cls, path: Path, test_path: Path | None, limit: int | None, group: Group | None) -> _Data:
         pool = read_dataset_description(path)
         pool = replace(pool, cases=pool.cases[:limit])
         config.check_labelled(pool, f"the data set {path}")
         if test_path is None:
-            return cls(path, pool, limit)
+            return cls(path, pool, limit, Split.of(pool, None, group))
         test = read_dataset_description(test_path)
         config.check_labelled(test, f"the test set {test_path}")
         config.check_test_set(pool, test)
-        return cls(path, pool, limit, test_path, test)
+        return cls(path, pool, limit, Split.of(pool, test, group), test_path, test)
 
     def fingerprint(self) -> dict[str, object]:
         test = None if self.test is None else config.fingerprint(self.test)
-        return {"dataset": config.fingerprint(self.pool), "test set": test}
-
-    def tests(self, folds: Sequence[int]) -> dict[int, list[str]]:
-        """Test cases by fold; with a test set there is one "fold", number 0."""
-        if self.test is None:
-            return config.splits([name for name, _, _ in self.pool.cases], folds)
-        if tuple(folds) != (0,):
-            raise InputError("Folds and a test set are given.", "Give either --fold or --test.")
-        return {0: [name for name, _, _ in self.test.cases]}
+        return {"dataset": config.fingerprint(self.pool), "test set": test, "split": str(self.split)}
 
 
 @contextlib.contextmanager

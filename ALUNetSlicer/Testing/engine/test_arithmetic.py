@@ -1,0 +1,122 @@
+"""The precision follows the processor: never an emulated type, never slower than float32 by more than the noise."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+
+import pytest
+
+from alunet.loop import Loop, children, preset
+from alunet.model import arithmetic, hardware
+from alunet.model.arithmetic import FLOAT32, Arithmetic
+from alunet.project import Project
+
+AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+
+
+def devices(**environment: str) -> dict:
+    """What `alunet devices --json` prints under these environment variables."""
+    command = [sys.executable, "-m", "alunet", "devices", "--json", "--device", "cpu"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    return json.loads(done.stdout)
+
+
+@pytest.mark.slow
+def test_a_processor_without_bfloat16_units_computes_in_float32_and_times_nothing_else():
+    found = devices(**AVX2)
+    assert (found["training"], found["scoring"]) == ("fp32", "fp32")
+    assert not [name for name in found["seconds"] if "bfloat16" in name]
+    assert "AVX2" in found["reason"]
+
+
+@pytest.mark.slow
+def test_each_limit_of_the_processor_counts_by_itself():
+    for name, value in AVX2.items():
+        assert devices(**{name: value})["training"] == "fp32"
+
+
+@pytest.mark.slow
+def test_whatever_is_chosen_is_not_slower_than_float32():
+    found = devices()
+    words = {("fp32", "contiguous"): "float32", ("fp32", "channels_last"): "float32, channels-last",
+             ("bf16", "contiguous"): "bfloat16", ("bf16", "channels_last"): "bfloat16, channels-last"}  # fmt: skip
+    for kind in ("training", "scoring"):
+        chosen = words[found[kind], found[f"{kind}_format"]]
+        assert found["seconds"][f"{kind} {chosen}"] <= found["seconds"][f"{kind} float32"]
+
+
+def test_a_candidate_must_be_clearly_faster_than_a_simpler_one():
+    def chosen(*seconds: float) -> tuple[str, str]:
+        order = [FLOAT32, ("fp32", "channels_last"), ("bf16", "contiguous"), ("bf16", "channels_last")]
+        return arithmetic._fastest(dict(zip(order, seconds, strict=False)))
+
+    assert chosen(1.0, 0.95) == FLOAT32
+    assert chosen(1.0, 1.2, 0.95, 0.93) == FLOAT32
+    assert chosen(1.0, 1.2, 0.5, 0.48) == ("bf16", "contiguous")
+    assert chosen(1.0, 1.2, 0.5, 0.40) == ("bf16", "channels_last")
+    assert chosen(1.0, 1.2, 10.0, 11.0) == FLOAT32
+
+
+def test_auto_becomes_what_was_chosen_and_a_named_precision_stays():
+    found = Arithmetic("here", "cpu", "bf16", "channels_last", "bf16", "contiguous")
+    recipe = preset("cpu").computed_with(found)
+    assert (recipe.first.precision, recipe.first.memory_format) == ("bf16", "channels_last")
+    assert (recipe.scoring.precision, recipe.scoring.memory_format) == ("bf16", "contiguous")
+    fixed = replace(preset("cpu"), first=replace(preset("cpu").first, precision="fp32"))
+    assert fixed.computed_with(found).first == fixed.first
+
+
+def test_the_usable_cores_are_the_fewest_that_any_limit_allows(monkeypatch, tmp_path):
+    monkeypatch.setattr(hardware, "_bound_cores", lambda: 8)
+    monkeypatch.setattr(hardware, "_CGROUP", tmp_path)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    assert hardware.usable_cores() == 8
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert hardware.usable_cores() == 8
+    (tmp_path / "cpu.max").write_text("250000 100000\n")
+    assert hardware.usable_cores() == 3
+    monkeypatch.setenv("OMP_NUM_THREADS", "2,1")
+    assert hardware.usable_cores() == 2
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert hardware.usable_cores() == 3
+
+
+def test_the_older_control_groups_are_read_too(monkeypatch, tmp_path):
+    (tmp_path / "cpu").mkdir()
+    (tmp_path / "cpu" / "cpu.cfs_period_us").write_text("100000")
+    for quota, cores in (("-1", None), ("50000", 1), ("400000", 4)):
+        (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text(quota)
+        assert hardware._quota(tmp_path) == cores
+
+
+def test_the_description_names_what_limits_the_processor(monkeypatch):
+    monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
+    free = hardware.describe("cpu")
+    monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
+    assert hardware.describe("cpu") != free
+    assert "ATEN_CPU_CAPABILITY=avx2" in hardware.describe("cpu")
+
+
+@pytest.mark.slow
+def test_a_project_that_comes_to_another_computer_is_decided_anew_and_says_so(started, tmp_path):
+    heard = []
+    with Project.open(started) as project, project.fork(tmp_path / "moved") as moved:
+        loop = Loop(moved, preset("cpu"), seed=0, threads=1, emit=heard.append)
+        here = children.arithmetic(loop)
+        assert not heard, "nothing is decided or said twice on one computer"
+        moved.set_meta("arithmetic", {**here.to_json(), "machine": "elsewhere", "training": "unknown"})
+        assert children.arithmetic(loop).machine == here.machine
+        assert moved.get_meta("arithmetic")["training"] != "unknown"
+        assert any("elsewhere" in event.data.get("text", "") for event in heard)
+
+
+@pytest.mark.slow
+def test_a_round_records_its_arithmetic(started):
+    with Project.open(started) as project:
+        record = Loop(project, preset("cpu"), seed=0).rounds()[0]
+    assert record.arithmetic["training"] in ("fp32", "bf16")
+    assert record.arithmetic["reason"]

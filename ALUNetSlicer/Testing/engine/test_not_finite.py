@@ -1,0 +1,72 @@
+"""A training that goes wrong says so: the case is named, the round stays open, the last good model stays."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import blosc2
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from small import RECIPE
+
+from alunet.errors import EngineError, InputError
+from alunet.loop import Loop
+from alunet.loop.oracle import Oracle
+from alunet.model.environment import Folders
+from alunet.project import Project
+from alunet.project.files import sha256_file
+
+pytestmark = pytest.mark.slow
+
+
+def poison(nnunet: Path, case: str) -> None:
+    """Make every voxel of a preprocessed image infinite, as a broken disk or a foreign program might."""
+    file = Folders(nnunet).images / f"{case}.b2nd"
+    image = blosc2.open(str(file), mode="r")[:]
+    file.unlink()
+    blosc2.asarray(np.full_like(image, np.inf), urlpath=str(file))
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_case(trained, tmp_path):
+    nnunet = shutil.copytree(trained.nnunet, tmp_path / "nnunet")
+    bad = sorted(trained.annotations)[1]
+    poison(nnunet, bad)
+    broken = type(trained)(trained.root, nnunet, trained.pool, trained.truth, trained.annotations, trained.weights)
+    with pytest.raises(EngineError, match=f"loss is not finite.*'{bad}'"):
+        broken.learn(tmp_path / "out" / "weights.pth")
+    assert not (tmp_path / "out" / "weights.pth").exists()
+
+
+def test_the_round_stays_open_and_the_last_good_model_stays(started, tmp_path):
+    root = shutil.copytree(started, tmp_path / "copy")
+    with Project.open(root) as project:
+        loop = Loop(project, RECIPE, seed=4, threads=1)
+        before = sha256_file(loop.weights(0))
+        batch = loop.suggest("random", 6)
+        Oracle(project).reveal(np.array(batch["ids"], np.int64), 1)
+        healthy = shutil.copytree(Folders(project.nnunet_dir).images, tmp_path / "healthy")
+        for case in project.annotated_cases():
+            poison(project.nnunet_dir, case)
+        with pytest.raises(EngineError, match="not finite"):
+            loop.learn()
+        assert loop.current() == 1
+        assert loop.batch()["ids"] == batch["ids"]
+        assert sha256_file(loop.weights(0)) == before
+        assert not loop.weights(1).exists()
+        shutil.copytree(healthy, Folders(project.nnunet_dir).images, dirs_exist_ok=True)
+        assert loop.learn().number == 1
+
+
+@pytest.mark.parametrize("value", [-3.4e38, 1e38])
+def test_an_image_with_one_impossible_voxel_is_refused_by_name(real_data, tmp_path, value):
+    source = real_data / "Task04_Hippocampus" / "imagesTr" / "hippocampus_001.nii.gz"
+    image = sitk.ReadImage(str(source), sitk.sitkFloat32)
+    image[0, 0, 0] = value
+    file = tmp_path / "spoiled.nrrd"
+    sitk.WriteImage(image, str(file))
+    with Project.create(tmp_path / "project", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]) as project:
+        project.import_case("spoiled", [file])
+        with pytest.raises(InputError, match="'spoiled' cannot be normalized"):
+            Loop(project, RECIPE, seed=0, threads=1).prepare()

@@ -1,0 +1,67 @@
+"""Start the loop's heavy steps in child processes, with the arithmetic that suits the computer they run on."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alunet.loop.recipe import Recipe
+from alunet.model import child, environment, hardware
+from alunet.model.arithmetic import Arithmetic
+from alunet.schema import Event
+
+if TYPE_CHECKING:
+    from alunet.loop.loop import Loop
+
+
+def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
+    """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""
+    nnunet = loop.project.nnunet_dir
+    return child.run(
+        function,
+        {"nnunet": str(nnunet), **arguments},
+        environment=environment.variables(nnunet, log.parent / "training", loop.threads),
+        log=log,
+        emit=loop.emit,
+        cancel=loop.cancel,
+    )
+
+
+def arithmetic(loop: Loop) -> Arithmetic:
+    """Return how this computer computes: chosen once for a project, and anew when it comes to another computer."""
+    machine, kept = hardware.describe(loop.device), loop.project.get_meta("arithmetic")
+    if kept is not None and kept["machine"] == machine:
+        return Arithmetic(**kept)
+    log = loop.project.root / "prepare.log"
+    chosen = run(loop, "alunet.model.arithmetic:decide", log, device=loop.device, machine=machine)
+    loop.project.set_meta("arithmetic", chosen)
+    if kept is not None:
+        text = f"This project was last used on another computer ({kept['machine']}). Here: {chosen['reason']}."
+        loop.emit(Event("message", {"text": text}))
+    return Arithmetic(**chosen)
+
+
+def survey(device: str) -> dict[str, Any]:
+    """Return the choice for this computer on a network of the hippocampus set's size: `Arithmetic` in plain values.
+
+    Besides, ``cores``: the computer's, and ``threads``: those that this process may use.
+
+    Raises:
+        InputError: there is no such device.
+    """
+    threads = hardware.usable_cores()
+    with tempfile.TemporaryDirectory(prefix="alunet-") as folder:
+        found = child.run(
+            "alunet.model.arithmetic:decide",
+            {"nnunet": None, "device": device, "machine": hardware.describe(device)},
+            environment=environment.variables(Path(folder), Path(folder), threads),
+            log=Path(folder) / "devices.log",
+        )
+    return {**found, "cores": os.cpu_count() or 1, "threads": threads}
+
+
+def recipe_here(loop: Loop) -> Recipe:
+    """Return the loop's recipe with the precision that "auto" means on this computer."""
+    return loop.recipe.computed_with(arithmetic(loop))

@@ -1,0 +1,245 @@
+"""Choose how a device computes: floating-point type, memory format and allocator. The only place that decides.
+
+bfloat16 halves the time of a step on processors with bfloat16 units (AVX512-BF16, AMX) and multiplies it by ten on all
+others, where it is emulated; channels-last helps some and slows down others (docs/performance.md). So what cannot
+compute natively is left out, and what remains is timed on the network itself, once for a project and computer.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alunet.model.environment import Folders, resolve_device
+from alunet.schema import Emit
+
+if TYPE_CHECKING:
+    import torch
+
+_CLEARLY_FASTER = 0.9  # of the time of a simpler candidate
+_LARGEST_SIDE = 128  # pixels of the patches that are timed
+_REFERENCE = {"stages": 4, "patch": (64, 64), "classes": 3}  # where there is no plan: hippocampus size
+
+Candidate = tuple[str, str]
+"""Floating-point type and memory format."""
+
+FLOAT32: Candidate = ("fp32", "contiguous")
+
+
+@dataclass(frozen=True)
+class Arithmetic:
+    """What was chosen for a device, and why.
+
+    Attributes:
+        machine: `hardware.describe` of the computer; on another one the choice is made anew.
+        device: "cpu", "cuda" or "mps".
+        training, scoring: "fp32" or "bf16"; "native" is nnU-Net's own mixed precision on a GPU.
+        training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors are stored.
+        seconds: of one step or pass of each candidate that was timed.
+        reason: one line for a person.
+    """
+
+    machine: str
+    device: str
+    training: str = "fp32"
+    training_format: str = "contiguous"
+    scoring: str = "fp32"
+    scoring_format: str = "contiguous"
+    seconds: dict[str, float] = field(default_factory=dict)
+    reason: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return asdict(self)
+
+
+def has_bfloat16_units() -> tuple[bool, str]:
+    """Return whether this processor computes in bfloat16 itself, as far as torch may use it, and what was found.
+
+    ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a capable processor, are respected.
+    """
+    import torch
+
+    capability = torch.backends.cpu.get_cpu_capability()
+    if capability.startswith(("AVX", "DEFAULT", "NO AVX")):
+        units = [
+            name
+            for name, probe in (("AVX512-BF16", "_is_avx512_bf16_supported"), ("AMX", "_is_amx_tile_supported"))
+            if getattr(torch.cpu, probe, bool)()
+        ]
+        allowed = capability.startswith("AVX512") and _library_allows_bfloat16()
+        if units and not allowed:
+            return False, f"{capability}; {' and '.join(units)} switched off"
+        return bool(units), f"{capability}, {' and '.join(units) or 'no bfloat16 units'}"
+    return _library_allows_bfloat16(), capability
+
+
+def _library_allows_bfloat16() -> bool:
+    import torch
+
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except (AttributeError, RuntimeError):  # a build without oneDNN
+        return False
+
+
+def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[str, Any]:
+    """Choose for `device` by timing one step and one pass of each candidate on the plan's network.
+
+    Args:
+        nnunet: folder of a planned project; None: a network of the size of the hippocampus set's.
+        device: "auto", "cpu", "cuda" or "mps".
+        machine: `hardware.describe` of this computer.
+
+    Returns:
+        `Arithmetic.to_json`.
+    """
+    place = resolve_device(device)
+    if place == "mps":
+        reason = "Apple GPU: float32; bfloat16 was not measured there"
+        return Arithmetic(machine, place, "native", reason=reason).to_json()
+    native, found = _gpu_has_bfloat16() if place == "cuda" else has_bfloat16_units()
+    candidates = list(itertools.product(("fp32", "bf16") if native else ("fp32",), ("contiguous", "channels_last")))
+    trial = Trial(Path(nnunet) if nnunet else None, place)
+    passes = {candidate: trial.scoring(*candidate) for candidate in candidates}
+    steps = {} if place == "cuda" else {candidate: trial.training(*candidate) for candidate in candidates}
+    training = _fastest(steps) if steps else ("native", "contiguous")
+    seconds = {f"{kind} {_name(candidate)}": value for kind, times in (("training", steps), ("scoring", passes))
+               for candidate, value in times.items()}  # fmt: skip
+    scoring = _fastest(passes)
+    reason = f"{found}: training in {_name(training)}, scoring in {_name(scoring)}"
+    return Arithmetic(machine, place, *training, *scoring, seconds, reason).to_json()
+
+
+def _gpu_has_bfloat16() -> tuple[bool, str]:
+    import torch
+
+    capability = torch.cuda.get_device_capability()
+    return capability >= (8, 0), f"{torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]}"
+
+
+def _name(candidate: Candidate) -> str:
+    precision, layout = candidate
+    word = {"fp32": "float32", "bf16": "bfloat16", "native": "nnU-Net's mixed precision"}[precision]
+    return word if layout == "contiguous" else f"{word}, channels-last"
+
+
+def _fastest(seconds: dict[Candidate, float]) -> Candidate:
+    """The first candidate that no later one clearly beats, so that noise decides nothing; float32 comes first."""
+    best = FLOAT32
+    for candidate in seconds:
+        if seconds[candidate] < _CLEARLY_FASTER * seconds[best]:
+            best = candidate
+    return best
+
+
+class Trial:
+    """A network of the plan's architecture with random weights, and a small random batch.
+
+    Processors are timed in CPU seconds of one thread, so that other programs on a busy computer count less.
+    """
+
+    def __init__(self, nnunet: Path | None, device: str) -> None:
+        import torch
+
+        torch.set_num_threads(1)
+        self.device = torch.device(device)
+        self.network, channels, patch = _network(nnunet)
+        self.network.to(self.device)
+        stride = 2 ** (len(self.network.decoder.stages))
+        sides = [min(side, _LARGEST_SIDE) // stride * stride or stride for side in patch]
+        self.images = torch.randn(2, channels, *sides, device=self.device)
+
+    def training(self, precision: str, layout: str) -> float:
+        """Seconds of one forward and backward pass."""
+        import torch
+
+        network, images = self._prepared(layout)
+        network.train().requires_grad_(True)
+
+        def step() -> None:
+            network.zero_grad(set_to_none=True)
+            with torch.autocast(self.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                heads = network(images)
+            sum(head.float().square().mean() for head in heads).backward()
+
+        return self._timed(step)
+
+    def scoring(self, precision: str, layout: str) -> float:
+        """Seconds of one pass without gradients, by a network that was converted as `Model.full_resolution` does it."""
+        import torch
+
+        network, images = self._prepared(layout)
+        dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        network = network.eval().requires_grad_(False).to(dtype)
+
+        def look() -> None:
+            with torch.inference_mode():
+                network(images.to(dtype))
+
+        return self._timed(look)
+
+    def _prepared(self, layout: str) -> tuple[torch.nn.Module, torch.Tensor]:
+        import copy
+
+        stored = memory_format(layout)
+        return copy.deepcopy(self.network).to(memory_format=stored), self.images.contiguous(memory_format=stored)
+
+    def _timed(self, work: Callable[[], None]) -> float:
+        """The best of three, after one that is not counted."""
+        work()
+        return min(self._once(work) for _ in range(3))
+
+    def _once(self, work: Callable[[], None]) -> float:
+        import torch
+
+        clock = time.process_time if self.device.type == "cpu" else time.perf_counter
+        start = clock()
+        work()
+        if self.device.type == "cuda":
+            torch.cuda.synchronize()
+        return round(clock() - start, 5)
+
+
+def memory_format(layout: str) -> torch.memory_format:
+    """Return torch's name for "contiguous" or "channels_last"."""
+    import torch
+
+    return torch.channels_last if layout == "channels_last" else torch.contiguous_format
+
+
+def _network(nnunet: Path | None) -> tuple[Any, int, tuple[int, ...]]:
+    """A network, its number of channels and its patch."""
+    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
+
+    if nnunet is None:
+        from dynamic_network_architectures.architectures.unet import PlainConvUNet
+        from torch import nn
+
+        stages = _REFERENCE["stages"]
+        features = [32 * 2**stage for stage in range(stages)]
+        strides = [1] + [2] * (stages - 1)
+        network = PlainConvUNet(
+            1, stages, features, nn.Conv2d, 3, strides, 2, _REFERENCE["classes"], 2,
+            conv_bias=True, norm_op=nn.InstanceNorm2d, norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU,
+            deep_supervision=True,
+        )  # fmt: skip
+        return network, 1, _REFERENCE["patch"]
+    from alunet.model.plan import load_plans
+
+    plans, configuration, dataset = load_plans(Folders(nnunet))
+    channels = len(json.loads(Folders(nnunet).dataset_json.read_text(encoding="utf-8"))["channel_names"])
+    network = get_network_from_plans(
+        configuration.network_arch_class_name,
+        configuration.network_arch_init_kwargs,
+        configuration.network_arch_init_kwargs_req_import,
+        channels,
+        plans.get_label_manager(dataset).num_segmentation_heads,
+        deep_supervision=True,
+    )
+    return network, channels, tuple(configuration.patch_size)

@@ -1,0 +1,241 @@
+"""Compare training recipes at equal CPU seconds on real data: Dice of held-out cases against seconds.
+
+    python Scripts/recipes.py --data DIR --work DIR --results docs/results/recipes.csv PLAN.json
+
+PLAN.json is a list of cells, each with what differs from the defaults below:
+
+    {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0, "split": "inner",
+     "width": 0.5, "settings": {"learning_rate": 0.001}}
+
+A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run one after another,
+each training in a process of its own on one thread; start the script twice, with --share 0/2 and 1/2, for two cores.
+"seconds" are CPU seconds (user and system) of the training alone; the number of steps follows from a measured step.
+"inner" holds out a fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import re
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ALUNetSlicer"))
+
+DEFAULTS: dict[str, Any] = {
+    "name": "", "data": "", "slices": 100, "seconds": 120, "seed": 0, "split": "inner", "width": 1.0, "settings": {},
+    "mirrored": False,
+}  # fmt: skip
+BASE = {
+    "epochs": 1, "check_iterations": 1, "batch_size": 12, "batch_pixels": 200_000, "optimizer": "adamw",
+    "learning_rate": 2e-3, "weight_decay": 1e-2, "mirroring": False, "precision": "fp32",
+    "schedule": "cosine", "warmup": 0.05,
+}  # fmt: skip
+COLUMNS = (*DEFAULTS, "steps", "cpu_seconds", "dice", "class_dice", "parameters", "capability")
+PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
+
+
+def main() -> int:
+    """Run the cells that have no result yet."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("plan", type=Path, help="JSON list of cells")
+    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
+    parser.add_argument("--work", type=Path, required=True, help="folder for prepared images; kept between runs")
+    parser.add_argument("--results", type=Path, required=True, help="CSV file that grows by a line a cell")
+    parser.add_argument("--share", default="0/1", help="i/n: only every n-th cell, from the i-th on")
+    options = parser.parse_args()
+    part, parts = map(int, options.share.split("/"))
+    cells = [{**DEFAULTS, **cell} for cell in json.loads(options.plan.read_text(encoding="utf-8"))]
+    for cell in cells[part::parts]:
+        if key(cell) in finished(options.results):
+            continue
+        row = run(cell, options.data, options.work)
+        append(options.results, row)
+        print(f"{cell['data']:20} {cell['name']:28} {row['cpu_seconds']:7.0f} s {row['steps']:6} steps "
+              f"Dice {row['dice']:.4f}", flush=True)  # fmt: skip
+    return 0
+
+
+def key(cell: dict[str, Any]) -> str:
+    """What tells a cell from another: everything but its name."""
+    return json.dumps({name: cell[name] for name in DEFAULTS if name != "name"}, sort_keys=True)
+
+
+def finished(results: Path) -> set[str]:
+    """Keys of the cells with a result."""
+    if not results.is_file():
+        return set()
+    with results.open(newline="", encoding="utf-8") as lines:
+        rows = list(csv.DictReader(lines))
+    types = {"slices": int, "seconds": float, "seed": int, "width": float, "settings": json.loads,
+             "mirrored": lambda text: text == "True"}  # fmt: skip
+    return {key({name: types.get(name, str)(row[name]) for name in DEFAULTS}) for row in rows}
+
+
+def append(results: Path, row: dict[str, Any]) -> None:
+    """Add a line, with the header where the file is new."""
+    new = not results.is_file()
+    results.parent.mkdir(parents=True, exist_ok=True)
+    with results.open("a", newline="", encoding="utf-8") as lines:
+        writer = csv.DictWriter(lines, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow({**row, "settings": json.dumps(row["settings"], sort_keys=True)})
+
+
+def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
+    """Train and evaluate one cell in a child process."""
+    from alunet.model import child, environment
+
+    project = prepared(data / cell["data"], work / cell["data"])
+    nnunet = widened(project / "nnunet", work / f"{cell['data']}-width-{cell['width']}", cell["width"])
+    place = work / f"cell-{os.getpid()}"
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir()
+    found = child.run(
+        "recipes:play",
+        {"nnunet": str(nnunet), "project": str(project), "place": str(place), "cell": cell},
+        environment={
+            **environment.variables(nnunet, place / "training", 1),
+            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), child.with_source()["PYTHONPATH"]]),
+        },
+        log=work / f"log-{os.getpid()}.txt",
+    )
+    shutil.rmtree(place)
+    return {**cell, **found}
+
+
+def prepared(source: Path, root: Path) -> Path:
+    """A planned project of the data set, with all its images."""
+    from alunet.loop import Loop, preset
+    from alunet.project import Project, read_dataset_description
+
+    if not root.exists():
+        part = root.with_name(f"{root.name}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        about = read_dataset_description(source)
+        with Project.create(part, name=source.name, labels=about.labels, channels=about.channels) as project:
+            project.import_dataset(source)
+            Loop(project, preset("cpu"), seed=0).prepare()
+        part.rename(root)
+    return root
+
+
+def widened(nnunet: Path, root: Path, width: float) -> Path:
+    """The same plan with another number of features, on the same preprocessed images."""
+    from alunet.model.environment import Folders
+
+    if width == 1.0:
+        return nnunet
+    old, new = Folders(nnunet), Folders(root)
+    if not new.plans.is_file():
+        new.preprocessed.mkdir(parents=True, exist_ok=True)
+        new.raw.mkdir(parents=True, exist_ok=True)
+        for name in ("dataset.json", "dataset_fingerprint.json"):
+            shutil.copyfile(old.preprocessed / name, new.preprocessed / name)
+        if not new.images.exists():
+            new.images.symlink_to(old.images, target_is_directory=True)
+        plans = json.loads(old.plans.read_text(encoding="utf-8"))
+        architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
+        architecture["features_per_stage"] = [round(width * n) for n in architecture["features_per_stage"]]
+        new.plans.write_text(json.dumps(plans), encoding="utf-8")
+    return root
+
+
+def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any) -> dict[str, Any]:
+    """In the child: reveal random slices, train for the seconds, segment the held-out cases."""
+    import torch
+
+    from alunet.model.labels import LabelFolder
+    from alunet.model.network import Model
+    from alunet.model.predict import LabelledCase, evaluate
+    from alunet.model.settings import ScoringSettings, TrainingSettings
+    from alunet.model.train import train
+
+    torch.set_num_threads(1)
+    folder = LabelFolder(Path(place) / "labels", Path(nnunet))
+    cases, held_out = reveal(Path(project), cell, folder)
+    settings = {**BASE, **cell["settings"]}
+    steps = affordable(Path(nnunet), folder.folder, cases, settings, cell["seconds"])
+    start = time.process_time()
+    done = train(
+        Path(nnunet), folder.folder, cases, TrainingSettings(**{**settings, "iterations": steps}), None,
+        Path(place) / "weights.pth", cell["seed"], "cpu", emit,
+    )  # fmt: skip
+    spent = time.process_time() - start
+    scoring = ScoringSettings(mirroring=cell["mirrored"])
+    found = evaluate(
+        Path(nnunet), Model(Path(nnunet), Path(place) / "weights.pth", "cpu"),
+        [LabelledCase(name, Path(label)) for name, label in held_out.items()], scoring, emit,
+    )  # fmt: skip
+    by_class = [round(value, 4) for value in found["dice"] if value is not None]
+    return {
+        "steps": steps, "cpu_seconds": round(spent, 1), "dice": round(sum(by_class) / len(by_class), 4),
+        "class_dice": " ".join(map(str, by_class)), "parameters": done["parameters"],
+        "capability": torch.backends.cpu.get_cpu_capability(),
+    }  # fmt: skip
+
+
+def affordable(nnunet: Path, labels: Path, cases: dict[str, int], settings: dict[str, Any], seconds: float) -> int:
+    """How many steps fit into the CPU seconds."""
+    from alunet.model.settings import TrainingSettings
+    from alunet.model.train import seconds_per_step
+
+    wanted = TrainingSettings(**{**settings, "iterations": 100})
+    return max(10, round(seconds / seconds_per_step(nnunet, labels, cases, wanted, "cpu", time.process_time)))
+
+
+def reveal(root: Path, cell: dict[str, Any], folder: Any) -> tuple[dict[str, int], dict[str, str]]:
+    """Label maps with random slices of the training cases; returns labeled slices by case, and the held-out labels."""
+    import numpy as np
+
+    from alunet.project import Project
+    from alunet.project.images import read_labels
+
+    with Project.open(root, read_only=True) as project:
+        cases = {case.name: case for case in project.cases()}
+        training, held_out = split(list(cases), PATIENT.get(cell["data"], r"(.*)"), cell["split"])
+        pool = project.pool
+        own = np.flatnonzero(np.isin(pool.case, [pool.cases.index(name) for name in training]))
+        count = min(cell["slices"] or len(own), len(own))
+        chosen = np.random.default_rng([cell["seed"], 2024]).choice(own, count, replace=False)
+        table: dict[str, list[int]] = {}
+        for sample in chosen:
+            table.setdefault(pool.case_name(int(sample)), []).append(int(sample))
+        for name, samples in table.items():
+            truth = read_labels(cases[name].label)
+            shown = np.full_like(truth, len(project.labels))
+            for sample in samples:
+                voxels = pool.raw_slices(sample)
+                shown[voxels] = truth[voxels]
+            folder.refresh(name, shown)
+        labels = {name: str(cases[name].label) for name in held_out}
+    return {name: len(samples) for name, samples in table.items()}, labels
+
+
+def split(names: list[str], pattern: str, kind: str) -> tuple[list[str], list[str]]:
+    """Training and held-out cases, by patient: fold 0 ("test"), or a fifth of its training cases ("inner")."""
+    import numpy as np
+    from sklearn.model_selection import KFold
+
+    def fold(patients: list[str]) -> set[str]:
+        ordered = np.sort(np.array(patients))
+        return set(ordered[next(iter(KFold(5, shuffle=True, random_state=12345).split(ordered)))[1]].tolist())
+
+    of = {name: re.search(pattern, name).group(1) for name in names}  # type: ignore[union-attr]
+    test = fold(sorted(set(of.values())))
+    rest = [name for name in names if of[name] not in test]
+    if kind == "test":
+        return rest, [name for name in names if of[name] in test]
+    inner = fold(sorted({of[name] for name in rest}))
+    return [name for name in rest if of[name] not in inner], [name for name in rest if of[name] in inner]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
