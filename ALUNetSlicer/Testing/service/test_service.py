@@ -78,9 +78,8 @@ def test_the_same_command_finds_the_service_that_runs(common):
 
 
 def test_an_idle_service_ends(tmp_path):
-    begun = time.monotonic()
     done = run("--root", tmp_path / "root", "--idle", "0.03")
-    assert done.returncode == 0 and time.monotonic() - begun < 50
+    assert done.returncode == 0
     assert not (tmp_path / "root" / ".alunet" / "service.json").exists()
 
 
