@@ -10,6 +10,8 @@ PLAN.json is a list of cells, each with what differs from the defaults below:
 A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run one after another,
 each training in a process of its own on one thread; start the script twice, with --share 0/2 and 1/2, for two cores.
 "seconds" are CPU seconds (user and system) of the training alone; the number of steps follows from a measured step.
+With "stages": 4 the slices come in four equal parts; each stage trains a quarter of the seconds on all slices so far,
+from the weights of the stage before, with "later" on top of the settings: rounds that continue.
 "inner" holds out a fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
 """
 
@@ -30,7 +32,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ALUNetSlicer"))
 
 DEFAULTS: dict[str, Any] = {
     "name": "", "data": "", "slices": 100, "seconds": 120, "seed": 0, "split": "inner", "width": 1.0, "settings": {},
-    "mirrored": False,
+    "mirrored": False, "stages": 1, "later": {},
 }  # fmt: skip
 BASE = {
     "epochs": 1, "check_iterations": 1, "batch_size": 12, "batch_pixels": 200_000, "optimizer": "adamw",
@@ -64,7 +66,11 @@ def main() -> int:
 
 def key(cell: dict[str, Any]) -> str:
     """What tells a cell from another: everything but its name."""
-    return json.dumps({name: cell[name] for name in DEFAULTS if name != "name"}, sort_keys=True)
+    return json.dumps({name: _parsed(DEFAULTS[name], _shown(cell[name])) for name in DEFAULTS if name != "name"})
+
+
+def _shown(value: Any) -> str:
+    return json.dumps(value, sort_keys=True) if isinstance(value, dict) else str(value)
 
 
 def finished(results: Path) -> set[str]:
@@ -73,9 +79,14 @@ def finished(results: Path) -> set[str]:
         return set()
     with results.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
-    types = {"slices": int, "seconds": float, "seed": int, "width": float, "settings": json.loads,
-             "mirrored": lambda text: text == "True"}  # fmt: skip
-    return {key({name: types.get(name, str)(row[name]) for name in DEFAULTS}) for row in rows}
+    return {key({name: _parsed(DEFAULTS[name], row[name]) for name in DEFAULTS}) for row in rows}
+
+
+def _parsed(default: Any, text: str) -> Any:
+    """A value of the CSV in the type of its default."""
+    if isinstance(default, dict):
+        return json.loads(text)
+    return text == "True" if isinstance(default, bool) else type(default)(text)
 
 
 def append(results: Path, row: dict[str, Any]) -> None:
@@ -86,7 +97,7 @@ def append(results: Path, row: dict[str, Any]) -> None:
         writer = csv.DictWriter(lines, COLUMNS)
         if new:
             writer.writeheader()
-        writer.writerow({**row, "settings": json.dumps(row["settings"], sort_keys=True)})
+        writer.writerow({name: _shown(row[name]) for name in COLUMNS})
 
 
 def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
@@ -159,19 +170,23 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     from alunet.model.train import train
 
     torch.set_num_threads(1)
+    cell = {**DEFAULTS, **cell}
     folder = LabelFolder(Path(place) / "labels", Path(nnunet))
-    cases, held_out = reveal(Path(project), cell, folder)
-    settings = {**BASE, **cell["settings"]}
-    steps = affordable(Path(nnunet), folder.folder, cases, settings, cell["seconds"])
-    start = time.process_time()
-    done = train(
-        Path(nnunet), folder.folder, cases, TrainingSettings(**{**settings, "iterations": steps}), None,
-        Path(place) / "weights.pth", cell["seed"], "cpu", emit,
-    )  # fmt: skip
-    spent = time.process_time() - start
+    weights, steps, spent = None, 0, 0.0
+    for stage in range(1, cell["stages"] + 1):
+        shutil.rmtree(Path(place) / "training", ignore_errors=True)
+        cases, held_out = reveal(Path(project), cell, folder, stage / cell["stages"])
+        settings = {**BASE, **cell["settings"], **(cell["later"] if weights else {})}
+        length = affordable(Path(nnunet), folder.folder, cases, settings, cell["seconds"] / cell["stages"])
+        file, start = Path(place) / f"weights{stage}.pth", time.process_time()
+        done = train(
+            Path(nnunet), folder.folder, cases, TrainingSettings(**{**settings, "iterations": length}), weights,
+            file, cell["seed"], "cpu", emit,
+        )  # fmt: skip
+        weights, steps, spent = file, steps + length, spent + time.process_time() - start
     scoring = ScoringSettings(mirroring=cell["mirrored"])
     found = evaluate(
-        Path(nnunet), Model(Path(nnunet), Path(place) / "weights.pth", "cpu"),
+        Path(nnunet), Model(Path(nnunet), weights, "cpu"),
         [LabelledCase(name, Path(label)) for name, label in held_out.items()], scoring, emit,
     )  # fmt: skip
     by_class = [round(value, 4) for value in found["dice"] if value is not None]
@@ -191,8 +206,12 @@ def affordable(nnunet: Path, labels: Path, cases: dict[str, int], settings: dict
     return max(10, round(seconds / seconds_per_step(nnunet, labels, cases, wanted, "cpu", time.process_time)))
 
 
-def reveal(root: Path, cell: dict[str, Any], folder: Any) -> tuple[dict[str, int], dict[str, str]]:
-    """Label maps with random slices of the training cases; returns labeled slices by case, and the held-out labels."""
+def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) -> tuple[dict[str, int], dict[str, str]]:
+    """Write label maps that show a share of the cell's random slices of the training cases.
+
+    Returns:
+        Number of labeled slices by case, and the held-out cases' label files.
+    """
     import numpy as np
 
     from alunet.project import Project
@@ -204,7 +223,7 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any) -> tuple[dict[str, int
         pool = project.pool
         own = np.flatnonzero(np.isin(pool.case, [pool.cases.index(name) for name in training]))
         count = min(cell["slices"] or len(own), len(own))
-        chosen = np.random.default_rng([cell["seed"], 2024]).choice(own, count, replace=False)
+        chosen = np.random.default_rng([cell["seed"], 2024]).choice(own, count, replace=False)[: round(share * count)]
         table: dict[str, list[int]] = {}
         for sample in chosen:
             table.setdefault(pool.case_name(int(sample)), []).append(int(sample))

@@ -88,6 +88,7 @@ class Loop:
                 labels=project.labels,
                 channels=list(project.channels),
                 dropout=self.recipe.dropout,
+                width=self.recipe.width,
             )
             for text in found["geometries"]:
                 geometry = CaseGeometry.from_json(text)

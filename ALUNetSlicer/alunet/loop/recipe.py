@@ -26,6 +26,7 @@ class Recipe:
             `later`. Studies always train for the steps, equal for all strategies.
         mode: "finetune" starts a later round from all weights of the round before; "scratch" from none, with `first`.
         dropout: rate of the network's dropout modules while training (a property of the plan).
+        width: features of each stage of the network, as a share of nnU-Net's (a property of the plan, too).
     """
 
     name: str
@@ -35,6 +36,7 @@ class Recipe:
     train_for: float | None = None
     mode: str = "finetune"
     dropout: float = 0.01
+    width: float = 1.0
 
     def __post_init__(self) -> None:
         for training in (self.first, self.later):

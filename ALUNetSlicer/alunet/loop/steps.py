@@ -33,6 +33,7 @@ def prepare(
     channels: list[str],
     dropout: float,
     emit: Emit,
+    width: float = 1.0,
 ) -> dict[str, Any]:
     """Plan from `plan_cases` unless a plan is there, preprocess `cases`; returns geometries, patch and costs."""
     from alunet.model.environment import Folders
@@ -44,7 +45,7 @@ def prepare(
     folders, costs = Folders(Path(nnunet)), {}
     if plan_cases:
         with step("plan", emit, costs):
-            plan(Path(nnunet), files(plan_cases), labels, channels, dropout, emit)
+            plan(Path(nnunet), files(plan_cases), labels, channels, dropout, emit, width)
     with step("preprocess", emit, costs):
         geometries = preprocess(Path(nnunet), files(cases), emit)
     _, configuration, _ = load_plans(folders)

@@ -97,9 +97,16 @@ class InTurn:
 
     def finish(self) -> None:
         """End the processes that augment."""
-        for source in (self._first, self._then):
-            if isinstance(source, MultiThreadedAugmenter):
-                source._finish()
+        finish(self._first)
+        finish(self._then)
+
+
+def finish(source: Any) -> None:
+    """End the processes that augment for a source of batches, where it has some."""
+    if isinstance(source, InTurn):
+        source.finish()
+    elif isinstance(source, MultiThreadedAugmenter):
+        source._finish()
 
 
 def repeatable(transforms: ComposeTransforms) -> ComposeTransforms:

@@ -54,13 +54,15 @@ def plan(
     channels: Sequence[str],
     dropout: float,
     emit: Emit,
+    width: float = 1.0,
 ) -> None:
-    """Write nnU-Net's dataset.json, our fingerprint and nnU-Net's plan with a dropout entry.
+    """Write nnU-Net's dataset.json, our fingerprint and nnU-Net's plan with a dropout entry and another width.
 
     Args:
         labels: names to values, background 0, without the ignore label, which is added as the highest.
         channels: nnU-Net's channel names; "CT" selects its CT normalisation.
         dropout: rate of the element-wise dropout after each convolution while training (specification 2.1).
+        width: features of each stage, as a share of nnU-Net's. Half of them are a quarter of the multiplications.
     """
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
@@ -73,8 +75,10 @@ def plan(
     plans = json.loads(folders.plans.read_text(encoding="utf-8"))
     for configuration in plans["configurations"].values():
         if "architecture" in configuration:
-            configuration["architecture"]["arch_kwargs"]["dropout_op"] = "torch.nn.Dropout"
-            configuration["architecture"]["arch_kwargs"]["dropout_op_kwargs"] = {"p": dropout}
+            network = configuration["architecture"]["arch_kwargs"]
+            network["dropout_op"] = "torch.nn.Dropout"
+            network["dropout_op_kwargs"] = {"p": dropout}
+            network["features_per_stage"] = [max(1, round(width * count)) for count in network["features_per_stage"]]
     write_json(folders.plans, plans)
 
 

@@ -113,8 +113,10 @@ def seconds_per_step(
             trainer = _trainer(nnunet, labels, cases, replace(settings, growth=small), device, ignore_events)
             trainer.on_train_start()
             trainer.on_train_epoch_start()
-            total += share * trainer.time_steps(clock)
-            trainer.on_train_end()
+            try:
+                total += share * trainer.time_steps(clock)
+            finally:
+                trainer.end_batches()
     return total
 
 

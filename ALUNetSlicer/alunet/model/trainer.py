@@ -248,8 +248,12 @@ class SparseTrainer(nnUNetTrainer):
         """As nnU-Net, after the averaged weights have become the network's."""
         self._swap_average()
         super().on_train_end()
-        if isinstance(self.dataloader_train, batches.InTurn):
-            self.dataloader_train.finish()
+        self.end_batches()
+
+    def end_batches(self) -> None:
+        """End the processes that augment."""
+        batches.finish(self.dataloader_train)
+        batches.finish(self.dataloader_val)
 
     def on_epoch_end(self) -> None:
         """Tell the listener, keep the best weights where they are wanted, and a checkpoint to resume from; no plot."""

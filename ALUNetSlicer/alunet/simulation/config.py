@@ -104,7 +104,7 @@ def save(out: Path, study: Study) -> None:
 def _data_part(fixed: dict[str, Any]) -> dict[str, Any]:
     """What the imported and preprocessed images depend on: all that counts before the first run."""
     kept = {name: fixed[name] for name in ("dataset", "test set")}
-    return {**kept, "recipe": {"dropout": fixed["recipe"]["dropout"]}}
+    return {**kept, "recipe": {name: fixed["recipe"][name] for name in ("dropout", "width")}}
 
 
 def _union(first: Sequence[Any], second: Sequence[Any]) -> tuple[Any, ...]:
