@@ -81,6 +81,16 @@ def has_gpu() -> bool:
     return "GPU" in listed.stdout
 
 
+def usable_cores() -> int:
+    """Return the number of cores that this process may use, within the limits of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such limit
+        return cores
+
+
 def venv_executable(name: str) -> Path:
     """Path of a program in the environment."""
     return VENV / "Scripts" / f"{name}.exe" if os.name == "nt" else VENV / "bin" / name

@@ -3,9 +3,11 @@
     python3 Scripts/test.py             everything
     python3 Scripts/test.py --quick     without the long tests, under 3 minutes
     python3 Scripts/test.py -k pool     other options go on to pytest
+    python3 Scripts/test.py -n 0        in one process
 
-The environment `.venv` is made on the first start. The exit code is that of pytest, or of the first
-check that failed.
+The environment `.venv` is made on the first start. The tests run in one process for each core, and in
+one process where a file or a few tests are chosen. The exit code is that of pytest, or of the first check
+that failed.
 """
 
 from __future__ import annotations
@@ -13,7 +15,12 @@ from __future__ import annotations
 import subprocess
 import sys
 
-from environment import ROOT, SetupError, clean_environment, ensure, venv_executable
+from environment import ROOT, SetupError, clean_environment, ensure, usable_cores, venv_executable
+
+MOST_PROCESSES = 8
+"""A file of tests stays in one process: more processes would wait for the longest file."""
+FILES_STAY_TOGETHER = ["--dist", "loadfile", "--no-loadscope-reorder"]
+ONE_PROCESS = ("-h", "-s", "--pdb", "--trace", "--lf", "--last-failed", "--sw", "--stepwise", "--co", "--collect-only")
 
 
 def main(arguments: list[str]) -> int:
@@ -31,13 +38,25 @@ def main(arguments: list[str]) -> int:
     checks = {
         "ruff": [python, "-m", "ruff", "check", "ALUNetSlicer", "Scripts"],
         "import contract": [str(venv_executable("lint-imports")), "--no-cache", "--no-logo"],
-        "pytest": [python, "-m", "pytest", *selection, *options],
+        "pytest": [python, "-m", "pytest", *selection, *processes(options), *options],
     }
     codes = {name: run(name, command) for name, command in checks.items()}
     failed = [name for name, code in codes.items() if code]
     if failed and failed != ["pytest"]:
         print("Failed: " + ", ".join(failed))
     return codes["pytest"] or next((code for code in codes.values() if code), 0)
+
+
+def processes(options: list[str]) -> list[str]:
+    """Return pytest's options for one process a core, without it where `options` choose few tests, or a number."""
+    number = min(usable_cores(), MOST_PROCESSES)
+    alone = number == 1 or any(_wants_one_process(option) for option in options)
+    return FILES_STAY_TOGETHER if alone else [*FILES_STAY_TOGETHER, "-n", str(number)]
+
+
+def _wants_one_process(option: str) -> bool:
+    chosen = option in ONE_PROCESS or option.startswith(("-k", "-n", "--numprocesses"))
+    return chosen or (ROOT / option.split("::")[0]).is_file()
 
 
 def run(name: str, command: list[str]) -> int:

@@ -13,13 +13,23 @@ for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUM
     os.environ[_name] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import processes  # noqa: E402
 import pytest  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
+processes.name_this_run()
+
+LONGEST = (
+    "test_kills", "test_installation", "test_simulation", "test_jobs", "test_training", "test_loop", "test_panel",
+    "test_submit", "test_hand", "test_service_kills", "test_model_outputs", "test_rounds", "test_console",
+)  # fmt: skip
+"""Files that start first, where the tests run in several processes: the processes end at about the same time."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """A test that asks for the real images carries the marker `real`."""
+    """Put the longest files first, and mark a test that asks for the real images `real`."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONGEST)))
     for item in items:
         if "real_data" in getattr(item, "fixturenames", ()):
             item.add_marker("real")
@@ -35,6 +45,15 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.delenv(name, raising=False)
         yield
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_process_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a file of tests leaves running is ended, and fails the file's last test."""
+    yield
+    left = processes.end(tmp_path_factory.getbasetemp())
+    if left:
+        pytest.fail("Processes were left behind:\n" + "\n".join(left), pytrace=False)
 
 
 @pytest.fixture(scope="session")

@@ -13,6 +13,17 @@ import slicer
 
 import ALUNetSlicerLib
 
+try:
+    from pytest import mark
+
+    slow = mark.slow
+except ImportError:  # inside Slicer
+
+    def slow(test: type) -> type:
+        """Mark nothing: all tests run there."""
+        return test
+
+
 PACKAGES = str(Path(ALUNetSlicerLib.__file__).parents[1])
 PYTHON = os.environ.get("ALUNET_TEST_PYTHON", sys.executable)
 
@@ -22,9 +33,10 @@ def environment() -> dict[str, str]:
     return {**slicer.util.startupEnvironment(), "PYTHONPATH": PACKAGES}
 
 
-def serve(root: Path, port: int = 0) -> tuple[subprocess.Popen, str, str]:
-    """A real service on a folder of projects: its process, address and token."""
+def serve(root: Path, port: int = 0, device: str = "cpu") -> tuple[subprocess.Popen, str, str]:
+    """Start a real service on a folder of projects; return its process, address and token."""
     command = [PYTHON, "-m", "alunet", "serve", "--root", str(root), "--port", str(port)]
+    command += ["--threads", "1", "--device", device]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
     note = json.loads(process.stdout.readline())
     return process, note["address"], note["token"]

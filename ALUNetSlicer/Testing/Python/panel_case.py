@@ -47,6 +47,8 @@ class Answers(qt_ports.Desktop):
 class PanelCase(SceneTest):
     """What a person does; `test_extension` holds that every control of the form is used in one of these ways."""
 
+    device = "cpu"
+
     def setUp(self) -> None:
         super().setUp()
         folder = tempfile.TemporaryDirectory()
@@ -64,7 +66,7 @@ class PanelCase(SceneTest):
         self.open()
 
     def serve(self) -> None:
-        service, self.address, self.token = serve(self.folder / "root")
+        service, self.address, self.token = serve(self.folder / "root", device=self.device)
         self.addCleanup(stop, service)
 
     def open(self) -> None:

@@ -90,6 +90,7 @@ class AgentTest(unittest.TestCase):
         program = "import sys; print('noise'); print('{\"id\": 1, \"result\": 5}', flush=True); sys.stdin.read()"
         self.agent.close()
         self.agent = Agent(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
+        self.addCleanup(self.agent.close)
         answers: list = []
         self.agent.ask("hello", answers.append)
         self.agent.start()

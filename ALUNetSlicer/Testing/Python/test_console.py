@@ -9,7 +9,7 @@ from unittest.mock import patch
 
 import numpy as np
 import slicer
-from engines import PYTHON, real_images, serve, stop
+from engines import PYTHON, real_images, serve, slow, stop
 from scenes import SceneTest
 
 from ALUNetSlicerLib import qt_ports, sample_data
@@ -17,6 +17,7 @@ from ALUNetSlicerLib.console import Console
 from ALUNetSlicerLib.results import plot
 
 
+@slow
 class ConsoleTest(SceneTest):
     def setUp(self) -> None:
         super().setUp()

@@ -16,6 +16,7 @@ import unittest
 from pathlib import Path
 from unittest import mock
 
+from engines import slow
 from pip_case import TINY, InstallationCase, make_slow_source, make_wheel
 from pump import PipeProcess, agent_command
 
@@ -23,15 +24,6 @@ from ALUNetSlicerLib import packages, torch_sources
 from ALUNetSlicerLib.agent import Agent
 from ALUNetSlicerLib.installation import Installation
 from ALUNetSlicerLib.packages import Size
-
-try:
-    from pytest import mark
-
-    slow = mark.slow
-except ImportError:  # inside Slicer
-
-    def slow(test):
-        return test
 
 
 def lives(pid: int) -> bool:

@@ -6,6 +6,7 @@ import zipfile
 
 import numpy as np
 import slicer
+from engines import slow
 from panel_case import PanelCase
 from scenes import make_volume
 
@@ -13,7 +14,10 @@ from ALUNetSlicerLib import sample_data
 from ALUNetSlicerLib.enrolment import write
 
 
+@slow
 class PanelTest(PanelCase):
+    device = "auto"
+
     def test_from_volumes_to_the_second_round(self):
         ui = self.ui
         self.assertFalse(ui.createButton.enabled)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import slicer
 from engine_case import EngineCase
+from engines import slow
 from scenes import QuietEditor, make_volume
 
 from ALUNetSlicerLib.current import Person
@@ -18,6 +19,7 @@ from ALUNetSlicerLib.worklist import Slice
 SHAPE = (6, 40, 44)
 
 
+@slow
 class RoundsTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()

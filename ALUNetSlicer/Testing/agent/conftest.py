@@ -43,8 +43,9 @@ class Service:
 
     def start(self) -> None:
         command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
+        command += ["--threads", "1", "--device", "cpu", *self.options]
         self.process = subprocess.Popen(
-            [*command, *self.options], stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
             env=own_environment(sys.executable), start_new_session=True,
         )  # fmt: skip
         line = json.loads(self.process.stdout.readline())

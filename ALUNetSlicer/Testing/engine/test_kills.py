@@ -1,9 +1,10 @@
 """Kill -9 at random moments: nothing acknowledged is lost, and the same commands end with the same batches.
 
 A whole session by hand, from `alunet init` to `alunet export`, is played with the real nnU-Net: once undisturbed, and
-then with every command and all its children killed at random moments and given again, until one try ends before its
-moment comes (or PATIENCE is at an end). After each kill the project is opened, and all that any command has
-acknowledged so far is compared. Disturbed sessions are played until there were ALUNET_KILLS kills.
+then with every command and all its children killed at a random moment and given again. A command that was killed is
+killed again with the probability AGAIN, so that what resumes is disturbed, too. After each kill the project is opened,
+and all that any command has acknowledged so far is compared. Disturbed sessions are played until there were
+ALUNET_KILLS kills; one session has about 20, so a larger number is for long runs by hand.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ pytestmark = pytest.mark.slow
 
 KILLS = int(os.environ.get("ALUNET_KILLS", "12"))
 SEED = int(os.environ.get("ALUNET_KILLS_SEED", "0"))
-PATIENCE = 6
-POOL, TEST = ("001", "003", "004", "006"), ("007",)
+AGAIN = 0.3
+POOL, TEST = ("001", "003"), ("007",)
 Truth = Callable[[Project], None]
 
 
@@ -70,11 +71,12 @@ class Player:
     killed: list[tuple[str, float]] = field(default_factory=list)
 
     def __call__(self, command: str, *words: object) -> None:
-        """One command on the project, killed and given again until it ends by itself; PATIENCE kills at most."""
+        """Give one command on the project, kill it and give it again, until it ends by itself."""
         line = [sys.executable, "-m", "alunet", command, str(self.root), *map(str, words)]
         length = math.inf if self.lengths is None else self.lengths[len(self.taken)]
         for attempt in itertools.count():
-            moment = length * self.random.uniform(0.02, 1.2) if attempt < PATIENCE else math.inf
+            disturbed = attempt == 0 or self.random.random() < AGAIN
+            moment = length * self.random.uniform(0.05, 1.0) if disturbed else math.inf
             start = time.monotonic()
             if self._ends(line, moment):
                 break
@@ -158,7 +160,7 @@ def kill_family(process: subprocess.Popen[str]) -> None:
 
 def play(alunet: Player, pool: Path, test: Path, out: Path) -> dict[str, object]:
     """The session; returns what must be the same however often it was disturbed."""
-    short = ("--epochs", 2, "--iterations", 12)
+    short = ("--epochs", 2, "--iterations", 3)
     alunet("init", "--like", pool, "--name", "session", *short, "--seed", 5, "--device", "cpu")
     alunet.truths.append(lambda project: _same(list(project.labels), ["background", "Anterior", "Posterior"]))
     for folder, role, numbers in ((pool, "pool", POOL), (test, "test", TEST)):

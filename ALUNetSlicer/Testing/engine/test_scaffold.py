@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import importlib.util
 import re
 import struct
 import subprocess
@@ -118,3 +119,26 @@ def test_the_demo_takes_its_defaults_only_where_nothing_is_said():
     assert "--rounds" not in options
     own, passed_on = demo.parse(["--data", "my data", "--rounds", "5", "--gpu"])
     assert (own.data, own.gpu, passed_on) == (Path("my data"), True, ["--rounds", "5"])
+
+
+@pytest.mark.parametrize(
+    ("options", "number"),
+    [
+        ([], "3"),
+        (["--durations", "9"], "3"),
+        (["ALUNetSlicer/Testing/engine"], "3"),
+        (["ALUNetSlicer/Testing/engine/test_scaffold.py::test_simulate_is_loaded_on_first_use"], None),
+        (["-k", "pool"], None),
+        (["-kpool"], None),
+        (["-n", "2"], None),
+        (["--pdb"], None),
+    ],
+)
+def test_the_tests_run_on_all_cores_unless_few_are_chosen(monkeypatch, options, number):
+    found = importlib.util.spec_from_file_location("run_all_tests", ROOT / "Scripts" / "test.py")
+    script = importlib.util.module_from_spec(found)
+    found.loader.exec_module(script)
+    monkeypatch.setattr(script, "usable_cores", lambda: 3)
+    said = script.processes(options)
+    assert said[said.index("--dist") + 1] == "loadfile"
+    assert (said[said.index("-n") + 1] if "-n" in said else None) == number

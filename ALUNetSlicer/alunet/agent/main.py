@@ -107,8 +107,8 @@ class Agent:
         self.say({"id": number, "result": task is not None})
 
 
-def run(home: Path) -> None:
-    """Be the agent of this process's parent, and end with it."""
+def run(home: Path, parent: int) -> None:
+    """Be the agent of the process `parent`, which started this one, and end with it."""
     os.umask(0o077)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a stray print of a library must not look like an answer
@@ -118,7 +118,7 @@ def run(home: Path) -> None:
         answers.write(json.dumps({"event": "failed", "error": described(error)}).encode("utf-8") + b"\n")
         answers.flush()
         os._exit(error.exit_code)
-    threading.Thread(target=_watch_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     try:
         agent.run()
     except KeyboardInterrupt:

@@ -25,11 +25,14 @@ class Device:
     """The answer, "unknown" until it is there.
 
     Args:
-        wanted: "auto", "cpu", "cuda" or "mps".
+        wanted: "auto", "cpu", "cuda" or "mps". For "cpu" nothing needs to be asked.
     """
 
     def __init__(self, wanted: str) -> None:
         self.name, self.names = "unknown", list[str]()
+        if wanted == "cpu":
+            self.name = wanted
+            return
         threading.Thread(target=self._ask, args=(wanted,), daemon=True).start()
 
     def _ask(self, wanted: str) -> None:
