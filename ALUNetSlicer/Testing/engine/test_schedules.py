@@ -90,3 +90,13 @@ def test_a_recipe_by_time_differs_in_nothing_else():
     for seconds in (0, -1, float("nan"), float("inf"), 1e7):
         with pytest.raises(InputError, match="not possible"):
             preset("cpu").for_seconds(seconds)
+
+
+def test_a_narrow_network_is_narrower_still_on_large_patches():
+    from alunet.model.plan import features
+
+    planned = [32, 64, 128]
+    assert features(planned, 1.0, (512, 512)) == planned
+    assert features(planned, 0.5, (128, 128)) == [16, 32, 64]
+    assert features(planned, 0.5, (256, 224)) == [8, 16, 32]
+    assert features([2, 4], 0.25, (8, 8)) == [1, 1]

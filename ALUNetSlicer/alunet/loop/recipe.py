@@ -26,7 +26,8 @@ class Recipe:
             `later`. Studies always train for the steps, equal for all strategies.
         mode: "finetune" starts a later round from all weights of the round before; "scratch" from none, with `first`.
         dropout: rate of the network's dropout modules while training (a property of the plan).
-        width: features of each stage of the network, as a share of nnU-Net's (a property of the plan, too).
+        width: features of each stage, as a share of nnU-Net's; below 1 half of it for large patches, see
+            `alunet.model.plan.features` (a property of the plan, too).
     """
 
     name: str
@@ -124,25 +125,30 @@ def _known(kind: type[T], content: dict[str, Any]) -> T:
     return kind(**{name: value for name, value in content.items() if name in names})
 
 
+# Found by experiment at equal CPU seconds on three data sets: docs/performance.md, "The CPU recipe".
 _CPU = TrainingSettings(
-    epochs=40,
+    epochs=20,
     iterations=50,
     check_iterations=1,
-    batch_size=12,
-    batch_pixels=200_000,  # twelve of 128 x 128; some seconds a step, however large the patch
+    batch_size=6,
+    batch_pixels=200_000,  # three of 256 x 224; a second or so a step, however large the patch
     optimizer="adamw",
-    learning_rate=2e-3,
+    learning_rate=4e-3,
     schedule="cosine",
     warmup=0.05,
     weight_decay=1e-2,
+    average=0.1,
+    growth=0.6,
+    rotation=15.0,  # nnU-Net's 180 degrees turn left into right and front into back
     mirroring=False,
 )
 _ON_CPU = Recipe(
     "cpu",
     first=_CPU,
-    later=replace(_CPU, epochs=20, learning_rate=1e-3),
+    later=replace(_CPU, epochs=10, learning_rate=2e-3),
     scoring=ScoringSettings(passes=5, precision="auto", mirroring=False),
     train_for=5 * 60.0,
+    width=0.5,
 )
 _ON_GPU = TrainingSettings(epochs=40, batch_size=None, workers=8)
 

@@ -20,6 +20,7 @@ from alunet.pool import CaseGeometry
 from alunet.project.files import atomic_path, remove_leftovers, write_json
 from alunet.schema import Emit, Event
 
+_LARGE_PATCH = 128 * 128  # pixels
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
 _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
 
@@ -62,7 +63,7 @@ def plan(
         labels: names to values, background 0, without the ignore label, which is added as the highest.
         channels: nnU-Net's channel names; "CT" selects its CT normalisation.
         dropout: rate of the element-wise dropout after each convolution while training (specification 2.1).
-        width: features of each stage, as a share of nnU-Net's. Half of them are a quarter of the multiplications.
+        width: features of each stage, as a share of nnU-Net's; see `features`.
     """
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 
@@ -78,8 +79,20 @@ def plan(
             network = configuration["architecture"]["arch_kwargs"]
             network["dropout_op"] = "torch.nn.Dropout"
             network["dropout_op_kwargs"] = {"p": dropout}
-            network["features_per_stage"] = [max(1, round(width * count)) for count in network["features_per_stage"]]
+            planned, patch = network["features_per_stage"], configuration["patch_size"]
+            network["features_per_stage"] = features(planned, width, patch)
     write_json(folders.plans, plans)
+
+
+def features(planned: Sequence[int], width: float, patch: Sequence[int]) -> list[int]:
+    """Return the features of each stage: `width` times the planned ones, and half of that where patches are large.
+
+    Half the features are a quarter of the multiplications. A training of minutes needs many steps more than it needs
+    features: some hundred steps on patches beyond 128 x 128 take a processor too long (docs/performance.md).
+    """
+    if width < 1 and np.prod(patch) > _LARGE_PATCH:
+        width = width / 2
+    return [max(1, round(width * count)) for count in planned]
 
 
 def _dataset_json(cases: Sequence[CaseFiles], labels: dict[str, int], channels: Sequence[str]) -> dict[str, Any]:
