@@ -46,12 +46,24 @@ PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
 def main() -> int:
     """Run the cells that have no result yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("plan", type=Path, help="JSON list of cells")
-    parser.add_argument("--data", type=Path, required=True, help="folder that holds the data sets")
-    parser.add_argument("--work", type=Path, required=True, help="folder for prepared images; kept between runs")
+    parser.add_argument("plan", type=Path, nargs="?", help="JSON list of cells; none: draw only")
+    parser.add_argument("--data", type=Path, help="folder that holds the data sets")
+    parser.add_argument("--work", type=Path, help="folder for prepared images; kept between runs")
+    parser.add_argument("--draw", type=Path, help="picture of the results: Dice against CPU seconds")
     parser.add_argument("--results", type=Path, required=True, help="CSV file that grows by a line a cell")
     parser.add_argument("--share", default="0/1", help="i/n: only every n-th cell, from the i-th on")
     options = parser.parse_args()
+    if options.plan is not None:
+        if options.data is None or options.work is None:
+            parser.error("Cells need --data and --work.")
+        play_all(options)
+    if options.draw is not None:
+        draw(options.results, options.draw)
+    return 0
+
+
+def play_all(options: argparse.Namespace) -> None:
+    """Run the cells of the plan in turn, those of this share alone."""
     part, parts = map(int, options.share.split("/"))
     cells = [{**DEFAULTS, **cell} for cell in json.loads(options.plan.read_text(encoding="utf-8"))]
     for cell in cells[part::parts]:
@@ -61,7 +73,28 @@ def main() -> int:
         append(options.results, row)
         print(f"{cell['data']:20} {cell['name']:28} {row['cpu_seconds']:7.0f} s {row['steps']:6} steps "
               f"Dice {row['dice']:.4f}", flush=True)  # fmt: skip
-    return 0
+
+
+def draw(results: Path, picture: Path) -> None:
+    """Draw Dice against CPU seconds, a panel a data set, a line a recipe (mean over its seeds)."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    import pandas as pd
+
+    table = pd.read_csv(results)
+    sets = sorted(table["data"].unique())
+    figure, panels = plt.subplots(1, len(sets), figsize=(5 * len(sets), 5), squeeze=False, layout="constrained")
+    for name, panel in zip(sets, panels[0], strict=True):
+        own = table[table["data"] == name]
+        for recipe, runs in own.groupby("name", sort=False):
+            means = runs.groupby("seconds")[["cpu_seconds", "dice"]].mean()
+            panel.plot(means["cpu_seconds"], means["dice"], "o-", label=recipe, markersize=5)
+        panel.set(title=name, xlabel="CPU seconds of training", ylabel="mean Dice of held-out cases")
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    figure.savefig(picture, dpi=110)
 
 
 def key(cell: dict[str, Any]) -> str:
@@ -133,7 +166,7 @@ def prepared(source: Path, root: Path) -> Path:
         about = read_dataset_description(source)
         with Project.create(part, name=source.name, labels=about.labels, channels=about.channels) as project:
             project.import_dataset(source)
-            Loop(project, preset("cpu"), seed=0).prepare()
+            Loop(project, preset("paper"), seed=0).prepare()  # the full width
         part.rename(root)
     return root
 

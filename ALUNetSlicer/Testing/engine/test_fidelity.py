@@ -310,7 +310,8 @@ class TestRecipe:
         for training in (theirs.first, theirs.later):
             assert (training.heads, training.checkpoint, training.cases) == ("reset", "best", "uniform")
             assert training.check_iterations == training.iterations // 5
-        assert replace(theirs.later, heads="keep", checkpoint="final", cases="slices", check_iterations=1) == ours.later
+        habits = {"heads": "keep", "checkpoint": "final", "cases": "slices", "check_iterations": 1}
+        assert replace(theirs.later, **habits, average=ours.later.average) == ours.later
         assert theirs.scoring == ours.scoring
 
     def test_what_was_written_is_read(self) -> None:
