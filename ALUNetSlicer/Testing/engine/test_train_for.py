@@ -20,7 +20,7 @@ from alunet.loop.hand import Hand, Setup
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import check_seconds
 from alunet.loop.status import status
-from alunet.loop.steps import written_length
+from alunet.loop.steps import paced, written_length
 from alunet.model.settings import TrainingSettings
 from alunet.project import Project
 from alunet.schema import PRESET_PURPOSES
@@ -77,6 +77,26 @@ def test_as_many_steps_as_fit(seconds: float, seconds_per_step: float) -> None:
 def test_a_step_that_takes_longer_than_the_time_is_taken_once() -> None:
     chosen = TrainingSettings(seconds=2.0).paced(30.0)
     assert (chosen.epochs, chosen.iterations) == (1, 1)
+
+
+def test_the_number_is_written_once_for_a_time(tmp_path: Path) -> None:
+    (tmp_path / "training").mkdir()
+    first = paced(TrainingSettings(seconds=60.0), tmp_path, lambda: 0.5)
+    assert (first.epochs, first.iterations, first.seconds) == (2, 50, None)
+    assert not (tmp_path / "training").exists(), "what was begun at another length"
+    (tmp_path / "training").mkdir()
+    assert paced(TrainingSettings(seconds=60.0), tmp_path, lambda: pytest.fail("measured again")) == first
+    assert (tmp_path / "training").exists(), "a checkpoint to go on from"
+    kept = written_length(tmp_path)
+    assert kept == {"epochs": 2, "iterations": 50, "seconds": 60.0, "seconds_per_step": 0.5}
+    with pytest.raises(RuntimeError):
+        paced(TrainingSettings(seconds=30.0), tmp_path, broken)
+    assert written_length(tmp_path) is None, "nothing that was not measured"
+    assert paced(TrainingSettings(seconds=30.0), tmp_path, lambda: 1.0).iterations == 30
+
+
+def broken() -> float:
+    raise RuntimeError
 
 
 def test_what_is_chosen_is_trained() -> None:

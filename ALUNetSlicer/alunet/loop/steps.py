@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from alunet.model.child import step
 from alunet.model.environment import resolve_device
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import Pool
+from alunet.project.files import write_json
 from alunet.schema import Emit
 
 _LENGTH = "length.json"
@@ -85,16 +87,18 @@ def learn(
         _refresh(Path(nnunet), Path(labels), {case: entry["file"] for case, entry in annotated.items()})
         _refresh(Path(nnunet), Path(labels), {entry["name"]: entry["label"] for entry in checked})
     counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
-    if settings.seconds is not None:
-        with step("time a step", emit, costs):
-            settings = _paced(Path(nnunet), Path(labels), counts, settings, Path(weights_out), device)
-    with step("train", emit, costs):
-        from alunet.model.train import train
+    from alunet.model.train import seconds_per_step, train
 
+    def measure() -> float:
+        with step("time a step", emit, costs):
+            return seconds_per_step(Path(nnunet), Path(labels), counts, settings, device)
+
+    chosen = settings if settings.seconds is None else paced(settings, Path(weights_out).parent, measure)
+    with step("train", emit, costs):
         start = Path(weights_in) if weights_in else None
         names = [entry["name"] for entry in checked]
         trained = train(
-            Path(nnunet), Path(labels), counts, settings, start, Path(weights_out), seed, device, emit, names
+            Path(nnunet), Path(labels), counts, chosen, start, Path(weights_out), seed, device, emit, names
         )
     evaluation: dict[str, Any] = {"cases": {}, "dice": []}
     if tests:
@@ -104,7 +108,7 @@ def learn(
             model = Model(Path(nnunet), Path(weights_out), resolve_device(device))
             cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
             evaluation = evaluate(Path(nnunet), model, cases, ScoringSettings(**scoring), emit)
-    trained |= {"epochs": settings.epochs, "iterations": settings.iterations}
+    trained |= {"epochs": chosen.epochs, "iterations": chosen.iterations}
     return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
 
 
@@ -117,19 +121,20 @@ def written_length(folder: Path) -> dict[str, Any] | None:
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def _paced(
-    nnunet: Path, labels: Path, cases: dict[str, int], settings: TrainingSettings, weights_out: Path, device: str
-) -> TrainingSettings:
-    """Return the training with a number of steps; it is written before it starts, and a repeated one takes it."""
-    from alunet.model.train import seconds_per_step
-    from alunet.project.files import write_json
+def paced(settings: TrainingSettings, folder: Path, measure: Callable[[], float]) -> TrainingSettings:
+    """Return the training with the number of steps that is written in the round's folder.
 
-    folder = weights_out.parent
+    Where none is written for its time, a step is measured and the number that fits is written, before the training
+    starts. What was begun at another length is removed: no schedule can go on from there.
+
+    Args:
+        measure: gives the seconds of a step.
+    """
     written = written_length(folder)
     if written is None or written["seconds"] != settings.seconds:
         (folder / _LENGTH).unlink(missing_ok=True)
-        shutil.rmtree(folder / "training", ignore_errors=True)  # begun at another length, which no schedule can follow
-        seconds = seconds_per_step(nnunet, labels, cases, settings, device)
+        shutil.rmtree(folder / "training", ignore_errors=True)
+        seconds = measure()
         chosen = settings.paced(seconds)
         written = {"epochs": chosen.epochs, "iterations": chosen.iterations}
         write_json(folder / _LENGTH, {**written, "seconds": settings.seconds, "seconds_per_step": seconds})
