@@ -2,7 +2,8 @@
 
     python Scripts/recipes.py --data DIR --work DIR --results docs/results/recipes.csv PLAN.json
 
-PLAN.json is a list of cells, each with what differs from the defaults below:
+PLAN.json is a list of cells, each with what differs from the defaults below; "settings" are what differs from the
+preset `cpu`, and a width of 0 is that of the preset:
 
     {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0, "split": "inner",
      "width": 0.5, "settings": {"learning_rate": 0.001}}
@@ -25,19 +26,15 @@ import re
 import shutil
 import sys
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ALUNetSlicer"))
 
 DEFAULTS: dict[str, Any] = {
-    "name": "", "data": "", "slices": 100, "seconds": 120, "seed": 0, "split": "inner", "width": 1.0, "settings": {},
+    "name": "", "data": "", "slices": 100, "seconds": 120, "seed": 0, "split": "inner", "width": 0.0, "settings": {},
     "mirrored": False, "stages": 1, "later": {},
-}  # fmt: skip
-BASE = {
-    "epochs": 1, "check_iterations": 1, "batch_size": 12, "batch_pixels": 200_000, "optimizer": "adamw",
-    "learning_rate": 2e-3, "weight_decay": 1e-2, "mirroring": False, "precision": "fp32",
-    "schedule": "cosine", "warmup": 0.05,
 }  # fmt: skip
 COLUMNS = (*DEFAULTS, "steps", "cpu_seconds", "dice", "class_dice", "parameters", "capability")
 PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
@@ -173,10 +170,10 @@ def prepared(source: Path, root: Path) -> Path:
 
 def widened(nnunet: Path, root: Path, width: float) -> Path:
     """The same plan with another number of features, on the same preprocessed images."""
+    from alunet.loop import preset
     from alunet.model.environment import Folders
+    from alunet.model.plan import features
 
-    if width == 1.0:
-        return nnunet
     old, new = Folders(nnunet), Folders(root)
     if not new.plans.is_file():
         new.preprocessed.mkdir(parents=True, exist_ok=True)
@@ -186,8 +183,10 @@ def widened(nnunet: Path, root: Path, width: float) -> Path:
         if not new.images.exists():
             new.images.symlink_to(old.images, target_is_directory=True)
         plans = json.loads(old.plans.read_text(encoding="utf-8"))
-        architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-        architecture["features_per_stage"] = [round(width * n) for n in architecture["features_per_stage"]]
+        network, patch = plans["configurations"]["2d"]["architecture"]["arch_kwargs"], [1]
+        if not width:
+            width, patch = preset("cpu").width, plans["configurations"]["2d"]["patch_size"]
+        network["features_per_stage"] = features(network["features_per_stage"], width, patch)
         new.plans.write_text(json.dumps(plans), encoding="utf-8")
     return root
 
@@ -196,12 +195,14 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     """In the child: reveal random slices, train for the seconds, segment the held-out cases."""
     import torch
 
+    from alunet.loop import preset
     from alunet.model.labels import LabelFolder
     from alunet.model.network import Model
     from alunet.model.predict import LabelledCase, evaluate
     from alunet.model.settings import ScoringSettings, TrainingSettings
     from alunet.model.train import train
 
+    base = {**asdict(preset("cpu").first), "epochs": 1, "precision": "fp32"}
     torch.set_num_threads(1)
     cell = {**DEFAULTS, **cell}
     folder = LabelFolder(Path(place) / "labels", Path(nnunet))
@@ -209,7 +210,7 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     for stage in range(1, cell["stages"] + 1):
         shutil.rmtree(Path(place) / "training", ignore_errors=True)
         cases, held_out = reveal(Path(project), cell, folder, stage / cell["stages"])
-        settings = {**BASE, **cell["settings"], **(cell["later"] if weights else {})}
+        settings = {**base, **cell["settings"], **(cell["later"] if weights else {})}
         length = affordable(Path(nnunet), folder.folder, cases, settings, cell["seconds"] / cell["stages"])
         file, start = Path(place) / f"weights{stage}.pth", time.process_time()
         done = train(
