@@ -154,7 +154,7 @@ _ON_GPU = TrainingSettings(epochs=40, batch_size=None, workers=8)
 
 PRESETS: dict[str, Recipe] = {
     "quick": replace(
-        _ON_CPU, name="quick", first=replace(_CPU, epochs=4), later=replace(_ON_CPU.later, epochs=2), train_for=60.0
+        _ON_CPU, name="quick", first=replace(_CPU, epochs=10), later=replace(_ON_CPU.later, epochs=5), train_for=60.0
     ),
     "cpu": _ON_CPU,
     "gpu": Recipe("gpu", _ON_GPU, _ON_GPU, ScoringSettings(precision="auto"), train_for=10 * 60.0),
