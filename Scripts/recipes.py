@@ -124,7 +124,7 @@ def append(results: Path, row: dict[str, Any]) -> None:
     new = not results.is_file()
     results.parent.mkdir(parents=True, exist_ok=True)
     with results.open("a", newline="", encoding="utf-8") as lines:
-        writer = csv.DictWriter(lines, COLUMNS)
+        writer = csv.DictWriter(lines, COLUMNS, lineterminator="\n")
         if new:
             writer.writeheader()
         writer.writerow({name: _shown(row[name]) for name in COLUMNS})
