@@ -81,7 +81,7 @@ class ProjectSection(Section):
         self._show()
 
     def _suggest_preset(self) -> None:
-        """Choose the recipe for the engine's device, once, while nobody fills in the form."""
+        """Choose the recipe for the engine's device, once, while the form is closed."""
         device = self._workspace.health.get("device", "unknown")
         if device != self._device and not self._ui.newButton.checked:
             self._device = device

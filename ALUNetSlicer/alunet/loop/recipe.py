@@ -83,7 +83,7 @@ class Recipe:
         return self.first if round_number == 0 or self.mode == "scratch" else self.later
 
     def computed_with(self, chosen: Arithmetic) -> Recipe:
-        """Return the same recipe with what "auto" stands for on a computer: precision and memory format."""
+        """Return the same recipe with the choices of a computer in place of "auto": precision and memory format."""
         training = {"precision": chosen.training, "memory_format": chosen.training_format}
         scoring = {"precision": chosen.scoring, "memory_format": chosen.scoring_format}
         return replace(

@@ -27,7 +27,7 @@ Group = str | Mapping[str, Sequence[str]]
 
 @dataclass(frozen=True)
 class Split:
-    """The patients of a study's cases, and the side on which each case stands.
+    """The patients of a study's cases, and the side that each case is on.
 
     Attributes:
         pool: cases of the data set.
