@@ -8,14 +8,13 @@ compute natively is left out, and what remains is timed on the network itself, o
 from __future__ import annotations
 
 import itertools
-import json
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from alunet.model.environment import Folders, resolve_device
+from alunet.model.environment import resolve_device
 from alunet.schema import Emit
 
 if TYPE_CHECKING:
@@ -215,8 +214,6 @@ def memory_format(layout: str) -> torch.memory_format:
 
 def _network(nnunet: Path | None) -> tuple[Any, int, tuple[int, ...]]:
     """A network, its number of channels and its patch."""
-    from nnunetv2.utilities.get_network_from_plans import get_network_from_plans
-
     if nnunet is None:
         from dynamic_network_architectures.architectures.unet import PlainConvUNet
         from torch import nn
@@ -230,16 +227,7 @@ def _network(nnunet: Path | None) -> tuple[Any, int, tuple[int, ...]]:
             deep_supervision=True,
         )  # fmt: skip
         return network, 1, _REFERENCE["patch"]
-    from alunet.model.plan import load_plans
+    from alunet.model.network import Model  # it imports this module
 
-    plans, configuration, dataset = load_plans(Folders(nnunet))
-    channels = len(json.loads(Folders(nnunet).dataset_json.read_text(encoding="utf-8"))["channel_names"])
-    network = get_network_from_plans(
-        configuration.network_arch_class_name,
-        configuration.network_arch_init_kwargs,
-        configuration.network_arch_init_kwargs_req_import,
-        channels,
-        plans.get_label_manager(dataset).num_segmentation_heads,
-        deep_supervision=True,
-    )
-    return network, channels, tuple(configuration.patch_size)
+    model = Model(nnunet, None, "cpu")
+    return model.network, len(model.dataset["channel_names"]), model.patch

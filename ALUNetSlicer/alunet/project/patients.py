@@ -145,7 +145,7 @@ def guess_patients(names: Sequence[str]) -> Guess | None:
     """Return the patients that the names suggest, or None where every name looks like another patient.
 
     A name is read as fields ("patient001", "frame01"). Several names that begin with the same fields look like one
-    patient if others begin otherwise: many small groups do, or groups whose cases are told apart alike in each. Names
+    patient if others begin otherwise: many small groups do, or groups whose cases differ in the same way in each. Names
     that one number tells apart ("hippocampus_001") do not. Words like "left" or "ED" may also come first.
     """
     fields = {name: _fields(name) for name in sorted(names)}

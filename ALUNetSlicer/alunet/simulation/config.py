@@ -208,7 +208,7 @@ def splits(names: Sequence[str], folds: Sequence[int], patients: Patients | None
         whose = "" if patients is None else f" of {len(groups)} patient{'s' * (len(groups) > 1)}"
         raise InputError(
             f"{len(names)} cases{whose} are too few for {FOLDS} folds.",
-            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labelled test set with --test.",
+            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labeled test set with --test.",
         )
     ordered = np.array(sorted(groups))
     parts = list(KFold(FOLDS, shuffle=True, random_state=12345).split(ordered))
