@@ -1,13 +1,13 @@
 """Choose how a device computes: floating-point type, memory format and allocator. The only place that decides.
 
 bfloat16 halves the time of a step on processors with bfloat16 units (AVX512-BF16, AMX) and multiplies it by ten on all
-others, where it is emulated; channels-last helps some and slows down others (docs/performance.md). So what cannot
-compute natively is left out, and what remains is timed on the network itself, once for a project and computer.
+others, where it is emulated (docs/performance.md). So what a device can do decides, and the network is timed, once for
+a project and computer, only to reject bfloat16 where it is clearly slower. Times must not choose between candidates
+that are nearly equal: noise would, and the same seed would give another batch.
 """
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -20,7 +20,7 @@ from alunet.schema import Emit
 if TYPE_CHECKING:
     import torch
 
-_CLEARLY_FASTER = 0.9  # of the time of a simpler candidate
+_CLEARLY_SLOWER = 1.15  # times float32
 _LARGEST_SIDE = 128  # pixels of the patches that are timed
 _REFERENCE = {"stages": 4, "patch": (64, 64), "classes": 3}  # where there is no plan: hippocampus size
 
@@ -28,6 +28,8 @@ Candidate = tuple[str, str]
 """Floating-point type and memory format."""
 
 FLOAT32: Candidate = ("fp32", "contiguous")
+TRAINING: Candidate = ("bf16", "contiguous")  # with bfloat16 units; channels-last takes 0.89 to 1.1 times as long
+SCORING: Candidate = ("bf16", "channels_last")  # with bfloat16 units; contiguous takes 0.92 to 1.24 times as long
 
 
 @dataclass(frozen=True)
@@ -39,7 +41,7 @@ class Arithmetic:
         device: "cpu", "cuda" or "mps".
         training, scoring: "fp32" or "bf16"; "native" is nnU-Net's own mixed precision on a GPU.
         training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors are stored.
-        seconds: of one step or pass of each candidate that was timed.
+        seconds: of one step or pass, of what was timed.
         reason: one line for a person.
     """
 
@@ -88,7 +90,7 @@ def _library_allows_bfloat16() -> bool:
 
 
 def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[str, Any]:
-    """Choose for `device` by timing one step and one pass of each candidate on the plan's network.
+    """Choose for `device` by what it supports; bfloat16 is timed against float32 on the plan's network.
 
     Args:
         nnunet: folder of a planned project; None: a network of the size of the hippocampus set's.
@@ -103,16 +105,25 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
         reason = "Apple GPU: float32; bfloat16 was not measured there"
         return Arithmetic(machine, place, "native", reason=reason).to_json()
     native, found = _gpu_has_bfloat16() if place == "cuda" else has_bfloat16_units()
-    candidates = list(itertools.product(("fp32", "bf16") if native else ("fp32",), ("contiguous", "channels_last")))
-    trial = Trial(Path(nnunet) if nnunet else None, place)
-    passes = {candidate: trial.scoring(*candidate) for candidate in candidates}
-    steps = {} if place == "cuda" else {candidate: trial.training(*candidate) for candidate in candidates}
-    training = _fastest(steps) if steps else ("native", "contiguous")
-    seconds = {f"{kind} {_name(candidate)}": value for kind, times in (("training", steps), ("scoring", passes))
-               for candidate, value in times.items()}  # fmt: skip
-    scoring = _fastest(passes)
+    seconds: dict[str, float] = {}
+    scoring = FLOAT32
+    training = ("native", "contiguous") if place == "cuda" else FLOAT32
+    if native:
+        trial = Trial(Path(nnunet) if nnunet else None, place)
+        if place == "cpu":
+            training = _unless_slower(TRAINING, "training", trial.training, seconds)
+        scoring = _unless_slower(SCORING, "scoring", trial.scoring, seconds)
     reason = f"{found}: training in {_name(training)}, scoring in {_name(scoring)}"
     return Arithmetic(machine, place, *training, *scoring, seconds, reason).to_json()
+
+
+def _unless_slower(
+    candidate: Candidate, kind: str, timed: Callable[[str, str], float], seconds: dict[str, float]
+) -> Candidate:
+    """Return the candidate, or float32 where the candidate is clearly slower; both times are added to `seconds`."""
+    times = {each: timed(*each) for each in (FLOAT32, candidate)}
+    seconds.update({f"{kind} {_name(each)}": value for each, value in times.items()})
+    return FLOAT32 if times[candidate] > _CLEARLY_SLOWER * times[FLOAT32] else candidate
 
 
 def _gpu_has_bfloat16() -> tuple[bool, str]:
@@ -126,15 +137,6 @@ def _name(candidate: Candidate) -> str:
     precision, layout = candidate
     word = {"fp32": "float32", "bf16": "bfloat16", "native": "nnU-Net's mixed precision"}[precision]
     return word if layout == "contiguous" else f"{word}, channels-last"
-
-
-def _fastest(seconds: dict[Candidate, float]) -> Candidate:
-    """The first candidate that no later one clearly beats, so that noise decides nothing; float32 comes first."""
-    best = FLOAT32
-    for candidate in seconds:
-        if seconds[candidate] < _CLEARLY_FASTER * seconds[best]:
-            best = candidate
-    return best
 
 
 class Trial:
