@@ -154,8 +154,9 @@ def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
 
 def prepared(source: Path, root: Path) -> Path:
     """A planned project of the data set, with all its images."""
+    from alunet.imaging.dataset import read_dataset_description
     from alunet.loop import Loop, preset
-    from alunet.project import Project, read_dataset_description
+    from alunet.project import Project
 
     if not root.exists():
         part = root.with_name(f"{root.name}.part")
@@ -248,8 +249,8 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
     """
     import numpy as np
 
+    from alunet.imaging.reading import read_labels
     from alunet.project import Project
-    from alunet.project.images import read_labels
 
     with Project.open(root, read_only=True) as project:
         cases = {case.name: case for case in project.cases()}

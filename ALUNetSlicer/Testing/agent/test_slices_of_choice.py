@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from alunet.imaging.writing import write_like
 from alunet.project import Project
-from alunet.project.writing import write_like
 
 from .conftest import PROJECT, SHAPE, AgentProcess, Service
 

@@ -10,10 +10,11 @@ import pytest
 import SimpleITK as sitk
 from small import INITIAL, RECIPE
 
+from alunet.imaging.dataset import read_dataset_description
 from alunet.loop import Loop
 from alunet.model import child, environment
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project, read_dataset_description
+from alunet.project import Project
 
 LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
 SETTINGS = {"epochs": 2, "iterations": 30, "check_iterations": 1, "batch_size": 8, "optimizer": "adamw"}

@@ -22,10 +22,11 @@ import pytest
 import SimpleITK as sitk
 
 from alunet import cli
-from alunet.project import Project, read_dataset_description
-from alunet.project.files import FolderLock
+from alunet.imaging.dataset import read_dataset_description
+from alunet.project import Project
 from alunet.simulation.config import splits
 from alunet.simulation.phantom import make_phantom
+from alunet.storage.files import FolderLock
 
 Spoil = Callable[[Path], object]
 

@@ -16,7 +16,7 @@ from alunet.loop.hand import Hand, Setup, create
 from alunet.loop.record import selected
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project, database
+from alunet.project import Project, tables
 from alunet.project.choosing import CHOSEN, AlreadyAnnotated, NotPlanned
 from alunet.project.history import Submission
 from alunet.schema import Status
@@ -234,7 +234,7 @@ def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project
     connection.commit()
     connection.close()
     with Project.open(project.root) as again:
-        assert again._db.version == len(database.MIGRATIONS)
+        assert again._db.version == len(tables.MIGRATIONS)
         rows = again.work()
         assert [row.sample for row in rows] == [row.sample for row in before]
         assert [row.uncertainty for row in rows] == [None, None]

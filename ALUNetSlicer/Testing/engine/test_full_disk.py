@@ -30,12 +30,13 @@ from pathlib import Path
 import resource
 import blosc2, numpy as np, SimpleITK as sitk, sqlite3, torch
 from alunet.errors import InputError
-from alunet.project.database import Database
-from alunet.project.files import atomic_path, write_json
-from alunet.project.images import save_image
+from alunet.project.tables import MIGRATIONS
+from alunet.storage.database import Database
+from alunet.storage.files import atomic_path, write_json
+from alunet.imaging.reading import save_image
 
 folder, noise = Path(sys.argv[1]), np.random.default_rng(0).random((40, 50, 60))
-database = Database(folder / "project.db")
+database = Database(folder / "project.db", MIGRATIONS)
 database.migrate()
 writers = {
     "a.nii.gz": lambda file: save_image(sitk.GetImageFromArray(noise), file),

@@ -17,11 +17,11 @@ from typer.testing import CliRunner
 
 from alunet import cli
 from alunet.errors import AlunetError, InputError
+from alunet.imaging.reading import read_labels
 from alunet.loop.hand import Hand, Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project, database
-from alunet.project.images import read_labels
+from alunet.project import Project, tables
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
 OPEN = 3  # the ignore label
@@ -327,7 +327,7 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     with pytest.raises(InputError, match="old schema version 1"):
         Project.open(project.root, read_only=True)
     with Project.open(project.root) as again:
-        assert again._db.version == len(database.MIGRATIONS)
+        assert again._db.version == len(tables.MIGRATIONS)
         assert len(again.pool) == samples and not again.skipped().any()
         Hand(again).skip("a", [0])
         assert again.skipped().sum() == 1
@@ -336,7 +336,7 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
 def test_a_project_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
     """Made by the first schema's own statements."""
     connection = sqlite3.connect(tmp_path / "project.db")
-    for statement in database.FIRST:
+    for statement in tables.FIRST:
         connection.execute(statement)
     about = {"name": "old", "labels": LABELS, "channels": ["CT"], "created": 0.0}
     connection.execute("INSERT INTO meta VALUES ('project', ?)", (json.dumps(about),))

@@ -13,8 +13,9 @@ import pytest
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.project import Project, read_dataset_description
-from alunet.project.images import ENDINGS, KEPT_ENDINGS, PICTURE_ENDINGS, read_labels
+from alunet.imaging.dataset import read_dataset_description
+from alunet.imaging.reading import ENDINGS, KEPT_ENDINGS, PICTURE_ENDINGS, read_labels
+from alunet.project import Project
 from alunet.schema import Event
 
 LABELS = {"background": 0, "one": 1, "two": 2}

@@ -28,9 +28,9 @@ import numpy as np
 import psutil
 import pytest
 
+from alunet.imaging.reading import read_labels
 from alunet.project import Project
-from alunet.project.files import sha256_file
-from alunet.project.images import read_labels
+from alunet.storage.files import sha256_file
 
 pytestmark = pytest.mark.slow
 

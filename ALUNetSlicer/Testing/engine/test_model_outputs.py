@@ -18,6 +18,8 @@ import torch
 from small import RECIPE
 
 from alunet.errors import Cancelled, InputError
+from alunet.imaging.reading import Grid
+from alunet.imaging.writing import WRITTEN_ENDINGS, grid_of
 from alunet.loop import Loop, outputs
 from alunet.model import score, uncertainty
 from alunet.model.environment import Folders
@@ -26,8 +28,6 @@ from alunet.model.reader import TileReader
 from alunet.model.settings import MEASURES
 from alunet.pool import CaseGeometry
 from alunet.project import Project
-from alunet.project.images import Grid
-from alunet.project.writing import WRITTEN_ENDINGS, grid_of
 from alunet.query import Streams
 from alunet.query.weights import class_weights
 from alunet.schema import ignore_events

@@ -16,7 +16,7 @@ from alunet.loop import Loop
 from alunet.loop.oracle import Oracle
 from alunet.model.environment import Folders
 from alunet.project import Project
-from alunet.project.files import sha256_file
+from alunet.storage.files import sha256_file
 
 pytestmark = pytest.mark.slow
 

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from alunet.errors import InputError
-from alunet.project.images import Grid, ending_of, read_image
-from alunet.project.writing import WRITTEN_ENDINGS, displacement, grid_of, write_like
+from alunet.imaging.reading import Grid, ending_of, read_image
+from alunet.imaging.writing import WRITTEN_ENDINGS, displacement, grid_of, write_like
 
 
 def random_map(shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -19,9 +19,10 @@ from hypothesis import strategies as st
 import alunet
 from alunet import cli
 from alunet.errors import InputError
+from alunet.imaging.dataset import read_dataset_description
+from alunet.imaging.patients import PatientsUnclear, by_patient, group_cases, guess_patients, same_patients
 from alunet.loop import preset
-from alunet.project import Project, read_dataset_description
-from alunet.project.patients import PatientsUnclear, by_patient, group_cases, guess_patients, same_patients
+from alunet.project import Project
 from alunet.simulation import config
 from alunet.simulation.phantom import make_phantom
 from alunet.simulation.split import Split
@@ -379,7 +380,7 @@ def test_a_person_is_asked(frames: Path, tmp_path: Path, answer: str, split: str
 
 
 def described(*names: str, patients: dict[str, str] | None = None):
-    from alunet.project.dataset import DatasetDescription
+    from alunet.imaging.dataset import DatasetDescription
 
     cases = [(name, [Path(name)], Path(name)) for name in sorted(names)]
     return DatasetDescription("d", {"background": 0, "heart": 1}, ["MRI"], cases, (0, 1), patients)

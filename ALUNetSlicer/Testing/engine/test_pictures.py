@@ -11,9 +11,10 @@ import SimpleITK as sitk
 from PIL import Image
 
 from alunet.errors import InputError
+from alunet.imaging.dataset import read_dataset_description
+from alunet.imaging.reading import read_labels
 from alunet.model import child, environment
-from alunet.project import Project, read_dataset_description
-from alunet.project.images import read_labels
+from alunet.project import Project
 from alunet.schema import Event
 
 GREY = np.random.default_rng(0).integers(1, 250, (20, 30)).astype(np.uint8)

@@ -18,9 +18,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alunet.errors import InputError
+from alunet.imaging.reading import read_labels
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project, database
-from alunet.project.images import read_labels
+from alunet.project import Project
+from alunet.project.tables import MIGRATIONS
 
 PACKAGE = Path(__file__).resolve().parents[2]
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
@@ -151,13 +152,13 @@ def test_a_newer_schema_is_refused(project: Project) -> None:
 def test_an_older_schema_is_migrated_whole_or_not_at_all(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
     project.close()
     better = ["ALTER TABLE cases ADD COLUMN note TEXT", "UPDATE cases SET note = name || '!'"]
-    monkeypatch.setattr(database, "MIGRATIONS", [*database.MIGRATIONS, [*better, "nonsense"]])
-    monkeypatch.setattr("alunet.project.project.MIGRATIONS", database.MIGRATIONS)
+    migrations = [*MIGRATIONS, [*better, "nonsense"]]
+    monkeypatch.setattr("alunet.project.project.MIGRATIONS", migrations)
     with pytest.raises(sqlite3.OperationalError):
         Project.open(project.root)
-    database.MIGRATIONS[-1] = better
+    migrations[-1] = better
     with Project.open(project.root) as again:
-        assert again._db.version == len(database.MIGRATIONS)
+        assert again._db.version == len(migrations)
         assert again._db.rows("SELECT note FROM cases ORDER BY name") == [("a!",), ("b ö!",), ("c!",)]
 
 

@@ -18,8 +18,8 @@ from rich.console import Console
 import alunet
 from alunet import query
 from alunet.errors import Cancelled, EngineError, InputError
+from alunet.imaging.dataset import DatasetDescription
 from alunet.loop import RoundRecord, preset
-from alunet.project.dataset import DatasetDescription
 from alunet.schema import Event
 from alunet.simulation import config, grid, plots, tables
 from alunet.simulation.phantom import make_phantom
@@ -493,7 +493,7 @@ def test_ctrl_c_ends_a_study_with_what_is_finished(phantom, tmp_path, pretended,
 
 def test_a_study_is_played_by_one_process_at_a_time(phantom, tmp_path, pretended):
     alunet.simulate(phantom, tmp_path, ["random"], rounds=1, budget=10, initial=10)
-    from alunet.project.files import FolderLock
+    from alunet.storage.files import FolderLock
 
     lock = FolderLock(tmp_path)
     try:

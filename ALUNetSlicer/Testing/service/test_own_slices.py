@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
+from alunet.imaging.writing import write_like
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
-from alunet.project.writing import write_like
 
 SHAPE = (8, 20, 24)
 

@@ -95,7 +95,7 @@ def init(
 
 def _described(labels: list[str], channels: list[str], like: Path | None) -> tuple[dict[str, int], list[str]]:
     if like is not None:
-        from alunet.project import read_dataset_description
+        from alunet.imaging.dataset import read_dataset_description
 
         if labels or channels:
             raise InputError("--like is given beside --label or --channel.", "Give one or the other.")
@@ -144,7 +144,7 @@ def add(
 
 def _warn_of_one_patient(project: Project, emit: Emit) -> None:
     """Say so where a patient seems to have cases to learn from and to evaluate on."""
-    from alunet.project.patients import same_patients
+    from alunet.imaging.patients import same_patients
 
     names = [[case.name for case in project.cases(role)] for role in ("pool", "test")]
     found = same_patients(*names)
@@ -155,7 +155,7 @@ def _warn_of_one_patient(project: Project, emit: Emit) -> None:
 
 
 def _name_of(file: Path) -> str:
-    from alunet.project.images import stem_of
+    from alunet.imaging.reading import stem_of
 
     return stem_of(file)
 

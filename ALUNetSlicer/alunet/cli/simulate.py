@@ -14,7 +14,7 @@ from alunet.cli.terminal import stop_on_terminate
 from alunet.cli.training import PRESET
 
 if TYPE_CHECKING:
-    from alunet.project.patients import Guess
+    from alunet.imaging.patients import Guess
     from alunet.simulation.split import Group
     from alunet.simulation.study import SimulationResult
 
@@ -109,7 +109,7 @@ def simulate(
     ] = None,
 ) -> None:
     """Play active-learning runs; `HELP` is what `--help` shows."""
-    from alunet.project.patients import PatientsUnclear
+    from alunet.imaging.patients import PatientsUnclear
     from alunet.simulation.study import simulate as play
 
     stop_on_terminate()
@@ -137,7 +137,7 @@ def _displayed(run: Callable[..., SimulationResult], group: Group | None) -> Sim
 
 def _asked(guess: Guess) -> Group:
     """How the cases group, as the person at the terminal says."""
-    from alunet.project.patients import NONE
+    from alunet.imaging.patients import NONE
 
     several = [f"{patient} ({', '.join(cases)})" for patient, cases in guess.groups.items() if len(cases) > 1]
     shown = ", ".join(several[:3]) + (", …" if len(several) > 3 else "")

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from alunet import query
 from alunet.errors import InputError
+from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import labelling, outputs
 from alunet.loop.labelling import Taken
 from alunet.loop.loop import UNASKED, Loop
@@ -23,7 +24,6 @@ from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_wo
 from alunet.model.environment import resolve_device
 from alunet.project import Project
 from alunet.project.choosing import CHOSEN
-from alunet.project.images import EXACT_ENDING
 from alunet.schema import Emit, Event, ignore_events
 
 FIRST_STRATEGY, LATER_STRATEGY, BUDGET = "spread", "usimf", 100

@@ -10,9 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.reading import Grid, read_image, read_label, split_channels
+from alunet.imaging.writing import grid_of
 from alunet.project import Case, Project
-from alunet.project.images import Grid, read_image, read_label, split_channels
-from alunet.project.writing import grid_of
 
 
 @dataclass(frozen=True)

@@ -30,9 +30,9 @@ from alunet.model import child, environment, hardware
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 from alunet.project.choosing import CHOSEN
-from alunet.project.files import sha256_file, write_json
 from alunet.query import Need, Streams
 from alunet.schema import Emit, Event, ignore_events
+from alunet.storage.files import sha256_file, write_json
 
 INITIAL = "initial"
 UNASKED = "unasked"

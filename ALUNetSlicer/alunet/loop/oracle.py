@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.reading import read_labels
 from alunet.pool import Pool
 from alunet.project import Case, Project
-from alunet.project.images import read_labels
 
 
 class Oracle:

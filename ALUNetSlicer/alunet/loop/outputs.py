@@ -14,17 +14,17 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.reading import ending_of
+from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
 from alunet.model.settings import MEASURES, ScoringSettings
 from alunet.pool import CaseGeometry
 from alunet.project import Case, Project
-from alunet.project.files import sync_folder
-from alunet.project.images import ending_of
 from alunet.project.importing import counted
-from alunet.project.writing import check_ending, write_like
 from alunet.query import Streams
 from alunet.query.weights import class_weights
 from alunet.schema import Emit
+from alunet.storage.files import sync_folder
 
 
 def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
@@ -35,7 +35,7 @@ def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list
 
     Args:
         names: of pool or test cases; none of them: all cases.
-        ending: one of `alunet.project.writing.WRITTEN_ENDINGS`.
+        ending: one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
 
     Returns:
         The files, in the order of the names.
@@ -68,7 +68,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
 
     Args:
         name: of a pool or test case.
-        file: its ending is one of `alunet.project.writing.WRITTEN_ENDINGS`.
+        file: its ending is one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
         measure: one of `MEASURES`; see `alunet.model.uncertainty`.
 
     Raises:
@@ -144,7 +144,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
 
     Args:
         names: of annotated cases; none of them: all that are annotated.
-        ending: one of `alunet.project.writing.WRITTEN_ENDINGS`.
+        ending: one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
 
     Raises:
         InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be written.

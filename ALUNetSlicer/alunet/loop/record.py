@@ -12,7 +12,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from alunet.project.files import write_json
+from alunet.storage.files import write_json
 
 _PACKAGES = ("alunet", "nnunetv2", "torch", "numpy", "numba", "SimpleITK", "scipy")
 

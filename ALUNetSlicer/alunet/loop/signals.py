@@ -15,9 +15,9 @@ from alunet.model.network import Model
 from alunet.model.reader import TileReader
 from alunet.model.settings import ScoringSettings
 from alunet.pool import Pool
-from alunet.project.files import atomic_path
 from alunet.query import Factors, Heads, McScores, Streams
 from alunet.schema import Emit
+from alunet.storage.files import atomic_path
 
 
 class ModelSignals:

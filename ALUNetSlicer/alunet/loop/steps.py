@@ -17,8 +17,8 @@ from alunet.model.child import step
 from alunet.model.environment import resolve_device
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import Pool
-from alunet.project.files import write_json
 from alunet.schema import Emit
+from alunet.storage.files import write_json
 
 _LENGTH = "length.json"
 
@@ -142,8 +142,8 @@ def paced(settings: TrainingSettings, folder: Path, measure: Callable[[], float]
 
 
 def _refresh(nnunet: Path, labels: Path, files: dict[str, str]) -> None:
+    from alunet.imaging.reading import read_labels
     from alunet.model.labels import LabelFolder
-    from alunet.project.images import read_labels
 
     folder = LabelFolder(labels, nnunet)
     for case, file in files.items():

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alunet.imaging.reading import EXACT_ENDING, Grid
+from alunet.imaging.writing import grid_of
 from alunet.loop.labelling import has_tiles, position, slice_axis
 from alunet.project import Case, Project
-from alunet.project.files import write_json
-from alunet.project.images import EXACT_ENDING, Grid
-from alunet.project.writing import grid_of
+from alunet.storage.files import write_json
 
 AXES = "kji"
 """Names of the axes of an image's array; i runs fastest in the file."""

@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from alunet.model.environment import CONFIGURATION, PLANS, Folders
-from alunet.project.files import atomic_path
+from alunet.storage.files import atomic_path
 
 TRAINER = "nnUNetTrainer"
 """The stock trainer that builds the network: the dropout modules of ours are in the plan."""

@@ -15,7 +15,7 @@ import numpy as np
 
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
-from alunet.project.files import atomic_path
+from alunet.storage.files import atomic_path
 
 PADDING = -1
 OUTSIDE = -2

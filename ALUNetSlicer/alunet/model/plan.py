@@ -17,8 +17,8 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.pool import CaseGeometry
-from alunet.project.files import atomic_path, remove_leftovers, write_json
 from alunet.schema import Emit, Event
+from alunet.storage.files import atomic_path, remove_leftovers, write_json
 
 _LARGE_PATCH = 128 * 128  # pixels
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others

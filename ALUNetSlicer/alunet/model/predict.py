@@ -82,7 +82,7 @@ def evaluate(
 
     Per class the mean over the cases in which the class is predicted or present; the foreground mean is the caller's.
     """
-    from alunet.project.images import read_labels
+    from alunet.imaging.reading import read_labels
 
     predictor = Predictor(nnunet, model, settings)
     table: dict[str, list[float | None]] = {}

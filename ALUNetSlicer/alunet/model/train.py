@@ -16,8 +16,8 @@ import torch
 from alunet.model.environment import CONFIGURATION, Folders, resolve_device
 from alunet.model.labels import LabelFolder
 from alunet.model.settings import TrainingSettings
-from alunet.project.files import atomic_path, sha256_file
 from alunet.schema import Emit, ignore_events
+from alunet.storage.files import atomic_path, sha256_file
 
 if TYPE_CHECKING:
     from alunet.model.trainer import SparseTrainer

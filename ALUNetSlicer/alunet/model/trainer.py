@@ -25,8 +25,8 @@ from alunet.model.labels import LabelFolder
 from alunet.model.schedules import RateSchedule, WeightAverage
 from alunet.model.score import Pace
 from alunet.model.settings import TrainingSettings
-from alunet.project.files import atomic_path
 from alunet.schema import Emit, Event, ignore_events
+from alunet.storage.files import atomic_path
 
 _STATES = "alunet"  # key of what our checkpoints hold besides nnU-Net's
 _TIMED_SECONDS = 2.0  # at least, to know how long a step takes

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.project.files import written_name
-from alunet.project.images import EXACT_ENDING, read_labels
-from alunet.project.locks import FileLock
+from alunet.imaging.reading import EXACT_ENDING, read_labels
+from alunet.imaging.writing import write_like
 from alunet.project.samples import Samples
-from alunet.project.writing import write_like
+from alunet.storage.files import written_name
+from alunet.storage.locks import FileLock
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.errors import InputError
-from alunet.project.database import Database
-from alunet.project.files import FolderLock
+from alunet.project.tables import MIGRATIONS
+from alunet.storage.database import Database
+from alunet.storage.files import FolderLock
 
 if TYPE_CHECKING:
     from alunet.project.project import Project
@@ -28,7 +29,7 @@ def create_database(
     """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
     lock = FolderLock(root)
     try:
-        database = Database(root / "project.db")
+        database = Database(root / "project.db", MIGRATIONS)
         try:
             if database.version:
                 raise InputError(f"There is a project in {root} already.", "Open it, or choose another folder.")

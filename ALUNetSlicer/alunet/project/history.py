@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.project.files import atomic_path
 from alunet.project.sharing import Place, Sharing
 from alunet.schema import SampleState, Status
+from alunet.storage.files import atomic_path
 
 
 class StaleVersion(InputError):

@@ -12,7 +12,7 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.project.images import (
+from alunet.imaging.reading import (
     EXACT_ENDING,
     Grid,
     check_voxels,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.project.database import Database
-from alunet.project.locks import is_locked
 from alunet.schema import ENDED, Job, JobKind, JobState, Problem, from_json, to_json
+from alunet.storage.database import Database
+from alunet.storage.locks import is_locked
 
 _COLUMNS = "id, kind, state, config, progress, waiting, error, created, started, finished, heartbeat, result, attempts"
 

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.project.database import Database
 from alunet.schema import Event
+from alunet.storage.database import Database
 
 
 @dataclass(frozen=True)

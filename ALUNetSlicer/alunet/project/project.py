@@ -12,12 +12,10 @@ from types import TracebackType
 from typing import Any
 
 from alunet.errors import InputError
+from alunet.imaging.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
 from alunet.pool import CaseGeometry, Pool
 from alunet.project.choosing import Choosing
 from alunet.project.creation import create_database, reference
-from alunet.project.database import MIGRATIONS, Database
-from alunet.project.dataset import CaseFiles, check_case_name, number_labels, read_dataset_description
-from alunet.project.files import FolderLock, remove_leftovers, sync_folder
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -29,7 +27,10 @@ from alunet.project.importing import (
 )
 from alunet.project.jobs import Jobs
 from alunet.project.journal import Journal
+from alunet.project.tables import MIGRATIONS
 from alunet.schema import Emit, Event, ignore_events
+from alunet.storage.database import Database
+from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
 
 ROLES = ("pool", "test")
 
@@ -82,7 +83,7 @@ class Project(Choosing, Journal, Jobs):
             raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
         self._lock = None if read_only or shared else FolderLock(self.root)
         try:
-            self._db = Database(self.root / "project.db", read_only=read_only)
+            self._db = Database(self.root / "project.db", MIGRATIONS, read_only=read_only)
             self._load()
         except BaseException:  # whatever happened, the lock must not outlive the attempt
             self.close()
@@ -91,7 +92,7 @@ class Project(Choosing, Journal, Jobs):
     def _load(self) -> None:
         if self._db.version == 0:
             raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
-        if self._db.version < len(MIGRATIONS):
+        if self._db.version < self._db.newest:
             self._db.migrate()
         about = self.get_meta("project")
         self.name: str = about["name"]
@@ -205,7 +206,7 @@ class Project(Choosing, Journal, Jobs):
         self._db.copy_to(partial / "project.db")
         for folder in (self.annotations_dir, self.rounds_dir):
             shutil.copytree(folder, partial / folder.name)
-        copy = Database(partial / "project.db")
+        copy = Database(partial / "project.db", MIGRATIONS)
         value = json.dumps(reference(self.data, root), ensure_ascii=False)
         copy.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('data', ?)", (value,))
         copy.close()

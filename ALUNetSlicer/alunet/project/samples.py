@@ -11,7 +11,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.pool import Pool
-from alunet.project.database import Database
+from alunet.storage.database import Database
 
 _COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.project.images import is_kept
+from alunet.imaging.reading import is_kept
 from alunet.schema import Code
 from alunet.serve.problems import Refused
 

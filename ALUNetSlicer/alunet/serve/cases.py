@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
-from alunet.project.images import EXACT_ENDING
 from alunet.schema import CaseInfo, CaseRequest, Code
 from alunet.serve.bounds import check_image
 from alunet.serve.problems import Refused

@@ -16,12 +16,12 @@ from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
 from alunet.errors import InputError
-from alunet.project.files import atomic_path, sha256_file
-from alunet.project.images import ending_of, read_image, write_image
-from alunet.project.room import DiskFull
+from alunet.imaging.reading import ending_of, read_image, write_image
 from alunet.schema import FILE_FORMATS, Code
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
+from alunet.storage.disk_space import DiskFull
+from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096
 _KEPT_SECONDS = 24 * 3600.0

@@ -8,10 +8,10 @@ from typing import Any
 from alunet.errors import AlunetError, InputError
 from alunet.project.choosing import AlreadyAnnotated, NotPlanned
 from alunet.project.history import StaleVersion
-from alunet.project.locks import InUse
-from alunet.project.room import DiskFull, known_failure
 from alunet.project.sharing import KeyReused, Leased
 from alunet.schema import Code, Problem, to_json
+from alunet.storage.disk_space import DiskFull, known_failure
+from alunet.storage.locks import InUse
 
 log = logging.getLogger("alunet.serve")
 

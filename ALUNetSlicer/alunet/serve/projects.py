@@ -16,11 +16,11 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.loop.hand import Setup, create
 from alunet.project import Project
-from alunet.project.locks import InUse
 from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
 from alunet.serve.status import status
+from alunet.storage.locks import InUse
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_LENGTH = 100

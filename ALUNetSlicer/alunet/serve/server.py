@@ -20,13 +20,13 @@ from pathlib import Path
 import uvicorn
 
 from alunet.errors import InputError
-from alunet.project.files import write_json
-from alunet.project.locks import FileLock
 from alunet.schema import API, Announcement, to_json
 from alunet.serve.app import build
 from alunet.serve.guard import Guard
 from alunet.serve.settings import Settings
 from alunet.serve.state import State
+from alunet.storage.files import write_json
+from alunet.storage.locks import FileLock
 
 _GRACE_SECONDS = 3
 _TOKEN_BYTES = 32

@@ -13,13 +13,13 @@ from typing import Any
 
 from alunet import query
 from alunet.errors import InputError
+from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
 from alunet.loop.hand import BUDGET, Hand
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
-from alunet.project.files import atomic_path, write_json
-from alunet.project.images import EXACT_ENDING, ending_of
 from alunet.schema import FILE_FORMATS, Emit, Event, Job, JobKind
+from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
 """Of these one runs at a time, whatever the project."""

@@ -13,11 +13,11 @@ from collections import defaultdict
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.project.files import sha256_file, write_json
-from alunet.project.images import ENDINGS, ending_of
+from alunet.imaging.reading import ENDINGS, ending_of
 from alunet.schema import PART_BYTES, Code, Upload, UploadRequest, to_json
 from alunet.serve.problems import Refused
 from alunet.serve.settings import Settings
+from alunet.storage.files import sha256_file, write_json
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")

@@ -21,10 +21,10 @@ import psutil
 
 from alunet.errors import AlunetError, Cancelled
 from alunet.project import Project
-from alunet.project.locks import FileLock, InUse
 from alunet.schema import ENDED, Code, Event, Job, JobState, Problem
 from alunet.serve import tasks
 from alunet.serve.problems import problem_of
+from alunet.storage.locks import FileLock, InUse
 
 _LOOK_SECONDS = 0.25
 _BEAT_SECONDS = 2.0

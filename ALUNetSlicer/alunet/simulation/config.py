@@ -12,10 +12,10 @@ from typing import Any
 
 from alunet import query
 from alunet.errors import InputError
+from alunet.imaging.dataset import DatasetDescription
+from alunet.imaging.patients import Patients, by_patient
 from alunet.loop import Recipe, preset
-from alunet.project.dataset import DatasetDescription
-from alunet.project.files import write_json
-from alunet.project.patients import Patients, by_patient
+from alunet.storage.files import write_json
 
 FOLDS = 5
 _VERSION = 1

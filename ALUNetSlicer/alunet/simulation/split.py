@@ -9,9 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.project.dataset import DatasetDescription
-from alunet.project.files import write_json
-from alunet.project.patients import (
+from alunet.imaging.dataset import DatasetDescription
+from alunet.imaging.patients import (
     Patients,
     PatientsUnclear,
     by_patient,
@@ -20,6 +19,7 @@ from alunet.project.patients import (
     same_patients,
 )
 from alunet.simulation.config import BY_CASE, splits
+from alunet.storage.files import write_json
 
 Group = str | Mapping[str, Sequence[str]]
 """How cases group: a pattern that captures the patient, "none", or a table {patient: cases}."""

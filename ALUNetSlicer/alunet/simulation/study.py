@@ -11,17 +11,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alunet.errors import Cancelled, InputError
+from alunet.imaging.dataset import DatasetDescription, read_dataset_description
 from alunet.loop import Loop
 from alunet.model.environment import resolve_device
 from alunet.model.hardware import usable_cores
 from alunet.project import Project
-from alunet.project.dataset import DatasetDescription, read_dataset_description
-from alunet.project.files import FolderLock
 from alunet.schema import Emit, Event, ignore_events
 from alunet.simulation import config
 from alunet.simulation.grid import Grid, Settings
 from alunet.simulation.report import Report
 from alunet.simulation.split import Group, Split
+from alunet.storage.files import FolderLock
 
 if TYPE_CHECKING:
     import pandas as pd

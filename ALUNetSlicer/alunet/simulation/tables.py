@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from alunet.project.files import atomic_path
+from alunet.storage.files import atomic_path
 
 MEAN = "mean"
 """The label under which the mean over the foreground labels stands."""

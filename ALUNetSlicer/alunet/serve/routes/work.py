@@ -11,10 +11,10 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
+from alunet.imaging.reading import read_labels
 from alunet.model.settings import MEASURES
 from alunet.project import Project
 from alunet.project.history import Submission
-from alunet.project.images import read_labels
 from alunet.schema import (
     LABEL_DTYPES,
     Code,

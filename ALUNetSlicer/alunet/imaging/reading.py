@@ -12,9 +12,9 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.project.files import atomic_path
-from alunet.project.integrity import check_integrity
-from alunet.project.quiet import quiet_on_failure
+from alunet.imaging.integrity import check_integrity
+from alunet.imaging.stderr import quiet_on_failure
+from alunet.storage.files import atomic_path
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 """Files with these endings are copied byte by byte where they hold one 3D scalar image."""

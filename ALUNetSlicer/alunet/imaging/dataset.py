@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.project.images import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
-from alunet.project.patients import Patients, group_cases
+from alunet.imaging.patients import Patients, group_cases
+from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
 
 _IMAGES = ("imagesTr", "images", "image")
 _LABELS = ("labelsTr", "labels", "label")

@@ -1,14 +1,8 @@
-"""The project's SQLite database: schema, migrations, transactions."""
+"""The tables of a project's database, and the migrations that lead there."""
 
 from __future__ import annotations
 
-import contextlib
-import sqlite3
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-
-from alunet.errors import InputError
-from alunet.project.room import room_in
+from collections.abc import Sequence
 
 FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -118,112 +112,3 @@ FOURTH = (
 
 MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND, THIRD, FOURTH]
 """Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
-
-BUSY_SECONDS = 30.0
-
-
-class Database:
-    """One connection, for the thread that opened it.
-
-    Args:
-        path: the database file.
-        read_only: refuse every write, also of a migration.
-
-    Raises:
-        InputError: the file is not a project's database, or one of a newer program.
-    """
-
-    def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        self.path = path
-        # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
-        target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
-        try:
-            self._connection = sqlite3.connect(target, uri=read_only, timeout=BUSY_SECONDS, isolation_level=None)
-        except sqlite3.Error as error:
-            raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
-        try:
-            with room_in(path.parent) if not read_only else contextlib.nullcontext():
-                self._prepare(read_only)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            raise InputError(f"{path} is not a usable database: {error}.", "Restore it from a backup.") from error
-        except InputError:
-            self.close()
-            raise
-
-    def _prepare(self, read_only: bool) -> None:
-        version = self.version
-        if version > len(MIGRATIONS):
-            raise InputError(
-                f"{self.path} has schema version {version}; this program knows {len(MIGRATIONS)}.",
-                "Update ALUNet to open this project.",
-            )
-        self._connection.execute("PRAGMA foreign_keys = ON")
-        if read_only:
-            if 0 < version < len(MIGRATIONS):
-                hint = "Open it for writing once, for instance with `alunet plan`."
-                raise InputError(f"{self.path} has the old schema version {version}.", hint)
-            return
-        self._connection.execute("PRAGMA journal_mode = WAL")
-        # An acknowledged annotation must survive a power failure, so every commit waits for the disk.
-        self._connection.execute("PRAGMA synchronous = FULL")
-
-    @property
-    def version(self) -> int:
-        """Schema version of the file; 0 for a file without tables."""
-        return int(self.execute("PRAGMA user_version").fetchone()[0])
-
-    def migrate(self) -> None:
-        """Brings the schema to the newest version, within the caller's transaction where there is one."""
-        with self.transaction():
-            for number in range(self.version, len(MIGRATIONS)):
-                for statement in MIGRATIONS[number]:
-                    self._connection.execute(statement)
-                self._connection.execute(f"PRAGMA user_version = {number + 1}")
-
-    @contextlib.contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All statements of the block or none; inside another transaction it is part of that one."""
-        if self._connection.in_transaction:
-            yield
-            return
-        with room_in(self.path.parent):
-            self._connection.execute("BEGIN IMMEDIATE")
-            try:
-                yield
-                self._connection.execute("COMMIT")
-            except BaseException:  # also KeyboardInterrupt: nothing half done may stay
-                if self._connection.in_transaction:  # SQLite undoes some failures itself
-                    self._connection.execute("ROLLBACK")
-                raise
-
-    def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
-        """Runs one statement; outside of `transaction` it commits at once."""
-        with room_in(self.path.parent):
-            return self._connection.execute(statement, values)
-
-    def many(self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> None:
-        """Runs one statement for all rows, in one transaction."""
-        with self.transaction():
-            self._connection.executemany(statement, rows)
-
-    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
-        """All rows of a query."""
-        return self.execute(statement, values).fetchall()
-
-    def value(self, statement: str, values: Sequence[object] = ()) -> object:
-        """First column of the first row of a query, or None."""
-        row = self.execute(statement, values).fetchone()
-        return None if row is None else row[0]
-
-    def copy_to(self, path: Path) -> None:
-        """A consistent copy, taken with SQLite's backup while others may read and write."""
-        target = sqlite3.connect(path)
-        try:
-            self._connection.backup(target)
-        finally:
-            target.close()
-
-    def close(self) -> None:
-        """Closes the connection; a second call does nothing."""
-        self._connection.close()

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.errors import InputError
-from alunet.project.locks import InUse, lock_stream
-from alunet.project.room import room_in
+from alunet.storage.disk_space import room_in
+from alunet.storage.locks import InUse, lock_stream
 
 _TEMPORARY = re.compile(r"tmp-[0-9a-f]{32}-(.+)")  # strict: a case may be called tmp-1
 

@@ -17,8 +17,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.project.files import atomic_path
-from alunet.project.images import TOLERANCE, Grid, ending_of, save_image
+from alunet.imaging.reading import TOLERANCE, Grid, ending_of, save_image
+from alunet.storage.files import atomic_path
 
 WRITTEN_ENDINGS = (".nii.gz", ".nrrd", ".mha")
 """Endings of the files that can be written."""

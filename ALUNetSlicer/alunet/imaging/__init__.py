@@ -1,0 +1,1 @@
+"""Images and data sets of others: read with care, checked, written on exactly the same grid."""
