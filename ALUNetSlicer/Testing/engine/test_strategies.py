@@ -125,6 +125,35 @@ def test_takes_the_budget_from_the_candidates(name) -> None:
     assert len(batch.reasons) == query.budget
 
 
+@choosing
+@pytest.mark.parametrize("ahead", [1, 7, 30, 53, 1000])
+def test_what_is_ahead_comes_behind_the_batch_and_does_not_change_it(name, ahead) -> None:
+    alone, both = parse(name).select(problem()), parse(name).select(problem(ahead=ahead))
+    assert len(set(both.ids.tolist())) == len(both.ids) == min(7 + ahead, 60)
+    assert both.ids[:7].tolist() == alone.ids.tolist()
+    assert both.gains[:7].tolist() == alone.gains.tolist()
+    assert both.reasons[:7] == alone.reasons
+    assert len(both.reasons) == len(both.gains) == len(both.ids)
+    if alone.uncertainty is not None:
+        assert both.uncertainty[:7].tolist() == alone.uncertainty.tolist()
+    own = {key: value for key, value in alone.diagnostics.items() if key != "seconds"}
+    assert {key: value for key, value in both.diagnostics.items() if key != "seconds"} == own
+
+
+@choosing
+def test_what_is_ahead_is_the_same_again(name) -> None:
+    first, second = (parse(name).select(problem(ahead=9)) for _ in range(2))
+    assert same(first, second)
+
+
+@pytest.mark.parametrize("name", ["usimc", "usimf", "usimf:prefilter=10"])
+def test_no_gradient_is_computed_twice_for_what_is_ahead(name) -> None:
+    alone, both = problem(), problem(ahead=3)
+    parse(name).select(alone)
+    parse(name).select(both)
+    assert both.signals.asked == alone.signals.asked
+
+
 @every
 def test_asks_only_what_it_declares(name) -> None:
     query = problem()

@@ -39,7 +39,7 @@ class Centres:
     filled: int = 0
 
 
-def farthest_first(values: Floats, labelled: Floats, budget: int, ids: Ints) -> Centres:
+def farthest_first(values: Floats, labelled: Floats, budget: int, ids: Ints, ahead: int = 0) -> Centres:
     """k-centre greedy: again and again the row farthest from `labelled` and from the rows picked before.
 
     Sener and Savarese 2018, algorithm 1. Among equals the smallest row; without labelled samples row 0 comes first.
@@ -49,24 +49,29 @@ def farthest_first(values: Floats, labelled: Floats, budget: int, ids: Ints) -> 
         labelled: (l, d) embeddings of the labelled samples; l may be 0.
         budget: rows to pick, at most n.
         ids: (n,) sample ids, for messages.
+        ahead: rows to pick after them; `left` is what the first `budget` leave.
 
     Raises:
         InputError: an embedding is not finite.
     """
     values, lengths = _checked(values, ids)
     nearest = _to_labelled(values, np.asarray(labelled))
-    rows, squares = np.empty(budget, np.int64), np.empty(budget)
-    for step in range(budget):
+    rows, squares, left = np.empty(budget + ahead, np.int64), np.empty(budget + ahead), 0.0
+    for step in range(budget + ahead):
         row = int(np.argmax(nearest))
         rows[step] = row
         squares[step] = nearest[row] if np.isfinite(nearest[row]) else lengths[row]
         nearest[row] = 0.0
         _distances.shorten(values, values[row], nearest)
         nearest[row] = -1.0  # never again, not even where all others are at distance 0
-    return Centres(rows, squares, float(max(nearest.max(), 0.0)), arbitrary=len(labelled) == 0)
+        if step == budget - 1:
+            left = float(max(nearest.max(), 0.0))
+    return Centres(rows, squares, left, arbitrary=len(labelled) == 0)
 
 
-def kmeans_plus_plus(values: Floats, budget: int, rng: np.random.Generator, ids: Ints) -> Centres:
+def kmeans_plus_plus(
+    values: Floats, budget: int, rng: np.random.Generator, ids: Ints, ahead: int = 0
+) -> Centres:
     """Seeding of k-means++ with the longest row as first centre, as in BADGE (Ash et al. 2020, algorithm 1).
 
     Each next row is drawn with probability ``d_i^2 / sum d^2``, d the distance to the nearest centre, so that no row is
@@ -77,6 +82,7 @@ def kmeans_plus_plus(values: Floats, budget: int, rng: np.random.Generator, ids:
         budget: rows to pick, at most n.
         rng: the random stream.
         ids: (n,) sample ids, for messages.
+        ahead: rows to pick after them.
 
     Raises:
         InputError: an embedding is not finite.
@@ -85,16 +91,17 @@ def kmeans_plus_plus(values: Floats, budget: int, rng: np.random.Generator, ids:
     row = int(np.argmax(lengths))
     rows, squares = [row], [float(lengths[row])]
     nearest = _distances.squares_to(values, values[row])
-    while len(rows) < budget and nearest.any():
+    while len(rows) < budget + ahead and nearest.any():
         row = draw(nearest, rng)
         rows.append(row)
         squares.append(float(nearest[row]))
         _distances.shorten(values, values[row], nearest)
-    filled = budget - len(rows)
-    if filled:
-        others = np.setdiff1d(np.arange(len(values)), rows)
-        rows.extend(rng.choice(others, filled, replace=False).tolist())
-        squares.extend([0.0] * filled)
+    filled = budget + ahead - len(rows)
+    for size in (budget, budget + ahead):  # one after the other, so that what is ahead does not change the batch
+        if len(rows) < size:
+            others = np.setdiff1d(np.arange(len(values)), rows)
+            rows.extend(rng.choice(others, size - len(rows), replace=False).tolist())
+    squares.extend([0.0] * filled)
     return Centres(np.array(rows, np.int64), np.array(squares), float(nearest.max()), filled=filled)
 
 

@@ -108,6 +108,8 @@ class Query:
     """One round's question: which `budget` of these candidates should be labelled next?
 
     Attributes:
+        ahead: how many more to choose behind the batch, for people who go on while the model trains. They never change
+            the batch.
         ids: (n,) int64 sample ids of the unlabelled candidates, strictly ascending.
         budget: how many to choose, >= 1.
         case: (n,) index of each candidate's case.
@@ -136,10 +138,13 @@ class Query:
     device: str = "cpu"
     case_voxels: Ints | None = None
     case_sizes: Ints | None = None
+    ahead: int = 0
 
     def __post_init__(self) -> None:
         if self.budget < 1:
             raise InputError(f"A budget of {self.budget} samples selects nothing.", "Give a budget of at least 1.")
+        if self.ahead < 0:
+            raise InputError(f"{self.ahead} samples ahead cannot be chosen.", "Give 0 or more.")
         if len(self.ids) == 0:
             raise InputError("No unlabelled sample is left.", "The whole pool is labelled: stop, or import more cases.")
         if np.any(np.diff(self.ids) <= 0):
@@ -149,6 +154,11 @@ class Query:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    @property
+    def total(self) -> int:
+        """How many to choose in all: the batch and what is ahead, as far as there are candidates."""
+        return min(self.budget + self.ahead, len(self))
 
     def label(self, index: int) -> str:
         """A class's name; "class 2" where names are not known."""
@@ -175,6 +185,12 @@ class Query:
         signals = _Part(self.signals, rows)
         return replace(self, ids=self.ids[rows], case=self.case[rows], signals=signals, truth=truth)
 
+    def behind(self, batch: Batch) -> Query:
+        """The question of what is ahead, about the candidates that are not in the batch, with randomness of its own."""
+        rows = np.flatnonzero(~np.isin(self.ids, batch.ids))
+        rest = self.only(rows)
+        return replace(rest, budget=self.total - len(batch.ids), ahead=0, streams=self.streams.ahead())
+
     def guarded(self, needs: Iterable[Need]) -> Query:
         """The same question, where asking for anything but `needs` is an error."""
         needs = frozenset(needs)
@@ -184,7 +200,7 @@ class Query:
 
 @dataclass(frozen=True)
 class Batch:
-    """The samples chosen, in the order in which they were picked.
+    """The samples chosen, in the order in which they were picked: the batch, then what is ahead.
 
     Attributes:
         ids: (b,) int64 sample ids.
@@ -192,7 +208,7 @@ class Batch:
         reasons: a short sentence for each, for people.
         diagnostics: plain numbers, lists and strings (JSON) that the round's manifest keeps.
         uncertainty: (b,) the share of the other candidates that are less uncertain, see `share_below`; None where the
-            strategy measures no uncertainty of a single sample.
+            strategy measures no uncertainty of a single sample, NaN for samples of which it knows none.
     """
 
     ids: Ints
@@ -200,6 +216,21 @@ class Batch:
     reasons: list[str]
     diagnostics: dict[str, Any] = field(default_factory=dict)
     uncertainty: Floats | None = None
+
+    def followed_by(self, further: Batch) -> Batch:
+        """The same batch with further samples behind it; the diagnostics stay those of the batch."""
+        uncertainty = self.uncertainty
+        if uncertainty is not None:
+            unknown = np.full(len(further.ids), np.nan)
+            own = unknown if further.uncertainty is None else further.uncertainty
+            uncertainty = np.concatenate([uncertainty, own])
+        return replace(
+            self,
+            ids=np.concatenate([self.ids, further.ids]),
+            gains=np.concatenate([self.gains, further.gains]),
+            reasons=[*self.reasons, *further.reasons],
+            uncertainty=uncertainty,
+        )
 
 
 class Guard:

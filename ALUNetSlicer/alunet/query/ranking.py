@@ -8,7 +8,9 @@ from alunet.query.problem import Batch, Floats, Query, checked_scores
 
 
 def take_largest(query: Query, scores: Floats, what: str, unit: str = "") -> Batch:
-    """Take the `budget` largest scores (n,); among equals the smallest id. The gain of a sample is its score.
+    """Take the largest scores (n,), as many as are asked for; among equals the smallest id.
+
+    The gain of a sample is its score.
 
     Args:
         what: the measure, for the reasons given to people.
@@ -18,6 +20,6 @@ def take_largest(query: Query, scores: Floats, what: str, unit: str = "") -> Bat
         InputError: a score is not finite.
     """
     values = checked_scores(scores, query.ids, what[:1].upper() + what[1:])
-    rows = np.argsort(-values, kind="stable")[: query.budget]
+    rows = np.argsort(-values, kind="stable")[: query.total]
     reasons = [f"{what} {values[row]:.3g}{unit}; rank {rank}" for rank, row in enumerate(rows, 1)]
     return query.batch(rows, values[rows], reasons, values)

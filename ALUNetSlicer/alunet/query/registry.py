@@ -30,7 +30,8 @@ class Options(Protocol):
     """A frozen dataclass of options that can select."""
 
     def select(self, query: Query) -> Batch:
-        """Choose `query.budget` of the candidates (there are more than that)."""
+        """Choose `query.budget` of the candidates (there are more than that); or `query.total`, the first of which are
+        those that it would choose without any ahead."""
 
 
 T = TypeVar("T", bound=type)
@@ -87,6 +88,9 @@ class Strategy:
     def select(self, query: Query) -> Batch:
         """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers it.
 
+        Behind it come `ahead` more. A strategy that picks one after the other goes on; any other is asked again about
+        the candidates that are left.
+
         Raises:
             InputError: scores that are not finite; labels missing that only a simulation has.
             EngineError: the strategy breaks its contract.
@@ -94,7 +98,9 @@ class Strategy:
         if self.info.takes_all or query.budget >= len(query):
             return query.whole_pool("the whole pool" if self.info.takes_all else "the budget covers the whole pool")
         batch = self.options.select(query.guarded(self.needs))
-        _check(batch, query, self.name)
+        _check(batch, query, max(query.budget, min(len(batch.ids), query.total)), self.name)
+        if len(batch.ids) < query.total:
+            batch = batch.followed_by(self.select(query.behind(batch)))
         return batch
 
 
@@ -225,10 +231,9 @@ def _value(kind: Any, text: str, where: str) -> Any:
         raise InputError(f"{where} cannot be {text!r}.", f"Give a number ({kind.__name__}).") from error
 
 
-def _check(batch: Batch, query: Query, name: str) -> None:
-    if len(batch.ids) != query.budget or len(np.unique(batch.ids)) != len(batch.ids):
-        raise EngineError(f"Strategy {name} chose {len(np.unique(batch.ids))} distinct samples instead of "
-                          f"{query.budget}.")
+def _check(batch: Batch, query: Query, wanted: int, name: str) -> None:
+    if len(batch.ids) != wanted or len(np.unique(batch.ids)) != len(batch.ids):
+        raise EngineError(f"Strategy {name} chose {len(np.unique(batch.ids))} distinct samples instead of {wanted}.")
     if not np.isin(batch.ids, query.ids).all():
         raise EngineError(f"Strategy {name} chose samples that are no candidates.")
     if len(batch.reasons) != len(batch.ids) or len(batch.gains) != len(batch.ids):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -23,6 +23,7 @@ class Streams:
     Args:
         seed: the experiment's seed, >= 0.
         round: the round's number, >= 0.
+        is_ahead: whether they are for what is chosen behind the batch.
 
     Raises:
         ValueError: seed or round negative; in `[]`, a name that is not in `STREAMS`.
@@ -30,6 +31,7 @@ class Streams:
 
     seed: int
     round: int
+    is_ahead: bool = False
 
     def __post_init__(self) -> None:
         if self.seed < 0 or self.round < 0:
@@ -44,4 +46,8 @@ class Streams:
             raise ValueError(f"no random stream {name!r}; there are {', '.join(STREAMS)}")
         # A cryptographic hash, not hash(): that one changes from process to process.
         key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
-        return np.random.SeedSequence([self.seed, self.round, key])
+        return np.random.SeedSequence([self.seed, self.round, key, *([1] if self.is_ahead else [])])
+
+    def ahead(self) -> Streams:
+        """The round's streams for what is chosen behind its batch."""
+        return replace(self, is_ahead=True)

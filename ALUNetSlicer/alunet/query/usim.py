@@ -223,18 +223,21 @@ def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], 
     The uncertainty of a sample is the weighted one, compared with the others that passed the prefilter.
     """
     with clock("selection"):
-        picks = maximise(similarity, query.budget, eta=options.eta, multiplicity=target.multiplicity,
+        # The exact optimizers take one after the other, whatever the number; a stochastic one draws by the number.
+        number = query.total if options.optimizer in ("lazy", "naive") else query.budget
+        picks = maximise(similarity, number, eta=options.eta, multiplicity=target.multiplicity,
                          optimizer=options.optimizer, rng=query.streams["stochastic-greedy"])
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
                for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)]
+    own = picks.rows[: query.budget]
     return query.batch(
         picks.rows, picks.gains, reasons, target.uncertainty,
         query_size=target.size, elbow=target.elbow,
         query_unique=len(target.rows), query_duplicates=target.size - len(target.rows),
         class_weights=[float(weight) for weight in target.weights],
-        batch_uncertainty=float(target.per_class[picks.rows, 1:].sum()),
-        picks_in_query_set=int(np.isin(picks.rows, target.rows).sum()),
+        batch_uncertainty=float(target.per_class[own, 1:].sum()),
+        picks_in_query_set=int(np.isin(own, target.rows).sum()),
         seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()},
         **notes)
 

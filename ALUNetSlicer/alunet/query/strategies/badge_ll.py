@@ -25,11 +25,13 @@ class BadgeLl:
         from alunet.query.centres import kmeans_plus_plus  # numba is slow to import; listing strategies needs none
 
         gradients = query.signals.last_layer_gradients()
-        found = kmeans_plus_plus(gradients, query.budget, query.streams["kmeans++"], query.ids)
+        found = kmeans_plus_plus(gradients, query.budget, query.streams["kmeans++"], query.ids,
+                                 query.total - query.budget)
         distances = np.sqrt(found.squares)
         reasons = [f"gradient {distance:.3g} away from the nearest pick; drawn as number {rank}"
                    for rank, distance in enumerate(distances, 1)]
         reasons[0] = f"largest gradient, length {distances[0]:.3g}; number 1"
-        for rank in range(query.budget - found.filled, query.budget):
+        for rank in range(query.total - found.filled, query.total):
             reasons[rank] = "all gradients are picked already: drawn at random"
-        return query.batch(found.rows, distances, reasons, filled_at_random=found.filled)
+        filled = max(0, found.filled - (query.total - query.budget))
+        return query.batch(found.rows, distances, reasons, filled_at_random=filled)

@@ -59,9 +59,9 @@ def draw(query: Query, areas: tuple[str, ...]) -> Batch:
     left = {case: np.flatnonzero(query.case == case) for case in rng.permutation(np.unique(query.case)).tolist()}
     rows: list[int] = []
     reasons: list[str] = []
-    while len(rows) < query.budget:
+    while len(rows) < query.total:
         for case in left:
-            if len(left[case]) and len(rows) < query.budget:
+            if len(left[case]) and len(rows) < query.total:
                 row, reason = _sample(query, query.truth, left[case], str(rng.choice(areas)), rng)
                 left[case] = left[case][left[case] != row]
                 rows.append(row)
