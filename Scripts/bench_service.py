@@ -83,7 +83,7 @@ def _make_pool(root: Path) -> None:
     with Project.open(root) as project:
         project.set_geometry("scan", geometry)
         project.set_pool(Pool.build([geometry], (SIDE, SIDE)))
-        project.start_round(0, "spread", {"budget": SLICES})
+        project.rounds.begin("spread", SLICES)
         project.suggest(0, list(range(SLICES)), [0.0] * SLICES, [""] * SLICES)
 
 

@@ -40,7 +40,7 @@ with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "
         geometries.append(geometry)
     made.set_pool(Pool.build(geometries, shape[1:]))
     made.set_meta("patch", list(shape[1:]))
-    made.start_round(0, "spread", {"budget": 10})
+    made.rounds.begin("spread", 10)
     made.suggest(0, list(range(10)), [0.0] * 10, [f"reason {n}" for n in range(10)])
 """
 

@@ -22,7 +22,7 @@ import SimpleITK as sitk
 
 from alunet.agent.client import Client
 from alunet.agent.reach.starting import own_environment
-from alunet.loop.hand import Setup, create
+from alunet.loop.annotation_loop import Setup, create
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 from alunet.schema import CaseRequest
@@ -202,7 +202,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         opened.set_geometry("a", geometry)
         opened.set_pool(Pool.build([geometry], SHAPE[1:]))
         opened.set_meta("patch", list(SHAPE[1:]))
-        opened.start_round(0, "spread", {"budget": SHAPE[0]})
+        opened.rounds.begin("spread", SHAPE[0])
         opened.suggest(0, list(range(SHAPE[0])), [0.0] * SHAPE[0], [""] * SHAPE[0])
     return service.root
 

@@ -47,7 +47,7 @@ def test_the_uncertainty_of_a_slice_comes_as_plain_voxels(connected, working):
     assert connected.refused("uncertainty", project=PROJECT, sample=7)["code"] == "not_ready"
     values = np.random.default_rng(3).random(SHAPE).astype(np.float32)
     with Project.open(working.root / PROJECT) as opened:
-        opened.finish_round(0, {})
+        opened.rounds.finish(0, {})
         for measure, part in (("entropy", values), ("bald", values / 2)):
             file = opened.rounds_dir / "001" / "uncertainty" / measure / "a.mha"
             file.parent.mkdir(parents=True)

@@ -15,6 +15,7 @@ from alunet.loop import Loop
 from alunet.model import child, environment
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
+from alunet.simulation.rounds import play_first_round
 
 LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
 SETTINGS = {"epochs": 2, "iterations": 30, "check_iterations": 1, "batch_size": 8, "optimizer": "adamw"}
@@ -108,5 +109,5 @@ def started(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
         project.import_dataset(source, limit=6)
         project.set_role([case.name for case in project.cases()][-2:], "test")
-        Loop(project, RECIPE, seed=4, threads=1).start(INITIAL)
+        play_first_round(Loop(project, RECIPE, seed=4, threads=1), INITIAL)
     return root

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sqlite3
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,13 +11,14 @@ import pytest
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.loop.hand import Hand, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
 from alunet.loop.record import selected
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
-from alunet.project.choosing import CHOSEN, AlreadyAnnotated, NotPlanned
+from alunet.project.choosing import AlreadyAnnotated, NotPlanned
 from alunet.project.history import Submission
+from alunet.project.rounds import CHOSEN
 from alunet.schema import Status
 
 SHAPE = (6, 20, 24)
@@ -66,8 +66,8 @@ def test_the_first_batch_can_be_chosen_by_hand(project: Project) -> None:
     assert (rows[0].reason, rows[0].gain, rows[0].uncertainty, rows[0].ahead) == ("chosen by Ann", None, None, False)
     project.choose("a", 0, 5, "Bob")
     assert [(row.sample, row.rank, row.reason) for row in project.work()][1] == (5, 1, "chosen by Bob")
-    assert [(known.number, known.strategy, known.state) for known in project.rounds()] == [(0, CHOSEN, "started")]
-    hand = Hand(project)
+    assert [(known.number, known.strategy, known.state) for known in project.rounds.all()] == [(0, CHOSEN, "open")]
+    hand = AnnotationLoop(project)
     assert hand.worklist().strategy == CHOSEN and [item.slice for item in hand.worklist().items] == [2, 5]
     assert (status(hand).step, status(hand).case) == ("annotate", "b")
     assert status(hand).rounds[0].strategy == CHOSEN
@@ -77,8 +77,8 @@ def test_what_was_chosen_is_known_by_the_round_that_learns_it(project: Project, 
     for number in (1, 3):
         project.choose("a", 0, number, "Ann")
     submit(project, 3)
-    hand = Hand(project)
-    assert hand.project.touched_since(0) == ["a"] and status(hand).step == "annotate"
+    hand = AnnotationLoop(project)
+    assert hand.project.rounds.touched() and status(hand).step == "annotate"
     assert project.chosen(0) == [(3, "chosen by Ann")]
     drawn = tmp_path / "labels.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros(SHAPE, np.uint8)), str(drawn))
@@ -87,12 +87,14 @@ def test_what_was_chosen_is_known_by_the_round_that_learns_it(project: Project, 
     assert hand.worklist().file.is_file()
 
 
-def test_the_manifest_names_what_people_chose_behind_the_batch() -> None:
-    batch = {"ids": [4, 9], "gains": [2.0, 1.0], "reasons": ["x", "y"], "diagnostics": {}}
-    assert selected(batch, [(9, "chosen by Ann"), (11, "chosen by Bob")]) == {
-        "ids": [4, 9, 11],
-        "gains": [2.0, 1.0, 0.0],
-        "reasons": ["x", "y", "chosen by Bob"],
+def test_the_record_names_what_else_was_labelled_behind_the_batch(project: Project) -> None:
+    project.rounds.begin("random", 2)
+    project.suggest(0, [7, 9, 3], [0.5, 0.4, 0.3], ["x", "y", "z"], size=2)
+    submit(project, 3)
+    assert selected(project.suggestions(0), [(9, "chosen by Ann"), (10, "chosen by Bob")]) == {
+        "ids": [7, 9, 3, 10],
+        "gains": [0.5, 0.4, 0.0, 0.0],
+        "reasons": ["x", "y", "z", "chosen by Bob"],
     }
 
 
@@ -102,17 +104,16 @@ def test_the_manifest_names_what_people_chose_behind_the_batch() -> None:
 def test_a_strategy_that_is_asked_later_puts_its_batch_before_what_was_chosen(project: Project) -> None:
     project.choose("a", 0, 0, "Ann")
     project.choose("b", 0, 0, "Ann")
-    batch = Hand(project).loop.suggest("random", 3)
-    others = [sample for sample in (0, 6) if sample not in batch["ids"]]
-    assert samples(project) == [*batch["ids"], *others]
-    assert [known.strategy for known in project.rounds()] == ["random"]
-    assert Hand(project).loop.suggest("random", 3)["ids"] == batch["ids"]
-    assert samples(project) == [*batch["ids"], *others], "asking again changes nothing"
+    batch = [entry.sample for entry in AnnotationLoop(project).loop.suggest("random", 3)]
+    batch, others = batch[:3], [sample for sample in (0, 6) if sample not in batch[:3]]
+    assert samples(project) == [*batch, *others]
+    assert [known.strategy for known in project.rounds.all()] == ["random"]
+    AnnotationLoop(project).loop.suggest("random", 3)
+    assert samples(project) == [*batch, *others], "asking again changes nothing"
 
 
 def test_a_slice_joins_the_open_batch_once_behind_its_last_rank(project: Project) -> None:
-    project.set_meta("batch sizes", {"0": 1})
-    project.suggest(0, [0, 1], [1.0, 0.5], ["", ""], [0.75, 0.5])
+    project.suggest(0, [0, 1], [1.0, 0.5], ["", ""], [0.75, 0.5], size=1)
     assert project.choose("a", 0, 1, "Ann")[1] is False
     assert project.choose("a", 0, 4, "Ann")[1] is True
     again, fresh = project.choose("a", 0, 4, "Bob")
@@ -156,13 +157,13 @@ def test_a_skipped_slice_can_be_asked_for_again(project: Project) -> None:
     project.set_status(7, Status.SKIPPED, "Bob")
     rows, fresh = project.choose("b", 0, 1, "Ann")
     assert fresh and rows[0].status is Status.TODO and not project.skipped()[7]
-    assert 7 in Hand(project).loop.candidates()
+    assert 7 in AnnotationLoop(project).loop.candidates()
 
 
 def test_where_all_that_was_chosen_is_skipped_a_strategy_is_asked(project: Project) -> None:
     project.choose("a", 0, 0, "Ann")
     project.set_status(0, Status.SKIPPED, "Ann")
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     hand.plan = lambda: None  # nothing is to be preprocessed here
     assert len(hand.suggest("random", 4).items) == 5
 
@@ -197,7 +198,7 @@ def test_what_cannot_be_chosen_changes_nothing(tmp_path: Path, case, axis, numbe
     with made(tmp_path, others=True) as project:
         with pytest.raises(kind, match=says):
             project.choose(case, axis, number, "Ann")
-        assert project.work() == [] and project.rounds() == [] and project.events() == []
+        assert project.work() == [] and project.rounds.all() == [] and project.events() == []
 
 
 def test_a_slice_that_preprocessing_left_out_is_named_so(tmp_path: Path) -> None:
@@ -228,8 +229,10 @@ def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project
     before = project.work()
     project.close()
     connection = sqlite3.connect(project.root / "project.db")
-    for column in ("uncertainty", "author"):
+    for column in ("uncertainty", "author", "ahead"):
         connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
+    connection.execute("DROP TABLE rounds")
+    connection.execute(tables.FIRST[3])
     connection.execute("PRAGMA user_version = 3")
     connection.commit()
     connection.close()
@@ -242,10 +245,8 @@ def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project
         assert samples(again) == [3, 1, 2]
 
 
-def test_a_batch_file_without_uncertainties_is_given_again(project: Project) -> None:
-    loop = Hand(project).loop
-    kept = loop.suggest("random", 2)
-    file = loop.folder() / "batch.json"
-    file.write_text(json.dumps({key: value for key, value in kept.items() if key != "uncertainty"}), encoding="utf-8")
-    assert loop.suggest("random", 2)["ids"] == kept["ids"]
-    assert [row.uncertainty for row in project.work()] == [None, None]
+def test_the_printed_batch_is_never_read(project: Project) -> None:
+    loop = AnnotationLoop(project).loop
+    kept = [entry.sample for entry in loop.suggest("random", 2)]
+    (loop.folder() / "batch.json").write_text("{}", encoding="utf-8")
+    assert [entry.sample for entry in loop.suggest("random", 2)] == kept

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 from alunet import cli
 from alunet.errors import AlunetError, InputError
 from alunet.imaging.reading import read_labels
-from alunet.loop.hand import Hand, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
@@ -84,13 +84,13 @@ def label_file(folder: Path, array: np.ndarray, name: str = "labels.nrrd") -> Pa
 
 def batch(project: Project, *wanted: tuple[str, int]) -> None:
     """Suggest the first sample of these slices."""
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     pool = project.pool
     ids = [
         next(i for i in pool.samples_of(case).tolist() if pool.slice_raw[i] == number) for case, number in wanted
     ]
     content = {"ids": ids, "gains": [0.0] * len(ids), "reasons": ["test"] * len(ids), "diagnostics": {}, "costs": {}}
-    hand.loop._begin(hand.loop.current(), "random", len(ids), lambda folder: content)
+    hand.loop.open_round("random", len(ids), lambda folder: content)
 
 
 # --- label images ---------------------------------------------------------------------------------------------
@@ -99,20 +99,20 @@ def batch(project: Project, *wanted: tuple[str, int]) -> None:
 def test_of_a_whole_case_only_what_is_suggested_is_taken(project: Project, tmp_path: Path) -> None:
     batch(project, ("a", 1), ("a", 4), ("b ö", 0))
     drawn = drawing()
-    taken = Hand(project).annotate("a", label_file(tmp_path, drawn), seconds=60)
+    taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), seconds=60)
     assert (taken.slices, taken.replaced, taken.in_parts) == ((1, 4), 0, False)
     stored = project.annotation("a")
     assert np.array_equal(stored[[1, 4]], drawn[[1, 4]])
     assert np.all(stored[[0, 2, 3, 5]] == OPEN), "a slice that nobody looked at is no background"
-    assert status(Hand(project)).minutes == 1.0
-    states = {item.slice: item.status for item in Hand(project).worklist().items if item.case == "a"}
+    assert status(AnnotationLoop(project)).minutes == 1.0
+    states = {item.slice: item.status for item in AnnotationLoop(project).worklist().items if item.case == "a"}
     assert states == {1: "annotated", 4: "annotated"}
 
 
 def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(project: Project, tmp_path) -> None:
     batch(project, ("a", 1))
     file = label_file(tmp_path, drawing())
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     hand.annotate("a", file, seconds=30)
     again = hand.annotate("a", file, seconds=30)
     assert (again.samples, again.unchanged) == ((), (1,))
@@ -129,7 +129,7 @@ def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(p
 def test_other_slices_or_all_of_them(project: Project, tmp_path: Path) -> None:
     drawn = drawing()
     drawn[5] = OPEN
-    file, hand = label_file(tmp_path, drawn), Hand(project)
+    file, hand = label_file(tmp_path, drawn), AnnotationLoop(project)
     assert hand.annotate("a", file, slices=[0, 3]).slices == (0, 3)
     taken = hand.annotate("a", file, all_slices=True)
     assert (taken.slices, taken.unchanged, taken.empty) == ((1, 2, 4), (0, 3), (5,))
@@ -141,18 +141,18 @@ def test_voxels_may_stay_open(project: Project, tmp_path: Path) -> None:
     batch(project, ("a", 1), ("a", 2))
     drawn = drawing()
     drawn[1, :5], drawn[2] = OPEN, OPEN
-    taken = Hand(project).annotate("a", label_file(tmp_path, drawn))
+    taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn))
     assert (taken.slices, taken.empty) == ((1,), (2,))
-    assert Hand(project).worklist().count("open") == 1
+    assert AnnotationLoop(project).worklist().count("open") == 1
     with pytest.raises(InputError, match="annotates nothing in slice 2 of a"):
-        Hand(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2])
+        AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2])
 
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
 def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tuple[int, ...]) -> None:
     axis = transpose[0]
     with planned(tmp_path / "p", tmp_path / "source", transpose=transpose) as project:
-        drawn, hand = drawing(), Hand(project)
+        drawn, hand = drawing(), AnnotationLoop(project)
         flat = drawn.take(3, axis)
         picture_file = save(sitk.GetImageFromArray(flat), tmp_path / "slice.png")
         assert hand.annotate("a", picture_file, slices=[3]).slices == (3,)
@@ -170,7 +170,7 @@ def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tupl
 
 def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(tiled: Project, tmp_path) -> None:
     batch(tiled, ("a", 1))
-    drawn, hand = drawing(), Hand(tiled)
+    drawn, hand = drawing(), AnnotationLoop(tiled)
     taken = hand.annotate("a", label_file(tmp_path, drawn))
     (sample,) = taken.samples
     assert taken.in_parts
@@ -199,7 +199,7 @@ def test_a_label_that_does_not_fit_changes_nothing(project: Project, tmp_path: P
     file = save(image, tmp_path / "l.nrrd")
     for options in ({"all_slices": True}, {"slices": [1]}):
         with pytest.raises(InputError, match=words):
-            Hand(project).annotate("a", file, **options)
+            AnnotationLoop(project).annotate("a", file, **options)
     assert not project.labelled().any()
     assert not list(project.annotations_dir.iterdir())
 
@@ -218,7 +218,7 @@ def test_a_label_that_does_not_fit_changes_nothing(project: Project, tmp_path: P
 )
 def test_what_cannot_be_taken_is_one_clear_line(project: Project, tmp_path, case, options, words) -> None:
     with pytest.raises(InputError, match=words) as caught:
-        Hand(project).annotate(case, label_file(tmp_path, drawing()), **options)
+        AnnotationLoop(project).annotate(case, label_file(tmp_path, drawing()), **options)
     assert "\n" not in str(caught.value)
     assert not project.labelled().any()
 
@@ -229,19 +229,19 @@ def test_a_slice_outside_the_part_of_the_image_that_holds_something(tmp_path: Pa
         project.set_geometry("a", CaseGeometry("a", SHAPES["a"], (0, 1, 2), crop, (3, 20, 24)))
         project.set_pool(Pool.build([case.geometry for case in project.cases()], (64, 64)))
         with pytest.raises(InputError, match="Slice 1 of a is empty in the image. Use slices 2 to 4"):
-            Hand(project).annotate("a", label_file(tmp_path, drawing()), slices=[1])
-        assert Hand(project).annotate("a", label_file(tmp_path, drawing()), slices=[2]).slices == (2,)
+            AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[1])
+        assert AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[2]).slices == (2,)
 
 
 # --- skipping -------------------------------------------------------------------------------------------------
 
 
 def test_a_skipped_slice_is_not_suggested_until_that_is_undone_or_it_is_annotated(project: Project, tmp_path) -> None:
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     assert hand.skip("a", [0, 1, 2]) == 3
     assert hand.skip("a", [0]) == 1, "once more is no harm"
     assert hand.loop.candidates().tolist() == list(range(3, 11))
-    assert set(hand.loop.suggest("random", 8)["ids"]) == set(range(3, 11))
+    assert {entry.sample for entry in hand.loop.suggest("random", 8)} == set(range(3, 11))
     hand.skip("a", [1], undo=True)
     assert hand.loop.candidates().tolist() == [1, *range(3, 11)]
     hand.annotate("a", label_file(tmp_path, drawing()), slices=[2])
@@ -253,7 +253,7 @@ def test_a_skipped_slice_is_not_suggested_until_that_is_undone_or_it_is_annotate
 
 def test_skipping_is_seen_in_the_worklist(project: Project) -> None:
     batch(project, ("a", 1), ("b ö", 0))
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     hand.skip("a", [1])
     content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
     assert [(item["case"], item["status"]) for item in content["items"]] == [("a", "skipped"), ("b ö", "open")]
@@ -271,7 +271,7 @@ def test_the_worklist_says_where_each_box_lies(data, tmp_path_factory) -> None:
     tmp_path = tmp_path_factory.mktemp("w")
     transpose = data.draw(st.permutations([0, 1, 2]))
     with planned(tmp_path / "p", tmp_path / "source", (16, 16), tuple(transpose)) as project:
-        pool, hand = project.pool, Hand(project)
+        pool, hand = project.pool, AnnotationLoop(project)
         hand.loop.suggest("random", data.draw(st.integers(1, len(pool))))
         hand._follow()
         content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
@@ -294,18 +294,18 @@ def test_the_worklist_says_where_each_box_lies(data, tmp_path_factory) -> None:
 
 def test_cases_added_later_come_behind_and_no_id_changes(project: Project, tmp_path: Path) -> None:
     batch(project, ("a", 1))
-    Hand(project).annotate("a", label_file(tmp_path, drawing()))
+    AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()))
     before, rows = project.pool, project._db.rows("SELECT * FROM samples ORDER BY id")
     new = save(picture(np.ones((3, 20, 20), np.float32)), tmp_path / "A.nrrd")
     project.import_case("0 first by name", [new])
     project.set_geometry("0 first by name", geometry("0 first by name", (3, 20, 20)))
-    Hand(project).loop._enumerate()
+    AnnotationLoop(project).loop._enumerate()
     assert project.pool.cases == ("a", "b ö", "0 first by name")
     assert project.pool.extends(before) and len(project.pool) == len(before) + 3
     assert project._db.rows("SELECT * FROM samples ORDER BY id")[: len(rows)] == rows
     project._pool = None
     assert project.pool.samples_of("0 first by name").tolist() == [11, 12, 13]
-    assert Hand(project).worklist().count("annotated") == 1
+    assert AnnotationLoop(project).worklist().count("annotated") == 1
     with pytest.raises(InputError, match="'a' is in the pool already"):
         project.pool.extended([geometry("a", SHAPES["a"])])
 
@@ -317,8 +317,10 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     for table in ("skipped", "versions", "work", "leases", "answers"):
         connection.execute(f"DROP TABLE {table}")
     connection.execute("ALTER TABLE cases DROP COLUMN source")
-    for column in ("uncertainty", "author"):
+    for column in ("uncertainty", "author", "ahead"):
         connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
+    connection.execute("DROP TABLE rounds")
+    connection.execute(tables.FIRST[3])
     for column in ("started", "heartbeat", "attempts", "progress", "waiting", "cancelled", "result", "notes"):
         connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     connection.execute("PRAGMA user_version = 1")
@@ -329,7 +331,7 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     with Project.open(project.root) as again:
         assert again._db.version == len(tables.MIGRATIONS)
         assert len(again.pool) == samples and not again.skipped().any()
-        Hand(again).skip("a", [0])
+        AnnotationLoop(again).skip("a", [0])
         assert again.skipped().sum() == 1
 
 
@@ -398,7 +400,7 @@ def test_init_refuses_before_anything_is_made(tmp_path: Path, words: list[str], 
 def test_a_project_without_images_says_what_comes_next(tmp_path: Path) -> None:
     root = tmp_path / "p"
     alunet("init", root, "--label", "liver", "--channel", "CT")
-    for command, words in (("suggest", "no images"), ("plan", "no images"), ("next-round", "Nothing is annotated")):
+    for command, words in (("suggest", "no images"), ("plan", "no images"), ("next-round", "no images")):
         with pytest.raises(InputError, match=words):
             alunet(command, root)
     with pytest.raises(InputError, match="no case 'a'"):
@@ -446,7 +448,7 @@ def test_a_session_without_a_model(project: Project, tmp_path: Path) -> None:
 
 
 def test_a_choice_that_cannot_be_is_refused_before_anything_is_chosen(project: Project) -> None:
-    hand = Hand(project)
+    hand = AnnotationLoop(project)
     for strategy, budget, words in (
         ("usimf", 3, "asks a model"),
         ("usimx", 3, "usimx"),
@@ -454,14 +456,17 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_chosen(project: P
     ):
         with pytest.raises(InputError, match=words):
             hand.loop.suggest(strategy, budget)
-    for strategy, budget, words in (("usimx", None, "usimx"), (None, 0, "budget of 0"), (None, 12, "11 are left")):
+    for strategy, budget, ahead, words in (
+        ("usimx", None, 0, "usimx"), (None, 0, 0, "budget of 0"), (None, 3, -1, "-1 samples ahead"),
+    ):  # fmt: skip
         with pytest.raises(InputError, match=words):
-            hand._check_choice(strategy, budget)
+            hand.next_round(strategy, budget, ahead)
     assert hand.loop.batch() is None and not project.suggestions(0)
     hand.skip("a", range(6))
     hand.skip("b ö", range(5))
+    hand.plan = lambda: None  # no image to plan from here
     with pytest.raises(InputError, match="annotated or skipped"):
-        hand._check_choice(None, None)
+        hand.suggest()
 
 
 # --- for real -------------------------------------------------------------------------------------------------
@@ -513,7 +518,7 @@ def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> N
     """A class nobody has seen, proposals, corrected labels, a late case, and results."""
     with Project.open(root) as project:
         assert project.class_voxels()[2] == 0
-        worklist, before = Hand(project).worklist(), project.pool
+        worklist, before = AnnotationLoop(project).worklist(), project.pool
         assert len(worklist.items) == 4 and not project.labelled()[[item.sample for item in worklist.items]].any()
         item = worklist.items[0]
         proposal = sitk.ReadImage(str(item.proposal))

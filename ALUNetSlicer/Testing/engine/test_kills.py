@@ -106,7 +106,7 @@ class Player:
     def batch(self) -> list[int]:
         """The open batch, acknowledged from now on."""
         with Project.open(self.root) as project:
-            number = max(entry.number for entry in project.rounds())
+            number = project.rounds.current()
             ids = [entry.sample for entry in project.suggestions(number)]
         self.truths.append(lambda project: _same([entry.sample for entry in project.suggestions(number)], ids))
         return ids

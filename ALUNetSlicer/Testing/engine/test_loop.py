@@ -18,6 +18,7 @@ from alunet.loop import Loop, RoundRecord, preset
 from alunet.loop.oracle import Oracle
 from alunet.pool import Pool
 from alunet.project import Project
+from alunet.simulation.rounds import play_first_round, play_round
 
 pytestmark = pytest.mark.slow
 
@@ -33,7 +34,7 @@ def fresh(started, tmp_path) -> Path:
 def advance(root: Path, *strategies: str, seed: int = 4, **options) -> list[RoundRecord]:
     with Project.open(root) as project:
         loop = Loop(project, RECIPE, seed=seed, threads=1, **options)
-        return [loop.advance(strategy, BUDGET) for strategy in strategies]
+        return [play_round(loop, strategy, BUDGET) for strategy in strategies]
 
 
 def test_round_zero(started):
@@ -42,7 +43,7 @@ def test_round_zero(started):
         assert project.labelled().sum() == INITIAL
         tests = {case.name for case in project.cases("test")}
         assert tests.isdisjoint(pool.cases), "T18: a test case in the pool"
-        record = RoundRecord.load(project.rounds_dir / "000" / "manifest.json")
+        record = Loop(project, RECIPE, seed=4).rounds()[0]
         assert record.labelled_samples == INITIAL and record.strategy == "initial"
         assert set(record.dice) == {"Anterior", "Posterior", "mean"}
         assert {"train", "evaluate"} <= set(record.seconds) and record.peak_memory_mb["train"] > 100
@@ -105,7 +106,7 @@ def test_finished_rounds_come_from_disk(fresh):
     with Project.open(fresh) as project:
         loop = Loop(project, RECIPE, seed=4, threads=1)
         shutil.rmtree(project.data / "nnunet" / "nnUNet_raw", ignore_errors=True)
-        assert loop.start(INITIAL).number == 0
+        assert play_first_round(loop, INITIAL).number == 0
         assert [record.number for record in loop.rounds()] == [0]
 
 
@@ -132,9 +133,9 @@ def test_bad_input_is_one_clear_line(started, fresh, tmp_path):
     with Project.open(fresh) as project:
         loop = Loop(project, RECIPE, seed=4, threads=1)
         with pytest.raises(InputError, match="budget of 0"):
-            loop.advance("random", 0)
+            play_round(loop, "random", 0)
         with pytest.raises(InputError, match="'usimx'"):
-            loop.advance("usimx", 3)
+            play_round(loop, "usimx", 3)
     with pytest.raises(InputError, match="Unknown preset 'fast'"):
         preset("fast")
     with pytest.raises(InputError, match="0 epochs"):

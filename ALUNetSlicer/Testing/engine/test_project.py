@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from alunet.errors import InputError
 from alunet.imaging.reading import read_labels
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project
+from alunet.project import Project, Round, RoundState
 from alunet.project.tables import MIGRATIONS
 
 PACKAGE = Path(__file__).resolve().parents[2]
@@ -281,9 +281,7 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
         assert sum(project.annotated_cases().values()) == len(ids)
         assert project.labelled_rounds()[ids].tolist() == list(range(len(ids)))
         assert (project.labelled_rounds() >= 0).sum() == len(ids)
-        last = project.pool.case_name(ids[-1])
-        assert project.touched_since(len(ids) - 1) == [last]
-        assert project.touched_since(len(ids)) == []
+        assert project.rounds.touched()
 
 
 @pytest.mark.parametrize(
@@ -375,16 +373,24 @@ def test_impossible_batches_are_refused(project: Project, batch: tuple) -> None:
     assert project.suggestions(1) == []
 
 
-def test_rounds_are_started_and_finished_once(project: Project) -> None:
-    project.start_round(0, "random", {"budget": 100})
-    project.start_round(0, "random", {"budget": 10})  # an interrupted round starts again
-    assert [(r.number, r.state, r.config, r.record) for r in project.rounds()] == [(0, "started", {"budget": 10}, None)]
-    project.finish_round(0, {"dice": {"mean": 0.5}})
-    assert project.rounds()[0].record == {"dice": {"mean": 0.5}}
-    with pytest.raises(InputError, match="finished already"):
-        project.start_round(0, "random", {})
-    with pytest.raises(InputError, match="not started"):
-        project.finish_round(1, {})
+def test_a_round_is_open_then_trained_then_finished(project: Project) -> None:
+    rounds = project.rounds
+    assert (rounds.current(), rounds.begun(), rounds.of_new_labels()) == (0, None, 0)
+    rounds.begin("random", 100)
+    rounds.begin("random", 10)  # nothing is chosen yet: another choice replaces the first
+    assert rounds.all() == [Round(0, "random", 10, RoundState.OPEN, None, None)]
+    rounds.keep_query(0, {"diagnostics": {}, "costs": {}})
+    assert rounds.begin("entropy", 3) == Round(0, "random", 10, RoundState.OPEN, {"diagnostics": {}, "costs": {}}, None)
+    rounds.set_training(0, True)
+    assert rounds.begun().state is RoundState.TRAINING
+    assert (rounds.current(), rounds.of_new_labels()) == (0, 1)
+    rounds.set_training(0, False)
+    assert (rounds.current(), rounds.of_new_labels()) == (0, 0)
+    rounds.finish(0, {"dice": {"mean": 0.5}})
+    assert rounds.finished()[0].record == {"dice": {"mean": 0.5}}
+    assert (rounds.current(), rounds.begun(), rounds.of_new_labels()) == (1, None, 1)
+    with pytest.raises(InputError, match="Round 1 was not begun"):
+        rounds.finish(1, {})
 
 
 def test_events_can_be_followed_from_a_number_on(project: Project) -> None:

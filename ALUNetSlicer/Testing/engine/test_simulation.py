@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pandas as pd
@@ -324,7 +324,7 @@ def test_a_damaged_study_is_named(tmp_path, content):
 
 
 class PretendedLoop:
-    """Writes manifests as `alunet.loop.Loop` does, and does nothing else."""
+    """Finishes rounds as `alunet.loop.Loop` does, and does nothing else."""
 
     played: list = []
     broken: tuple = ()
@@ -333,18 +333,11 @@ class PretendedLoop:
         self.project, self.seed, self.recipe, self.emit, self.cancel = project, seed, recipe, emit, cancel
 
     def rounds(self):
-        files = sorted(self.project.rounds_dir.glob("*/manifest.json"))
-        return [RoundRecord.load(file) for file in files]
+        return [RoundRecord(**entry.record) for entry in self.project.rounds.finished()]
 
-    def start(self, initial):
-        return self._play("initial", initial)
-
-    def advance(self, strategy, budget):
+    def play(self, strategy, size):
         if strategy in self.broken:
             raise EngineError("No memory left.", "Use a smaller batch.")
-        return self._play(strategy, budget)
-
-    def _play(self, strategy, size):
         number = len(self.rounds())
         self.played.append((self.seed, strategy, number))
         samples = size * (number + 1)
@@ -353,9 +346,8 @@ class PretendedLoop:
             **entries, seed=self.seed, budget=size, pool_samples=1000, class_voxels=[], selected={}, recipe={},
             training={}, hashes={},
         )  # fmt: skip
-        folder = self.project.rounds_dir / f"{number:03d}"
-        folder.mkdir()
-        record.save(folder / "manifest.json")
+        self.project.rounds.begin(strategy, size)
+        self.project.rounds.finish(number, asdict(record))
         self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
         return record
 
@@ -376,6 +368,8 @@ def pretended(monkeypatch):
     from alunet.simulation import study as study_module
 
     monkeypatch.setattr(grid, "Loop", PretendedLoop)
+    monkeypatch.setattr(grid, "play_first_round", lambda loop, initial: loop.play("initial", initial))
+    monkeypatch.setattr(grid, "play_round", lambda loop, strategy, budget: loop.play(strategy, budget))
     monkeypatch.setattr(study_module, "Loop", PretendedLoop)
     monkeypatch.setattr(PretendedLoop, "played", [])
     monkeypatch.setattr(PretendedLoop, "broken", ())
@@ -485,7 +479,7 @@ def test_ctrl_c_ends_a_study_with_what_is_finished(phantom, tmp_path, pretended,
     def interrupt(self, strategy, budget):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pretended, "advance", interrupt)
+    monkeypatch.setattr(grid, "play_round", interrupt)
     with pytest.raises(Cancelled, match="the same command goes on from here"):
         alunet.simulate(phantom, tmp_path, ["random"], rounds=1, budget=10, initial=10)
     assert len(pd.read_csv(tmp_path / "curves.csv")) == 3

@@ -16,7 +16,7 @@ from small import RECIPE
 from alunet.cli.training import seconds_of
 from alunet.errors import Cancelled, InputError
 from alunet.loop import PRESETS, preset
-from alunet.loop.hand import Hand, Setup
+from alunet.loop.annotation_loop import AnnotationLoop, Setup
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import check_seconds
 from alunet.loop.status import status
@@ -132,13 +132,13 @@ def begun(started: Path, tmp_path: Path):
     """A project whose rounds train by steps, with labels that no model has seen."""
     with Project.open(started) as project, project.fork(tmp_path / "by time") as fork:
         fork.set_meta("loop", asdict(Setup(epochs=1, iterations=4, device="cpu")))
-        hand = Hand(fork)
+        hand = AnnotationLoop(fork)
         Oracle(fork).reveal(hand.loop.candidates()[:3], hand.loop.current())
         yield fork
 
 
-def hand_of(project: Project, emit=lambda event: None, cancel: threading.Event | None = None) -> Hand:
-    hand = Hand(project, emit=emit, cancel=cancel)
+def hand_of(project: Project, emit=lambda event: None, cancel: threading.Event | None = None) -> AnnotationLoop:
+    hand = AnnotationLoop(project, emit=emit, cancel=cancel)
     hand.loop.threads = 1
     hand.loop.recipe = RECIPE
     return hand

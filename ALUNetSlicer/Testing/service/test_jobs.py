@@ -14,7 +14,7 @@ import pytest
 import SimpleITK as sitk
 from running import kill
 
-from alunet.loop.hand import Hand
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.project import Project
 from alunet.simulation.phantom import make_phantom
 
@@ -151,7 +151,7 @@ def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
     assert [row["sample"] for row in others] == [row["sample"] for row in left if row["sample"] != top["sample"]]
     assert {(row["reason"], row["uncertainty"], row["ahead"]) for row in others} == {("chosen by ann", None, False)}
     with Project.open(common.root / project, read_only=True) as opened:
-        record = Hand(opened).loop.rounds()[0]
+        record = AnnotationLoop(opened).loop.rounds()[0]
     assert record.strategy == "chosen" and len(record.selected["ids"]) >= 2
     assert set(record.selected["reasons"]) == {"chosen by ann"}
     check_maps(common, project, others[0])

@@ -43,7 +43,7 @@ def ready(common, project):
 
 def suggested(service, project, ids):
     with Project.open(service.root / project) as opened:
-        opened.start_round(0, "entropy", {"budget": len(ids)})
+        opened.rounds.begin("entropy", len(ids))
         opened.suggest(0, ids, [0.0] * len(ids), ["entropy"] * len(ids), [0.5] * len(ids))
 
 
@@ -155,8 +155,8 @@ def test_what_cannot_be_chosen_changes_nothing(common, ready, scan, change, stat
 def learned(service, project, number):
     """Says that a round is finished, as the end of its training does."""
     with Project.open(service.root / project) as opened:
-        opened.start_round(number, "entropy", {"budget": 1})
-        opened.finish_round(number, {})
+        while opened.rounds.current() <= number:
+            opened.rounds.finish(opened.rounds.begin("entropy", 1).number, {})
 
 
 def mapped(service, project, number, seed, measure="entropy"):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from alunet.loop.hand import Setup, create
+from alunet.loop.annotation_loop import Setup, create
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 
@@ -30,7 +30,7 @@ def pooled(service, scan):
             opened.set_geometry(geometry.case, geometry)
         opened.set_pool(Pool.build(geometries, SHAPE[1:]))
         opened.set_meta("patch", list(SHAPE[1:]))
-        opened.start_round(0, "spread", {"budget": 12})
+        opened.rounds.begin("spread", 12)
         opened.suggest(0, list(range(12)), [0.0] * 12, [""] * 12)
     return {row["sample"]: row for row in service.ok("GET", f"/projects/{project}/worklist")}
 

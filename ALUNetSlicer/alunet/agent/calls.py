@@ -304,7 +304,7 @@ def submit(
     session: Session, task: Task, project: str, sample: int, file: str, shape: list[int], dtype: str, base_version: int,
     author: str, seconds: float, status: Status = Status.DONE, key: str = "",
 ) -> Any:  # fmt: skip
-    """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
+    """AnnotationLoop in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
 
     `file` holds the voxels without header, little-endian, in (k, j, i) order, and is the viewer's own again afterwards.
     """

@@ -59,12 +59,12 @@ def predict(
     """Segment cases; `PREDICT` is what `--help` shows."""
     from alunet.cli.progress import at_work
     from alunet.loop import outputs
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with at_work() as emit, Project.open(project) as opened:
-        hand = Hand(opened, device=device, emit=emit)
-        files = outputs.predict(hand.loop, cases or [], out, _ending(format_))
+        annotation = AnnotationLoop(opened, device=device, emit=emit)
+        files = outputs.predict(annotation.loop, cases or [], out, _ending(format_))
     typer.echo(f"{len(files)} segmentations in {out}")
 
 
@@ -78,12 +78,12 @@ def uncertainty(
     """Write an uncertainty map; `UNCERTAINTY` is what `--help` shows."""
     from alunet.cli.progress import at_work
     from alunet.loop import outputs
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     file = out or Path(f"{case}_uncertainty.nii.gz")
     with at_work() as emit, Project.open(project) as opened:
-        outputs.uncertainty(Hand(opened, device=device, emit=emit).loop, case, file, measure)
+        outputs.uncertainty(AnnotationLoop(opened, device=device, emit=emit).loop, case, file, measure)
     typer.echo(f"{measure} of {case} in {file}")
 
 
@@ -97,17 +97,17 @@ def export(
     """Take results out; `EXPORT` is what `--help` shows."""
     from alunet.cli.progress import at_work
     from alunet.loop import outputs
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with at_work() as emit, Project.open(project) as opened:
-        hand = Hand(opened, device=device, emit=emit)
+        annotation = AnnotationLoop(opened, device=device, emit=emit)
         if what is What.model:
-            files = [outputs.export_model(hand.loop, out)]
+            files = [outputs.export_model(annotation.loop, out)]
         elif what is What.labels:
             files = outputs.export_labels(opened, [], out, _ending(format_))
         else:
-            files = outputs.predict(hand.loop, [], out, _ending(format_))
+            files = outputs.predict(annotation.loop, [], out, _ending(format_))
     typer.echo(f"The model in {out}" if what is What.model else f"{len(files)} {what.value} in {out}")
 
 

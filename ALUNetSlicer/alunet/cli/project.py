@@ -84,7 +84,7 @@ def init(
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
     """Make a project; `INIT` is what `--help` shows."""
-    from alunet.loop.hand import Setup, create
+    from alunet.loop.annotation_loop import Setup, create
 
     labels, channels = _described(label or [], channel or [], like)
     setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))
@@ -163,11 +163,11 @@ def _name_of(file: Path) -> str:
 def plan(project: PROJECT) -> None:
     """Plan and preprocess; `PLAN` is what `--help` shows."""
     from alunet.cli.progress import at_work
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with at_work() as emit, Project.open(project) as opened:
-        Hand(opened, emit=emit).plan()
+        AnnotationLoop(opened, emit=emit).plan()
         pool, patch = opened.pool, opened.get_meta("patch")
         count = 0 if pool is None else len(pool)
         cases = 0 if pool is None else len(pool.cases)
@@ -179,12 +179,12 @@ def status(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """Show where a project stands; `STATUS` is what `--help` shows."""
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.loop.status import status as look
     from alunet.project import Project
 
     with Project.open(project, read_only=True) as opened:
-        found = look(Hand(opened))
+        found = look(AnnotationLoop(opened))
     command = next_command(str(project), found.step, found.case)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "next": command}, indent=1, ensure_ascii=False))

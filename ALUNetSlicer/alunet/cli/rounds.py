@@ -70,18 +70,23 @@ STRATEGY = Annotated[
     str | None, typer.Option(help="Strategy; see: alunet strategies. Without: as before; spread at first, then usimf.")
 ]
 BUDGET = Annotated[int | None, typer.Option(help="Samples to suggest. Without: as before; 100 at first.")]
+AHEAD = Annotated[
+    int, typer.Option(help="Samples to suggest behind these, to annotate through the service while the model trains.")
+]
 DEVICE = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. Without: as chosen with init.")]
 CASE = Annotated[str, typer.Option(help="Name of the case.")]
 
 
-def suggest(project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, device: DEVICE = None) -> None:
+def suggest(
+    project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, ahead: AHEAD = 0, device: DEVICE = None
+) -> None:
     """Suggest slices; `SUGGEST` is what `--help` shows."""
     from alunet.cli.progress import at_work
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with at_work() as emit, Project.open(project) as opened:
-        worklist = Hand(opened, device=device, emit=emit).suggest(strategy, budget)
+        worklist = AnnotationLoop(opened, device=device, emit=emit).suggest(strategy, budget, ahead)
     _show(project, worklist)
 
 
@@ -97,15 +102,15 @@ def annotate(
     seconds: Annotated[float | None, typer.Option(help="Time it took.")] = None,
 ) -> None:
     """Take labels; `ANNOTATE` is what `--help` shows."""
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with Project.open(project) as opened:
-        hand = Hand(opened)
-        taken = hand.annotate(
+        annotation = AnnotationLoop(opened)
+        taken = annotation.annotate(
             case, label_image, slices=slice_ or [], all_slices=all_slices, author=author, seconds=seconds
         )
-        worklist = hand.worklist()
+        worklist = annotation.worklist()
     left = "" if worklist is None else f" {worklist.count('open')} of {len(worklist.items)} suggested are still open."
     typer.echo(_taken(taken) + left)
 
@@ -117,11 +122,11 @@ def skip(
     undo: Annotated[bool, typer.Option("--undo", help="Let it be suggested again.")] = False,
 ) -> None:
     """Skip slices; `SKIP` is what `--help` shows."""
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
     with Project.open(project) as opened:
-        Hand(opened).skip(case, slice_, undo=undo)
+        AnnotationLoop(opened).skip(case, slice_, undo=undo)
     state = "can be suggested again" if undo else "will not be suggested again"
     typer.echo(f"{case}: {_numbers(slice_)} {state}.")
 
@@ -130,23 +135,24 @@ def next_round(
     project: PROJECT,
     strategy: STRATEGY = None,
     budget: BUDGET = None,
+    ahead: AHEAD = 0,
     train_for: Annotated[str | None, train_for_option("as chosen with init")] = None,
     device: DEVICE = None,
 ) -> None:
     """Train and suggest; `NEXT_ROUND` is what `--help` shows."""
     from alunet.cli.progress import at_work
-    from alunet.loop.hand import Hand
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
     from alunet.simulation.progress import duration
 
     seconds = optional_seconds(train_for)
     with at_work() as emit, Project.open(project) as opened:
-        hand = Hand(opened, device=device, emit=emit)
+        annotation = AnnotationLoop(opened, device=device, emit=emit)
         if seconds is not None:
-            hand.train_for(seconds)
-        done = hand.next_round(strategy, budget)
+            annotation.train_for(seconds)
+        done = annotation.next_round(strategy, budget, ahead)
     if done.record is None:
-        typer.echo("Nothing was annotated since the last training, so the open batch stays.")
+        typer.echo("Nothing was annotated since the last training, so no model was trained.")
     else:
         dice = done.record.dice["mean"]
         measured = "" if dice is None else f", Dice {dice:.3f} on the test cases"

@@ -1,11 +1,13 @@
 """The loop of specification 1.7 over one project, step by step and from wherever it was stopped.
 
 A round has two halves: `Loop.suggest` chooses its batch, `Loop.learn` trains on what is annotated by then. Between them
-somebody labels: a person (`alunet.loop.hand`), or the oracle of a simulation (`Loop.start` and `Loop.advance`).
+a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation (`alunet.simulation.rounds`).
+`Loop.next_round` does the second half of one round and the first of the next, for all of them.
 
-Each step ends with a file that is there whole or not at all: ``batch.json`` (the query), the annotations,
-``learned.json`` (weights and Dice), ``manifest.json`` (the round). A step whose file is there is not repeated. Training
-goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with this process.
+The project's database knows the rounds: which is open, what was chosen, what a finished one was like; ``batch.json``
+and ``manifest.json`` are printouts. A training ends with ``learned.json`` (weights and Dice), and is not repeated where
+that is. It goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with
+this process.
 """
 
 from __future__ import annotations
@@ -23,20 +25,18 @@ import numpy as np
 from alunet import query
 from alunet.errors import InputError
 from alunet.loop import children, steps
+from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import Recipe
-from alunet.loop.record import RoundRecord, selected
+from alunet.loop.record import NextRound, RoundRecord, named_dice, selected
 from alunet.model import child, environment, hardware
 from alunet.pool import CaseGeometry, Pool
-from alunet.project import Project
-from alunet.project.choosing import CHOSEN
+from alunet.project import Project, Round, Suggestion
+from alunet.project.rounds import CHOSEN, UNASKED
 from alunet.query import Need, Streams
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import sha256_file, write_json
 
-INITIAL = "initial"
-UNASKED = "unasked"
-"""The strategy of a round whose labels nobody suggested."""
 Content = dict[str, Any]
 
 
@@ -110,105 +110,137 @@ class Loop:
 
     # --- rounds -----------------------------------------------------------------------------------------------
 
-    def suggest(self, strategy: str, budget: int) -> Content:
+    def next_round(
+        self, strategy: str | None = None, budget: int | None = None, ahead: int = 0, *, closes: int | None = None
+    ) -> NextRound:
+        """Train on all labels so far and close the round, then choose the next batch.
+
+        Where nothing was annotated since the last training, nothing is trained, and an open batch stays. A call that
+        was interrupted goes on where it was.
+
+        Args:
+            strategy: name and options, like "usimf:eta=10". None: as in the round before; `spread` at first, then
+                `usimf`.
+            budget: samples to choose, or all that are left. None: as in the round before, or 100.
+            ahead: samples to choose behind them, for people who go on while the model trains.
+            closes: number of the round to close. Where that is finished, nothing is trained, so that a repeated call
+                does not take up labels that came later.
+
+        Raises:
+            InputError: the choice is impossible.
+        """
+        check_choice(strategy, budget, ahead)
+        number, record, released = self.current(), None, 0
+        if closes in (None, number) and self.project.rounds.touched():
+            released = len(self._open_samples(number))
+            record = self.learn()
+            self.emit(Event("message", {"text": f"Round {number} is learned; choosing the next batch."}))
+        if self.batch() is None and len(self.candidates()):
+            self.suggest(*usual_choice(self.project, strategy, budget), ahead)
+        return NextRound(record, released)
+
+    def _open_samples(self, number: int) -> list[int]:
+        """Samples of a round's batch that are neither annotated nor skipped."""
+        batch = [entry for entry in self.project.suggestions(number) if entry.in_batch and entry.author is None]
+        return [entry.sample for entry in batch if entry.state != "labelled" and not entry.skipped]
+
+    def suggest(self, strategy: str, budget: int, ahead: int = 0) -> list[Suggestion]:
         """The first half of a round: choose `budget` samples with the last model and keep them as the open batch.
 
-        Where the round is open already, its batch is given again. A pool that is exhausted gives an empty batch.
+        Where the round has its batch already, that is given again. A pool that is exhausted gives an empty batch.
 
         Args:
             strategy: name and options, like "usimf:eta=10"; without a model one that needs none.
-
-        Returns:
-            ``ids``, ``gains``, ``reasons``, ``uncertainty``, ``diagnostics``, ``costs``, ``strategy``, ``budget``.
+            ahead: samples to choose behind the batch.
 
         Raises:
             InputError: the round was begun with another strategy or budget, or the strategy needs a model and there
                 is none yet.
         """
         number = self.current()
-        if budget < 1:
-            raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
+        check_choice(strategy, budget, ahead)
         if number == 0 and not query.parse(strategy).needs <= {Need.TRUTH}:
             free = [info.name for info in query.infos() if not info.needs]
             raise InputError(
                 f"'{strategy}' asks a model, and there is none before the first round.",
                 f"Begin with one of: {', '.join(free)}.",
             )
-        query.parse(strategy)
-        return self._begin(number, strategy, budget, lambda folder: self._select(number, strategy, budget, folder))
+        return self.open_round(strategy, budget, lambda folder: self._select(number, strategy, budget, ahead, folder))
+
+    def open_round(self, strategy: str, budget: int, choose: Callable[[Path], Content]) -> list[Suggestion]:
+        """Open the next round with the batch that `choose` makes in its folder, or with the one that it has.
+
+        Args:
+            budget: samples of the batch proper.
+            choose: gives ``ids``, ``gains``, ``reasons``, ``uncertainty`` (may be missing), ``diagnostics``, ``costs``.
+
+        Raises:
+            InputError: the round was begun with another strategy or budget.
+        """
+        begun = self.project.rounds.begun()
+        if begun is not None and begun.query is not None:
+            if (begun.strategy, begun.budget) != (strategy, budget):
+                raise InputError(
+                    f"Round {begun.number} was begun with '{begun.strategy}' and a budget of {begun.budget}.",
+                    "Finish it with those, then choose anew.",
+                )
+            return self.project.suggestions(begun.number)
+        number = self.current()
+        folder = self._folder(number)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._clear(number - 1)
+        self.project.rounds.begin(strategy, budget)
+        batch = choose(folder)
+        with self.project.together():
+            self.project.suggest(
+                number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"), size=budget
+            )
+            self.project.rounds.keep_query(number, {name: batch[name] for name in ("diagnostics", "costs")})
+        write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})  # for people to read
+        return self.project.suggestions(number)
 
     def learn(self) -> RoundRecord:
         """The second half of a round: train on everything annotated so far, evaluate, and close the round.
 
         A round that nobody suggested a batch for is closed too. Suggested samples that are not annotated go back to
-        the pool.
+        the pool. Labels that come while the model trains belong to the next round.
 
         Raises:
             InputError: nothing is annotated.
         """
         if not self.project.annotated_cases():
             raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first.")
-        number, nothing = self.current(), {"ids": [], "gains": [], "reasons": [], "diagnostics": {}, "costs": {}}
-        strategy = CHOSEN if self.project.chosen(number) else UNASKED
-        batch = self.batch() or self._begin(number, strategy, 0, lambda folder: nothing)
+        rounds, number = self.project.rounds, self.current()
+        begun = rounds.begun() or rounds.begin(CHOSEN if self.project.chosen(number) else UNASKED, 0)
         folder = self._folder(number)
-        learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
-        record = self._record(number, batch, learned)
+        folder.mkdir(parents=True, exist_ok=True)
+        rounds.set_training(number, True)
+        try:
+            learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
+        except BaseException:  # also Ctrl-C: what is annotated until the training goes on belongs to it
+            rounds.set_training(number, False)
+            raise
+        record = self._record(begun, learned)
+        with self.project.together():
+            self.project.release()
+            rounds.finish(number, asdict(record))
         record.save(folder / "manifest.json")
-        self._settle(number)
+        self._clear(number)
         self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
         return record
 
-    def start(self, initial: int) -> RoundRecord:
-        """Round 0 of a simulation: label `initial` samples drawn uniformly, train from scratch, evaluate."""
-        self.prepare()
-        finished = self._finished(0)
-        if finished is not None:
-            return finished
-        size = len(self._pool())
-        if not 1 <= initial <= size:
-            raise InputError(f"An initial set of {initial} samples is not possible.", f"The pool has {size}.")
-        chosen = Streams(self.seed, 0)["init"].choice(size, initial, replace=False)
-        batch = {
-            "ids": [int(i) for i in chosen],
-            "gains": [0.0] * initial,
-            "reasons": ["initial set"] * initial,
-            "diagnostics": {},
-            "costs": {},
-        }
-        return self._answer(self._begin(0, INITIAL, initial, lambda folder: batch))
-
-    def advance(self, strategy: str, budget: int) -> RoundRecord:
-        """The next round of a simulation: choose `budget` samples, label them, train on, evaluate.
-
-        A round that was interrupted is the next round again. After an empty batch the training still takes place, so
-        that all strategies are trained equally long.
-
-        Args:
-            strategy: name and options, like "usimf:eta=10".
-        """
-        self.last()
-        return self._answer(self.suggest(strategy, budget))
-
-    def _answer(self, batch: Content) -> RoundRecord:
-        Oracle(self.project).reveal(np.array(batch["ids"], np.int64), self.current())
-        return self.learn()
-
     def rounds(self) -> list[RoundRecord]:
         """The finished rounds, in order."""
-        found = []
-        while (record := self._finished(len(found))) is not None:
-            found.append(record)
-        return found
+        return [RoundRecord(**entry.record) for entry in self.project.rounds.finished() if entry.record is not None]
 
     def current(self) -> int:
         """Number of the round that is open, or that comes next."""
-        return len(self.rounds())
+        return self.project.rounds.current()
 
-    def batch(self) -> Content | None:
-        """What `suggest` gave for the open round; None where no round is open."""
-        file = self._folder(self.current()) / "batch.json"
-        return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+    def batch(self) -> Round | None:
+        """The open round, where a strategy has chosen its batch; else None."""
+        begun = self.project.rounds.begun()
+        return None if begun is None or begun.query is None else begun
 
     def folder(self) -> Path:
         """Folder of the round that is open, or that comes next."""
@@ -232,34 +264,9 @@ class Loop:
     def _folder(self, number: int) -> Path:
         return self.project.rounds_dir / f"{number:03d}"
 
-    def _finished(self, number: int) -> RoundRecord | None:
-        manifest = self._folder(number) / "manifest.json"
-        return RoundRecord.load(manifest) if manifest.is_file() else None
-
-    def _begin(self, number: int, strategy: str, budget: int, choose: Callable[[Path], Content]) -> Content:
-        """Open a round with the batch that `choose` makes, or with the one it was opened with."""
-        kept = self.batch()
-        if kept is not None and (kept["strategy"], kept["budget"]) != (strategy, budget):
-            raise InputError(
-                f"Round {number} was begun with '{kept['strategy']}' and a budget of {kept['budget']}.",
-                "Finish it with those, then choose anew.",
-            )
-        folder = self._folder(number)
-        folder.mkdir(parents=True, exist_ok=True)
-        if number:
-            self._settle(number - 1)
-        self.project.start_round(number, strategy, {"budget": budget, "seed": self.seed})
-        batch = self._kept(folder / "batch.json", lambda: {**choose(folder), "strategy": strategy, "budget": budget})
-        self.project.suggest(number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"))
-        return batch
-
-    def _settle(self, number: int) -> None:
-        """What follows from a round's manifest, also where a crash came between."""
-        shutil.rmtree(self._folder(number) / "training", ignore_errors=True)  # checkpoints, three times the weights
-        record = self._finished(number)
-        if record is not None and any(known.number == number for known in self.project.rounds("started")):
-            self.project.release()
-            self.project.finish_round(number, {"dice": record.dice})
+    def _clear(self, number: int) -> None:
+        """Remove the checkpoints of a finished round's training, three times the weights; also after a crash."""
+        shutil.rmtree(self._folder(number) / "training", ignore_errors=True)
 
     @staticmethod
     def _kept(file: Path, make: Callable[[], Content]) -> Content:
@@ -270,7 +277,7 @@ class Loop:
 
     # --- query ------------------------------------------------------------------------------------------------
 
-    def _select(self, number: int, strategy: str, budget: int, folder: Path) -> Content:
+    def _select(self, number: int, strategy: str, budget: int, ahead: int, folder: Path) -> Content:
         if not len(self.candidates()):
             return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
         needs, names = query.parse(strategy).needs, list(self.project.labels)
@@ -279,7 +286,7 @@ class Loop:
             costs: dict[str, dict[str, float]] = {}
             with child.step("query", self.emit, costs):
                 streams = Streams(self.seed, number)
-                batch = steps.ask(strategy, arrays, budget, names, None, streams, "cpu")
+                batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
             return {**batch, "costs": costs}
         self._pool().save(folder / "pool.npz")
         return self.run_child(
@@ -289,6 +296,7 @@ class Loop:
             question=str(folder / "question.npz"),
             strategy=strategy,
             budget=budget,
+            ahead=ahead,
             names=names,
             weights=str(self.weights(number - 1)),
             scoring=self.scoring,
@@ -352,23 +360,24 @@ class Loop:
 
     # --- record -----------------------------------------------------------------------------------------------
 
-    def _record(self, number: int, batch: Content, learned: Content) -> RoundRecord:
+    def _record(self, begun: Round, learned: Content) -> RoundRecord:
         project, costs = self.project, self.project.costs()
-        spent = {**batch["costs"], **learned["costs"]}
+        query = begun.query or {"diagnostics": {}, "costs": {}}
+        spent = {**query["costs"], **learned["costs"]}
         return RoundRecord(
-            number=number,
-            strategy=batch["strategy"],
+            number=begun.number,
+            strategy=begun.strategy,
             seed=self.seed,
-            budget=batch["budget"],
+            budget=begun.budget,
             labelled_samples=costs.samples,
             labelled_slices=costs.slices,
             labelled_voxels=costs.voxels,
             fraction=costs.fraction,
             pool_samples=len(self._pool()),
             class_voxels=[int(count) for count in project.class_voxels()],
-            dice=self._named(learned["evaluation"]["dice"]),
-            selected=selected(batch, project.chosen(number)),
-            diagnostics=batch["diagnostics"],
+            dice=named_dice(project.labels, learned["evaluation"]["dice"]),
+            selected=selected(project.suggestions(begun.number), project.chosen(begun.number)),
+            diagnostics=query["diagnostics"],
             seconds={name: cost["seconds"] for name, cost in spent.items()},
             peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},
             recipe=self.recipe.to_json(),
@@ -383,12 +392,6 @@ class Loop:
             arithmetic=children.arithmetic(self).to_json(),
             threads=self.threads,
         )
-
-    def _named(self, dice: list[float | None]) -> dict[str, float | None]:
-        names = [name for name, value in self.project.labels.items() if value > 0]
-        table = dict(zip(names, dice or [None] * len(names), strict=True))
-        known = [value for value in dice if value is not None]
-        return {**table, "mean": float(np.mean(known)) if known else None}
 
     def _pool(self) -> Pool:
         pool = self.project.pool

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 from collections.abc import Sequence
@@ -12,6 +11,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from alunet.loop.worklist import Worklist
+from alunet.project import Suggestion
 from alunet.storage.files import write_json
 
 _PACKAGES = ("alunet", "nnunetv2", "torch", "numpy", "numba", "SimpleITK", "scipy")
@@ -26,8 +29,8 @@ class RoundRecord:
         strategy: what chose the batch, with its options; "initial" for round 0.
         labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of the pool's samples.
         dice: foreground label name -> mean Dice over the test cases (None where no case has it), and "mean".
-        selected: the batch: sample ids in the order of the picks, their gains and reasons; behind it what people chose
-            and labelled.
+        selected: the batch: sample ids in the order of the picks, their gains and reasons; behind it what else was
+            labelled: of the samples ahead, and of those that people chose.
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
         seconds, peak_memory_mb: of each step.
         recipe, seed, budget, training, arithmetic, versions, hashes: what it takes to do it again.
@@ -80,24 +83,45 @@ class RoundRecord:
         """Write the manifest, whole or not at all."""
         write_json(file, asdict(self))
 
-    @classmethod
-    def load(cls, file: Path) -> RoundRecord:
-        """Read a manifest."""
-        return cls(**json.loads(file.read_text(encoding="utf-8")))
+
+@dataclass(frozen=True)
+class NextRound:
+    """What `Loop.next_round` did.
+
+    Attributes:
+        record: of the round that was learned now; None where nothing had been annotated since the last one.
+        released: suggested samples of that round that were not annotated; they are in the pool again.
+        worklist: the open batch, where people annotate; None where every sample is annotated or skipped.
+    """
+
+    record: RoundRecord | None
+    released: int
+    worklist: Worklist | None = None
 
 
-def selected(batch: dict[str, Any], chosen: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
-    """The column of that name of a manifest.
+def named_dice(labels: dict[str, int], dice: Sequence[float | None]) -> dict[str, float | None]:
+    """Return the Dice of each structure by name, and their mean; None where it was not measured."""
+    names = [name for name, value in labels.items() if value > 0]
+    known = [value for value in dice if value is not None]
+    mean = float(np.mean(known)) if known else None
+    return {**dict(zip(names, dice or [None] * len(names), strict=True)), "mean": mean}
+
+
+def selected(suggestions: Sequence[Suggestion], chosen: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
+    """Return the column of that name of a record.
 
     Args:
-        batch: as `Loop.batch` gives it.
+        suggestions: of the round.
         chosen: samples that people chose and labelled in the round, each with its reason.
     """
-    own = [(sample, reason) for sample, reason in chosen if sample not in set(batch["ids"])]
+    batch = [entry for entry in suggestions if entry.in_batch]
+    labelled_ahead = [entry for entry in suggestions if entry.ahead and entry.state == "labelled"]
+    known = {entry.sample for entry in batch}
+    own = [(entry.sample, entry.reason) for entry in labelled_ahead] + [row for row in chosen if row[0] not in known]
     return {
-        "ids": [*batch["ids"], *(sample for sample, _ in own)],
-        "gains": [*batch["gains"], *(0.0 for _ in own)],
-        "reasons": [*batch["reasons"], *(reason for _, reason in own)],
+        "ids": [*(entry.sample for entry in batch), *(sample for sample, _ in own)],
+        "gains": [*(entry.gain or 0.0 for entry in batch), *(0.0 for _ in own)],
+        "reasons": [*(entry.reason for entry in batch), *(reason for _, reason in own)],
     }
 
 

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from alunet.loop.hand import Hand
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.record import RoundRecord
 from alunet.loop.worklist import Worklist
 
@@ -72,24 +72,24 @@ class Status:
     case: str | None
 
 
-def status(hand: Hand) -> Status:
+def status(annotation: AnnotationLoop) -> Status:
     """Where the project stands; nothing is changed, so it may be open for reading only."""
-    project, worklist = hand.project, hand.worklist()
+    project, worklist = annotation.project, annotation.worklist()
     everything, costs = project.cases(), project.costs()
     tested = any(case.role == "test" and case.label is not None for case in everything)
-    rounds = [_finished(record, tested) for record in hand.loop.rounds()]
+    rounds = [_finished(record, tested) for record in annotation.loop.rounds()]
     if worklist is not None:
         number, size = worklist.number, len(worklist.items)
         rounds.append(RoundLine(number, "open", worklist.strategy, size, costs.samples, None, None))
     counts = [int(count) for count in project.class_voxels()]
-    step, case = _next(hand, worklist)
+    step, case = _next(annotation, worklist)
     return Status(
         project=project.name,
         labels=project.labels,
         channels=project.channels,
         cases=[case.name for case in everything if case.role == "pool"],
         test_cases=[case.name for case in everything if case.role == "test"],
-        unplanned=_unplanned(hand),
+        unplanned=_unplanned(annotation),
         pool=0 if project.pool is None else len(project.pool),
         labelled=costs.samples,
         slices=costs.slices,
@@ -97,9 +97,9 @@ def status(hand: Hand) -> Status:
         open=0 if worklist is None else worklist.count("open"),
         skipped=int(project.skipped().sum()),
         minutes=round(project.seconds_spent() / 60, 1),
-        train_for=hand.loop.recipe.train_for,
+        train_for=annotation.loop.recipe.train_for,
         rounds=rounds,
-        setup=dict(vars(hand.setup)),
+        setup=dict(vars(annotation.setup)),
         step=step,
         case=case,
     )
@@ -122,8 +122,8 @@ def _finished(record: RoundRecord, tested: bool) -> RoundLine:
     )
 
 
-def _unplanned(hand: Hand) -> list[str]:
-    project = hand.project
+def _unplanned(annotation: AnnotationLoop) -> list[str]:
+    project = annotation.project
     known = set() if project.pool is None else set(project.pool.cases)
     return [
         case.name
@@ -132,16 +132,16 @@ def _unplanned(hand: Hand) -> list[str]:
     ]
 
 
-def _next(hand: Hand, worklist: Worklist | None) -> tuple[str, str | None]:
-    if not hand.project.cases("pool"):
+def _next(annotation: AnnotationLoop, worklist: Worklist | None) -> tuple[str, str | None]:
+    if not annotation.project.cases("pool"):
         return "add", None
-    if _unplanned(hand):
+    if _unplanned(annotation):
         return "plan", None
     waiting = [] if worklist is None else [item for item in worklist.items if item.status == "open"]
     if waiting:
         return "annotate", waiting[0].case
-    if hand.project.touched_since(hand.loop.current()):
+    if annotation.project.rounds.touched():
         return "next-round", None
-    if len(hand.loop.candidates()):
+    if len(annotation.loop.candidates()):
         return "suggest", None
-    return ("export", None) if hand.loop.rounds() else ("annotate", hand.project.cases("pool")[0].name)
+    return ("export", None) if annotation.loop.rounds() else ("annotate", annotation.project.cases("pool")[0].name)

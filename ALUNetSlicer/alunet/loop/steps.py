@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Callable
@@ -160,6 +161,7 @@ def select(
     question: str,
     strategy: str,
     budget: int,
+    ahead: int,
     names: list[str],
     weights: str,
     scoring: dict[str, Any],
@@ -198,7 +200,7 @@ def select(
             Path(cache),
             emit,
         )
-        batch = ask(strategy, arrays, budget, names, signals, streams, place)
+        batch = ask(strategy, arrays, budget, ahead, names, signals, streams, place)
     return {**batch, "costs": costs}
 
 
@@ -225,6 +227,7 @@ def ask(
     strategy: str,
     arrays: dict[str, np.ndarray],
     budget: int,
+    ahead: int,
     names: list[str],
     signals: Any,
     streams: query.Streams,
@@ -244,12 +247,17 @@ def ask(
         device=device,
         case_voxels=arrays["case_voxels"],
         case_sizes=arrays["case_sizes"],
+        ahead=ahead,
     )
     batch = query.parse(strategy).select(problem)
     return {
         "ids": [int(i) for i in batch.ids],
         "gains": [float(gain) for gain in batch.gains],
         "reasons": list(batch.reasons),
-        "uncertainty": None if batch.uncertainty is None else [float(share) for share in batch.uncertainty],
+        "uncertainty": None if batch.uncertainty is None else [_known(share) for share in batch.uncertainty],
         "diagnostics": batch.diagnostics,
     }
+
+
+def _known(share: float) -> float | None:
+    return None if math.isnan(share) else float(share)

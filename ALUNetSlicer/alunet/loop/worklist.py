@@ -36,6 +36,7 @@ class Item:
         reason: why it was chosen.
         gain: what the strategy says it is worth; None where it says nothing.
         status: "open", "annotated" or "skipped".
+        ahead: whether it comes behind the batch, for people who go on while the model trains.
         proposal: the model's segmentation of the case; None where there is no model.
     """
 
@@ -48,6 +49,7 @@ class Item:
     reason: str
     gain: float | None
     status: str
+    ahead: bool
     proposal: Path | None
 
 
@@ -88,6 +90,7 @@ def make_worklist(project: Project, folder: Path, number: int, strategy: str, bu
             reason=suggestion.reason,
             gain=suggestion.gain,
             status=status,
+            ahead=suggestion.ahead,
             proposal=proposal if proposal.is_file() else None,
         )
         items.append(item)
@@ -137,6 +140,7 @@ def _entry(project: Project, item: Item, case: Case, grid: Grid) -> dict[str, An
         "sample": item.sample,
         "case": item.case,
         "status": item.status,
+        "ahead": item.ahead,
         "reason": item.reason,
         "gain": item.gain,
         "slice": {"axis": AXES[slice_axis(case)], "index": item.slice},

@@ -195,8 +195,3 @@ class Annotations(Samples):
     def seconds_spent(self) -> float:
         """Seconds that people say they spent on annotating, all together."""
         return float(str(self._db.value("SELECT coalesce(sum(seconds), 0) FROM annotations")))
-
-    def touched_since(self, round: int) -> list[str]:
-        """Cases that were annotated in `round` or later, by name."""
-        rows = self._db.rows("SELECT DISTINCT case_name FROM annotations WHERE round >= ? ORDER BY case_name", (round,))
-        return [name for (name,) in rows]

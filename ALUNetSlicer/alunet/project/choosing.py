@@ -9,11 +9,10 @@ from collections.abc import Sequence
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry
 from alunet.project.history import History
+from alunet.project.rounds import CHOSEN
 from alunet.project.samples import chosen_by
 from alunet.schema import WorkRow
 
-CHOSEN = "chosen"
-"""The strategy of a round whose labels are of slices that people chose."""
 _AXES = "kji"
 
 
@@ -88,15 +87,10 @@ class Choosing(History):
         return dict(rows)
 
     def _round_to_join(self) -> int:
-        """The round of the newest batch, also while it is learned; where there is none, the one that comes next."""
-        newest = self._db.value("SELECT max(round) FROM suggestions")
-        if newest is not None:
-            return int(str(newest))
-        number = int(str(self._db.value("SELECT count(*) FROM rounds WHERE state = 'finished'")))
-        self._db.execute(
-            "INSERT OR IGNORE INTO rounds (number, strategy, config, state, started) VALUES (?, ?, ?, 'started', ?)",
-            (number, CHOSEN, json.dumps({"budget": 0}), time.time()),
-        )
+        """The round of the newest batch, also while it is trained; where there is none, the one that comes next."""
+        number = self.rounds.on_worklist()
+        if number == self.rounds.current() and self.rounds.begun() is None:
+            self.rounds.begin(CHOSEN, 0)
         return number
 
     def _join(self, round: int, samples: Sequence[int], author: str) -> None:

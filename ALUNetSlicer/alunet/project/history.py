@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,19 +95,13 @@ class History(Sharing):
                  submission.status.value, time.time()),
             )  # fmt: skip
             if counts is not None:
-                round_ = self.round_of_labels()
+                round_ = self.rounds.of_new_labels()
                 self._note(place.case, [sample], counts, round_, submission.author, submission.seconds)
             if not stale:
                 self._set_status(sample, submission.status, submission.author)
                 self._tell(sample, submission.status)
             self.keep_answer(submission.key, submission.digest, answer)
         return answer
-
-    def round_of_labels(self) -> int:
-        """The round that labels submitted now belong to: the open one, or the one after that which is being learned."""
-        finished = int(str(self._db.value("SELECT count(*) FROM rounds WHERE state = 'finished'")))
-        learning = self._db.value("SELECT value FROM meta WHERE key = 'learning'")
-        return finished + int(learning is not None and json.loads(str(learning)) == finished)
 
     def _version_file(self, sample: int, number: int) -> Path:
         return self.annotations_dir / "history" / f"{sample}-{number}.npz"

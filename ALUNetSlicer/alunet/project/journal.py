@@ -1,27 +1,13 @@
-"""What happened in a project: settings, rounds and events."""
+"""What happened in a project: settings and events."""
 
 from __future__ import annotations
 
 import contextlib
 import json
-import time
-from dataclasses import dataclass
 from typing import Any
 
-from alunet.errors import InputError
 from alunet.schema import Event
 from alunet.storage.database import Database
-
-
-@dataclass(frozen=True)
-class Round:
-    """One round of active learning; `record` is None until it is finished."""
-
-    number: int
-    strategy: str
-    config: dict[str, Any]
-    state: str
-    record: dict[str, Any] | None
 
 
 class Journal:
@@ -38,42 +24,6 @@ class Journal:
         """Stores a setting; `value` is anything that JSON holds."""
         text = json.dumps(value, ensure_ascii=False)
         self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, text))
-
-    def start_round(self, number: int, strategy: str, config: dict[str, Any]) -> None:
-        """Notes that a round begins; starting it again replaces what was noted.
-
-        Raises:
-            InputError: the round is finished already.
-        """
-        state = self._db.value("SELECT state FROM rounds WHERE number = ?", (number,))
-        if state == "finished":
-            raise InputError(f"Round {number} is finished already.", f"Start round {number + 1}.")
-        self._db.execute(
-            "INSERT OR REPLACE INTO rounds (number, strategy, config, state, started) VALUES (?, ?, ?, 'started', ?)",
-            (number, strategy, json.dumps(config, ensure_ascii=False), time.time()),
-        )
-
-    def finish_round(self, number: int, record: dict[str, Any]) -> None:
-        """Notes the result of a started round.
-
-        Raises:
-            InputError: the round was not started.
-        """
-        cursor = self._db.execute(
-            "UPDATE rounds SET state = 'finished', record = ?, finished = ? WHERE number = ?",
-            (json.dumps(record, ensure_ascii=False), time.time(), number),
-        )
-        if cursor.rowcount != 1:
-            raise InputError(f"Round {number} was not started.", "Start it first.")
-
-    def rounds(self, state: str | None = None) -> list[Round]:
-        """The rounds, by number; those that are "started" or "finished", or all."""
-        rows = self._db.rows("SELECT number, strategy, config, state, record FROM rounds ORDER BY number")
-        return [
-            Round(number, strategy, json.loads(config), own, None if record is None else json.loads(record))
-            for number, strategy, config, own, record in rows
-            if state in (None, own)
-        ]
 
     def add_event(self, kind: str, data: dict[str, Any]) -> int:
         """Stores an event and gives its number; numbers only grow."""

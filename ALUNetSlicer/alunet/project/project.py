@@ -27,6 +27,7 @@ from alunet.project.importing import (
 )
 from alunet.project.jobs import Jobs
 from alunet.project.journal import Journal
+from alunet.project.rounds import Rounds
 from alunet.project.tables import MIGRATIONS
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.database import Database
@@ -71,6 +72,7 @@ class Project(Choosing, Journal, Jobs):
         labels: structure name to value, from ``"background": 0`` on.
         channels: channel names as nnU-Net knows them.
         read_only: whether it was opened for reading only.
+        rounds: which round it is, and what is known of each.
     """
 
     def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
@@ -94,6 +96,7 @@ class Project(Choosing, Journal, Jobs):
             raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
         if self._db.version < self._db.newest:
             self._db.migrate()
+        self.rounds = Rounds(self._db)
         about = self.get_meta("project")
         self.name: str = about["name"]
         self.labels: dict[str, int] = about["labels"]

@@ -25,6 +25,7 @@ class Suggestion:
         skipped: whether a person does not want to be asked about it.
         uncertainty: share of the other candidates that were less uncertain, None where nothing of that is known.
         author: who chose it, None where a strategy did.
+        ahead: whether it was chosen behind the batch, for people who go on while the model trains.
     """
 
     sample: int
@@ -34,6 +35,12 @@ class Suggestion:
     skipped: bool = False
     uncertainty: float | None = None
     author: str | None = None
+    ahead: bool = False
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether a strategy chose it for the batch proper; then a person may have chosen it, too."""
+        return not self.ahead and (self.author is None or self.gain is not None)
 
 
 def chosen_by(author: str) -> str:
@@ -144,12 +151,17 @@ class Samples:
         ids: Sequence[int],
         gains: Sequence[float],
         reasons: Sequence[str],
-        uncertainty: Sequence[float] | None = None,
+        uncertainty: Sequence[float | None] | None = None,
+        *,
+        size: int | None = None,
     ) -> None:
         """Stores a round's batch in its order; suggesting again for the round replaces it.
 
         Behind the batch stays what people chose: in this round, or in the one before where it is still open. Where the
         batch holds such a sample itself, it counts as chosen all the same.
+
+        Args:
+            size: samples of the batch proper; what comes behind them is ahead. None: all.
 
         Raises:
             InputError: the columns differ in length, or an id is unknown or occurs twice.
@@ -161,12 +173,12 @@ class Samples:
         samples = [int(i) for i in ids]
         self._check_samples(samples)
         with self._db.transaction():
-            chosen = self._choices(round)
-            rows: list[tuple] = [
-                (sample, None if gain is None else float(gain), str(reason), share, chosen.pop(sample, None))
-                for sample, gain, reason, share in zip(samples, gains, reasons, shares, strict=True)
-            ]
-            rows += [(sample, None, chosen_by(author), None, author) for sample, author in chosen.items()]
+            chosen, size = self._choices(round), len(samples) if size is None else size
+            rows: list[tuple] = []
+            for rank, (sample, gain, reason, share) in enumerate(zip(samples, gains, reasons, shares, strict=True)):
+                author, worth = chosen.pop(sample, None), None if gain is None else float(gain)
+                rows.append((sample, worth, str(reason), share, author, rank >= size and author is None))
+            rows += [(sample, None, chosen_by(author), None, author, False) for sample, author in chosen.items()]
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
                 " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
@@ -174,8 +186,8 @@ class Samples:
             )
             self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
             self._db.many(
-                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?)",
+                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author, ahead)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(round, rank, *row) for rank, row in enumerate(rows)],
             )
             self._db.execute(
@@ -220,8 +232,8 @@ class Samples:
     def suggestions(self, round: int) -> list[Suggestion]:
         """A round's batch in its order; empty where nothing was suggested."""
         rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author"
-            " FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
+            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author,"
+            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
             (round,),
         )
-        return [Suggestion(*row[:4], bool(row[4]), *row[5:]) for row in rows]
+        return [Suggestion(*row[:4], bool(row[4]), *row[5:7], bool(row[7])) for row in rows]

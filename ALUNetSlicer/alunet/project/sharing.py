@@ -10,11 +10,12 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry
 from alunet.project.annotations import Annotations
+from alunet.project.rounds import Rounds
 from alunet.schema import Lease, SampleState, Status, WorkRow
 
 _WORK = """
 SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain, s.uncertainty,
-    s.author IS NOT NULL,
+    s.ahead,
     CASE WHEN p.state = 'labelled' AND coalesce(w.status, '') NOT IN ('in_progress', 'flagged') THEN 'done'
          WHEN k.sample_id IS NOT NULL THEN 'skipped' ELSE coalesce(w.status, 'todo') END,
     (SELECT max(number) FROM versions v WHERE v.sample_id = s.sample_id AND NOT v.conflict),
@@ -23,7 +24,7 @@ FROM suggestions s JOIN samples p ON p.id = s.sample_id JOIN cases c ON c.name =
 LEFT JOIN work w ON w.sample_id = s.sample_id
 LEFT JOIN skipped k ON k.sample_id = s.sample_id
 LEFT JOIN leases l ON l.sample_id = s.sample_id AND l.until > ?
-WHERE s.round = coalesce(?, (SELECT max(round) FROM suggestions)) ORDER BY s.rank
+WHERE s.round = ? ORDER BY s.rank
 """
 
 
@@ -63,6 +64,8 @@ class Place:
 class Sharing(Annotations):
     """The part of a `Project` that several people work on at the same time."""
 
+    rounds: Rounds
+
     def place(self, sample: int) -> Place:
         """Where a sample lies; raises InputError where there is none."""
         columns = "case_name, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
@@ -74,9 +77,8 @@ class Sharing(Annotations):
 
     def work(self, round: int | None = None) -> list[WorkRow]:
         """The batch of a round in the order to work in; by default of the newest one."""
-        batch = self._db.value("SELECT value FROM meta WHERE key = 'batch sizes'")
-        sizes = {} if batch is None else json.loads(str(batch))
-        return [_work_row(row, sizes.get(str(row[1]))) for row in self._db.rows(_WORK, (time.time(), round))]
+        number = self.rounds.on_worklist() if round is None else round
+        return [_work_row(row) for row in self._db.rows(_WORK, (time.time(), number))]
 
     def _numbers(self, sample: int) -> tuple[int, int]:
         """The newest version that counts, and the last number given to any; 0 where there is none."""
@@ -170,8 +172,8 @@ class Sharing(Annotations):
             self._db.execute("INSERT INTO answers (key, digest, answer, time) VALUES (?, ?, ?, ?)", row)
 
 
-def _work_row(row: tuple, size: int | None) -> WorkRow:
-    sample, number, rank, case, slice_, geometry, reason, gain, uncertainty, chosen, *rest = row
+def _work_row(row: tuple) -> WorkRow:
+    sample, number, rank, case, slice_, geometry, reason, gain, uncertainty, ahead, *rest = row
     status, version, author, until, *box = rest
     return WorkRow(
         sample=sample,
@@ -184,7 +186,7 @@ def _work_row(row: tuple, size: int | None) -> WorkRow:
         reason=reason,
         gain=gain,
         uncertainty=uncertainty,
-        ahead=size is not None and rank >= size and not chosen,
+        ahead=bool(ahead),
         status=Status(status),
         version=version or 0,
         lease=None if author is None else Lease(author, until),

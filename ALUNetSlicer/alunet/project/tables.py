@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from pathlib import Path
+from typing import Any
+
+from alunet.storage.database import Database, Migration
 
 FIRST = (
     "CREATE TABLE meta (key TEXT PRIMARY KEY, value TEXT NOT NULL)",
@@ -110,5 +114,81 @@ FOURTH = (
     "ALTER TABLE suggestions ADD COLUMN author TEXT",
 )
 
-MIGRATIONS: list[Sequence[str]] = [FIRST, SECOND, THIRD, FOURTH]
-"""Statements that lead from schema version ``i`` to ``i + 1``. Released ones are never changed."""
+
+
+def _rounds_from_files(database: Database) -> None:
+    """Take over what was known of rounds from their files, and from two settings."""
+    settings = {key: json.loads(value) for key, value in database.rows("SELECT key, value FROM meta")}
+    sizes, learning = settings.get("batch sizes", {}), settings.get("learning")
+    for number, strategy, config, state, started, finished in database.rows(
+        "SELECT number, strategy, config, state, started, finished FROM old_rounds ORDER BY number"
+    ):
+        folder = database.path.parent / "rounds" / f"{number:03d}"
+        batch, record = _read(folder / "batch.json"), _read(folder / "manifest.json")
+        budget = sizes.get(str(number), json.loads(config).get("budget", 0))
+        new = "training" if learning == number else "open"
+        if record is not None or state == "finished":
+            new, record = "finished", {**(record or {}), "budget": budget}
+        query = None if batch is None else {"diagnostics": batch["diagnostics"], "costs": batch["costs"]}
+        database.execute(
+            "INSERT INTO rounds (number, strategy, budget, state, query, record, started, finished)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (number, strategy, budget, new, _json(query), _json(record), started, finished),
+        )
+        if new == "finished" and state == "started":  # it was stopped between its manifest and the database
+            database.execute("UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'")
+        if number == learning and new == "finished":
+            continue
+        _complete_batch(database, number, batch)
+        if str(number) in sizes:
+            ahead = "UPDATE suggestions SET ahead = 1 WHERE round = ? AND rank >= ? AND author IS NULL"
+            database.execute(ahead, (number, sizes[str(number)]))
+
+
+def _complete_batch(database: Database, number: int, batch: dict[str, Any] | None) -> None:
+    """Take over a batch that was stopped between its file and the database."""
+    known = database.value("SELECT 1 FROM suggestions WHERE round = ?", (number,))
+    if known or batch is None:
+        return
+    shares = batch.get("uncertainty") or [None] * len(batch["ids"])
+    columns = zip(batch["ids"], batch["gains"], batch["reasons"], shares, strict=True)
+    database.many(
+        "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty) VALUES (?, ?, ?, ?, ?, ?)",
+        [(number, rank, *values) for rank, values in enumerate(columns)],
+    )
+    database.execute(
+        "UPDATE samples SET state = 'suggested' WHERE state = 'unlabelled'"
+        " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
+        (number,),
+    )
+
+
+def _read(file: Path) -> dict[str, Any] | None:
+    return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
+
+
+def _json(value: dict[str, Any] | None) -> str | None:
+    return None if value is None else json.dumps(value, ensure_ascii=False)
+
+
+FIFTH = (
+    "ALTER TABLE rounds RENAME TO old_rounds",
+    """CREATE TABLE rounds (
+        number INTEGER PRIMARY KEY,
+        strategy TEXT NOT NULL,
+        budget INTEGER NOT NULL,  -- samples of the batch proper
+        state TEXT NOT NULL CHECK (state IN ('open', 'training', 'finished')),
+        query TEXT,               -- JSON: diagnostics and costs of the choice; NULL while no strategy has chosen
+        record TEXT,              -- JSON of a finished round
+        started REAL NOT NULL,
+        finished REAL
+    )""",
+    # 1: chosen behind the batch, for people who go on while the model trains.
+    "ALTER TABLE suggestions ADD COLUMN ahead INTEGER NOT NULL DEFAULT 0",
+    _rounds_from_files,
+    "DROP TABLE old_rounds",
+    "DELETE FROM meta WHERE key IN ('batch sizes', 'learning')",
+)
+
+MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH]
+"""What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

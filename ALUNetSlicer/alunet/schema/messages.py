@@ -321,6 +321,8 @@ class RoundInfo:
     """One of GET .../rounds; `record` is null until the round is finished.
 
     Attributes:
+        state: "open", "training" or "finished".
+        budget: samples of its batch, without those ahead.
         train_seconds: how long the training really took; null until the round is finished.
         steps: of that training.
     """

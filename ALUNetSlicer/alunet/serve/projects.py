@@ -14,7 +14,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.loop.hand import Setup, create
+from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
 from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from alunet.loop.hand import Hand
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.status import status as look
 from alunet.project import Project
 from alunet.schema import CurvePoint, RoundInfo
@@ -13,23 +13,23 @@ from alunet.schema import CurvePoint, RoundInfo
 
 def status(project: Project) -> dict[str, Any]:
     """What `alunet status --json` says, but for the next command to type."""
-    return asdict(look(Hand(project)))
+    return asdict(look(AnnotationLoop(project)))
 
 
 def rounds(project: Project) -> list[RoundInfo]:
     """All rounds, by number."""
-    records = {record.number: record for record in Hand(project).loop.rounds()}
+    records = {record.number: record for record in AnnotationLoop(project).loop.rounds()}
     return [
         RoundInfo(
             known.number,
             known.strategy,
-            known.state,
-            int(known.config.get("budget", 0)),
-            known.record,
+            known.state.value,
+            known.budget,
+            None if known.record is None else {"dice": known.record.get("dice")},
             records[known.number].train_seconds if known.number in records else None,
             records[known.number].steps if known.number in records else None,
         )
-        for known in project.rounds()
+        for known in project.rounds.all()
     ]
 
 
@@ -45,5 +45,5 @@ def curve(project: Project) -> list[CurvePoint]:
             dice=record.dice,
             training=record.training_dice,
         )
-        for record in Hand(project).loop.rounds()
+        for record in AnnotationLoop(project).loop.rounds()
     ]

@@ -15,7 +15,8 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
-from alunet.loop.hand import BUDGET, Hand
+from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.choice import usual_choice
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
 from alunet.schema import FILE_FORMATS, Emit, Event, Job, JobKind
@@ -23,9 +24,6 @@ from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
 """Of these one runs at a time, whatever the project."""
-
-SIZES = "batch sizes"
-"""Setting: number of a round -> samples in its batch proper; what was suggested beyond is there to go on with."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +43,11 @@ class Task:
     emit: Emit
     cancel: threading.Event
 
-    def hand(self) -> Hand:
+    def annotation_loop(self) -> AnnotationLoop:
         """The project's loop."""
-        hand = Hand(self.project, emit=self.emit, cancel=self.cancel)
-        hand.loop.threads = self.threads or hand.loop.threads
-        return hand
+        loop = AnnotationLoop(self.project, emit=self.emit, cancel=self.cancel)
+        loop.loop.threads = self.threads or loop.loop.threads
+        return loop
 
     def result(self, name: str) -> Path:
         """Where the file goes that the job makes."""
@@ -83,7 +81,7 @@ def check(kind: JobKind, options: dict[str, Any]) -> None:
 
 
 def _plan(task: Task) -> None:
-    task.hand().plan()
+    task.annotation_loop().plan()
 
 
 def _round(
@@ -93,45 +91,29 @@ def _round(
     ahead: int | None = None,
     train_for: float | None = None,
 ) -> None:
-    """Learn what was annotated, if anything was, and suggest the next batch."""
-    hand, project = task.hand(), task.project
+    """Train on what was annotated, if anything was, and suggest the next batch; by default as many more ahead."""
+    loop = task.annotation_loop()
     if train_for is not None:
-        hand.train_for(train_for)
-    hand.plan()
-    current = hand.loop.current()
-    begun = project.job_note(task.job.id, "round", current)
-    if current == begun and project.touched_since(current):
-        project.set_meta("learning", current)  # labels that come from now on belong to the next round
-        hand.learn()
-        task.emit(Event("message", {"text": f"Round {current} is learned; choosing the next batch."}))
-    elif current == begun and hand.loop.batch() is not None:
-        task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
-    _suggest(task, hand, strategy, budget, ahead)
-
-
-def _suggest(task: Task, hand: Hand, strategy: str | None, budget: int | None, ahead: int | None) -> None:
-    if hand.loop.batch() is not None:
-        hand.suggest()
-        return
-    left = len(hand.loop.candidates())
-    if not left:
+        loop.train_for(train_for)
+    rounds = task.project.rounds
+    begun = task.project.job_note(task.job.id, "round", rounds.current())
+    stays = begun == rounds.current() and not rounds.touched() and loop.loop.batch() is not None
+    size = usual_choice(task.project, strategy, budget)[1]
+    done = loop.next_round(strategy, budget, size if ahead is None else ahead, closes=begun)
+    if done.worklist is None:
         task.emit(Event("message", {"text": "Every sample is annotated or skipped."}))
-        return
-    sizes = task.project.get_meta(SIZES, {})
-    budget = min(budget or (sizes[max(sizes, key=int)] if sizes else BUDGET), left)
-    total = min(budget + (budget if ahead is None else ahead), left)
-    task.project.set_meta(SIZES, {**sizes, str(hand.loop.current()): budget})
-    hand.suggest(strategy, total)
+    elif stays:
+        task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
 
 
 def _predict(task: Task, cases: Sequence[str] = ()) -> None:
-    loop = task.hand().loop
+    loop = task.annotation_loop().loop
     loop.last()
     outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING)
 
 
 def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy") -> None:
-    loop = task.hand().loop
+    loop = task.annotation_loop().loop
     loop.last()
     names = list(cases) or list(dict.fromkeys(row.case for row in task.project.work()))
     for name in names:
@@ -142,7 +124,7 @@ def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy"
 
 def _export(task: Task, what: str = "model", format: str = "nii.gz") -> Path:
     if what == "model":
-        return outputs.export_model(task.hand().loop, task.result("model.zip"))
+        return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
     target = task.result("labels.zip")
     with tempfile.TemporaryDirectory(dir=task.project.jobs_dir) as folder:
         files = outputs.export_labels(task.project, [], Path(folder), f".{format}")
@@ -168,7 +150,7 @@ def _simulate(
 ) -> Path:
     from alunet.simulation.study import simulate
 
-    setup, out = task.hand().setup, task.project.jobs_dir / f"{task.job.id}-simulation"
+    setup, out = task.annotation_loop().setup, task.project.jobs_dir / f"{task.job.id}-simulation"
     data = _labelled_dataset(task.project, out.with_suffix(".data"))
     simulate(
         data, out, strategies, rounds, budget, initial, seeds=seeds, preset=setup.preset, epochs=setup.epochs,

@@ -15,6 +15,7 @@ from alunet.project import Project
 from alunet.schema import Emit, Event
 from alunet.simulation.config import Study, folder_name
 from alunet.simulation.report import run_folder
+from alunet.simulation.rounds import play_first_round, play_round
 from alunet.simulation.tables import INITIAL
 
 _GO_ON = "Everything finished is kept: the same command goes on from here."
@@ -158,7 +159,7 @@ class Grid:
                 self._play_strategy(run, loop)
 
     def _play_initial(self, run: Run, loop: Loop) -> None:
-        self._round(run, 0, loop.rounds(), lambda: loop.start(self._settings.initial))
+        self._round(run, 0, loop.rounds(), lambda: play_first_round(loop, self._settings.initial))
         for strategy in self._study.strategies:
             root = self._root(Run(run.fold, run.seed, strategy))
             if not root.exists():
@@ -167,7 +168,7 @@ class Grid:
     def _play_strategy(self, run: Run, loop: Loop) -> None:
         finished = loop.rounds()
         for number in range(1, self._settings.rounds + 1):
-            self._round(run, number, finished, lambda: loop.advance(run.strategy, self._settings.budget))
+            self._round(run, number, finished, lambda: play_round(loop, run.strategy, self._settings.budget))
 
     def _round(self, run: Run, number: int, finished: list[RoundRecord], play: Callable[[], RoundRecord]) -> None:
         if self._cancel.is_set():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alunet.loop import RoundRecord
+from alunet.project import Project
 from alunet.schema import Emit, Event
 from alunet.simulation import tables
 from alunet.simulation.config import Study, folder_name
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Reads the manifests of the finished rounds of `study` in `out`, and writes tables and pictures there.
+    """Reads the finished rounds of the projects of `study` in `out`, and writes tables and pictures there.
 
     All runs of the study are in them, also those that earlier calls played.
     """
@@ -24,7 +25,7 @@ class Report:
     def __init__(self, out: Path, study: Study, emit: Emit) -> None:
         self._out, self._study, self._emit = out, study, emit
         self._lock = threading.Lock()
-        self._known: dict[Path, RoundRecord] = {}
+        self._known: dict[Path, list[RoundRecord]] = {}
 
     def runs(self) -> list[tables.RunRounds]:
         """The finished rounds of every run that has at least round 0."""
@@ -39,19 +40,16 @@ class Report:
         return found
 
     def _records(self, folder: Path, strategy: str) -> list[RoundRecord]:
-        records: list[RoundRecord] = []
-        for number in range(self._study.rounds + 1):
-            home = folder / (folder_name(strategy) if number else tables.INITIAL)
-            record = self._read(home / "rounds" / f"{number:03d}" / "manifest.json")
-            if record is None:
-                break
-            records.append(record)
-        return records
+        first = self._read(folder / tables.INITIAL, 1)
+        return first and first + self._read(folder / folder_name(strategy), self._study.rounds + 1)[1:]
 
-    def _read(self, file: Path) -> RoundRecord | None:
-        if file not in self._known and file.is_file():
-            self._known[file] = RoundRecord.load(file)
-        return self._known.get(file)
+    def _read(self, root: Path, wanted: int) -> list[RoundRecord]:
+        """The first `wanted` finished rounds of a run's project, or as many as there are."""
+        known = self._known.get(root, [])
+        if len(known) < wanted and root.is_dir():
+            with Project.open(root, shared=True) as project:
+                known = self._known[root] = [RoundRecord(**entry.record) for entry in project.rounds.finished()]
+        return known[:wanted]
 
     def curves(self) -> pd.DataFrame:
         """Learning curves, see `tables.curves_table`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -12,20 +12,23 @@ from alunet.storage.disk_space import room_in
 
 BUSY_SECONDS = 30.0
 
+Migration = Sequence["str | Callable[[Database], None]"]
+"""Statements, and functions for what SQL cannot do; all within one transaction."""
+
 
 class Database:
     """One connection, for the thread that opened it.
 
     Args:
         path: the database file.
-        migrations: statements that lead from schema version ``i`` to ``i + 1``.
+        migrations: what leads from schema version ``i`` to ``i + 1``.
         read_only: refuse every write, also of a migration.
 
     Raises:
         InputError: the file is not a project's database, or one of a newer program.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Sequence[str]], *, read_only: bool = False) -> None:
+    def __init__(self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False) -> None:
         self.path, self._migrations = path, migrations
         # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
         target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
@@ -74,8 +77,11 @@ class Database:
         """Brings the schema to the newest version, within the caller's transaction where there is one."""
         with self.transaction():
             for number in range(self.version, self.newest):
-                for statement in self._migrations[number]:
-                    self._connection.execute(statement)
+                for change in self._migrations[number]:
+                    if isinstance(change, str):
+                        self._connection.execute(change)
+                    else:
+                        change(self)
                 self._connection.execute(f"PRAGMA user_version = {number + 1}")
 
     @contextlib.contextmanager

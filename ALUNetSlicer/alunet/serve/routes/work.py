@@ -161,7 +161,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             _check_sample(opened, sample)
             place = opened.place(sample)
             found = newest_output(opened, place.case, f"uncertainty/{measure}")
-            newest = len(opened.rounds("finished")) - 1
+            newest = opened.rounds.current() - 1
         if newest < 0:
             raise Refused(Code.NOT_READY, "There is no model yet.", "The job 'round' trains one on annotated slices.")
         if found is None or found[0] < newest:

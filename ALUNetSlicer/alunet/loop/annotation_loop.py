@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from alunet import query
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import labelling, outputs
+from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.labelling import Taken
-from alunet.loop.loop import UNASKED, Loop
+from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
-from alunet.loop.record import RoundRecord
+from alunet.loop.record import NextRound
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
 from alunet.model.environment import resolve_device
-from alunet.project import Project
-from alunet.project.choosing import CHOSEN
-from alunet.schema import Emit, Event, ignore_events
-
-FIRST_STRATEGY, LATER_STRATEGY, BUDGET = "spread", "usimf", 100
+from alunet.project import Project, RoundState
+from alunet.project.rounds import CHOSEN
+from alunet.schema import Emit, ignore_events
 
 
 @dataclass(frozen=True)
@@ -85,22 +83,7 @@ def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[
         raise
 
 
-@dataclass(frozen=True)
-class NextRound:
-    """What `Hand.next_round` did.
-
-    Attributes:
-        record: of the round that was learned now; None where nothing had been annotated since the last one.
-        released: suggested samples that nobody annotated; they are in the pool again. What people chose is not.
-        worklist: the next batch; None where every sample is annotated or skipped.
-    """
-
-    record: RoundRecord | None
-    released: int
-    worklist: Worklist | None
-
-
-class Hand:
+class AnnotationLoop:
     """Active learning on `project` with the labels of people.
 
     Args:
@@ -123,7 +106,7 @@ class Hand:
     ) -> None:
         settings = project.get_meta("loop")
         if settings is None:
-            raise InputError(f"The project {project.root} belongs to a simulation.", "Make one with: alunet init")
+            raise InputError(f"The project {project.root} belongs to a simulation.", "Create a project for annotation.")
         self.project, self.setup = project, Setup(**settings)
         self._seconds: float | None = None
         place = device or self.setup.device
@@ -137,67 +120,50 @@ class Hand:
 
     # --- the batch --------------------------------------------------------------------------------------------
 
-    def suggest(self, strategy: str | None = None, budget: int | None = None) -> Worklist:
+    def suggest(self, strategy: str | None = None, budget: int | None = None, ahead: int = 0) -> Worklist:
         """Choose the round's batch, or give the one that is open; with proposals where there is a model.
 
         Args:
-            strategy: name and options. Without: that of the round before; `spread` at first, then `usimf`.
-            budget: samples to choose. Without: as in the round before, or 100; no more than there are.
+            strategy, budget, ahead: see `Loop.next_round`.
 
         Raises:
-            InputError: the choice is impossible, or another batch is open.
+            InputError: the choice is impossible, another batch is open, or there is nothing to choose.
         """
+        check_choice(strategy, budget, ahead)
         self.plan()
-        batch, open_ = self.loop.batch(), self.worklist()
-        if open_ is not None and open_.items and open_.count("skipped") == len(open_.items):
-            # Nobody wants any of it: choose anew, without these. What people chose alone has no such file.
-            (self.loop.folder() / "batch.json").unlink(missing_ok=True)
-            batch = None
-        if batch is None:
-            self._check_choice(strategy, budget)
-            batch = self.loop.suggest(*self._choice(strategy, budget))
-        elif batch["strategy"] in (UNASKED, CHOSEN):
-            raise InputError(f"Round {self.loop.current()} is learning, and was stopped.", "Type: alunet next-round")
+        self._forget_skipped()
+        begun, batch = self.project.rounds.begun(), self.loop.batch()
+        if batch is not None:
+            self.loop.suggest(strategy or batch.strategy, batch.budget if budget is None else budget)
+        elif begun is not None and begun.state is RoundState.TRAINING:
+            raise InputError(f"The training of round {begun.number} was stopped.", "Finish it first.")
+        elif not len(self.loop.candidates()):
+            raise InputError("Every sample of the pool is annotated or skipped.", "Add cases.")
         else:
-            batch = self.loop.suggest(strategy or batch["strategy"], batch["budget"] if budget is None else budget)
+            self.loop.suggest(*usual_choice(self.project, strategy, budget), ahead)
         self._propose()
         return self._saved()
 
+    def _forget_skipped(self) -> None:
+        """Let an open batch of which every slice was skipped be chosen anew, without these."""
+        worklist = self.worklist()
+        if worklist is not None and worklist.items and worklist.count("skipped") == len(worklist.items):
+            self.project.rounds.forget_query(worklist.number)
+
     def worklist(self) -> Worklist | None:
-        """The open batch as it stands, or None; before the strategy was asked it is what people chose."""
-        batch, number = self.loop.batch(), self.loop.current()
-        if batch is None and any(entry.author is not None for entry in self.project.suggestions(number)):
-            batch = {"strategy": CHOSEN, "budget": 0}
-        if batch is None or batch["strategy"] == UNASKED:
+        """The open batch as it is now, or None; before a strategy has chosen it is what people chose."""
+        begun = self.project.rounds.begun()
+        if begun is None or (begun.query is None and not self.project.suggestions(begun.number)):
             return None
-        return make_worklist(self.project, self.loop.folder(), number, batch["strategy"], batch["budget"])
+        strategy = CHOSEN if begun.query is None else begun.strategy
+        return make_worklist(self.project, self.loop.folder(), begun.number, strategy, begun.budget)
 
     def _saved(self) -> Worklist:
         """The open batch, whose manifest says the same."""
         worklist = self.worklist()
         if worklist is None:
-            raise InputError("No batch is open.", "Type: alunet suggest")
+            raise InputError("No batch is open.", "Let one be suggested.")
         return save_worklist(self.project, worklist)
-
-    def _choice(self, strategy: str | None, budget: int | None) -> tuple[str, int]:
-        records = self.loop.rounds()
-        earlier = [record for record in records if record.number > 0 and record.strategy not in (UNASKED, CHOSEN)]
-        usual = earlier[-1].strategy if earlier else LATER_STRATEGY if records else FIRST_STRATEGY
-        budgets = [record.budget for record in records if record.budget]
-        left = len(self.loop.candidates())
-        return strategy or usual, min(budgets[-1] if budgets else BUDGET, left) if budget is None else budget
-
-    def _check_choice(self, strategy: str | None, budget: int | None) -> None:
-        """Refuse a choice before anything long is done."""
-        left = len(self.loop.candidates())
-        if strategy is not None:
-            query.parse(strategy)
-        if budget is not None and budget < 1:
-            raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
-        if left == 0:
-            raise InputError("Every sample of the pool is annotated or skipped.", "Add cases: alunet add")
-        if budget is not None and budget > left:
-            raise InputError(f"A budget of {budget} is beyond the pool: {left} are left.", f"Give {left} or less.")
 
     def _propose(self) -> None:
         """Segment the cases of the open batch by the newest model, those that are not yet."""
@@ -223,8 +189,8 @@ class Hand:
         seconds: float | None = None,
     ) -> Taken:
         """Store labels from an image file, see `alunet.loop.labelling.annotate`; by default what is suggested."""
-        number = self.loop.current()
-        suggested = [entry.sample for entry in self.project.suggestions(number) if not entry.skipped]
+        number = self.project.rounds.of_new_labels()
+        suggested = [entry.sample for entry in self.project.suggestions(self.loop.current()) if not entry.skipped]
         taken = labelling.annotate(
             self.project, case, file, slices=slices, all_slices=all_slices, suggested=suggested,
             round=number, author=author, seconds=seconds,
@@ -265,44 +231,29 @@ class Hand:
         check_seconds(seconds)
         self._seconds = seconds
 
-    def learn(self) -> RoundRecord:
-        """Train on all labels so far and close the round, see `Loop.learn`.
+    def next_round(
+        self, strategy: str | None = None, budget: int | None = None, ahead: int = 0, *, closes: int | None = None
+    ) -> NextRound:
+        """Do `Loop.next_round`, and segment the cases of the new batch.
 
-        It takes the time that was asked for (`train_for`), else the one that its training was begun with, else the
+        The training takes the time that was asked for (`train_for`), else the one that it was begun with, else the
         project's.
+
+        Raises:
+            InputError: the choice is impossible.
         """
+        check_choice(strategy, budget, ahead)
+        self.plan()
         usual, begun = self.loop.recipe, written_length(self.loop.folder())
         seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
         if seconds is not None:
             self.loop.recipe = usual.for_seconds(seconds)
         try:
-            return self.loop.learn()
+            self._forget_skipped()
+            done = self.loop.next_round(strategy, budget, ahead, closes=closes)
         finally:
             self.loop.recipe, self._seconds = usual, None
-
-    def next_round(self, strategy: str | None = None, budget: int | None = None) -> NextRound:
-        """Train on all labels so far, evaluate the test cases, and suggest the next batch.
-
-        Where nothing was annotated since the last training, the open batch is given again.
-
-        Args:
-            strategy, budget: of the next batch, see `suggest`.
-
-        Raises:
-            InputError: nothing is annotated at all, or the choice is impossible.
-        """
-        number, record, released = self.loop.current(), None, 0
-        if self.project.touched_since(number):
-            if len(self.loop.candidates()):
-                self._check_choice(strategy, budget)
-            self.plan()
-            suggested = [entry for entry in self.project.suggestions(number) if entry.author is None]
-            released = sum(entry.state != "labelled" and not entry.skipped for entry in suggested)
-            record = self.learn()
-        elif number == 0:
-            raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Type: alunet annotate")
-        if not len(self.loop.candidates()) and self.loop.batch() is None:
-            return NextRound(record, released, None)
-        if record is not None:
-            self.loop.emit(Event("message", {"text": f"Round {number} is learned; choosing the next batch."}))
-        return NextRound(record, released, self.suggest(strategy, budget))
+        if self.loop.batch() is None:
+            return done
+        self._propose()
+        return replace(done, worklist=self._saved())
