@@ -251,6 +251,7 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
 
     from alunet.imaging.reading import read_labels
     from alunet.project import Project
+    from alunet.schema import NOT_ANNOTATED
 
     with Project.open(root, read_only=True) as project:
         cases = {case.name: case for case in project.cases()}
@@ -264,7 +265,7 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
             table.setdefault(pool.case_name(int(sample)), []).append(int(sample))
         for name, samples in table.items():
             truth = read_labels(cases[name].label)
-            shown = np.full_like(truth, len(project.labels))
+            shown = np.full(truth.shape, NOT_ANNOTATED, np.uint8)
             for sample in samples:
                 voxels = pool.raw_slices(sample)
                 shown[voxels] = truth[voxels]

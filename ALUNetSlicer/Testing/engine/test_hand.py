@@ -24,7 +24,7 @@ from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
-OPEN = 3  # the ignore label
+OPEN = 255  # not annotated
 SHAPES = {"a": (6, 20, 24), "b ö": (5, 22, 18)}
 DIRECTION = (0.6, -0.8, 0, 0.8, 0.6, 0, 0, 0, 1)
 
@@ -189,7 +189,8 @@ def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(t
         (lambda image: image.SetSpacing((0.7, 0.8, 3.0)), "spacing"),
         (lambda image: image.SetOrigin((0, 0, 0)), "origin"),
         (lambda image: image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), "direction"),
-        (lambda image: image + 2, "value 4, but the labels are 0 to 3"),
+        (lambda image: image + 2, "value 4, but the labels are 0, 1, 2, 255"),
+        (lambda image: image + 1, "value 3, but the labels are 0, 1, 2, 255"),  # "not annotated" in earlier versions
         (lambda image: sitk.Cast(image, sitk.sitkFloat32) + 0.5, "no whole number"),
     ],
 )

@@ -30,7 +30,7 @@ from alunet.pool import CaseGeometry
 from alunet.project import Project
 from alunet.query import Streams
 from alunet.query.weights import class_weights
-from alunet.schema import ignore_events
+from alunet.schema import NOT_ANNOTATED, ignore_events
 
 EXACT = replace(RECIPE, scoring=replace(RECIPE.scoring, precision="fp32"))
 
@@ -62,7 +62,7 @@ class TestLabels:
             for ending in WRITTEN_ENDINGS:
                 image = written(tmp_path / "new" / "folder" / f"{case.name}{ending}")
                 array = sitk.GetArrayFromImage(image)
-                assert np.array_equal(array, project.annotation(case.name)) and array.max() == project.ignore_label
+                assert np.array_equal(array, project.annotation(case.name)) and array.max() == NOT_ANNOTATED
                 assert Grid.of(image) == grid_of(case.images[0])
 
     def test_what_is_not_there(self, loop, tmp_path):

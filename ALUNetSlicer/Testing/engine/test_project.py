@@ -22,6 +22,7 @@ from alunet.imaging.reading import read_labels
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, Round, RoundState
 from alunet.project.tables import MIGRATIONS
+from alunet.schema import NOT_ANNOTATED
 
 PACKAGE = Path(__file__).resolve().parents[2]
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
@@ -81,7 +82,7 @@ def test_a_project_opens_as_it_was_closed(project: Project) -> None:
         assert again.cases() == cases
         assert again.get_meta("patch") == [16, 16]
         assert again.get_meta("missing", 7) == 7
-        assert (again.ignore_label, again.num_classes) == (3, 3)
+        assert again.num_classes == 3
         assert again.data == again.root
     folders = {path.name for path in project.root.iterdir() if path.is_dir()}
     assert folders == {"images", "labels", "nnunet", "annotations", "rounds"}
@@ -230,16 +231,16 @@ def test_t18_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_poo
     assert project.pool.cases == ("a", "b ö")
     sample = 9
     name = project.pool.case_name(sample)
-    assert np.all(project.annotation(name) == project.ignore_label)
+    assert np.all(project.annotation(name) == NOT_ANNOTATED)
     labels = reveal(project, sample)
     store = project.annotation(name)
     assert np.array_equal(store[project.pool.raw_slices(sample)], labels)
     rest = np.ones(store.shape, bool)
     rest[project.pool.raw_slices(sample)] = False
-    assert np.all(store[rest] == project.ignore_label)
+    assert np.all(store[rest] == NOT_ANNOTATED)
     assert np.flatnonzero(project.labelled()).tolist() == [sample]
     (other,) = {"a", "b ö"} - {name}
-    assert np.all(project.annotation(other) == project.ignore_label)
+    assert np.all(project.annotation(other) == NOT_ANNOTATED)
 
 
 def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(project: Project) -> None:
@@ -275,7 +276,7 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
         assert project.class_voxels().tolist() == counts.tolist()
         assert project.class_voxels().dtype == np.int64
         assert costs.samples == len(ids)
-        assert costs.voxels == sum(np.count_nonzero(array != 3) for array in maps.values())
+        assert costs.voxels == sum(np.count_nonzero(array != NOT_ANNOTATED) for array in maps.values())
         assert costs.slices == len({(project.pool.case[i], project.pool.slice[i]) for i in ids})
         assert costs.fraction == len(ids) / size
         assert sum(project.annotated_cases().values()) == len(ids)
@@ -306,7 +307,7 @@ def test_wrong_annotations_change_nothing(project: Project, case: str, sample: i
 
 def test_an_annotator_may_leave_voxels_open_and_correct_later(project: Project) -> None:
     labels = reveal(project, 0)
-    project.annotate("a", [(0, np.full(labels.shape, project.ignore_label))], round=1, author="x")
+    project.annotate("a", [(0, np.full(labels.shape, NOT_ANNOTATED))], round=1, author="x")
     assert project.class_voxels().sum() == 0
     reveal(project, 0, round=2)
     assert project.class_voxels().sum() == labels.size
@@ -343,7 +344,7 @@ def test_a_killed_process_loses_nothing_acknowledged(project: Project, sabotage:
         assert np.all(again.annotation("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
         assert [path.name for path in again.annotations_dir.iterdir()] == ["a.mha"]
         again.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
-        union = np.count_nonzero(again.annotation("a") != again.ignore_label)
+        union = np.count_nonzero(again.annotation("a") != NOT_ANNOTATED)
         assert again.class_voxels().sum() == union
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.imaging.patients import Patients, group_cases
 from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
+from alunet.schema import NOT_ANNOTATED
 
 _IMAGES = ("imagesTr", "images", "image")
 _LABELS = ("labelsTr", "labels", "label")
@@ -135,7 +136,8 @@ def number_labels(labels: dict[str, int], where: str = "The project") -> tuple[d
         Structure name to class, and the value that each class had.
 
     Raises:
-        InputError: there is no background or no structure, a value occurs twice, or a name is impossible.
+        InputError: there is no background or no structure, there are more than 254, a value occurs twice, or a name is
+            impossible.
     """
     if "background" not in labels:
         raise InputError(f'{where}: the labels {labels} lack "background".', 'Add it: {"background": 0, …}.')
@@ -146,6 +148,8 @@ def number_labels(labels: dict[str, int], where: str = "The project") -> tuple[d
     for name in labels:
         if not name.strip() or name == "ignore":
             raise InputError(f"{where}: {name!r} cannot be the name of a label.", "Choose another name.")
+    if len(labels) > NOT_ANNOTATED:
+        raise InputError(f"{where}: there are {len(labels) - 1} structures.", f"Use at most {NOT_ANNOTATED - 1}.")
     names = sorted(labels, key=lambda name: (name != "background", labels[name]))
     return {name: index for index, name in enumerate(names)}, tuple(labels[name] for name in names)
 

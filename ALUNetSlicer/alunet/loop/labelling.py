@@ -13,6 +13,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import Grid, read_image, read_label, split_channels
 from alunet.imaging.writing import grid_of
 from alunet.project import Case, Project
+from alunet.schema import NOT_ANNOTATED
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Taken:
         samples: the samples annotated, ascending; several a slice where tiles are smaller than a slice.
         replaced: how many of them had labels before.
         unchanged: slices that hold these very labels already; nothing was stored for them.
-        empty: suggested slices left open, because the file holds nothing but the ignore label there.
+        empty: suggested slices left open, because the file annotates nothing there.
         in_parts: whether only the suggested parts of the slices were taken.
     """
 
@@ -55,8 +56,8 @@ def annotate(
     Args:
         name: of a pool case.
         file: a label map of the whole case on its image's grid; or, with one of `slices`, of this slice alone (a 2D
-            image, or a 3D image with extent 1 along the slice axis). Values are the classes, or the project's
-            ignore label for voxels left open.
+            image, or a 3D image with extent 1 along the slice axis). Values are the classes, or
+            `NOT_ANNOTATED` for voxels left open.
         slices: take these slices, all of each; voxel indices along the slice axis.
         all_slices: take the whole case.
         suggested: samples to take where neither is given, those that are open yet: slices that nobody looked at are
@@ -84,11 +85,11 @@ def annotate(
         if not asked:
             raise InputError(f"No slice of {name} is suggested now.", "Say which you drew: --slice N, or --all-slices")
     parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
-    filled = {sample: labels for sample, labels in parts.items() if (labels != project.ignore_label).any()}
+    filled = {sample: labels for sample, labels in parts.items() if (labels != NOT_ANNOTATED).any()}
     empty = _slices(project, set(parts) - set(filled))
     missed = sorted(set(empty) - set(_slices(project, filled)))
     if not filled or (slices and missed):
-        hint = f"Draw it, or leave it out: {project.ignore_label} marks voxels that are not annotated."
+        hint = f"Draw it, or leave it out: {NOT_ANNOTATED} marks voxels that are not annotated."
         raise InputError(f"{file} annotates nothing in slice {missed[0]} of {name}.", hint)
     new = {
         sample: labels
@@ -167,8 +168,8 @@ def _slices(project: Project, samples: object) -> tuple[int, ...]:
 
 
 def _read(project: Project, case: Case, file: Path, slices: Sequence[int]) -> np.ndarray:
-    """Labels on the grid of the image, axes (k, j, i); the ignore label where the file says nothing."""
-    grid, values = grid_of(case.images[0]), list(range(project.ignore_label + 1))
+    """Labels on the grid of the image, axes (k, j, i), uint8; `NOT_ANNOTATED` where the file says nothing."""
+    grid, values = grid_of(case.images[0]), [*range(project.num_classes), NOT_ANNOTATED]
     axis = slice_axis(case)
     number = slices[0] if len(slices) == 1 else 0 if case.shape[axis] == 1 else None
     if number is not None:
@@ -176,10 +177,16 @@ def _read(project: Project, case: Case, file: Path, slices: Sequence[int]) -> np
         image = read_image(file)
         size = image.GetSize()
         if size != grid.size and (len(size) == 2 or (len(size) == 3 and size[2 - axis] == 1)):
-            whole = np.full(case.shape, project.ignore_label, np.uint16)
+            whole = np.full(case.shape, NOT_ANNOTATED, np.uint8)
             whole[(slice(None),) * axis + (number,)] = _read_slice(image, file, grid, axis, number, values)
             return whole
-    return sitk.GetArrayFromImage(read_label(file, grid, values)[0])
+    return _labels(file, grid, values)
+
+
+def _labels(file: Path, grid: Grid, values: Sequence[int]) -> np.ndarray:
+    """The label map in a file, whose last value is `NOT_ANNOTATED`."""
+    places = sitk.GetArrayFromImage(read_label(file, grid, values)[0])
+    return np.array(values, np.uint8)[places]
 
 
 def _read_slice(
@@ -190,7 +197,7 @@ def _read_slice(
     size[2 - axis] = 1
     expected = replace(grid, size=tuple(size), origin=position(grid, [number if a == axis else 0 for a in range(3)]))
     if image.GetDimension() != 2:
-        return sitk.GetArrayFromImage(read_label(file, expected, values)[0]).take(0, axis)
+        return _labels(file, expected, values).take(0, axis)
     flat = Grid.of(split_channels(image, 1, file)[0])
     wide = tuple(extent for place, extent in enumerate(grid.size) if place != 2 - axis)
     if flat.size[:2] != wide:
@@ -198,7 +205,7 @@ def _read_slice(
             f"{file} has {flat.size[0]} x {flat.size[1]} pixels, but a slice has {wide[0]} x {wide[1]}.",
             "Draw on the slice as it is in the image file.",
         )
-    return sitk.GetArrayFromImage(read_label(file, flat, values)[0])[0]
+    return _labels(file, flat, values)[0]
 
 
 def position(grid: Grid, index: Sequence[float]) -> tuple[float, float, float]:

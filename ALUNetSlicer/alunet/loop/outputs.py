@@ -139,8 +139,7 @@ def export_model(loop: Loop, file: Path) -> Path:
 def export_labels(project: Project, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
     """Write what is annotated, each case into ``folder/NAME.ENDING`` on its image's grid.
 
-    Voxels hold their class, or `Project.ignore_label` where nobody annotated: the largest class plus 1, as nnU-Net
-    wants its ignore label.
+    Voxels hold their class, or `NOT_ANNOTATED`.
 
     Args:
         names: of annotated cases; none of them: all that are annotated.

@@ -16,6 +16,7 @@ from alunet.imaging.reading import EXACT_ENDING, Grid
 from alunet.imaging.writing import grid_of
 from alunet.loop.labelling import has_tiles, position, slice_axis
 from alunet.project import Case, Project
+from alunet.schema import NOT_ANNOTATED
 from alunet.storage.files import write_json
 
 AXES = "kji"
@@ -125,7 +126,7 @@ def _label_table(project: Project) -> list[dict[str, Any]]:
         {"value": value, "name": name, "colour": _colour(value)}
         for name, value in sorted(project.labels.items(), key=lambda entry: entry[1])
     ]
-    return [*table, {"value": project.ignore_label, "name": "not annotated", "colour": None}]
+    return [*table, {"value": NOT_ANNOTATED, "name": "not annotated", "colour": None}]
 
 
 def _colour(value: int) -> str:

@@ -1,9 +1,9 @@
 """Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (specification 1.6).
 
-Values of a refreshed label map: classes 0..K-1, the ignore label K where nobody annotated, and, only where the plan
-masks images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence background) and
-`OUTSIDE_IGNORED`. nnU-Net writes -1 there, the very value its loader pads with, and turns both into background; told
-apart, padding can be ignored and the outside of an annotated slice can still be learned as background.
+Values of a refreshed label map: classes 0..K-1, nnU-Net's ignore label K where nothing is annotated, and, only where
+the plan masks images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence
+background) and `OUTSIDE_IGNORED`. nnU-Net writes -1 there, the very value its loader pads with, and turns both into
+background; told apart, padding can be ignored and the outside of an annotated slice can still be learned as background.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import numpy as np
 
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
+from alunet.schema import NOT_ANNOTATED
 from alunet.storage.files import atomic_path
 
 PADDING = -1
@@ -33,7 +34,12 @@ class LabelFolder:
         self.folder.mkdir(parents=True, exist_ok=True)
 
     def refresh(self, case: str, annotation: np.ndarray) -> None:
-        """Bring a raw-grid annotation (k, j, i) of `case` onto the grid and write its two files."""
+        """Bring an annotation of `case` onto the grid and write its two files.
+
+        Args:
+            annotation: (k, j, i) of the image file; classes, and `NOT_ANNOTATED`, which becomes nnU-Net's ignore label,
+                the highest class + 1.
+        """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
         from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
@@ -52,7 +58,8 @@ class LabelFolder:
 
     def _on_grid(self, annotation: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         plans, configuration = self.plans, self.configuration
-        labels = annotation.transpose(plans.transpose_forward)[None]
+        labels = np.where(annotation == NOT_ANNOTATED, self.manager.ignore_label, annotation)
+        labels = labels.transpose(plans.transpose_forward)[None]
         crop = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
         labels = labels[(slice(None), *crop)].astype(np.int16)
         spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]

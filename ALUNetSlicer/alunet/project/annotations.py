@@ -15,6 +15,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
 from alunet.project.samples import Samples
+from alunet.schema import NOT_ANNOTATED
 from alunet.storage.files import written_name
 from alunet.storage.locks import FileLock
 
@@ -43,7 +44,6 @@ class Annotations(Samples):
         root: Path
         images_dir: Path
         annotations_dir: Path
-        ignore_label: int
         num_classes: int
 
     def annotation_file(self, case: str) -> Path:
@@ -51,21 +51,20 @@ class Annotations(Samples):
         return self.annotations_dir / f"{case}{EXACT_ENDING}"
 
     def annotation(self, case: str) -> np.ndarray:
-        """A case's label map on the grid of its image file, axes (k, j, i), uint8 or uint16.
+        """A case's label map on the grid of its image file, axes (k, j, i), uint8.
 
-        Voxels that nobody annotated hold `ignore_label`.
+        Voxels that were not annotated hold `NOT_ANNOTATED`.
 
         Raises:
             InputError: there is no such case.
         """
-        dtype = np.uint8 if self.ignore_label <= 255 else np.uint16
         shape, _, annotated = self._case_row(case)
         if annotated is None:
-            return np.full(shape, self.ignore_label, dtype)
+            return np.full(shape, NOT_ANNOTATED, np.uint8)
         array = read_labels(self.annotation_file(case))
         if array.shape != shape:
             raise InputError(f"{self.annotation_file(case)} has the shape {array.shape}, not {shape}.", "Restore it.")
-        return array.astype(dtype, copy=False)
+        return array.astype(np.uint8, copy=False)
 
     def _case_row(self, case: str) -> tuple[tuple[int, ...], str, str | None]:
         """Shape, first image's file name and annotated voxels (JSON) of a case."""
@@ -93,7 +92,7 @@ class Annotations(Samples):
         Args:
             case: name of the case.
             items: sample id and its labels, of the shape of the sample's raw box; values are classes or
-                `ignore_label` where the annotator left a voxel open.
+                `NOT_ANNOTATED` where the annotator left a voxel open.
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
@@ -137,7 +136,7 @@ class Annotations(Samples):
             self.check_values(sample, labels, target.shape)
             target[...] = labels
         write_like(array, self.images_dir / self._case_row(case)[1], self.annotation_file(case))
-        annotated = array[array < self.ignore_label]  # few voxels: counting all of them took half of the time
+        annotated = array[array != NOT_ANNOTATED]  # few voxels: counting all of them took half of the time
         return np.bincount(annotated, minlength=self.num_classes).tolist()
 
     def _note(
@@ -158,9 +157,10 @@ class Annotations(Samples):
         """Raises InputError for labels of another shape than `shape`, or with values that are none."""
         if labels.shape != shape:
             raise InputError(f"Labels of sample {sample} have the shape {labels.shape}, not {shape}.")
-        strange = labels[(labels < 0) | (labels > self.ignore_label) | (labels != np.round(labels))]
+        known = (labels >= 0) & (labels < self.num_classes) & (labels == np.round(labels))
+        strange = labels[~(known | (labels == NOT_ANNOTATED))]
         if strange.size:
-            limits = f"Use 0 to {self.num_classes - 1}, or {self.ignore_label} for voxels left open."
+            limits = f"Use 0 to {self.num_classes - 1}, or {NOT_ANNOTATED} for voxels left open."
             raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
 
     def class_voxels(self) -> np.ndarray:

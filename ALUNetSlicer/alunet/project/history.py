@@ -36,7 +36,7 @@ class Submission:
     """Labels of one sample as a person submits them.
 
     Attributes:
-        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or the ignore label for open voxels.
+        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED` for open voxels.
         base: number of the version that they correct; 0 where there is none.
         seconds: time spent, None where that is not known.
         status: DONE makes them count for the training; any other only keeps them.

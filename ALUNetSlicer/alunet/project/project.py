@@ -220,11 +220,6 @@ class Project(Choosing, Journal, Jobs):
         return Project(root)
 
     @property
-    def ignore_label(self) -> int:
-        """Value of voxels that nobody annotated: the largest label plus 1."""
-        return len(self.labels)
-
-    @property
     def num_classes(self) -> int:
         """Number of classes including the background."""
         return len(self.labels)

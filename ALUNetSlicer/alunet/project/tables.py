@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from alunet.project.relabeling import mark_not_annotated
 from alunet.storage.database import Database, Migration
 
 FIRST = (
@@ -190,5 +191,7 @@ FIFTH = (
     "DELETE FROM meta WHERE key IN ('batch sizes', 'learning')",
 )
 
-MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH]
+SIXTH = (mark_not_annotated,)
+
+MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

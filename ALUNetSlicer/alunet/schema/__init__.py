@@ -35,7 +35,16 @@ from alunet.schema.messages import (
     Upload,
     UploadRequest,
 )
-from alunet.schema.work import Lease, LeaseRequest, SampleState, SliceRequest, Status, StatusRequest, WorkRow
+from alunet.schema.work import (
+    NOT_ANNOTATED,
+    Lease,
+    LeaseRequest,
+    SampleState,
+    SliceRequest,
+    Status,
+    StatusRequest,
+    WorkRow,
+)
 
 __all__ = [
     "API",
@@ -58,6 +67,7 @@ __all__ = [
     "LABEL_DTYPES",
     "Lease",
     "LeaseRequest",
+    "NOT_ANNOTATED",
     "NumberedEvent",
     "PART_BYTES",
     "PREFIX",

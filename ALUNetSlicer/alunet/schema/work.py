@@ -8,6 +8,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
+NOT_ANNOTATED = 255
+"""Value of voxels of a label map that were not annotated; classes are 0 to 254 at most."""
+
 
 class Status(str, Enum):
     """What an annotator has made of a suggested sample."""
