@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from planned_project import plan, suggest
 
 from alunet.loop.hand import Setup, create
-from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 
 SHAPE = (6, 20, 24)
@@ -24,14 +24,7 @@ def pooled(service, scan):
     for name in ("a", "b"):
         service.add_case(project, name, scan(f"{name}.nii.gz", 3, SHAPE))
     with Project.open(service.root / project) as opened:
-        whole = tuple((0, extent) for extent in SHAPE)
-        geometries = [CaseGeometry(name, SHAPE, (0, 1, 2), whole, SHAPE) for name in ("a", "b")]
-        for geometry in geometries:
-            opened.set_geometry(geometry.case, geometry)
-        opened.set_pool(Pool.build(geometries, SHAPE[1:]))
-        opened.set_meta("patch", list(SHAPE[1:]))
-        opened.start_round(0, "spread", {"budget": 12})
-        opened.suggest(0, list(range(12)), [0.0] * 12, [""] * 12)
+        suggest(plan(opened), range(12))
     return {row["sample"]: row for row in service.ok("GET", f"/projects/{project}/worklist")}
 
 
