@@ -37,7 +37,7 @@ def test_the_batch_is_the_recorded_one(strategy, arrays, recorded):
     assert found["reasons"] == wanted["reasons"], f"{strategy} gives other reasons. {HOW}"
 
 
-def test_no_batch_hangs_on_the_last_digits_of_a_number(arrays, recorded):
+def test_no_batch_depends_on_the_last_digits_of_a_number(arrays, recorded):
     """Only then can the batches be the same on every machine; checked again, because a strategy may have changed."""
     near = batches.disturbed(arrays, 99)
     moved = [name for name in batches.forms() if batches.chosen(name, near) != recorded.get(name)]

@@ -19,7 +19,7 @@ from alunet.agent.client import Client
 from alunet.schema import JobKind, JobRequest, JobState, Status, WorkRow
 
 OPEN = STRUCTURES + 1
-"""A voxel that nobody annotated."""
+"""An unannotated voxel."""
 SECONDS = 900.0
 
 

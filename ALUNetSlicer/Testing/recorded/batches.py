@@ -112,7 +112,7 @@ def record() -> None:
     """Choose with every strategy, and write the batches; the stored numbers are made where there are none.
 
     Raises:
-        SystemExit: a batch hangs on the last digits of a number.
+        SystemExit: a batch depends on the last digits of a number.
     """
     if not OUTPUTS.is_file():
         np.savez_compressed(OUTPUTS, **_made())

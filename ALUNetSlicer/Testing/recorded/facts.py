@@ -1,6 +1,6 @@
 """What a person would miss if it were gone from a project or an outbox: read with the code that is imported.
 
-Facts are written in words that outlive the code: a voxel that nobody annotated counts as 255, whatever the label map
+Facts are written in words that outlive the code: an unannotated voxel counts as 255, whatever the label map
 holds there, and the state of a sample or a round is a yes or no. Where an interface changes, this file follows it; the
 recorded facts stay.
 """
@@ -28,7 +28,7 @@ from alunet.serve.status import curve, rounds
 
 NOT_ANNOTATED = 255
 STRUCTURES = 2
-"""Of the recorded projects; one more was a voxel that nobody annotated, also in an outbox, when they were made."""
+"""Of the recorded projects; one more was an unannotated voxel, also in an outbox, when they were made."""
 STATES = ("waiting", "sent", "conflict", "refused")
 
 
@@ -164,7 +164,7 @@ def _voxels(project: Project, labels: np.ndarray) -> dict[str, Any]:
 
 
 def _plain(labels: np.ndarray, ignore: int) -> dict[str, Any]:
-    """Shape and hash of labels, whatever a voxel that nobody annotated holds in the file."""
+    """Shape and hash of labels, whatever an unannotated voxel holds in the file."""
     plain = np.where(labels == ignore, NOT_ANNOTATED, labels).astype(np.uint8)
     values, counts = np.unique(plain, return_counts=True)
     return {

@@ -75,7 +75,7 @@ def _command(command: Any, section: str | None) -> dict[str, Any]:
 
 
 def _shown(part: Any) -> str:
-    """How a person writes it: the options, or the word that stands for an argument."""
+    """How a person writes it: the options, or the placeholder of an argument."""
     return ", ".join(part.opts) if part.opts[0].startswith("-") else (part.metavar or part.name.upper())
 
 
