@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 from pathlib import Path
@@ -17,31 +18,25 @@ from ALUNetSlicerLib.current import Person
 from ALUNetSlicerLib.session import Session
 
 SHAPE = (5, 20, 24)
+_HELPERS = str(Path(__file__).resolve().parents[1])
 _POOL = """
 import sys
 from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
-from alunet.pool import CaseGeometry, Pool
+from planned_project import plan, suggest
 from alunet.project import Project
 
 root = Path(sys.argv[1])
 shape = (5, 20, 24)
 with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "lesion": 2}, channels=["CT"]) as made:
-    geometries = []
     for name in ("a", "b"):
         image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 500, shape, np.int16))
         image.SetSpacing((0.7, 0.8, 3))
         image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
         sitk.WriteImage(image, str(root / f"{name}.nii.gz"))
         made.import_case(name, [root / f"{name}.nii.gz"])
-        geometry = CaseGeometry(name, shape, (0, 1, 2), tuple((0, extent) for extent in shape), shape)
-        made.set_geometry(name, geometry)
-        geometries.append(geometry)
-    made.set_pool(Pool.build(geometries, shape[1:]))
-    made.set_meta("patch", list(shape[1:]))
-    made.rounds.begin("spread", 10)
-    made.suggest(0, list(range(10)), [0.0] * 10, [f"reason {n}" for n in range(10)])
+    suggest(plan(made), range(10), reasons=[f"reason {n}" for n in range(10)])
 """
 
 
@@ -54,7 +49,8 @@ class SessionTest(SceneTest):
         self.environment = environment()
         self.root = self.folder / "root"
         self.root.mkdir()
-        subprocess.run([PYTHON, "-c", _POOL, str(self.root)], env=self.environment, check=True)
+        helpers = {"PYTHONPATH": os.pathsep.join([self.environment["PYTHONPATH"], _HELPERS])}
+        subprocess.run([PYTHON, "-c", _POOL, str(self.root)], env={**self.environment, **helpers}, check=True)
         self.port = 0
         self.serve()
         self.addCleanup(self.stop)

@@ -19,11 +19,11 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from planned_project import plan, suggest
 
 from alunet.agent.client import Client
 from alunet.agent.reach.starting import own_environment
 from alunet.loop.annotation_loop import Setup, create
-from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 from alunet.schema import CaseRequest
 
@@ -198,12 +198,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     finally:
         service.kill()
     with Project.open(service.root / PROJECT) as opened:
-        geometry = CaseGeometry("a", SHAPE, (0, 1, 2), tuple((0, extent) for extent in SHAPE), SHAPE)
-        opened.set_geometry("a", geometry)
-        opened.set_pool(Pool.build([geometry], SHAPE[1:]))
-        opened.set_meta("patch", list(SHAPE[1:]))
-        opened.rounds.begin("spread", SHAPE[0])
-        opened.suggest(0, list(range(SHAPE[0])), [0.0] * SHAPE[0], [""] * SHAPE[0])
+        suggest(plan(opened), range(SHAPE[0]))
     return service.root
 
 

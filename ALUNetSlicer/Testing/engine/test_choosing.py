@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from planned_project import plan
 
 from alunet.errors import InputError
 from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
 from alunet.loop.record import selected
 from alunet.loop.status import status
-from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
 from alunet.project.choosing import AlreadyAnnotated, NotPlanned
 from alunet.project.history import Submission
@@ -33,13 +33,7 @@ def made(root: Path, patch=(20, 24), transpose=(0, 1, 2), low: int = 0, others: 
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
     for name, role in {"a": "pool", "b": "pool", **({"new": "pool", "t": "test"} if others else {})}.items():
         project.import_case(name, [file], role=role)
-    grid = tuple(SHAPE[axis] for axis in transpose)
-    crop = ((low, grid[0]), (0, grid[1]), (0, grid[2]))
-    for name in ("a", "b"):
-        project.set_geometry(name, CaseGeometry(name, SHAPE, transpose, crop, (grid[0] - low, *grid[1:])))
-    project.set_meta("patch", list(patch))
-    project.set_pool(Pool.build([case.geometry for case in project.cases() if case.geometry], patch))
-    return project
+    return plan(project, patch, ("a", "b"), transpose, low)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from planned_project import geometry, plan
 from typer.testing import CliRunner
 
 from alunet import cli
@@ -42,12 +43,6 @@ def save(image: sitk.Image, path: Path) -> Path:
     return path
 
 
-def geometry(name: str, shape: tuple[int, ...], transpose=(0, 1, 2)) -> CaseGeometry:
-    """As if preprocessing had left the image as it is."""
-    grid = tuple(shape[axis] for axis in transpose)
-    return CaseGeometry(name, shape, transpose, tuple((0, extent) for extent in grid), grid)
-
-
 def planned(root: Path, source: Path, patch=(64, 64), transpose=(0, 1, 2)) -> Project:
     """A project with two cases that looks planned, without nnU-Net."""
     project = create(root, name="Liver", labels=LABELS, channels=["CT"], setup=Setup(seed=5))
@@ -55,10 +50,7 @@ def planned(root: Path, source: Path, patch=(64, 64), transpose=(0, 1, 2)) -> Pr
     for name, shape in SHAPES.items():
         array = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
         project.import_case(name, [save(picture(array), source / f"{name}.nrrd")])
-        project.set_geometry(name, geometry(name, shape, transpose))
-    project.set_meta("patch", list(patch))
-    project.set_pool(Pool.build([case.geometry for case in project.cases()], patch))
-    return project
+    return plan(project, patch, transpose=transpose)
 
 
 @pytest.fixture

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from planned_project import plan
 from rich.console import Console
 
 import alunet
@@ -352,15 +353,8 @@ class PretendedLoop:
         return record
 
     def prepare(self):
-        if self.project.pool is not None:
-            return
-        from alunet.pool import CaseGeometry, Pool
-
-        whole = tuple((0, n) for n in (20, 64, 64))
-        cases = [case.name for case in self.project.cases("pool")]
-        geometries = [CaseGeometry(name, (20, 64, 64), (0, 1, 2), whole, (20, 64, 64)) for name in cases]
-        self.project.set_meta("patch", [64, 64])
-        self.project.set_pool(Pool.build(geometries, (64, 64)))
+        if self.project.pool is None:
+            plan(self.project)
 
 
 @pytest.fixture

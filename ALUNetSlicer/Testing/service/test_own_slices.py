@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+from alunet.project.writing import write_like
+from planned_project import plan
 
-from alunet.imaging.writing import write_like
-from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 
 SHAPE = (8, 20, 24)
@@ -28,11 +28,7 @@ def project(common, scan):
 def planned(service, project):
     """Makes the pool by hand: no network is needed for it."""
     with Project.open(service.root / project) as opened:
-        whole = tuple((0, extent) for extent in SHAPE)
-        for name in ("a", "b"):
-            opened.set_geometry(name, CaseGeometry(name, SHAPE, (0, 1, 2), whole, SHAPE))
-        opened.set_pool(Pool.build([case.geometry for case in opened.cases()], SHAPE[1:]))
-        opened.set_meta("patch", list(SHAPE[1:]))
+        plan(opened)
     return project
 
 
