@@ -129,7 +129,7 @@ class Console:
         self._need().paint(labels)
 
     def submit(self) -> None:
-        """AnnotationLoop the slice on screen in, and show the next."""
+        """Hand the slice on screen in, and show the next."""
         self._need().submit()
 
     def skip(self) -> None:

@@ -240,7 +240,7 @@ class Session:
         return 0.0 if self._current is None else self._current.spent + self._timer.now() - self._current.since
 
     def submit(self, then: Callable[[], None] | None = None) -> None:
-        """AnnotationLoop the slice on screen in as done; when the agent has it on disk the next one is shown.
+        """Hand the slice on screen in as done; when the agent has it on disk the next one is shown.
 
         Args:
             then: instead of showing the next one.
@@ -284,7 +284,7 @@ class Session:
         )  # fmt: skip
 
     def nothing_here(self) -> None:
-        """AnnotationLoop the slice in without any structure in it."""
+        """Hand the slice in without any structure in it."""
         if self._current is not None:
             self.paint(np.zeros(self._current.item.box.shape, np.uint8))
             self.submit()

@@ -72,7 +72,7 @@ class AnnotateSection(Section):
     # --- what somebody does -----------------------------------------------------------------------------------
 
     def done(self) -> None:
-        """AnnotationLoop in, and show the next."""
+        """Hand in, and show the next."""
         self._with_slice(lambda session: session.submit())
 
     def previous(self) -> None:
@@ -88,7 +88,7 @@ class AnnotateSection(Section):
         self._with_slice(lambda session: session.set_status("flagged"))
 
     def nothing_here(self) -> None:
-        """AnnotationLoop it in empty."""
+        """Hand it in empty."""
         self._with_slice(lambda session: session.nothing_here())
 
     def empty(self) -> None:
@@ -149,7 +149,7 @@ class AnnotateSection(Section):
         nothing = missing or ("" if self._rows else _("No slices are suggested yet: see Next round."))
         unseen = nothing or ("" if current else _("Click a slice in the list first."))
         for widget, tip in (
-            (ui.doneButton, _("AnnotationLoop this slice in and show the next one. Ctrl+Return")),
+            (ui.doneButton, _("Hand this slice in and show the next one. Ctrl+Return")),
             (ui.previousButton, _("The slice before, done or not. Ctrl+Shift+Return")),
             (ui.skipButton, _("Leave this slice out of this round; it can come back. Ctrl+K")),
             (ui.nothingButton, _("This slice shows none of the structures: hand it in empty. Ctrl+E")),

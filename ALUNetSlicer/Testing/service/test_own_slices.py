@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from alunet.project.writing import write_like
 from planned_project import plan
 
+from alunet.imaging.writing import write_like
 from alunet.project import Project
 
 SHAPE = (8, 20, 24)

@@ -165,6 +165,24 @@ def test_labels_that_cannot_be(common, rows, change):
     assert common.ok("GET", "/projects/work/worklist") == before
 
 
+def test_the_request_says_which_value_marks_voxels_that_are_not_annotated(service, scan):
+    """Without, it is the highest class + 1, as in requests that were stored before."""
+    pooled(service, scan)
+    for sample, value, named in ((0, 3, None), (1, 255, 255), (2, 7, 7)):
+        array = labels()
+        array[0, 15:] = value
+        head = {} if named is None else {"X-Not-Annotated": str(named)}
+        assert put(service, sample, array, headers=head).status_code == 200
+        wanted = labels()
+        wanted[0, 15:] = 255
+        np.testing.assert_array_equal(get(service, sample)[1], wanted)
+    array = labels(255)
+    for named, words in ((None, "3 marks"), ("2", "2 is a structure"), ("x", "")):
+        answer = put(service, 3, array, headers={"X-Not-Annotated": named} if named else {})
+        assert answer.status_code == 400 and words in answer.json()["message"], answer.text
+    assert put(service, 3, labels(3), headers={"X-Not-Annotated": "255"}).status_code == 400
+
+
 def test_a_bomb_is_refused_by_its_size(common, rows):
     head = {"Idempotency-Key": "bomb", "X-Shape": "1,20,24", "X-Dtype": "uint8", "Content-Encoding": "gzip"}
     bomb = gzip.compress(bytes(1 << 28))

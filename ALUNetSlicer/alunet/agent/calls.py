@@ -28,6 +28,7 @@ from alunet.agent.wire import Cancel
 from alunet.errors import InputError
 from alunet.schema import (
     FILE_FORMATS,
+    NOT_ANNOTATED,
     CaseRequest,
     JobKind,
     JobRequest,
@@ -304,7 +305,7 @@ def submit(
     session: Session, task: Task, project: str, sample: int, file: str, shape: list[int], dtype: str, base_version: int,
     author: str, seconds: float, status: Status = Status.DONE, key: str = "",
 ) -> Any:  # fmt: skip
-    """AnnotationLoop in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
+    """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
 
     `file` holds the voxels without header, little-endian, in (k, j, i) order, and is the viewer's own again afterwards.
     """
@@ -314,7 +315,7 @@ def submit(
         raise InputError(f"{file} cannot be read: {error.strerror}.", "Write the voxels again.") from error
     content = {
         "base_version": base_version, "author": author, "seconds": seconds, "status": status.value,
-        "shape": shape, "dtype": dtype,
+        "shape": shape, "dtype": dtype, "not_annotated": NOT_ANNOTATED,
     }  # fmt: skip
     packed = outbox.pack(voxels, shape, dtype)
     line = session.line

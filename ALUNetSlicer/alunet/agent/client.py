@@ -45,7 +45,7 @@ from alunet.schema import (
     to_json,
 )
 
-OLDEST_API, NEWEST_API = 1, API
+OLDEST_API, NEWEST_API = API, API
 SILENCE_SECONDS = 45.0
 """An event stream that says nothing for so long, not even a heartbeat, is taken for dead."""
 Kind = TypeVar("Kind")
@@ -191,7 +191,8 @@ class Client:
         """Send an annotation, once; it is on the engine's disk when this returns.
 
         Args:
-            content: author, seconds, status, base_version, shape, dtype; see `outbox.Entry`.
+            content: author, seconds, status, base_version, shape, dtype, not_annotated; see `outbox.Entry`. An entry
+                of version 1 of the contract has no value for voxels that are not annotated.
             packed: gzip of the voxels.
             key: the same for each attempt.
         """
@@ -201,6 +202,8 @@ class Client:
             Header.DTYPE: content["dtype"],
             "Content-Encoding": "gzip",
         }
+        if "not_annotated" in content:
+            headers[Header.NOT_ANNOTATED] = str(content["not_annotated"])
         params = {name: content[name] for name in ("base_version", "author", "seconds", "status") if name in content}
         address = _sample(project, sample, "annotation")
         answer = self.wire.call("PUT", address, data=packed, params=params, headers=headers, repeat=False)

@@ -136,7 +136,7 @@ def _watch_parent(parent: int) -> None:
 
 def _read(line: bytes) -> dict[str, Any]:
     if not line.endswith(b"\n") and len(line) >= LONGEST_LINE:
-        raise InputError("A request is too long.", "AnnotationLoop large things over as files.")
+        raise InputError("A request is too long.", "Hand large things over as files.")
     try:
         request = json.loads(line)
     except ValueError as error:

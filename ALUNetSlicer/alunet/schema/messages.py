@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
-API = 1
+API = 2
 """Version of the contract; it grows when a client of before would no longer understand."""
 PREFIX = "/v1"
 PART_BYTES = 8 * 2**20
@@ -34,6 +34,7 @@ class Header:
     OFFSET = "Upload-Offset"
     SHAPE = "X-Shape"
     DTYPE = "X-Dtype"
+    NOT_ANNOTATED = "X-Not-Annotated"  # value of voxels left open; without: the highest class + 1, as in version 1
     VERSION = "X-Version"
     KEY = "Idempotency-Key"
 

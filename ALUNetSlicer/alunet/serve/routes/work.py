@@ -17,6 +17,7 @@ from alunet.project import Project
 from alunet.project.history import Submission
 from alunet.schema import (
     LABEL_DTYPES,
+    NOT_ANNOTATED,
     Code,
     Lease,
     LeaseRequest,
@@ -119,6 +120,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         key: Key,
         shape: Annotated[str, Header(alias=Names.SHAPE, pattern=r"^\d{1,6},\d{1,6},\d{1,6}$")],
         dtype: Annotated[str, Header(alias=Names.DTYPE)],
+        not_annotated: Annotated[int | None, Header(alias=Names.NOT_ANNOTATED, ge=0, le=65535)] = None,
         base_version: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
         seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         status: Status = Status.DONE,
@@ -130,6 +132,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.place(sample).shape, shape, dtype)
+                labels = _with_own_value(labels, opened.num_classes, not_annotated)
                 digest = _digest(sample, base_version, author, seconds, status.value, dtype, labels.tobytes())
                 submission = Submission(labels, base_version, author, seconds, status, key, digest)
                 return opened.submit(sample, submission)
@@ -200,6 +203,23 @@ def _labels(body: bytes, packed: str, expected: tuple[int, ...], shape: str, dty
     if len(body) != size:
         raise InputError(f"The body has {len(body)} bytes, not {size}.", "Send the voxels of the sample's box.")
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
+
+
+def _with_own_value(labels: np.ndarray, classes: int, named: int | None) -> np.ndarray:
+    """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside the classes.
+
+    Args:
+        named: what the client says it is; None: as in version 1 of the contract.
+    """
+    value = classes if named is None else named
+    if value < classes:
+        raise InputError(f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}.")
+    if value != NOT_ANNOTATED and (labels == NOT_ANNOTATED).any():
+        raise InputError(
+            f"Labels hold the value {NOT_ANNOTATED}, but {value} marks voxels that are not annotated.",
+            f"Say which does in the header {Names.NOT_ANNOTATED}.",
+        )
+    return np.where(labels == value, NOT_ANNOTATED, labels).astype(labels.dtype)
 
 
 def _voxels(request: Request, number: int, labels: np.ndarray) -> Response:
