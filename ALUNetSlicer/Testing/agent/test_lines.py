@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
@@ -11,6 +12,8 @@ import time
 import numpy as np
 import pytest
 import SimpleITK as sitk
+
+from alunet.schema import API
 
 from .conftest import PACKAGE, SECONDS, end_service_of, write_image
 
@@ -36,7 +39,7 @@ def test_a_running_agent_has_loaded_only_the_standard_library_and_requests():
 def test_the_agent_says_who_it_is(agent):
     said = agent.ask("hello")
     assert said["pid"] == agent.process.pid
-    assert said["api"] == [1, 1]
+    assert said["api"] == [API, API]
 
 
 @pytest.mark.parametrize(
@@ -71,28 +74,52 @@ def test_the_agent_ends_when_its_input_does(agent):
     assert agent.close() == 0
 
 
-@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX process groups")
-def test_the_agent_ends_when_its_parent_is_killed_though_the_pipe_stays_open(tmp_path):
-    """A brother process holds the pipe open, as happens when a viewer forks."""
-    code = (
-        "import subprocess, sys, time\n"
-        "p = subprocess.Popen([sys.executable, '-m', 'alunet.agent', '--home', sys.argv[1]], stdin=subprocess.PIPE)\n"
-        "print(p.pid, flush=True); time.sleep(60)\n"
-    )
+VIEWER = """
+import os, subprocess, sys, time
+home, pipe = sys.argv[1:]
+command = [sys.executable, "-m", "alunet.agent", "--home", home, "--parent", str(os.getpid())]
+print(subprocess.Popen(command, stdin=int(pipe)).pid, flush=True)
+time.sleep(60)
+"""
+
+
+@contextlib.contextmanager
+def viewer_and_agent(home):
+    """A viewer that starts an agent; we hold the agent's standard input open, as a process does that it forks."""
     read, write = os.pipe()
-    parent = subprocess.Popen(
-        [sys.executable, "-c", code.replace("subprocess.PIPE", str(read)), str(tmp_path)],
-        stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True,
-    )  # fmt: skip
-    child = int(parent.stdout.readline())
-    os.write(write, b'{"id": 1, "call": "hello"}\n')
-    assert json.loads(parent.stdout.readline())["result"]["pid"] == child
-    parent.kill()
-    parent.wait()
-    assert wait_for_end(child, SECONDS)
-    for number in (read, write):
-        os.close(number)
-    parent.stdout.close()
+    command = [sys.executable, "-c", VIEWER, str(home), str(read)]
+    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True)
+    try:
+        yield viewer, int(viewer.stdout.readline()), write
+    finally:
+        viewer.kill()
+        viewer.wait()
+        viewer.stdout.close()
+        os.close(read)
+        os.close(write)
+
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX process groups")
+
+
+@posix
+def test_the_agent_ends_when_its_viewer_is_killed_though_the_pipe_stays_open(tmp_path):
+    with viewer_and_agent(tmp_path) as (viewer, agent, write):
+        os.write(write, b'{"id": 1, "call": "hello"}\n')
+        assert json.loads(viewer.stdout.readline())["result"]["pid"] == agent
+        viewer.kill()
+        assert wait_for_end(agent, SECONDS)
+
+
+@posix
+@pytest.mark.slow
+def test_no_agent_outlives_a_viewer_that_is_killed_while_it_starts(tmp_path):
+    for attempt in range(20):
+        with viewer_and_agent(tmp_path) as (viewer, agent, _):
+            time.sleep(0.02 * attempt)
+            viewer.kill()
+            viewer.wait()
+            assert wait_for_end(agent, 10.0), f"the agent of a viewer killed after {0.02 * attempt:.2f} s is there"
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
@@ -110,7 +137,7 @@ def wait_for_end(pid: int, seconds: float) -> bool:
 
 
 def test_a_project_gets_a_case_and_gives_its_image_back(agent, service, tmp_path):
-    assert agent.connect(service)["api"] == 1
+    assert agent.connect(service)["api"] == API
     assert agent.event(event="connection", state="online")["health"]["projects"] == 0
     made = agent.ask("create_project", name="Liver", labels=["liver"], channels=["CT"])
     voxels = write_image(tmp_path / "liver.nrrd")

@@ -23,6 +23,7 @@ from alunet.agent.reach import Access
 from alunet.agent.reach.ssh import HOME, SshError, free_port
 from alunet.agent.reach.target import parse
 from alunet.errors import InputError
+from alunet.schema import API
 
 from .conftest import PACKAGE, end_service_of
 
@@ -137,7 +138,7 @@ def answers_again(agent, seconds: float = 90.0) -> bool:
 
 def test_an_engine_behind_ssh_is_started_found_and_reached_again_after_every_kind_of_break(start_agent, sshd, root):
     agent = start_agent()
-    assert connect(agent, sshd, root)["api"] == 1
+    assert connect(agent, sshd, root)["api"] == API
     made = agent.ask("create_project", name="far", labels=["a"], channels=["CT"])
     pid = service_pid(root)
     token = json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))["token"]

@@ -21,7 +21,7 @@ from alunet.agent.reach.target import parse
 from alunet.agent.transfer import Damaged
 from alunet.agent.wire import Cancel, ServiceError, Stranger, Unreachable, Wire
 from alunet.errors import Cancelled, InputError
-from alunet.schema import CaseRequest
+from alunet.schema import API, CaseRequest
 
 from .conftest import PROJECT, Relay, Service, write_image
 
@@ -60,7 +60,7 @@ def test_tls_is_trusted_where_the_authority_is_named_and_nowhere_else(secure):
     steps = diagnose(parse(secure.address), Access(secure.token, ca))
     assert [step.name for step in steps] == ["name", "port", "tls", "token", "version", "machine"]
     assert all(step.ok for step in steps)
-    assert Client(secure.address, secure.token, ca).health().api == 1
+    assert Client(secure.address, secure.token, ca).health().api == API
     step = last_step(secure.address, Access(secure.token))
     assert step.name == "tls"
     assert "vouches" in step.text
@@ -115,10 +115,10 @@ def test_a_netrc_does_not_replace_the_token(shared_service, tmp_path, monkeypatc
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login x password y\n", encoding="ascii")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    assert shared_service.client().health().api == 1
+    assert shared_service.client().health().api == API
 
 
-@pytest.mark.parametrize(("version", "where"), [(0, "engine's computer"), (2, "this computer"), (None, "this")])
+@pytest.mark.parametrize(("version", "where"), [(API - 1, "engine's computer"), (API + 1, "this computer"), (None, "this")])
 def test_another_version_of_the_contract_is_refused_with_what_to_update(version, where):
     with pytest.raises(WrongVersion) as caught:
         check_version({"api": version})

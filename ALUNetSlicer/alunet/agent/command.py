@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import alunet
+from alunet.agent import parent
 from alunet.errors import AlunetError
 
 EXAMPLES = """examples:
@@ -19,7 +19,6 @@ EXAMPLES = """examples:
 
 def main(arguments: Sequence[str]) -> int:
     """Be an agent on standard input and output; or test a connection, or put an engine on a host, for a person."""
-    parent = os.getppid()  # before anything slow: it may end while we load
     options = _parser().parse_args(arguments)
     try:
         if options.test:
@@ -29,7 +28,8 @@ def main(arguments: Sequence[str]) -> int:
         from alunet.agent.main import run
         from alunet.agent.session import default_home
 
-        run(options.home or default_home(), parent)
+        parent.end_with(parent.named_in(arguments))
+        run(options.home or default_home())
     except AlunetError as error:
         sys.stderr.write(f"alunet agent: {error}\n")
         return error.exit_code
@@ -46,6 +46,7 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--home", type=Path, metavar="DIR", help="folder of the outbox, instead of the usual one")
+    parser.add_argument(parent.OPTION, metavar="PID", help="process id of the viewer, to end with it")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("--test", metavar="ENGINE", help="test a connection: local, https://host:port, ssh://user@host")
     what.add_argument("--bootstrap", metavar="ENGINE", help="put this version of the engine on ssh://user@host")

@@ -22,7 +22,6 @@ import json
 import os
 import sys
 import threading
-import time
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -107,8 +106,8 @@ class Agent:
         self.say({"id": number, "result": task is not None})
 
 
-def run(home: Path, parent: int) -> None:
-    """Be the agent of the process `parent`, which started this one, and end with it."""
+def run(home: Path) -> None:
+    """Be the agent of the process that started this one."""
     os.umask(0o077)
     requests, answers = sys.stdin.buffer, sys.stdout.buffer
     sys.stdout = sys.stderr  # a stray print of a library must not look like an answer
@@ -118,20 +117,12 @@ def run(home: Path, parent: int) -> None:
         answers.write(json.dumps({"event": "failed", "error": described(error)}).encode("utf-8") + b"\n")
         answers.flush()
         os._exit(error.exit_code)
-    threading.Thread(target=_watch_parent, args=(parent,), daemon=True).start()
     try:
         agent.run()
     except KeyboardInterrupt:
         pass
     finally:
         os._exit(0)  # threads may hang in a network call; nothing that matters depends on them
-
-
-def _watch_parent(parent: int) -> None:
-    """End when the parent is gone, also where somebody else still holds our standard input open."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(0)
 
 
 def _read(line: bytes) -> dict[str, Any]:
