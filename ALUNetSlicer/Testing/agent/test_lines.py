@@ -139,6 +139,7 @@ def wait_for_end(pid: int, seconds: float) -> bool:
 def test_a_project_gets_a_case_and_gives_its_image_back(agent, service, tmp_path):
     assert agent.connect(service)["api"] == API
     assert agent.event(event="connection", state="online")["health"]["projects"] == 0
+    assert "usimf" in {info["name"] for info in agent.ask("strategies")}
     made = agent.ask("create_project", name="Liver", labels=["liver"], channels=["CT"])
     voxels = write_image(tmp_path / "liver.nrrd")
     case = agent.ask("add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")])

@@ -118,7 +118,9 @@ def test_a_netrc_does_not_replace_the_token(shared_service, tmp_path, monkeypatc
     assert shared_service.client().health().api == API
 
 
-@pytest.mark.parametrize(("version", "where"), [(API - 1, "engine's computer"), (API + 1, "this computer"), (None, "this")])
+@pytest.mark.parametrize(
+    ("version", "where"), [(API - 1, "engine's computer"), (API + 1, "this computer"), (None, "this")]
+)
 def test_another_version_of_the_contract_is_refused_with_what_to_update(version, where):
     with pytest.raises(WrongVersion) as caught:
         check_version({"api": version})

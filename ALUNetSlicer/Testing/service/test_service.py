@@ -15,6 +15,7 @@ import pytest
 import requests
 from running import Service
 
+from alunet import query
 from alunet.loop import PRESETS
 from alunet.model.child import with_source
 from alunet.schema import API
@@ -25,6 +26,15 @@ def run(*options, seconds=60):
     return subprocess.run(
         command, capture_output=True, text=True, encoding="utf-8", env=with_source(), timeout=seconds
     )
+
+
+def test_the_strategies_are_those_of_the_registry(common):
+    """A strategy that is added by one file is offered everywhere."""
+    found = {info["name"]: info for info in common.ok("GET", "/strategies")}
+    assert list(found) == query.names()
+    assert {name for name, info in found.items() if info["first"]} == {"full", "random", "spread"}
+    assert {name for name, info in found.items() if info["simulation"]} == {"full", "random-fg33", "random-fg66"}
+    assert all(info["title"] and info["summary"] for info in found.values())
 
 
 def test_health(common):

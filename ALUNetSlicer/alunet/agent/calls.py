@@ -243,6 +243,12 @@ def fetch_result(session: Session, task: Task, project: str, job: int, ending: s
 
 
 @call("quick")
+def strategies(session: Session, task: Task) -> Any:
+    """The engine's ways to choose slices."""
+    return [to_json(info) for info in session.client.strategies()]
+
+
+@call("quick")
 def rounds(session: Session, task: Task, project: str) -> Any:
     """The rounds of a project."""
     return [to_json(row) for row in session.client.rounds(project)]

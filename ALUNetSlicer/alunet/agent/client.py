@@ -39,6 +39,7 @@ from alunet.schema import (
     SliceRequest,
     Status,
     StatusRequest,
+    StrategyInfo,
     Upload,
     WorkRow,
     from_json,
@@ -152,6 +153,10 @@ class Client:
         """Fetch the file that a job made."""
         address = _path("projects", project, "jobs", job, "result")
         return download(self.wire, address, target, {}, progress, cancel or Cancel())
+
+    def strategies(self) -> list[StrategyInfo]:
+        """The engine's ways to choose slices."""
+        return self._list(StrategyInfo, _path("strategies"))
 
     def rounds(self, project: str) -> list[RoundInfo]:
         """All rounds of a project."""

@@ -318,6 +318,25 @@ class NumberedEvent:
 
 
 @dataclass(frozen=True)
+class StrategyInfo:
+    """One of GET /strategies: a way to choose slices that a round can be asked for.
+
+    Attributes:
+        name: as a job's option.
+        title: for people.
+        summary: one sentence.
+        first: it needs no model, so it can choose the first slices.
+        simulation: it looks at hidden labels, or takes everything: for experiments alone.
+    """
+
+    name: str
+    title: str
+    summary: str
+    first: bool
+    simulation: bool
+
+
+@dataclass(frozen=True)
 class RoundInfo:
     """One of GET .../rounds; `record` is null until the round is finished.
 

@@ -5,10 +5,25 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from alunet import query
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.status import status as look
 from alunet.project import Project
-from alunet.schema import CurvePoint, RoundInfo
+from alunet.schema import CurvePoint, RoundInfo, StrategyInfo
+
+
+def strategies() -> list[StrategyInfo]:
+    """Return what the registry knows, by name."""
+    return [
+        StrategyInfo(
+            name=info.name,
+            title=info.title,
+            summary=info.summary,
+            first=not info.needs,
+            simulation=info.takes_all or query.Need.TRUTH in info.needs,
+        )
+        for info in query.infos()
+    ]
 
 
 def status(project: Project) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Response
 
-from alunet.schema import CurvePoint, Health, ProjectInfo, ProjectRequest, RoundInfo
+from alunet.schema import CurvePoint, Health, ProjectInfo, ProjectRequest, RoundInfo, StrategyInfo
 from alunet.serve import status
 from alunet.serve.projects import describe
 from alunet.serve.state import State
@@ -18,6 +18,11 @@ def router(state: State) -> APIRouter:
     def health() -> Health:
         """Version, device, free memory and disk."""
         return state.health()
+
+    @routes.get("/strategies")
+    def strategies() -> list[StrategyInfo]:
+        """The ways to choose slices."""
+        return status.strategies()
 
     @routes.get("/projects")
     def projects() -> list[ProjectInfo]:
