@@ -9,7 +9,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from ALUNetSlicerLib import module
+from ALUNetSlicerLib.shell import module
 
 
 class ALUNetSlicer(ScriptedLoadableModule):
@@ -55,7 +55,7 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class ALUNetSlicerLogic(ScriptedLoadableModuleLogic, module.Console):
-    """What the Python console can do; see `ALUNetSlicerLib.console.Console`."""
+    """What the Python console can do; see `ALUNetSlicerLib.shell.console.Console`."""
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)

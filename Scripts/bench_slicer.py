@@ -29,9 +29,9 @@ def measure(quick: bool) -> Measured:
 def _measure(shape: tuple[int, int, int], repeats: int) -> Measured:
     import slicer
 
-    from ALUNetSlicerLib.desk import Desk
-    from ALUNetSlicerLib.slices import Box
-    from ALUNetSlicerLib.views import View
+    from ALUNetSlicerLib.mrml.case_nodes import Desk
+    from ALUNetSlicerLib.mrml.slice_geometry import Box
+    from ALUNetSlicerLib.mrml.slice_view import View
 
     volume = _volume(shape)
     desk = Desk("bench", {"background": 0, "organ": 1, "lesion": 2})

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.local import LocalEngine
+from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.binding import Section, allow
 from ALUNetSlicerLib.panel.install import InstallPart
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.words import size
-from ALUNetSlicerLib.workspace import Place, Workspace
+from ALUNetSlicerLib.panel.units import size
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Place, Workspace
 
 
 class EngineSection(Section):

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.existing import Existing
-from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.local import LocalEngine
-from ALUNetSlicerLib.packages import expected_bytes
+from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.install.existing_environment import Existing
+from ALUNetSlicerLib.install.local_engine import LocalEngine
+from ALUNetSlicerLib.install.packages import expected_bytes
 from ALUNetSlicerLib.panel.binding import Section, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.words import left, size
+from ALUNetSlicerLib.panel.units import left, size
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
 
 
 class InstallPart(Section):

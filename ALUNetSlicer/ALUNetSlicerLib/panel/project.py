@@ -7,13 +7,13 @@ from typing import Any
 
 import slicer
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.enrolment import case_name, image_files
-from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.case_upload import case_name, image_files
+from ALUNetSlicerLib.mrml.terminology import look
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.terminology import look
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 def names_in(text: str) -> list[str]:

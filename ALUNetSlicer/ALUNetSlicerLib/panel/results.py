@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.engine.results import is_tested, plot
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.results import is_tested, plot
-from ALUNetSlicerLib.words import clock
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.panel.units import clock
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class ResultsSection(Section):

@@ -14,7 +14,8 @@ from engines import PYTHON, serve, stop
 from scenes import SceneTest
 
 from ALUNetSlicer import ALUNetSlicerWidget
-from ALUNetSlicerLib import qt_ports, sample_data
+from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell import sample_data
 
 
 class Answers(qt_ports.Desktop):

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pump import PipeProcess, Pump
 
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.packages import Size
+from ALUNetSlicerLib.install.installer import Installation
+from ALUNetSlicerLib.install.packages import Size
 
 SLOW_BACKEND = """
 import os, pathlib, subprocess, sys, time, zipfile

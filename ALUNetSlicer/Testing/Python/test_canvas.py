@@ -9,8 +9,8 @@ import slicer
 import vtk
 from scenes import SceneTest, random_volume
 
-from ALUNetSlicerLib.canvas import LOCK, Canvas
-from ALUNetSlicerLib.slices import Box
+from ALUNetSlicerLib.mrml.case_segmentation import LOCK, Canvas
+from ALUNetSlicerLib.mrml.slice_geometry import Box
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2, "vessel": 3}
 

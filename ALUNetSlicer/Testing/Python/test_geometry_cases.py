@@ -13,12 +13,12 @@ from engine_case import EngineCase
 from engines import real_images
 from scenes import slice_logic
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.canvas import Canvas
-from ALUNetSlicerLib.desk import Desk
-from ALUNetSlicerLib.enrolment import write
-from ALUNetSlicerLib.slices import Box, ijk_to_world
-from ALUNetSlicerLib.views import View
+from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.case_upload import write
+from ALUNetSlicerLib.mrml.case_nodes import Desk
+from ALUNetSlicerLib.mrml.case_segmentation import Canvas
+from ALUNetSlicerLib.mrml.slice_geometry import Box, ijk_to_world
+from ALUNetSlicerLib.mrml.slice_view import View
 
 LABELS = {"background": 0, "one": 1, "two": 2}
 SHOWN = 5

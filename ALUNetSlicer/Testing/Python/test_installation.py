@@ -20,10 +20,10 @@ from engines import slow
 from pip_case import TINY, InstallationCase, make_slow_source, make_wheel
 from pump import PipeProcess, agent_command
 
-from ALUNetSlicerLib import packages, torch_sources
-from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.packages import Size
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.install import packages, torch_sources
+from ALUNetSlicerLib.install.installer import Installation
+from ALUNetSlicerLib.install.packages import Size
 
 
 def lives(pid: int) -> bool:

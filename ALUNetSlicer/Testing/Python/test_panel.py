@@ -10,8 +10,8 @@ from engines import slow
 from panel_case import PanelCase
 from scenes import make_volume
 
-from ALUNetSlicerLib import sample_data
-from ALUNetSlicerLib.enrolment import write
+from ALUNetSlicerLib.engine.case_upload import write
+from ALUNetSlicerLib.shell import sample_data
 
 
 @slow

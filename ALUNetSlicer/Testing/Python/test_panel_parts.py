@@ -11,10 +11,11 @@ from engines import PYTHON
 from panel_case import PanelCase
 from pip_case import TINY, make_slow_source, make_wheel
 
-from ALUNetSlicerLib import assembly, qt_ports, sample_data
-from ALUNetSlicerLib.enrolment import write
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.engine.case_upload import write
+from ALUNetSlicerLib.install.installer import Installation
+from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell import assembly, sample_data
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class EngineTest(PanelCase):

@@ -10,11 +10,11 @@ from engine_case import EngineCase
 from engines import slow
 from scenes import QuietEditor, make_volume
 
-from ALUNetSlicerLib.current import Person
-from ALUNetSlicerLib.enrolment import Enrolment, case_name
-from ALUNetSlicerLib.jobs import Jobs
-from ALUNetSlicerLib.session import Session
-from ALUNetSlicerLib.worklist import Slice
+from ALUNetSlicerLib.annotate.current_slice import Person
+from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.case_upload import Enrolment, case_name
+from ALUNetSlicerLib.engine.jobs import Jobs
 
 SHAPE = (6, 40, 44)
 

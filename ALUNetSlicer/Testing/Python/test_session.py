@@ -12,9 +12,9 @@ from engines import PYTHON, environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
-from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.current import Person
-from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.annotate.current_slice import Person
+from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.engine.agent_process import Agent
 
 SHAPE = (5, 20, 24)
 _POOL = """

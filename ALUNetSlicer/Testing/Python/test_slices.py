@@ -9,8 +9,8 @@ import slicer
 import vtk
 from scenes import SceneTest, random_volume, slice_logic
 
-from ALUNetSlicerLib.slices import Box, centre, ijk_to_world, show_slice
-from ALUNetSlicerLib.views import View
+from ALUNetSlicerLib.mrml.slice_geometry import Box, centre, ijk_to_world, show_slice
+from ALUNetSlicerLib.mrml.slice_view import View
 
 
 class SlicesTest(SceneTest):

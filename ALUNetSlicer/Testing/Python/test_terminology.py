@@ -8,8 +8,8 @@ import unittest
 import slicer
 from scenes import SceneTest, random_volume
 
-from ALUNetSlicerLib.canvas import Canvas
-from ALUNetSlicerLib.terminology import look
+from ALUNetSlicerLib.mrml.case_segmentation import Canvas
+from ALUNetSlicerLib.mrml.terminology import look
 
 LIVER, KIDNEY, LEFT = "SCT^10200004^Liver", "SCT^64033007^Kidney", "SCT^7771000^Left"
 """Codes of SNOMED CT."""
