@@ -1,4 +1,4 @@
-"""Who works on what now."""
+"""The slice on screen, and who works on it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ALUNetSlicerLib.annotate.worklist import Slice
 
 
 @dataclass
-class Current:
+class CurrentSlice:
     """The slice on screen: what it is, what it began with, and since when."""
 
     item: Slice

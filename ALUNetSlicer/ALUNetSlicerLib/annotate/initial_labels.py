@@ -1,4 +1,4 @@
-"""What a slice begins with: its draft, else the labels that were handed in, else the model's proposal, else nothing."""
+"""The labels that a slice begins with: its draft, else those handed in, else the model's proposal, else none."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ Then = Callable[[int, np.ndarray], None]
 """Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's box."""
 
 
-class Starts:
-    """Beginnings of slices, asked for once; those of the slices to come are fetched before they are needed.
+class InitialLabels:
+    """The first labels of slices, asked for once; those of the slices to come are fetched before they are needed.
 
     Args:
         agent: with an engine chosen.

@@ -11,15 +11,15 @@ from uuid import uuid4
 
 import numpy as np
 
-from ALUNetSlicerLib.annotate.current_slice import Current, Person
+from ALUNetSlicerLib.annotate.current_slice import CurrentSlice, Person
 from ALUNetSlicerLib.annotate.drafts import Draft, Drafts
-from ALUNetSlicerLib.annotate.initial_labels import Starts
+from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.lease import Lease
-from ALUNetSlicerLib.annotate.uncertainty_overlay import Overlay
+from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.worklist import Slice, Worklist
 from ALUNetSlicerLib.engine.agent_process import Agent, Failure
-from ALUNetSlicerLib.mrml.case_nodes import Desk
-from ALUNetSlicerLib.mrml.slice_view import View
+from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.protocols import Editor, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -41,7 +41,7 @@ class Session:
 
     Attributes:
         worklist: the slices.
-        desk: their nodes in the scene.
+        case_nodes: their nodes in the scene.
         overlay: the uncertainty over the slice on screen.
         proposals: whether a slice begins with the model's proposal.
         changed: emits nothing; the worklist changed.
@@ -51,20 +51,20 @@ class Session:
 
     def __init__(
         self, agent: Agent, timer: Timer, person: Person, engine: str, project: str, labels: dict[str, int],
-        view: Callable[[], View | None], editor: Editor,
+        view: Callable[[], SliceView | None], editor: Editor,
     ) -> None:  # fmt: skip
-        self.worklist, self.desk = Worklist(), Desk(project, labels)
+        self.worklist, self.case_nodes = Worklist(), CaseNodes(project, labels)
         self.proposals = True
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
-        self.overlay = Overlay(agent, project, self.desk, view)
+        self.overlay = UncertaintyOverlay(agent, project, self.case_nodes, view)
         self.overlay.failed.connect(self.failed.emit)
         self._locked = True
         self._agent, self._timer, self._folder, self._author = agent, timer, person.folder, person.author
         self._project, self._view, self._editor = project, view, editor
         self._drafts = Drafts(person.folder / "drafts", engine, project)
-        self._starts = Starts(agent, self._drafts, project)
+        self._initial_labels = InitialLabels(agent, self._drafts, project)
         self._lease = Lease(agent, timer, project, person.author, self._leased)
-        self._current: Current | None = None
+        self._current: CurrentSlice | None = None
         self._wanted: int | None = None
         self._stop_drafts: Callable[[], None] = lambda: None
         agent.event.connect(self._hear)
@@ -82,7 +82,7 @@ class Session:
             before = self.worklist.round
             self.worklist.fill(self._drafts.mark([Slice.of_row(row, self._author) for row in rows]))
             if self.worklist.round != before:
-                self._starts.drop_proposals()
+                self._initial_labels.drop_proposals()
             self.changed.emit()
             done()
 
@@ -90,7 +90,7 @@ class Session:
 
     def new_proposals(self) -> None:
         """The model was asked about whole cases: what it said of their slices before is not the newest."""
-        self._starts.drop_proposals()
+        self._initial_labels.drop_proposals()
 
     def pick_up(self) -> None:
         """Show what was begun last and not handed in, where nothing is on screen."""
@@ -108,13 +108,13 @@ class Session:
             return
         self.keep_draft()
         self._wanted, show = sample, partial(self._show, item)
-        self.load(item.case, lambda _: self._starts.find(item, self.proposals, show, self.failed.emit))
+        self.load(item.case, lambda _: self._initial_labels.find(item, self.proposals, show, self.failed.emit))
 
     def resume(self, sample: int, base: int) -> None:
         """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
         item = self.worklist.find(sample)
-        if item is not None and self._drafts.find(sample) is None and self.desk.has_labels(item.case):
-            self._keep(sample, Draft(self.desk.canvas(item.case).read(item.box), base, 0.0, item))
+        if item is not None and self._drafts.find(sample) is None and self.case_nodes.has_labels(item.case):
+            self._keep(sample, Draft(self.case_nodes.segmentation(item.case).read(item.box), base, 0.0, item))
         if item is not None:
             self.go_to(sample)
 
@@ -137,18 +137,18 @@ class Session:
 
     def load(self, case: str, then: Callable[[Any], None]) -> None:
         """Give the volume node of a case; it is fetched where the scene has none."""
-        if self.desk.volume(case) is not None:
-            then(self.desk.volume(case))
+        if self.case_nodes.volume(case) is not None:
+            then(self.case_nodes.volume(case))
             return
 
         def loaded(result: dict[str, str]) -> None:
             try:
-                if self.desk.volume(case) is None:
-                    self.desk.load(case, Path(result["file"]))
+                if self.case_nodes.volume(case) is None:
+                    self.case_nodes.load(case, Path(result["file"]))
             except ValueError as error:
                 self.failed.emit(Failure("image", str(error), "Fetch it again."))
                 return
-            then(self.desk.volume(case))
+            then(self.case_nodes.volume(case))
 
         self._agent.ask(
             "fetch", loaded, self.failed.emit, project=self._project, case=case, what="images/0", format="nrrd"
@@ -158,14 +158,14 @@ class Session:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
         draft = self._drafts.find(item.sample)
-        self.desk.canvas(item.case).write(item.box, labels)
+        self.case_nodes.segmentation(item.case).write(item.box, labels)
         try:
             self._put_on_screen(item)
         except ValueError as error:
             self.failed.emit(Failure("view", str(error), "See the module Transforms."))
             return
         spent = draft.seconds if draft is not None else 0.0
-        self._current = Current(item, base, labels.copy(), self._timer.now(), spent)
+        self._current = CurrentSlice(item, base, labels.copy(), self._timer.now(), spent)
         self.shown.emit(item)
         self._lease.take(item.sample)
         self._stop_drafts()
@@ -175,18 +175,19 @@ class Session:
 
     def _put_on_screen(self, item: Slice) -> None:
         """The slice in the view, the case in the editor, painting confined; raises ValueError."""
-        view, canvas = self._view(), self.desk.canvas(item.case)
+        view, segmentation = self._view(), self.case_nodes.segmentation(item.case)
         if view is not None:
-            view.show(canvas.volume, item.box)
-        self.desk.confine(item.case, item.box, self._locked)
-        self._editor.show(self.desk.editor_node(), canvas.segmentation, canvas.volume)
+            view.show(segmentation.volume, item.box)
+        self.case_nodes.confine(item.case, item.box, self._locked)
+        self._editor.show(self.case_nodes.editor_node(), segmentation.node, segmentation.volume)
         self._editor.forget()  # an undo would bring back the lock of the slice before
 
     def _prepare_next(self) -> None:
         """Have the next slice's volume and labels at hand before they are asked for."""
         item = self.worklist.next_open(self._current.item.rank) if self._current else None
-        if item is not None and item.sample != self._current.item.sample and not self._starts.knows(item.sample):
-            self.load(item.case, lambda _: self._starts.find(item, self.proposals, lambda *_: None, lambda _: None))
+        if item is None or item.sample == self._current.item.sample or self._initial_labels.knows(item.sample):
+            return
+        self.load(item.case, lambda _: self._initial_labels.find(item, self.proposals, lambda *_: None, lambda _: None))
 
     # --- how the slice is worked on ---------------------------------------------------------------------------
 
@@ -198,7 +199,7 @@ class Session:
     @locked.setter
     def locked(self, locked: bool) -> None:
         self._locked = locked
-        self.desk.mask(locked)
+        self.case_nodes.mask(locked)
 
     def set_overlay(self, wanted: bool) -> None:
         """Lay the model's uncertainty over the slice, or not."""
@@ -216,13 +217,13 @@ class Session:
                 self.paint(labels)
 
         if proposal:
-            self._starts.proposal(item, put, self.failed.emit)
+            self._initial_labels.proposal(item, put, self.failed.emit)
         else:
             put(np.zeros(item.box.shape, np.uint8))
 
     def labels(self) -> np.ndarray:
         """What is painted in the slice on screen: its box, (k, j, i)."""
-        return self.desk.canvas(self._current.item.case).read(self._current.item.box)
+        return self.case_nodes.segmentation(self._current.item.case).read(self._current.item.box)
 
     def paint(self, labels: np.ndarray) -> None:
         """Replace what is painted in the slice on screen; it can be undone.
@@ -231,7 +232,7 @@ class Session:
             ValueError: not of the box's shape.
         """
         self._editor.remember()
-        self.desk.canvas(self._current.item.case).write(self._current.item.box, labels)
+        self.case_nodes.segmentation(self._current.item.case).write(self._current.item.box, labels)
 
     # --- handing in -------------------------------------------------------------------------------------------
 
@@ -268,14 +269,14 @@ class Session:
 
         def refused(why: Failure) -> None:
             file.unlink(missing_ok=True)
-            self._starts.drop(item.sample)
+            self._initial_labels.drop(item.sample)
             self.worklist.change(item.sample, sent=True)
             self.failed.emit(why)
 
         seconds = self.seconds()
         self._stop_drafts()
         self._keep(item.sample, Draft(labels, base, seconds, item))
-        self._starts.hold(item.sample, base, labels)
+        self._initial_labels.hold(item.sample, base, labels)
         self.worklist.change(item.sample, sent=False)
         self._agent.ask(
             "submit", safe, refused, project=self._project, sample=item.sample, file=str(file),
@@ -309,7 +310,7 @@ class Session:
     def keep_draft(self, status: str = "in_progress") -> None:
         """Keep what is painted and not handed in, if anything was."""
         item = self.current
-        if item is not None and self.desk.volume(item.case) is not None:  # a scene that was closed has nothing to keep
+        if item is not None and self.case_nodes.volume(item.case) is not None:  # else the scene was closed
             labels = self.labels()
             if not np.array_equal(labels, self._current.start):
                 self._keep(item.sample, Draft(labels, self._current.base, self.seconds(), replace(item, status=status)))
@@ -319,7 +320,7 @@ class Session:
         self.keep_draft()
         self._stop_drafts()
         self._editor.rest()
-        self.desk.unlock_others()
+        self.case_nodes.unlock_others()
         if (view := self._view()) is not None:
             view.restore()
 
@@ -336,7 +337,7 @@ class Session:
         if (view := self._view()) is not None:
             view.forget()
         self._end_slice()
-        self.desk.forget()
+        self.case_nodes.forget()
 
     def close(self) -> None:
         """The person goes: as `leave`, and the slice is given back."""
@@ -375,7 +376,7 @@ class Session:
             known = self.worklist.find(data["sample"])
             if known is not None and known.sent:
                 self.worklist.change(data["sample"], status=data["status"], version=data["version"])
-                self._starts.drop(data["sample"])
+                self._initial_labels.drop(data["sample"])
                 self.changed.emit()
         elif event["event"] == "project" and event.get("project") == self._project and event["kind"] == "worklist":
             self.refresh()  # somebody chose a slice
@@ -397,6 +398,6 @@ class Session:
         if self._current is not None and self._current.item.sample == sample:
             self._current.base = version
         try:
-            self._starts.rebase(sample, version)
+            self._initial_labels.rebase(sample, version)
         except OSError as error:
             self.failed.emit(Failure("disk", f"The draft cannot be kept: {error.strerror}.", "Free space there."))

@@ -9,18 +9,18 @@ import numpy as np
 
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import Agent, Failure
-from ALUNetSlicerLib.mrml.case_nodes import Desk
-from ALUNetSlicerLib.mrml.slice_view import View
+from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.signal import Signal
 
 
-class Overlay:
+class UncertaintyOverlay:
     """Shown or not; asked for one slice at a time.
 
     Args:
         agent: with an engine chosen.
         project: id.
-        desk: of the project.
+        case_nodes: of the project.
         view: gives the view, or None without views.
 
     Attributes:
@@ -29,10 +29,10 @@ class Overlay:
         failed: emits a `Failure`.
     """
 
-    def __init__(self, agent: Agent, project: str, desk: Desk, view: Callable[[], View | None]) -> None:
+    def __init__(self, agent: Agent, project: str, case_nodes: CaseNodes, view: Callable[[], SliceView | None]) -> None:
         self.wanted = False
         self.missing, self.failed = Signal(), Signal()
-        self._agent, self._project, self._desk, self._view = agent, project, desk, view
+        self._agent, self._project, self._case_nodes, self._view = agent, project, case_nodes, view
         self._item: Slice | None = None
 
     def show(self, item: Slice | None) -> None:
@@ -47,7 +47,7 @@ class Overlay:
         def take(answer: dict[str, Any]) -> None:
             if self.wanted and self._item is item:
                 values = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
-                view.overlay(self._desk.overlay(item.case, item.box, values))
+                view.overlay(self._case_nodes.overlay(item.case, item.box, values))
 
         def nothing(why: Failure) -> None:
             if why.code in ("not_found", "not_ready"):

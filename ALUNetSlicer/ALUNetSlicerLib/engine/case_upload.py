@@ -1,4 +1,4 @@
-"""Projects on the engine, and volumes of the scene that become their cases."""
+"""Upload volumes of the scene, or image files, as cases of a project."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path
     return found
 
 
-class Enrolment:
+class CaseUpload:
     """Sends volumes to the engine, one case after the other; what arrived stays when one fails.
 
     Args:

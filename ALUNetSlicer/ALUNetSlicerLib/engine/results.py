@@ -13,7 +13,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 
 from ALUNetSlicerLib.engine.agent_process import Agent, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
-from ALUNetSlicerLib.mrml.case_segmentation import Canvas
+from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.ports.i18n import tr as _
 
 
@@ -107,7 +107,7 @@ class Results:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
         node.CreateDefaultDisplayNodes()
         node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        Canvas(node, volume, self._labels).write_all(values)
+        CaseSegmentation(node, volume, self._labels).write_all(values)
         return node
 
 

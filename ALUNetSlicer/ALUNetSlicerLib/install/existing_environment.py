@@ -9,8 +9,8 @@ from pathlib import Path
 
 from ALUNetSlicerLib.engine.agent_process import Failed, Failure
 from ALUNetSlicerLib.install import packages
-from ALUNetSlicerLib.install.helper_process import Ended, Leashed, command
-from ALUNetSlicerLib.install.problems import of_trial
+from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
+from ALUNetSlicerLib.install.problems import of_smoke_test
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 
 _SECONDS = 180.0
@@ -20,7 +20,7 @@ _ANOTHER = "Choose an environment with Python 3.10 to 3.13, or let ALUNet instal
 
 
 @dataclass(frozen=True)
-class Existing:
+class ExistingEnvironment:
     """A Python that can run the engine.
 
     Attributes:
@@ -43,7 +43,7 @@ class Existing:
 
 def check_existing(
     process_for: Callable[[Sequence[str], Mapping[str, str]], Process], timer: Timer, python: str,
-    done: Callable[[Existing], None], failed: Failed, base: Mapping[str, str] | None = None,
+    done: Callable[[ExistingEnvironment], None], failed: Failed, base: Mapping[str, str] | None = None,
     resources: Path = packages.RESOURCES,
 ) -> Callable[[], None]:  # fmt: skip
     """Load in another Python all that the engine needs; takes up to a minute.
@@ -64,25 +64,25 @@ def check_existing(
         failure = _failure(python, end)
         if failure is None:
             found = end.answer
-            done(Existing(python, found["python"], found["versions"], found["cuda"]))
+            done(ExistingEnvironment(python, found["python"], found["versions"], found["cuda"]))
         else:
             failed(failure)
 
     def late() -> None:
-        leashed.close()
+        helper.close()
         failed(Failure("python", f"{python} does not answer within {_SECONDS:.0f} s.", _CHOOSE))
 
     def call_off() -> None:
         stop_waiting()
-        leashed.close()
+        helper.close()
 
     given = json.dumps({"requirements": str(resources / "requirements.txt"), "inside": None})
     process = process_for(
         command(python, "alunet.agent.install.trial", given), packages.existing_environment(base)
     )  # fmt: skip
-    leashed = Leashed(process, lambda line: None, ended)
+    helper = HelperProcess(process, lambda line: None, ended)
     stop_waiting = timer.later(_SECONDS, late)
-    leashed.start()
+    helper.start()
     return call_off
 
 
@@ -95,5 +95,5 @@ def _failure(python: str, end: Ended) -> Failure | None:
     version = tuple(int(part) for part in end.answer.get("python", "0.0").split(".")[:2])
     if version > packages.NEWEST_PYTHON:
         return Failure("python", f"{python} is Python {version[0]}.{version[1]}; ALUNet needs 3.10 to 3.13.", _ANOTHER)
-    problem, hint = of_trial(end)
+    problem, hint = of_smoke_test(end)
     return Failure("environment", f"{python} cannot run the engine: {problem}", hint) if problem else None

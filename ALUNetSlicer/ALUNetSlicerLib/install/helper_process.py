@@ -1,4 +1,4 @@
-"""A module of the engine's side run by some Python, on the leash: its lines, its answer, its end."""
+"""Run an `alunet.agent.install` module in a process that ends with Slicer; parse its lines, its answer and its end."""
 
 from __future__ import annotations
 
@@ -40,12 +40,12 @@ class Ended:
 
 
 def command(python: str, module: str, *arguments: str) -> list[str]:
-    """Command line of a module on the leash."""
+    """Return the command line that runs a module so that it ends with its parent."""
     return [python, "-c", _CODE, module, *arguments]
 
 
-class Leashed:
-    """Runs from `start` on; `close` ends it and all that it started.
+class HelperProcess:
+    """A process that runs from `start` on; `close` ends it and all that it started.
 
     Args:
         process: of a `command`.

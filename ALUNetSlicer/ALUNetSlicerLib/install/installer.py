@@ -19,11 +19,11 @@ from typing import TextIO
 
 from ALUNetSlicerLib.engine.agent_process import Failure
 from ALUNetSlicerLib.install import packages
-from ALUNetSlicerLib.install.helper_process import Ended, Leashed, command
+from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
 from ALUNetSlicerLib.install.packages import RESOURCES, SIZES, Installed, Size
 from ALUNetSlicerLib.install.pip_output import Meter, explain
-from ALUNetSlicerLib.install.problems import of_computer, of_place, of_trial, unwritable
-from ALUNetSlicerLib.install.torch_sources import Source, torch_sources
+from ALUNetSlicerLib.install.problems import of_computer, of_place, of_smoke_test, unwritable
+from ALUNetSlicerLib.install.torch_sources import TorchSource, torch_sources
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -38,7 +38,7 @@ _RAW_SINCE, _RESUME_SINCE = (24, 1), (25, 1)
 _LOOK_SECONDS = 1.0
 
 
-class Installation:
+class Installer:
     """The engine's packages on this computer.
 
     Args:
@@ -68,8 +68,8 @@ class Installation:
         self._process_for, self._timer, self._python = process_for, timer, python
         self.folder, self._base, self._resources, self._sizes = folder.absolute(), base, resources, sizes
         self._part = self.folder / "part"
-        self._step: Leashed | None = None
-        self._looking: Leashed | None = None
+        self._step: HelperProcess | None = None
+        self._inspecting: HelperProcess | None = None
         self._file: TextIO | None = None
         self._choice, self._build, self._fingerprint = "auto", "cpu", ""
         self._pip = (0, 0)
@@ -102,7 +102,7 @@ class Installation:
             self._call_off = self._timer.later(0.0, lambda: self._end(failure))
             return
         self._tell("Looking at this computer")
-        self._run(_PLACE, "look", json.dumps({"folder": str(self.folder)}), then=self._looked)
+        self._run(_PLACE, "look", json.dumps({"folder": str(self.folder)}), then=self._inspected)
 
     def retry(self) -> None:
         """Once more, with the same choice; what was downloaded completely is not downloaded again."""
@@ -118,10 +118,10 @@ class Installation:
     def close(self) -> None:
         """End whatever runs: nobody is there any more to be told."""
         self.cancel()
-        for step in (self._step, self._looking):
+        for step in (self._step, self._inspecting):
             if step is not None:
                 step.close()
-        self._step = self._looking = None
+        self._step = self._inspecting = None
 
     def remove(self, done: Callable[[], None], failed: Callable[[Failure], None]) -> None:
         """Remove the packages, what a broken-off attempt left, and the log; what runs is cancelled.
@@ -136,21 +136,21 @@ class Installation:
             failed(failure) if failure else done()
 
         arguments = json.dumps({"folder": str(self.folder)})
-        self._step = Leashed(self._process(_PLACE, "remove", arguments), lambda line: None, removed)
+        self._step = HelperProcess(self._process(_PLACE, "remove", arguments), lambda line: None, removed)
         self._step.start()
 
-    def look(self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]) -> None:
+    def inspect_computer(self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]) -> None:
         """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how many bytes are free."""
 
-        def looked(end: Ended) -> None:
+        def inspected(end: Ended) -> None:
             failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
             failed(failure) if failure else done(end.answer["gpu"], end.answer["free"])
 
         arguments = json.dumps({"folder": str(self.folder)})
-        self._looking = Leashed(self._process(_PLACE, "look", arguments), lambda line: None, looked)
-        self._looking.start()
+        self._inspecting = HelperProcess(self._process(_PLACE, "look", arguments), lambda line: None, inspected)
+        self._inspecting.start()
 
-    def _looked(self, end: Ended) -> None:
+    def _inspected(self, end: Ended) -> None:
         failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
         if failure is None:
             self._build = packages.resolved(self._choice, end.answer["gpu"])
@@ -175,7 +175,7 @@ class Installation:
         else:
             self._install()
 
-    def _download(self, sources: list[Source]) -> None:
+    def _download(self, sources: list[TorchSource]) -> None:
         """Get torch in the right build from the first source that has it: the wrong one costs gigabytes, or the GPU."""
         source, *others = sources
         self._tell("Looking for packages")
@@ -229,7 +229,7 @@ class Installation:
 
     def _tried(self, end: Ended) -> None:
         found = end.answer
-        problem, _ = of_trial(end)
+        problem, _ = of_smoke_test(end)
         if problem:
             self._end(Failure("trial", f"The engine was installed, but does not load: {problem}", "Try again."))
             return
@@ -273,7 +273,7 @@ class Installation:
     ) -> None:
         if module == "pip":
             self._note(" ".join(("$ pip", *arguments)))
-        self._step = Leashed(self._process(module, *arguments, variables=variables), self._heard, then)
+        self._step = HelperProcess(self._process(module, *arguments, variables=variables), self._heard, then)
         self._step.start()
 
     def _heard(self, line: str) -> None:

@@ -7,17 +7,17 @@ from pathlib import Path
 
 from ALUNetSlicerLib.engine.agent_process import Failed
 from ALUNetSlicerLib.install import packages
-from ALUNetSlicerLib.install.existing_environment import Existing, check_existing
-from ALUNetSlicerLib.install.installer import Installation, ProcessFor
+from ALUNetSlicerLib.install.existing_environment import ExistingEnvironment, check_existing
+from ALUNetSlicerLib.install.installer import Installer, ProcessFor
 from ALUNetSlicerLib.ports.protocols import Settings, Timer
-from ALUNetSlicerLib.shell.workspace import Place
+from ALUNetSlicerLib.shell.workspace import EnginePlace
 
 
 class LocalEngine:
     """How it is started.
 
     Args:
-        installation: of its packages.
+        installer: of its packages.
         process_for, timer: of the main thread.
         settings: of the person; "python" is the environment that was chosen, empty for none.
         python: Slicer's own.
@@ -25,10 +25,10 @@ class LocalEngine:
     """
 
     def __init__(
-        self, installation: Installation, process_for: ProcessFor, timer: Timer, settings: Settings, python: str,
+        self, installer: Installer, process_for: ProcessFor, timer: Timer, settings: Settings, python: str,
         foreign: Mapping[str, str],
     ) -> None:  # fmt: skip
-        self.installation = installation
+        self.installer = installer
         self._process_for, self._timer, self._settings = process_for, timer, settings
         self._python, self._foreign = python, foreign
 
@@ -40,24 +40,24 @@ class LocalEngine:
     @property
     def folder(self) -> Path:
         """Where its packages are installed, or would be."""
-        return self.installation.folder
+        return self.installer.folder
 
     def ready(self) -> bool:
         """Whether it can be started."""
-        return Path(self.chosen).is_file() if self.chosen else self.installation.ready()
+        return Path(self.chosen).is_file() if self.chosen else self.installer.ready()
 
-    def place(self) -> Place:
+    def place(self) -> EnginePlace:
         """Where it is, for the agent; where it is not ready, as it will be."""
         if self.chosen:
-            return Place("local", python=self.chosen, environment=packages.existing_environment(self._foreign))
-        found = self.installation.installed()
+            return EnginePlace("local", python=self.chosen, environment=packages.existing_environment(self._foreign))
+        found = self.installer.installed()
         variables = None if found is None else packages.environment(found.folder)
-        return Place("local", python=self._python, environment=variables)
+        return EnginePlace("local", python=self._python, environment=variables)
 
-    def choose(self, python: str, done: Callable[[Existing], None], failed: Failed) -> None:
+    def choose(self, python: str, done: Callable[[ExistingEnvironment], None], failed: Failed) -> None:
         """Use the Python of an environment from now on, if it has what the engine needs."""
 
-        def found(existing: Existing) -> None:
+        def found(existing: ExistingEnvironment) -> None:
             self._settings.set("python", python)
             done(existing)
 

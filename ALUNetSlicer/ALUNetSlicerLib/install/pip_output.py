@@ -1,4 +1,4 @@
-"""What pip says, read for people: how far it is, how long it will take, and in one line why it failed."""
+"""Read pip's output: how far it is, how long it will take, and in one line why it failed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processes of an installation found on this computer, in plain words."""
+"""Why an installation failed, or an environment will not do: what the processes found, in plain words."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def of_computer(python: str, found: dict[str, Any]) -> Failure | None:
     return None
 
 
-def of_trial(end: Ended) -> tuple[str, str]:
+def of_smoke_test(end: Ended) -> tuple[str, str]:
     """What is wrong with a Python's packages, and what to do; empty where they will do."""
     if end.status != 0 or not end.answer:
         return f"it ended with: {end.last}", "Try again."

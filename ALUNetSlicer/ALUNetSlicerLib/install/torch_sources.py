@@ -11,7 +11,7 @@ CUDA = "cu130"
 
 
 @dataclass(frozen=True)
-class Source:
+class TorchSource:
     """One source.
 
     Attributes:
@@ -25,7 +25,7 @@ class Source:
     arguments: list[str]
 
 
-def torch_sources(build: str, torch: str, vision: str) -> list[Source]:
+def torch_sources(build: str, torch: str, vision: str) -> list[TorchSource]:
     """Where a build of torch comes from, best first; the same as `Scripts/environment.py` has.
 
     Args:
@@ -36,16 +36,16 @@ def torch_sources(build: str, torch: str, vision: str) -> list[Source]:
     if build == "cuda":
         if sys.platform == "win32":
             arguments = ["--index-url", INDEX + CUDA, f"torch=={torch}+{CUDA}"]
-            return [Source("torch from PyTorch's index.", build, arguments)]
-        return [Source("torch from the usual index.", build, [f"torch==={torch}"])]  # a CPU build would do for ==
-    sources = [Source("torch from this computer, if it is here.", build, ["--no-index", f"torch=={torch}"])]
+            return [TorchSource("torch from PyTorch's index.", build, arguments)]
+        return [TorchSource("torch from the usual index.", build, [f"torch==={torch}"])]  # a CPU build would do for ==
+    sources = [TorchSource("torch from this computer, if it is here.", build, ["--no-index", f"torch=={torch}"])]
     if sys.platform != "linux":
-        return [*sources, Source("torch from the usual index.", build, [f"torch=={torch}"])]
+        return [*sources, TorchSource("torch from the usual index.", build, [f"torch=={torch}"])]
     pair = [f"torch=={torch}+cpu", *([f"torchvision=={vision}+cpu"] if vision else [])]
     arguments = ["--index-url", INDEX + "cpu", "--retries", "1", "--timeout", "15", *pair]
     larger = "PyTorch's CPU packages cannot be reached: the larger default build is taken."
     return [
         *sources,
-        Source("torch from PyTorch's index.", build, arguments),
-        Source(larger, "cuda", [f"torch=={torch}"]),
+        TorchSource("torch from PyTorch's index.", build, arguments),
+        TorchSource(larger, "cuda", [f"torch=={torch}"]),
     ]

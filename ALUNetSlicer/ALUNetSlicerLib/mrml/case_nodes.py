@@ -1,4 +1,4 @@
-"""Cases on the desk: their volume and segmentation nodes in the scene, and what is laid over them."""
+"""The nodes of a project's cases in the scene: volumes, segmentations, the editor's state, what is laid over them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import slicer
 import vtk
 
-from ALUNetSlicerLib.mrml.case_segmentation import Canvas
+from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
 _CASE = "ALUNet.case"
@@ -24,7 +24,7 @@ _SURE = 0.1
 """Voxels of less than this share of the most that is possible stay clear."""
 
 
-class Desk:
+class CaseNodes:
     """What is in the scene for one project. It changes only nodes of its own and the volumes it was given.
 
     Args:
@@ -34,7 +34,7 @@ class Desk:
 
     def __init__(self, project: str, labels: Mapping[str, int]) -> None:
         self._project, self._labels = project, labels
-        self._canvases: dict[str, Canvas] = {}
+        self._segmentations: dict[str, CaseSegmentation] = {}
 
     def volume(self, case: str) -> Any | None:
         """The volume node of a case, None where it is not in the scene."""
@@ -62,18 +62,18 @@ class Desk:
         self.adopt(case, volume)
         return volume
 
-    def canvas(self, case: str) -> Canvas:
-        """The canvas of a case whose volume is in the scene."""
+    def segmentation(self, case: str) -> CaseSegmentation:
+        """The segmentation of a case whose volume is in the scene."""
         volume = self.volume(case)
         segmentation = self._find("vtkMRMLSegmentationNode", case)
         if segmentation is None:
             segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{case} labels")
             segmentation.SetAttribute(_CASE, self._key(case))
             segmentation.CreateDefaultDisplayNodes()
-        known = self._canvases.get(case)
+        known = self._segmentations.get(case)
         segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())  # which a person may have changed
-        if known is None or known.segmentation is not segmentation or known.volume is not volume:
-            known = self._canvases[case] = Canvas(segmentation, volume, self._labels)
+        if known is None or known.node is not segmentation or known.volume is not volume:
+            known = self._segmentations[case] = CaseSegmentation(segmentation, volume, self._labels)
         return known
 
     def editor_node(self) -> Any:
@@ -88,12 +88,12 @@ class Desk:
 
     def confine(self, case: str, box: Box, locked: bool) -> None:
         """Confine painting in a case to a box, or not."""
-        canvas, node = self.canvas(case), self.editor_node()
+        segmentation, node = self.segmentation(case), self.editor_node()
         self.unlock_others(case)
         self._show_only(case)
-        node.SetAndObserveSegmentationNode(canvas.segmentation)
-        node.SetAndObserveSourceVolumeNode(canvas.volume)
-        canvas.lock(node, box)
+        node.SetAndObserveSegmentationNode(segmentation.node)
+        node.SetAndObserveSourceVolumeNode(segmentation.volume)
+        segmentation.lock(node, box)
         self.mask(locked)
 
     def add_result(self, case: str, segmentation: Any, on_screen: str) -> None:
@@ -151,9 +151,9 @@ class Desk:
 
     def unlock_others(self, case: str = "") -> None:
         """Remove the lock from every case but one."""
-        for name, canvas in self._canvases.items():
-            if name != case and slicer.mrmlScene.IsNodePresent(canvas.segmentation):
-                canvas.unlock(self.editor_node())
+        for name, segmentation in self._segmentations.items():
+            if name != case and slicer.mrmlScene.IsNodePresent(segmentation.node):
+                segmentation.unlock(self.editor_node())
 
     def case_of(self, node: Any) -> str:
         """The case of this project that a node belongs to; empty where it is none's."""
@@ -166,7 +166,7 @@ class Desk:
 
     def forget(self) -> None:
         """The scene is closed: no node is known any more."""
-        self._canvases.clear()
+        self._segmentations.clear()
 
     def _key(self, case: str) -> str:
         return f"{self._project}/{case}"

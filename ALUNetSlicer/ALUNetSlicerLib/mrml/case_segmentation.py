@@ -11,7 +11,7 @@ import vtk
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ALUNetSlicerLib.mrml.slice_geometry import Box
-from ALUNetSlicerLib.mrml.terminology import look
+from ALUNetSlicerLib.mrml.terminology import appearance_of
 
 LOCK = "ALUNetLock"
 """Id of the hidden segment that painting is confined to."""
@@ -21,25 +21,25 @@ _SAME = 1e-5
 """Grids that differ by less, mm, are one."""
 
 
-class Canvas:
+class CaseSegmentation:
     """A case's segmentation node: one segment for each structure, beside whatever else is in it.
 
     Args:
-        segmentation: vtkMRMLSegmentationNode.
+        node: vtkMRMLSegmentationNode.
         volume: the case's volume node, on whose grid the labels are.
         labels: structure name -> value, with the background's 0.
     """
 
-    def __init__(self, segmentation: Any, volume: Any, labels: Mapping[str, int]) -> None:
-        self.segmentation, self.volume = segmentation, volume
+    def __init__(self, node: Any, volume: Any, labels: Mapping[str, int]) -> None:
+        self.node, self.volume = node, volume
         self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
-        segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         for name, value in labels.items():
             if value and self._segments.GetSegment(self._ids[value]) is None:
                 self._add(name, value)
 
     def _add(self, name: str, value: int) -> None:
-        appearance = look(name, value)
+        appearance = appearance_of(name, value)
         self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
         if appearance.entry:
             self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
@@ -51,7 +51,7 @@ class Canvas:
 
     @property
     def _segments(self) -> Any:
-        return self.segmentation.GetSegmentation()
+        return self.node.GetSegmentation()
 
     def read(self, box: Box) -> np.ndarray:
         """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255 structures.
@@ -72,7 +72,7 @@ class Canvas:
         if shared is not None and not shared.IsEmpty() and self._on_grid(shared):
             return shared, segment.GetLabelValue()
         image = slicer.vtkOrientedImageData()
-        self.segmentation.GetBinaryLabelmapRepresentation(name, image)
+        self.node.GetBinaryLabelmapRepresentation(name, image)
         return image, 1
 
     def write(self, box: Box, labels: np.ndarray) -> None:
@@ -145,12 +145,12 @@ class Canvas:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         nothing = self._image(extent, np.zeros(labels.shape, np.uint8))
         for segment in self._ids.values():
-            logic.SetBinaryLabelmapToSegment(nothing, self.segmentation, segment, logic.MODE_MERGE_MIN)
+            logic.SetBinaryLabelmapToSegment(nothing, self.node, segment, logic.MODE_MERGE_MIN)
         for value, segment in self._ids.items():
             mask = labels == value
             if mask.any():
                 image = self._image(extent, mask)
-                logic.SetBinaryLabelmapToSegment(image, self.segmentation, segment, logic.MODE_MERGE_MASK)
+                logic.SetBinaryLabelmapToSegment(image, self.node, segment, logic.MODE_MERGE_MASK)
 
     def lock(self, editor_node: Any, box: Box) -> None:
         """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
@@ -159,8 +159,8 @@ class Canvas:
         segment = self._segments.GetSegment(LOCK)
         segment.SetLabelValue(1)
         segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))  # in a map of its own
-        if self.segmentation.GetDisplayNode() is not None:
-            self.segmentation.GetDisplayNode().SetSegmentVisibility(LOCK, False)
+        if self.node.GetDisplayNode() is not None:
+            self.node.GetDisplayNode().SetSegmentVisibility(LOCK, False)
         editor_node.SetMaskSegmentID(LOCK)  # before the mode: the editor drops a mode whose segment it does not know
         editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
         editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)

@@ -107,7 +107,7 @@ def show_slice(slice_node: object, volume: object, axis: int, index: int) -> Non
     slice_node.SetSliceOffset(sum(to_ras.GetElement(row, 2) * world[row] for row in range(3)))
 
 
-def centre(volume: object, box: Box) -> tuple[float, float, float]:
+def center(volume: object, box: Box) -> tuple[float, float, float]:
     """The middle of a box of a volume in world coordinates, mm, RAS.
 
     Raises:

@@ -8,12 +8,12 @@ from typing import Any
 import slicer
 import vtk
 
-from ALUNetSlicerLib.mrml.slice_geometry import Box, centre, show_slice, slice_shown
+from ALUNetSlicerLib.mrml.slice_geometry import Box, center, show_slice, slice_shown
 
 OVERLAY_OPACITY = 0.4
 
 
-class View:
+class SliceView:
     """One slice view, and those beside it.
 
     Args:
@@ -38,7 +38,7 @@ class View:
         if fresh:
             self._logic.FitSliceToBackground()
             show_slice(slice_node, volume, box.axis, box.index)  # fitting moves it to the middle of the volume
-        place = centre(volume, box)
+        place = center(volume, box)
         for other in self._beside():
             if self._put(other, volume):
                 other.FitSliceToBackground()

@@ -9,7 +9,7 @@ import slicer
 
 from ALUNetSlicerLib.engine.agent_process import Failure
 from ALUNetSlicerLib.engine.case_upload import case_name, image_files
-from ALUNetSlicerLib.mrml.terminology import look
+from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
@@ -109,7 +109,7 @@ class ProjectSection(Section):
         session, widget = self._workspace.session, self._ui.volumesList
         ticked = {volume.GetID() for volume in self._chosen()}
         nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if session is not None else []
-        free = [node for node in nodes if not node.GetHideFromEditors() and not session.desk.case_of(node)
+        free = [node for node in nodes if not node.GetHideFromEditors() and not session.case_nodes.case_of(node)
                 and not node.IsA("vtkMRMLLabelMapVolumeNode")]  # fmt: skip
         known = {volume.GetID() for volume in self._volumes}
         blocked = widget.blockSignals(True)
@@ -159,7 +159,7 @@ class ProjectSection(Section):
 
     def cancel(self) -> None:
         """Stop sending."""
-        self._workspace.enrolment.cancel()
+        self._workspace.case_upload.cancel()
 
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._count, self._arrived = len(groups), 0
@@ -211,7 +211,7 @@ class ProjectSection(Section):
     def _preview(self) -> str:
         parts = []
         for value, name in enumerate(names_in(self._ui.structuresEdit.text), 1):
-            known = look(name, value)
+            known = appearance_of(name, value)
             color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
             safe = name.replace("&", "&amp;").replace("<", "&lt;")
             parts.append(f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else ""))

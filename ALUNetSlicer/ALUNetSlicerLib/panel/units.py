@@ -1,4 +1,4 @@
-"""Times and sizes as people say them."""
+"""Format times and sizes with their units."""
 
 from __future__ import annotations
 

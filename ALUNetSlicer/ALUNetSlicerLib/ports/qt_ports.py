@@ -12,7 +12,7 @@ import qt
 import slicer
 
 from ALUNetSlicerLib.mrml.case_segmentation import LOCK
-from ALUNetSlicerLib.mrml.slice_view import View
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 
 SETTINGS = "ALUNet/"
 VIEW = "Red"
@@ -226,13 +226,13 @@ class RedView:
     """Gives the Red slice view, None where there is no window."""
 
     def __init__(self) -> None:
-        self._view: View | None = None
+        self._view: SliceView | None = None
 
-    def __call__(self) -> View | None:
+    def __call__(self) -> SliceView | None:
         manager = slicer.app.layoutManager()
         widget = manager.sliceWidget(VIEW) if manager is not None else None
         if self._view is None and widget is not None:
-            self._view = View(widget.sliceLogic(), self._beside)
+            self._view = SliceView(widget.sliceLogic(), self._beside)
         return self._view
 
     @staticmethod
@@ -241,7 +241,7 @@ class RedView:
         return [manager.sliceWidget(name).sliceLogic() for name in manager.sliceViewNames() if name != VIEW]
 
 
-class Desktop:
+class QtDesktop:
     """Dialogs, cells and charts."""
 
     def confirm(self, text: str) -> bool:

@@ -13,7 +13,7 @@ from ALUNetSlicerLib.engine.agent_process import Agent, Failure
 from ALUNetSlicerLib.engine.results import plot_study
 from ALUNetSlicerLib.engine.simulation import Simulation, arguments
 from ALUNetSlicerLib.install import packages
-from ALUNetSlicerLib.install.installer import Installation
+from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.protocols import Editor
@@ -33,8 +33,8 @@ def assemble(editor: Editor) -> Parts:
     """Make the parts; no process is started."""
     timer, settings, folder = qt_ports.QtTimer(), qt_ports.QtSettings(), Path(qt_ports.data_folder())
     python, foreign = qt_ports.python(), qt_ports.startup_environment()
-    installation = Installation(qt_ports.QtProcess, timer, python, folder / "engine")
-    local = LocalEngine(installation, qt_ports.QtProcess, timer, settings, python, foreign)
+    installer = Installer(qt_ports.QtProcess, timer, python, folder / "engine")
+    local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
     command = [python, "-m", "alunet.agent", "--home", str(folder / "agent")]
     agent = Agent(qt_ports.QtProcess(command, packages.agent_environment()), timer)
     workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(), editor)
@@ -52,7 +52,7 @@ def simulate(parts: Parts, dataset: str, out: str, strategies: Sequence[str], op
 
     def ended(why: Failure | None) -> None:
         if why is None:
-            qt_ports.Desktop().chart(plot_study(study.curves()))
+            qt_ports.QtDesktop().chart(plot_study(study.curves()))
         else:
             slicer.util.showStatusMessage(str(why), 8000)
 

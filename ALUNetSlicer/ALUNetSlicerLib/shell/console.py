@@ -32,7 +32,7 @@ from ALUNetSlicerLib.engine.case_upload import case_name
 from ALUNetSlicerLib.engine.simulation import Simulation
 from ALUNetSlicerLib.ports.protocols import Editor
 from ALUNetSlicerLib.shell import assembly
-from ALUNetSlicerLib.shell.workspace import Place, Workspace
+from ALUNetSlicerLib.shell.workspace import EnginePlace, Workspace
 
 
 class Console:
@@ -77,7 +77,7 @@ class Console:
     def connect(self, to: str = "local", token: str = "") -> None:
         """Belong to an engine: "local", "ssh://me@host" or "https://host:port"."""
         workspace = self.workspace
-        workspace.choose(self._parts.local.place() if to == "local" else Place(to, token))
+        workspace.choose(self._parts.local.place() if to == "local" else EnginePlace(to, token))
 
     def createProject(
         self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any

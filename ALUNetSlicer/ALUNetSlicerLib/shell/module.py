@@ -55,7 +55,7 @@ class Shell:
         parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor))
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
-        self.panel = Panel(ui, parts.workspace, parts.local, qt_ports.Desktop(), parts.timer)
+        self.panel = Panel(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
         self._keys = qt_ports.Shortcuts()
         self._entered, self._closing, self._closed = False, False, False
         self._state, self._timer = self._make_state(), parts.timer

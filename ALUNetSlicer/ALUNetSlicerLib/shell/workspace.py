@@ -12,10 +12,10 @@ from typing import Any
 from ALUNetSlicerLib.annotate.current_slice import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.engine.agent_process import Agent, Done, Failed, Failure
-from ALUNetSlicerLib.engine.case_upload import Enrolment
+from ALUNetSlicerLib.engine.case_upload import CaseUpload
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
 from ALUNetSlicerLib.engine.results import Results
-from ALUNetSlicerLib.mrml.slice_view import View
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Settings, Timer
 from ALUNetSlicerLib.ports.signal import Signal
@@ -29,7 +29,7 @@ _SOON = 1.0
 
 
 @dataclass(frozen=True)
-class Place:
+class EnginePlace:
     """Where an engine is.
 
     Attributes:
@@ -67,7 +67,7 @@ class Workspace:
         state: "none", "starting", "online" or "offline".
         health: what the engine said of itself last; empty at first.
         why: why it is offline, for people.
-        session, jobs, results, enrolment: of the open project, else None.
+        session, jobs, results, case_upload: of the open project, else None.
         project: what the engine says of it, with its "status"; None where none is open.
         engine_changed, project_changed: emit nothing.
         opened: emits nothing, after another project was opened or the open one closed.
@@ -75,16 +75,16 @@ class Workspace:
     """
 
     def __init__(
-        self, agent: Agent, timer: Timer, settings: Settings, folder: Path, view: Callable[[], View | None],
+        self, agent: Agent, timer: Timer, settings: Settings, folder: Path, view: Callable[[], SliceView | None],
         editor: Editor,
     ) -> None:  # fmt: skip
-        self.place: Place | None = None
+        self.place: EnginePlace | None = None
         self.state, self.why = "none", ""
         self.health: dict[str, Any] = {}
         self.session: Session | None = None
         self.jobs: Jobs | None = None
         self.results: Results | None = None
-        self.enrolment: Enrolment | None = None
+        self.case_upload: CaseUpload | None = None
         self.project: dict[str, Any] | None = None
         self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
         self.agent, self.settings = agent, settings
@@ -100,7 +100,7 @@ class Workspace:
 
     # --- the engine -------------------------------------------------------------------------------------------
 
-    def choose(self, place: Place) -> None:
+    def choose(self, place: EnginePlace) -> None:
         """Belong to an engine; it is started or reached meanwhile."""
         if self.project is not None:
             self.close()
@@ -109,7 +109,7 @@ class Workspace:
         self.agent.ask("choose", failed=self._unreachable, **place.args())
         self.engine_changed.emit()
 
-    def test(self, place: Place, done: Done, failed: Failed) -> None:
+    def test(self, place: EnginePlace, done: Done, failed: Failed) -> None:
         """Test the way to an engine; `done` gets its steps: name, ok, text and hint of each."""
         self.agent.start()
         self.agent.ask("test", done, failed, **place.args())
@@ -159,7 +159,7 @@ class Workspace:
         self.session = Session(
             self.agent, self._timer, person, self.place.to, name, row["labels"], self._view, self._editor
         )
-        self.jobs, self.enrolment = Jobs(self.agent, name), Enrolment(self.agent, name, self._folder)
+        self.jobs, self.case_upload = Jobs(self.agent, name), CaseUpload(self.agent, name, self._folder)
         self.results = Results(self.agent, self.jobs, name, row["labels"])
         self.session.failed.connect(self.failed.emit)
         self.session.overlay.missing.connect(self._compute_overlay)
@@ -173,7 +173,7 @@ class Workspace:
         self.session.close()
         self.jobs.close()
         self.agent.ask("unfollow", project=self.project["id"])
-        self.session = self.jobs = self.results = self.enrolment = self.project = None
+        self.session = self.jobs = self.results = self.case_upload = self.project = None
         self.opened.emit()
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
@@ -225,21 +225,21 @@ class Workspace:
         self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
         failed: Failed,
     ) -> None:  # fmt: skip
-        """Make cases of volume nodes or image files, see `Enrolment.send`; the nodes become those of the cases."""
+        """Make cases of volume nodes or image files, see `CaseUpload.send`; the nodes become those of the cases."""
         images = dict(groups)
 
         def adopt(name: str) -> None:
             if self.session is not None and not isinstance(images[name][0], Path):
-                self.session.desk.adopt(name, images[name][0])
+                self.session.case_nodes.adopt(name, images[name][0])
             arrived(name)
 
-        self.enrolment.send(groups, adopt, lambda: self.refresh(done), failed)
+        self.case_upload.send(groups, adopt, lambda: self.refresh(done), failed)
 
     def add_slice_shown(self) -> None:
         """Put the slice of the view into the worklist; a project that is not planned yet is planned first."""
         view = self._view()
         place = None if view is None else view.place()
-        case = "" if place is None else self.session.desk.case_of(place[0])
+        case = "" if place is None else self.session.case_nodes.case_of(place[0])
         if not case:
             hint = "Show a volume that you added there, then try again."
             self.failed.emit(Failure("no_case", "The Red view shows no case of this project.", hint))

@@ -28,7 +28,7 @@ class ConsoleTest(SceneTest):
         self.charts: list = []
         for target, name, value in (
             (qt_ports, "data_folder", lambda: str(self.folder / "mine")),
-            (qt_ports.Desktop, "chart", lambda desktop, chart: self.charts.append(chart)),
+            (qt_ports.QtDesktop, "chart", lambda desktop, chart: self.charts.append(chart)),
         ):
             patched = patch.object(target, name, value)
             patched.start()

@@ -100,7 +100,7 @@ class PanelTest(PanelCase):
         self.pick("worklistTable", 0)
         self.until(lambda: self.shown() >= 0)
         item = session.current
-        volume = session.desk.volume(item.case)
+        volume = session.case_nodes.volume(item.case)
         self.assertIn(volume, nodes, "the volume of the scene is shown, not a copy")
         if slicer.app.layoutManager() is not None:  # Slicer without a window has no views
             logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()

@@ -12,7 +12,7 @@ from panel_case import PanelCase
 from pip_case import TINY, make_slow_source, make_wheel
 
 from ALUNetSlicerLib.engine.case_upload import write
-from ALUNetSlicerLib.install.installer import Installation
+from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.shell import assembly, sample_data
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -30,8 +30,8 @@ class EngineTest(PanelCase):
         self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
         (self.resources / "constraints.txt").write_text("", encoding="utf-8")
         pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
-        small = partial(Installation, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
-        patched = patch.object(assembly, "Installation", small)
+        small = partial(Installer, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
+        patched = patch.object(assembly, "Installer", small)
         patched.start()
         self.addCleanup(patched.stop)
         super().open()

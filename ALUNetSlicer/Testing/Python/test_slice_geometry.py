@@ -9,8 +9,8 @@ import slicer
 import vtk
 from scenes import SceneTest, random_volume, slice_logic
 
-from ALUNetSlicerLib.mrml.slice_geometry import Box, centre, ijk_to_world, show_slice
-from ALUNetSlicerLib.mrml.slice_view import View
+from ALUNetSlicerLib.mrml.slice_geometry import Box, center, ijk_to_world, show_slice
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 
 
 class SlicesTest(SceneTest):
@@ -102,7 +102,7 @@ class ViewTest(SceneTest):
         beside.GetSliceNode().SetOrientation("Axial")
         beside.GetSliceNode().SetSliceOffset(-1.5)
         beside_before = self.orientation(beside)
-        view = View(logic, lambda: [beside])
+        view = SliceView(logic, lambda: [beside])
         for number in range(4):
             case = random_volume(self.generator, f"case {number}")
             size = case.GetImageData().GetDimensions()[::-1]
@@ -125,4 +125,4 @@ class ViewTest(SceneTest):
         """A view beside shows the same case, at the middle of the box, from the side that its person chose."""
         self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), case.GetID())
         self.assertEqual(logic.GetSliceNode().GetOrientation(), "Axial")
-        self.assertAlmostEqual(logic.GetSliceNode().GetSliceOffset(), centre(case, box)[2], places=3)
+        self.assertAlmostEqual(logic.GetSliceNode().GetSliceOffset(), center(case, box)[2], places=3)
