@@ -1,9 +1,8 @@
-"""The slice on screen, and who works on it."""
+"""The slice on screen."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -19,11 +18,3 @@ class CurrentSlice:
     start: np.ndarray
     since: float
     spent: float
-
-
-@dataclass(frozen=True)
-class Person:
-    """Who works here, with what: the author's name, and the folder for drafts and for labels on their way."""
-
-    author: str
-    folder: Path

@@ -10,7 +10,8 @@ import numpy as np
 
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.engine.agent_process import Agent, Failed, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failed, Failure
 
 Then = Callable[[int, np.ndarray], None]
 """Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's box."""

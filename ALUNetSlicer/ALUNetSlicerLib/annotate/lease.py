@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ALUNetSlicerLib.engine.agent_process import Agent, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.ports.protocols import Timer
 
 LEASE_SECONDS = 300.0

@@ -11,13 +11,15 @@ from uuid import uuid4
 
 import numpy as np
 
-from ALUNetSlicerLib.annotate.current_slice import CurrentSlice, Person
+from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
 from ALUNetSlicerLib.annotate.drafts import Draft, Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.lease import Lease
+from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.worklist import Slice, Worklist
-from ALUNetSlicerLib.engine.agent_process import Agent, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.protocols import Editor, Timer

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.engine.agent_process import Agent, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.signal import Signal

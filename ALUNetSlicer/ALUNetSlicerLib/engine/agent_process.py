@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -20,23 +21,6 @@ _RETRY_SECONDS = (0.0, 1.0, 3.0)
 """How long to wait before the agent is started again, by the number of deaths in a row."""
 _CALM_SECONDS = 60.0
 """An agent that lived so long did not die of what was asked."""
-
-
-@dataclass(frozen=True)
-class Failure:
-    """Why a request failed: a code for programs, a message and what to do for people."""
-
-    code: str
-    message: str
-    hint: str = ""
-    details: dict[str, Any] | None = None
-
-    def __str__(self) -> str:
-        return f"{self.message} {self.hint}".strip()
-
-
-Done = Callable[[Any], None]
-Failed = Callable[[Failure], None]
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,8 @@ from uuid import uuid4
 
 import slicer
 
-from ALUNetSlicerLib.engine.agent_process import Agent, Failed, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failed, Failure
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Of image files."""

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Agent, Failed, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.ports.signal import Signal
 
 ENDED = ("done", "failed", "cancelled")

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.ports.protocols import Process
 from ALUNetSlicerLib.ports.signal import Signal
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from ALUNetSlicerLib.engine.agent_process import Failed, Failure
+from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
 from ALUNetSlicerLib.install.problems import of_smoke_test

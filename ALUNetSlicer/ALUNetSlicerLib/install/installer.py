@@ -17,7 +17,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import TextIO
 
-from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
 from ALUNetSlicerLib.install.packages import RESOURCES, SIZES, Installed, Size

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from ALUNetSlicerLib.engine.agent_process import Failed
+from ALUNetSlicerLib.engine.failure import Failed
+from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.existing_environment import ExistingEnvironment, check_existing
 from ALUNetSlicerLib.install.installer import Installer, ProcessFor
 from ALUNetSlicerLib.ports.protocols import Settings, Timer
-from ALUNetSlicerLib.shell.workspace import EnginePlace
 
 
 class LocalEngine:

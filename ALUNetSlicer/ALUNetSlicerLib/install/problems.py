@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.helper_process import Ended
 

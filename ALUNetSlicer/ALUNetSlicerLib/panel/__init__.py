@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.annotate import AnnotateSection
 from ALUNetSlicerLib.panel.engine import EngineSection

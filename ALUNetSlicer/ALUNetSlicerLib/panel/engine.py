@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.binding import Section, allow
 from ALUNetSlicerLib.panel.install import InstallPart
 from ALUNetSlicerLib.panel.units import size
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
-from ALUNetSlicerLib.shell.workspace import EnginePlace, Workspace
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class EngineSection(Section):

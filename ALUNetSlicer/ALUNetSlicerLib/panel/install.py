@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install.existing_environment import ExistingEnvironment
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.install.packages import expected_bytes

@@ -7,8 +7,8 @@ from typing import Any
 
 import slicer
 
-from ALUNetSlicerLib.engine.agent_process import Failure
 from ALUNetSlicerLib.engine.case_upload import case_name, image_files
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports.i18n import tr as _

@@ -9,7 +9,8 @@ from typing import Any
 
 import slicer
 
-from ALUNetSlicerLib.engine.agent_process import Agent, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.results import plot_study
 from ALUNetSlicerLib.engine.simulation import Simulation, arguments
 from ALUNetSlicerLib.install import packages

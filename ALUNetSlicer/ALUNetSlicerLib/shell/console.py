@@ -27,12 +27,13 @@ import slicer
 
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.engine.agent_process import Failure
 from ALUNetSlicerLib.engine.case_upload import case_name
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.simulation import Simulation
 from ALUNetSlicerLib.ports.protocols import Editor
 from ALUNetSlicerLib.shell import assembly
-from ALUNetSlicerLib.shell.workspace import EnginePlace, Workspace
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class Console:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import getpass
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.annotate.current_slice import Person
+from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
-from ALUNetSlicerLib.engine.agent_process import Agent, Done, Failed, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.case_upload import CaseUpload
+from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -26,31 +27,6 @@ _DEVICES = 15.0
 """Seconds that an engine takes at most to find its devices."""
 _SOON = 1.0
 """Seconds until the project is asked about again after a slice arrived; many may arrive at once."""
-
-
-@dataclass(frozen=True)
-class EnginePlace:
-    """Where an engine is.
-
-    Attributes:
-        to: "local", "http(s)://host:port" or "ssh://me@host".
-        token: of a service that was started by somebody else.
-        python, environment: that start a local engine.
-    """
-
-    to: str
-    token: str = field(default="", repr=False)
-    python: str = ""
-    environment: dict[str, str] | None = field(default=None, repr=False)
-
-    @property
-    def remote(self) -> bool:
-        """Whether images leave this computer."""
-        return self.to != "local"
-
-    def args(self) -> dict[str, Any]:
-        """As the agent's calls take it."""
-        return {"to": self.to, "token": self.token, "python": self.python, "environment": self.environment}
 
 
 class Workspace:

@@ -13,8 +13,8 @@ from engine_case import EngineCase
 from engines import real_images
 from scenes import slice_logic
 
-from ALUNetSlicerLib.engine.agent_process import Failure
 from ALUNetSlicerLib.engine.case_upload import write
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box, ijk_to_world

@@ -10,7 +10,7 @@ from engine_case import EngineCase
 from engines import slow
 from scenes import QuietEditor, make_volume
 
-from ALUNetSlicerLib.annotate.current_slice import Person
+from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.case_upload import CaseUpload, case_name

@@ -12,7 +12,7 @@ from engines import PYTHON, environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
-from ALUNetSlicerLib.annotate.current_slice import Person
+from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.engine.agent_process import Agent
 
