@@ -6,14 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import qt
 import slicer
 
-from ALUNetSlicerLib.mrml.case_segmentation import LOCK
-from ALUNetSlicerLib.mrml.slice_view import SliceView
-
+View = TypeVar("View")
 SETTINGS = "ALUNet/"
 VIEW = "Red"
 """The slice view that slices are shown in."""
@@ -168,12 +166,13 @@ class QtEditor:
 
     Args:
         widget: qMRMLSegmentEditorWidget, before a scene is set.
+        hidden: ids of segments that the editor does not list.
     """
 
     EFFECTS = ("Paint", "Draw", "Erase", "Threshold", "Level tracing", "Islands", "Scissors", "Smoothing")
     UNDO_STATES = 20
 
-    def __init__(self, widget: Any) -> None:
+    def __init__(self, widget: Any, hidden: Sequence[str]) -> None:
         self._widget = widget
         widget.setMaximumNumberOfUndoStates(self.UNDO_STATES)
         widget.setEffectNameOrder(self.EFFECTS)
@@ -186,7 +185,7 @@ class QtEditor:
         widget.maskingSectionVisible = False
         widget.addRemoveSegmentButtonsVisible = False
         widget.show3DButtonVisible = False
-        slicer.util.findChild(widget, "SegmentsTableView").setHideSegments([LOCK])  # nothing to paint in
+        slicer.util.findChild(widget, "SegmentsTableView").setHideSegments(list(hidden))
 
     def show(self, node: Any, segmentation: Any, volume: Any) -> None:
         self._widget.setMRMLSegmentEditorNode(node)
@@ -222,17 +221,22 @@ class NoEditor:
     def rest(self) -> None: ...
 
 
-class RedView:
-    """Gives the Red slice view, None where there is no window."""
+class RedView(Generic[View]):
+    """Gives the Red slice view, None where there is no window.
 
-    def __init__(self) -> None:
-        self._view: SliceView | None = None
+    Args:
+        view_of: makes a view of the slice logic and of a function that gives those of the other views.
+    """
 
-    def __call__(self) -> SliceView | None:
+    def __init__(self, view_of: Callable[[Any, Callable[[], list[Any]]], View]) -> None:
+        self._view_of = view_of
+        self._view: View | None = None
+
+    def __call__(self) -> View | None:
         manager = slicer.app.layoutManager()
         widget = manager.sliceWidget(VIEW) if manager is not None else None
         if self._view is None and widget is not None:
-            self._view = SliceView(widget.sliceLogic(), self._beside)
+            self._view = self._view_of(widget.sliceLogic(), self._beside)
         return self._view
 
     @staticmethod

@@ -16,6 +16,7 @@ from ALUNetSlicerLib.engine.simulation import Simulation, arguments
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.install.local_engine import LocalEngine
+from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.protocols import Editor
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -38,7 +39,7 @@ def assemble(editor: Editor) -> Parts:
     local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
     command = [python, "-m", "alunet.agent", "--home", str(folder / "agent")]
     agent = Agent(qt_ports.QtProcess(command, packages.agent_environment()), timer)
-    workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(), editor)
+    workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor)
     return Parts(workspace, local, timer)
 
 

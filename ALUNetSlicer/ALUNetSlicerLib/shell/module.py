@@ -10,6 +10,7 @@ from typing import Any
 
 import slicer
 
+from ALUNetSlicerLib.mrml.case_segmentation import LOCK
 from ALUNetSlicerLib.panel import Panel
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -52,7 +53,7 @@ class Shell:
         self._form = slicer.util.loadUI(widget.resourcePath("UI/ALUNetSlicer.ui"))
         widget.layout.addWidget(self._form)
         ui = slicer.util.childWidgetVariables(self._form)
-        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor))
+        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))  # nothing to paint in
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
         self.panel = Panel(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
