@@ -9,6 +9,7 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
+from ALUNetSlicerLib.panel import Panel
 from ALUNetSlicerLib.shell import module
 
 
@@ -32,7 +33,7 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module is opened for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = ALUNetSlicerLogic()
-        self.shell = module.Shell(self)
+        self.shell = module.Shell(self, Panel)
 
     def enter(self) -> None:
         """The module is opened."""

@@ -58,6 +58,10 @@ class Panel:
         """Another module is opened."""
         self.annotate.leave()
 
+    def volumes_changed(self) -> None:
+        """The scene has other volumes."""
+        self.project.fill_volumes()
+
     def close(self) -> None:
         """The module is unloaded."""
         workspace = self._workspace

@@ -1,4 +1,4 @@
-"""What Slicer's module classes do: the description, the panel in its window, the scene, the tests."""
+"""What Slicer's module classes do: the description, a panel in its window, the scene, the tests."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import sys
 import unittest
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import slicer
 
+from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.mrml.case_segmentation import LOCK
-from ALUNetSlicerLib.panel import Panel
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell import sample_data
 from ALUNetSlicerLib.shell.console import Console
 from ALUNetSlicerLib.shell.scene_state import SceneState
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 __all__ = ["Console", "Shell", "close", "describe", "forget", "run_tests"]
 _TESTS = Path(__file__).resolve().parents[2] / "Testing" / "Python"
@@ -41,14 +42,39 @@ def describe(parent: Any) -> None:
     slicer.app.connect("startupCompleted()", lambda: sample_data.register(icon))
 
 
+class Panel(Protocol):
+    """What the shell asks of the panel that it is given."""
+
+    @property
+    def keys(self) -> dict[str, Callable[[], None]]:
+        """Key -> action."""
+
+    def enter(self) -> None:
+        """The module was opened."""
+
+    def leave(self) -> None:
+        """Another module is opened."""
+
+    def close(self) -> None:
+        """The module is unloaded."""
+
+    def volumes_changed(self) -> None:
+        """The scene has other volumes."""
+
+
+PanelOf = Callable[[Any, Workspace, LocalEngine, qt_ports.QtDesktop, qt_ports.QtTimer], Panel]
+"""Makes a panel of its widgets, the workspace, the engine on this computer, dialogs and a timer."""
+
+
 class Shell:
     """The panel inside Slicer: it follows the window and the scene.
 
     Args:
         widget: the module's, with a logic.
+        panel_of: makes the panel.
     """
 
-    def __init__(self, widget: Any) -> None:
+    def __init__(self, widget: Any, panel_of: PanelOf) -> None:
         self._widget = widget
         self._form = slicer.util.loadUI(widget.resourcePath("UI/ALUNetSlicer.ui"))
         widget.layout.addWidget(self._form)
@@ -56,7 +82,7 @@ class Shell:
         parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))  # nothing to paint in
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
-        self.panel = Panel(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
+        self.panel = panel_of(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
         self._keys = qt_ports.Shortcuts()
         self._entered, self._closing, self._closed = False, False, False
         self._state, self._timer = self._make_state(), parts.timer
@@ -142,7 +168,7 @@ class Shell:
         """List the volumes again, once after many changes."""
         if not self._closing:
             self._stop_listing()
-            self._stop_listing = self._timer.later(0.2, self.panel.project.fill_volumes)
+            self._stop_listing = self._timer.later(0.2, self.panel.volumes_changed)
 
 
 def close(widget: Any) -> None:
