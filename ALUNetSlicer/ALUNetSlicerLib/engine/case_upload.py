@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import slicer
-
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.mrml.volume_file import write_volume
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Of image files."""
@@ -108,7 +107,7 @@ class CaseUpload:
                     continue
                 files.append(self._folder / f"{uuid4().hex}.nrrd")
                 made.append(files[-1])
-                write(volume, files[-1])
+                write_volume(volume, files[-1])
         except OSError as error:
             refused(Failure("disk", str(error), "Free space there, then add the volumes again."))
             return
@@ -121,12 +120,3 @@ class CaseUpload:
         for file in files:
             with contextlib.suppress(OSError):  # Windows keeps a file that a scanner reads; it is our own spool
                 file.unlink(missing_ok=True)
-
-
-def write(volume: Any, file: Path) -> None:
-    """The voxels of a volume node on its own grid, without the transforms above it; raises OSError."""
-    storage = slicer.vtkMRMLNRRDStorageNode()
-    storage.SetFileName(str(file))
-    storage.SetUseCompression(False)  # the agent packs what it sends
-    if not storage.WriteData(volume):
-        raise OSError(f"{volume.GetName()} cannot be written to {file.parent}.")

@@ -7,14 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import slicer
-from vtk.util.numpy_support import vtk_to_numpy
-
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
-from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
+from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
+from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
 from ALUNetSlicerLib.ports.i18n import tr as _
 
 
@@ -52,7 +49,7 @@ class Results:
 
         def fetched(answer: dict[str, str]) -> None:
             try:
-                done(self._load(case, volume, Path(answer["file"])))
+                done(load_segmentation(case, volume, self._labels, Path(answer["file"])))
             except ValueError as error:
                 failed(Failure("image", str(error), "Segment it again."))
 
@@ -87,30 +84,6 @@ class Results:
         options = {"what": what} | ({"format": ending} if what == "labels" else {})
         self._jobs.start("export", options, ended, failed)
 
-    def _load(self, case: str, volume: Any, file: Path) -> Any:
-        """A label map of a case as a segmentation node beside its volume; raises ValueError."""
-        labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
-        storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
-        storage.SetFileName(str(file))
-        try:
-            if not storage.ReadData(labelmap):
-                raise ValueError(f"The segmentation of {case} cannot be read.")
-            return self._segmentation(f"{case} segmented", volume, labelmap)
-        finally:
-            slicer.mrmlScene.RemoveNode(storage)
-            slicer.mrmlScene.RemoveNode(labelmap)
-
-    def _segmentation(self, name: str, volume: Any, labelmap: Any) -> Any:
-        size = labelmap.GetImageData().GetDimensions()[::-1]
-        if tuple(size) != tuple(volume.GetImageData().GetDimensions()[::-1]):
-            raise ValueError(f"The segmentation of {volume.GetName()} is of another size than the volume.")
-        values = vtk_to_numpy(labelmap.GetImageData().GetPointData().GetScalars()).reshape(size)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
-        node.CreateDefaultDisplayNodes()
-        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        CaseSegmentation(node, volume, self._labels).write_all(values)
-        return node
-
 
 def plot(points: list[dict[str, Any]]) -> Any | None:
     """The learning curve as a chart: Dice of every structure, and their mean, over the labelled slices.
@@ -140,39 +113,10 @@ def _curve(points: list[dict[str, Any]], on: str, name: str) -> list[tuple[float
     return [(slices, float(value)) for slices, value in known if value is not None]
 
 
-def plot_study(curves: Mapping[str, list[tuple[float, float]]]) -> Any:
+def plot_study(curves: Curves) -> Any:
     """The curves of a simulation as a chart: strategy -> (labelled slices, Dice) of each round."""
     return _chart("ALUNet simulation", _("Dice on the test cases"), curves)
 
 
-def _chart(title: str, measured: str, curves: Mapping[str, list[tuple[float, float]]]) -> Any:
-    chart = _node("vtkMRMLPlotChartNode", title)
-    chart.RemoveAllPlotSeriesNodeIDs()
-    for name, points in curves.items():
-        if points:
-            chart.AddAndObservePlotSeriesNodeID(_series(title, name, points).GetID())
-    chart.SetXAxisTitle(_("labelled slices"))
-    chart.SetYAxisTitle(measured)
-    chart.SetYAxisRangeAuto(False)
-    chart.SetYAxisRange(0.0, 1.0)
-    chart.SetLegendVisibility(True)
-    return chart
-
-
-def _series(title: str, name: str, points: list[tuple[float, float]]) -> Any:
-    table = _node("vtkMRMLTableNode", f"{title}: {name}")
-    series = _node("vtkMRMLPlotSeriesNode", f"Dice, {name}")  # the legend shows its name
-    table.RemoveAllColumns()
-    slicer.util.updateTableFromArray(table, list(np.asarray(points).T.copy()), ["labelled slices", name])
-    series.SetAndObserveTableNodeID(table.GetID())
-    series.SetXColumnName("labelled slices")
-    series.SetYColumnName(name)
-    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
-    series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
-    series.SetLineWidth(4 if name == "mean" else 2)
-    series.SetUniqueColor()
-    return series
-
-
-def _node(kind: str, name: str) -> Any:
-    return slicer.mrmlScene.GetFirstNode(name, kind) or slicer.mrmlScene.AddNewNodeByClass(kind, name)
+def _chart(title: str, measured: str, curves: Curves) -> Any:
+    return curve_chart(title, curves, _("labelled slices"), measured)

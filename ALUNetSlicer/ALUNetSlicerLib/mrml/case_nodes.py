@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box
+from ALUNetSlicerLib.mrml.uncertainty_volume import uncertainty_volume
 
 _CASE = "ALUNet.case"
 """Attribute of a node: the project and case that it belongs to. It is saved with the scene."""
 _RESULT = "ALUNet.result"
 """Attribute of a segmentation node that the model made: the project and case that it belongs to."""
 _EDITOR = "ALUNet"
-_OVERLAY = "ALUNet uncertainty"
-_COLORS = "vtkMRMLColorTableNodeFileInferno.txt"
-_SURE = 0.1
-"""Voxels of less than this share of the most that is possible stay clear."""
 
 
 class CaseNodes:
@@ -43,6 +39,12 @@ class CaseNodes:
     def adopt(self, case: str, volume: Any) -> None:
         """Take a volume node of the scene as that of a case."""
         volume.SetAttribute(_CASE, self._key(case))
+
+    def free_volumes(self) -> list[Any]:
+        """The volume nodes of the scene that people see and that are of no case of this project."""
+        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
+        shown = [node for node in nodes if not node.GetHideFromEditors() and not self.case_of(node)]
+        return [node for node in shown if not node.IsA("vtkMRMLLabelMapVolumeNode")]
 
     def load(self, case: str, file: Path) -> Any:
         """Load the image of a case from a file into a new volume node.
@@ -115,39 +117,8 @@ class CaseNodes:
         self.editor_node().SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, inside if locked else everywhere))
 
     def overlay(self, case: str, box: Box, values: np.ndarray) -> Any:
-        """A volume node of one slice, to be laid over the case's.
-
-        Args:
-            values: uncertainty, of the box's shape, from 0 on; in nats for the entropy.
-        """
-        node, volume = self._overlay_node(), self.volume(case)
-        matrix = vtk.vtkMatrix4x4()
-        volume.GetIJKToRASMatrix(matrix)
-        corner = [float(low) for low, _ in reversed(box.bounds)]
-        for row, value in enumerate(matrix.MultiplyPoint([*corner, 1.0])[:3]):
-            matrix.SetElement(row, 3, value)
-        node.SetIJKToRASMatrix(matrix)
-        node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values, np.float32))
-        display, most = node.GetDisplayNode(), float(np.log(len(self._labels)))
-        display.SetAutoWindowLevel(0)
-        display.SetWindowLevelMinMax(0.0, most)
-        display.SetAutoThreshold(0)
-        display.SetLowerThreshold(_SURE * most)
-        display.SetUpperThreshold(10 * most)
-        display.SetApplyThreshold(1)
-        return node
-
-    def _overlay_node(self) -> Any:
-        node = slicer.mrmlScene.GetFirstNode(_OVERLAY, "vtkMRMLScalarVolumeNode")
-        if node is None:
-            node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", _OVERLAY)
-            node.SetHideFromEditors(True)
-            node.SetSaveWithScene(False)
-            node.CreateDefaultDisplayNodes()
-            node.GetDisplayNode().SetSaveWithScene(False)
-            node.GetDisplayNode().SetAndObserveColorNodeID(_COLORS)
-        return node
+        """A volume node of one slice, to be laid over the case's; see `uncertainty_volume`."""
+        return uncertainty_volume(self.volume(case), box, values, len(self._labels))
 
     def unlock_others(self, case: str = "") -> None:
         """Remove the lock from every case but one."""

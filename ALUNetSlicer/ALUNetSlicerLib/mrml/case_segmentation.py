@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -184,6 +185,44 @@ class CaseSegmentation:
         image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
         return image
+
+
+def load_segmentation(case: str, volume: Any, labels: Mapping[str, int], file: Path) -> Any:
+    """Load a label map of a whole case into a new segmentation node beside its volume.
+
+    Args:
+        case: name of it.
+        volume: its volume node.
+        labels: structure name -> value.
+
+    Returns:
+        vtkMRMLSegmentationNode.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another size than the volume.
+    """
+    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(file))
+    try:
+        if not storage.ReadData(labelmap):
+            raise ValueError(f"The segmentation of {case} cannot be read.")
+        return _whole(f"{case} segmented", volume, labels, labelmap)
+    finally:
+        slicer.mrmlScene.RemoveNode(storage)
+        slicer.mrmlScene.RemoveNode(labelmap)
+
+
+def _whole(name: str, volume: Any, labels: Mapping[str, int], labelmap: Any) -> Any:
+    size = labelmap.GetImageData().GetDimensions()[::-1]
+    if tuple(size) != tuple(volume.GetImageData().GetDimensions()[::-1]):
+        raise ValueError(f"The segmentation of {volume.GetName()} is of another size than the volume.")
+    values = vtk_to_numpy(labelmap.GetImageData().GetPointData().GetScalars()).reshape(size)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    CaseSegmentation(node, volume, labels).write_all(values)
+    return node
 
 
 def _reach(image: Any, extent: tuple[int, ...]) -> None:

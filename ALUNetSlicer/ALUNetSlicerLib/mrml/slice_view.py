@@ -9,8 +9,7 @@ import slicer
 import vtk
 
 from ALUNetSlicerLib.mrml.slice_geometry import Box, center, show_slice, slice_shown
-
-OVERLAY_OPACITY = 0.4
+from ALUNetSlicerLib.mrml.uncertainty_volume import OPACITY
 
 
 class SliceView:
@@ -58,7 +57,7 @@ class SliceView:
         """Lay another volume over the one shown; None takes it away."""
         layers = self._logic.GetSliceCompositeNode()
         layers.SetForegroundVolumeID(None if volume is None else volume.GetID())
-        layers.SetForegroundOpacity(0.0 if volume is None else OVERLAY_OPACITY)
+        layers.SetForegroundOpacity(0.0 if volume is None else OPACITY)
 
     def place(self) -> tuple[Any, int, int] | None:
         """The volume node shown, the array axis (k, j, i) across the view and the slice; None without a volume."""

@@ -5,8 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import slicer
-
 from ALUNetSlicerLib.engine.case_upload import case_name, image_files
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.terminology import appearance_of
@@ -108,9 +106,7 @@ class ProjectSection(Section):
         """List the volumes of the scene that are no cases yet."""
         session, widget = self._workspace.session, self._ui.volumesList
         ticked = {volume.GetID() for volume in self._chosen()}
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if session is not None else []
-        free = [node for node in nodes if not node.GetHideFromEditors() and not session.case_nodes.case_of(node)
-                and not node.IsA("vtkMRMLLabelMapVolumeNode")]  # fmt: skip
+        free = session.case_nodes.free_volumes() if session is not None else []
         known = {volume.GetID() for volume in self._volumes}
         blocked = widget.blockSignals(True)
         widget.clear()

@@ -13,12 +13,12 @@ from engine_case import EngineCase
 from engines import real_images
 from scenes import slice_logic
 
-from ALUNetSlicerLib.engine.case_upload import write
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box, ijk_to_world
 from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.mrml.volume_file import write_volume
 
 LABELS = {"background": 0, "one": 1, "two": 2}
 SHOWN = 5
@@ -115,7 +115,7 @@ class GeometryCasesTest(EngineCase):
         """What the engine gets has the voxels and the place of what is in the scene."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "case.nrrd"
-            write(volume, file)
+            write_volume(volume, file)
             again = CaseNodes("again", LABELS).load("case", file)
         self.same(again, volume)
         self.assertEqual(again.GetImageData().GetScalarType(), volume.GetImageData().GetScalarType())

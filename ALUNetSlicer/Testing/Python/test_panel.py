@@ -10,7 +10,7 @@ from engines import slow
 from panel_case import PanelCase
 from scenes import make_volume
 
-from ALUNetSlicerLib.engine.case_upload import write
+from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.shell import sample_data
 
 
@@ -187,7 +187,7 @@ class PanelTest(PanelCase):
         files = [self.folder / "test.nrrd", self.folder / "test-label.nrrd"]
         for voxels, file in zip((image, truth), files, strict=True):
             node = make_volume(voxels, np.diag([*sample_data.SPACING, 1.0]))
-            write(node, file)
+            write_volume(node, file)
             slicer.mrmlScene.RemoveNode(node)
         added: list = []
         self.workspace.agent.ask(

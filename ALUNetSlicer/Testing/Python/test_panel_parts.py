@@ -11,8 +11,8 @@ from engines import PYTHON
 from panel_case import PanelCase
 from pip_case import TINY, make_slow_source, make_wheel
 
-from ALUNetSlicerLib.engine.case_upload import write
 from ALUNetSlicerLib.install.installer import Installer
+from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.shell import assembly, sample_data
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -136,7 +136,7 @@ class ProjectTest(PanelCase):
         images = self.folder / "images"
         images.mkdir()
         for node in sample_data.load()[:2]:
-            write(node, images / f"{node.GetName()}.nrrd")
+            write_volume(node, images / f"{node.GetName()}.nrrd")
         slicer.mrmlScene.Clear()
         self.answers.folder_answer = str(images)
         self.click("addFolderButton")
