@@ -62,6 +62,7 @@ class Session:
         self.overlay.failed.connect(self.failed.emit)
         self._locked = True
         self._agent, self._timer, self._folder, self._author = agent, timer, person.folder, person.author
+        self._ask = partial(agent.ask, project=project)
         self._project, self._view, self._editor = project, view, editor
         self._drafts = Drafts(person.folder / "drafts", engine, project)
         self._initial_labels = InitialLabels(agent, self._drafts, project)
@@ -88,7 +89,7 @@ class Session:
             self.changed.emit()
             done()
 
-        self._agent.ask("worklist", take, self.failed.emit, project=self._project)
+        self._ask("worklist", take, self.failed.emit)
 
     def new_proposals(self) -> None:
         """The model was asked about whole cases: what it said of their slices before is not the newest."""
@@ -152,9 +153,7 @@ class Session:
                 return
             then(self.case_nodes.volume(case))
 
-        self._agent.ask(
-            "fetch", loaded, self.failed.emit, project=self._project, case=case, what="images/0", format="nrrd"
-        )
+        self._ask("fetch", loaded, self.failed.emit, case=case, what="images/0", format="nrrd")
 
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
@@ -280,10 +279,9 @@ class Session:
         self._keep(item.sample, Draft(labels, base, seconds, item))
         self._initial_labels.hold(item.sample, base, labels)
         self.worklist.change(item.sample, sent=False)
-        self._agent.ask(
-            "submit", safe, refused, project=self._project, sample=item.sample, file=str(file),
-            shape=list(labels.shape), dtype=labels.dtype.name, base_version=base, author=self._author,
-            seconds=seconds, status="done",
+        self._ask(
+            "submit", safe, refused, sample=item.sample, file=str(file), shape=list(labels.shape),
+            dtype=labels.dtype.name, base_version=base, author=self._author, seconds=seconds, status="done",
         )  # fmt: skip
 
     def nothing_here(self) -> None:
@@ -304,10 +302,7 @@ class Session:
             self.changed.emit()
             self.next()
 
-        self._agent.ask(
-            "set_status", safe, self.failed.emit, project=self._project, sample=sample, status=status,
-            author=self._author,
-        )  # fmt: skip
+        self._ask("set_status", safe, self.failed.emit, sample=sample, status=status, author=self._author)
 
     def keep_draft(self, status: str = "in_progress") -> None:
         """Keep what is painted and not handed in, if anything was."""
