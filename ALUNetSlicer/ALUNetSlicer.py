@@ -9,7 +9,8 @@ from slicer.ScriptedLoadableModule import (
 )
 from slicer.util import VTKObservationMixin
 
-from ALUNetSlicerLib import module
+from ALUNetSlicerLib.panel import Panel
+from ALUNetSlicerLib.shell import module
 
 
 class ALUNetSlicer(ScriptedLoadableModule):
@@ -32,7 +33,7 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The module is opened for the first time."""
         ScriptedLoadableModuleWidget.setup(self)
         self.logic = ALUNetSlicerLogic()
-        self.shell = module.Shell(self)
+        self.shell = module.Shell(self, Panel)
 
     def enter(self) -> None:
         """The module is opened."""
@@ -55,7 +56,7 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
 
 class ALUNetSlicerLogic(ScriptedLoadableModuleLogic, module.Console):
-    """What the Python console can do; see `ALUNetSlicerLib.console.Console`."""
+    """What the Python console can do; see `ALUNetSlicerLib.shell.console.Console`."""
 
     def __init__(self) -> None:
         ScriptedLoadableModuleLogic.__init__(self)

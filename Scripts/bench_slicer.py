@@ -29,35 +29,35 @@ def measure(quick: bool) -> Measured:
 def _measure(shape: tuple[int, int, int], repeats: int) -> Measured:
     import slicer
 
-    from ALUNetSlicerLib.desk import Desk
-    from ALUNetSlicerLib.slices import Box
-    from ALUNetSlicerLib.views import View
+    from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
+    from ALUNetSlicerLib.mrml.slice_geometry import Box
+    from ALUNetSlicerLib.mrml.slice_view import SliceView
 
     volume = _volume(shape)
-    desk = Desk("bench", {"background": 0, "organ": 1, "lesion": 2})
-    desk.adopt("case", volume)
+    case_nodes = CaseNodes("bench", {"background": 0, "organ": 1, "lesion": 2})
+    case_nodes.adopt("case", volume)
     logic = slicer.vtkMRMLSliceLogic()
     logic.SetMRMLScene(slicer.mrmlScene)
     logic.AddSliceNode("Bench")
-    view, canvas = View(logic), desk.canvas("case")
-    canvas.write_all(_labels(shape))
+    view, segmentation = SliceView(logic), case_nodes.segmentation("case")
+    segmentation.write_all(_labels(shape))
     boxes = iter([Box(0, ((k, k + 1), (0, shape[1]), (0, shape[2]))) for k in range(shape[0])] * 3)
     slices = _labels(shape)
 
     def next_slice() -> None:
         box = next(boxes)
-        canvas.write(box, slices[box.slices])
+        segmentation.write(box, slices[box.slices])
         view.show(volume, box)
-        desk.confine("case", box, locked=True)
+        case_nodes.confine("case", box, locked=True)
 
     def submit() -> None:
-        canvas.read(next(boxes)).tobytes()
+        segmentation.read(next(boxes)).tobytes()
 
-    segmentation, name = canvas.segmentation, canvas.segment_ids[0]
+    node, name = segmentation.node, segmentation.segment_ids[0]
     mask = (slices == 1).astype(np.uint8)
     util = slicer.util
-    whole_write = median(lambda: util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, name, volume), 3)
-    whole_read = median(lambda: util.arrayFromSegmentBinaryLabelmap(segmentation, name, volume), 3)
+    whole_write = median(lambda: util.updateSegmentBinaryLabelmapFromArray(mask, node, name, volume), 3)
+    whole_read = median(lambda: util.arrayFromSegmentBinaryLabelmap(node, name, volume), 3)
     size = " x ".join(str(extent) for extent in reversed(shape))
     return [
         (f"the next slice on screen, {size}", median(next_slice, repeats), 2 * whole_write, "ms"),

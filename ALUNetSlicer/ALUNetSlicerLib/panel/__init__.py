@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.local import LocalEngine
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.annotate import AnnotateSection
 from ALUNetSlicerLib.panel.engine import EngineSection
 from ALUNetSlicerLib.panel.project import ProjectSection
 from ALUNetSlicerLib.panel.results import ResultsSection
 from ALUNetSlicerLib.panel.rounds import RoundSection
-from ALUNetSlicerLib.ports import Desktop, Timer
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.ports.protocols import Desktop, Timer
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class Panel:
@@ -57,6 +57,10 @@ class Panel:
     def leave(self) -> None:
         """Another module is opened."""
         self.annotate.leave()
+
+    def volumes_changed(self) -> None:
+        """The scene has other volumes."""
+        self.project.fill_volumes()
 
     def close(self) -> None:
         """The module is unloaded."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.panel.binding import Section, allow
-from ALUNetSlicerLib.ports import Desktop, Timer
-from ALUNetSlicerLib.words import clock
-from ALUNetSlicerLib.worklist import Slice
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.panel.units import clock
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop, Timer
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 _COLUMNS = ("#", _("Case"), _("Slice"), _("Unsure"), _("Status"), _("Why"))
 _UNSURE = 3

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.local import LocalEngine
+from ALUNetSlicerLib.engine.place import EnginePlace
+from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.binding import Section, allow
 from ALUNetSlicerLib.panel.install import InstallPart
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.words import size
-from ALUNetSlicerLib.workspace import Place, Workspace
+from ALUNetSlicerLib.panel.units import size
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class EngineSection(Section):
@@ -42,11 +43,11 @@ class EngineSection(Section):
 
     # --- where ------------------------------------------------------------------------------------------------
 
-    def place(self) -> Place:
+    def place(self) -> EnginePlace:
         """The engine that the widgets name."""
         ui = self._ui
         if ui.remoteRadio.checked:
-            return Place(ui.addressEdit.text.strip(), ui.tokenEdit.text.strip())
+            return EnginePlace(ui.addressEdit.text.strip(), ui.tokenEdit.text.strip())
         return self._local.place()
 
     def connect(self) -> None:
@@ -87,7 +88,7 @@ class EngineSection(Section):
         if at_hand and workspace.place is None and workspace.settings.get("where"):
             workspace.choose(place)
 
-    def _agreed(self, place: Place) -> bool:
+    def _agreed(self, place: EnginePlace) -> bool:
         """Whether images may go there."""
         return not place.remote or self._workspace.settings.get(f"consent/{place.to}") == "yes"
 

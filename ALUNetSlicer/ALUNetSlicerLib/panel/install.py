@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.existing import Existing
-from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.local import LocalEngine
-from ALUNetSlicerLib.packages import expected_bytes
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.install.existing_environment import ExistingEnvironment
+from ALUNetSlicerLib.install.local_engine import LocalEngine
+from ALUNetSlicerLib.install.packages import expected_bytes
 from ALUNetSlicerLib.panel.binding import Section, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.words import left, size
+from ALUNetSlicerLib.panel.units import left, size
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
 
 
 class InstallPart(Section):
@@ -31,33 +31,33 @@ class InstallPart(Section):
         super().__init__()
         self._ui, self._local, self._desktop, self._say = ui, local, desktop, say
         self._changed, self._ready_now = changed, installed
-        self._installation = local.installation
+        self._installer = local.installer
         self._gpu: bool | None = None
         self._why = ""
         fill(ui.computeCombo, [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA GPU"), "cuda")])
         for signal, widget, action in (
             ("clicked(bool)", ui.installButton, self.install), ("clicked(bool)", ui.existingButton, self.use_existing),
             ("clicked(bool)", ui.removeButton, self.remove), ("toggled(bool)", ui.manageButton, self.show),
-            ("clicked(bool)", ui.installCancelButton, self._installation.cancel),
+            ("clicked(bool)", ui.installCancelButton, self._installer.cancel),
             ("currentIndexChanged(int)", ui.computeCombo, self.show),
         ):  # fmt: skip
             widget.connect(signal, lambda *_values, action=action: action())
-        self.hear(self._installation.progress, self._progress)
-        self.hear(self._installation.log, ui.installLog.appendPlainText)
-        self.hear(self._installation.ended, self._ended)
+        self.hear(self._installer.progress, self._progress)
+        self.hear(self._installer.log, ui.installLog.appendPlainText)
+        self.hear(self._installer.ended, self._ended)
         if not local.ready():
-            self._installation.look(self._looked, lambda why: say(f"✗ {why}"))
+            self._installer.inspect_computer(self._inspected, lambda why: say(f"✗ {why}"))
 
     def close(self) -> None:
         """The panel goes."""
         super().close()
-        self._installation.close()
+        self._installer.close()
 
     def install(self) -> None:
         """Install what the engine needs on this computer."""
         self._why = ""
         self._ui.installLog.clear()
-        self._installation.start(self._ui.computeCombo.currentData)
+        self._installer.start(self._ui.computeCombo.currentData)
         self.show()
 
     def use_existing(self) -> None:
@@ -75,12 +75,12 @@ class InstallPart(Section):
             return
         question = _("The engine's packages will be removed from {folder}. Projects and labels stay. Go on?")
         if self._desktop.confirm(question.format(folder=self._local.folder)):
-            self._installation.remove(self._gone, lambda why: self._say(f"✗ {why}"))
+            self._installer.remove(self._gone, lambda why: self._say(f"✗ {why}"))
 
     def _gone(self) -> None:
         self._tell(_("✓ It is used no more."))
 
-    def _chosen(self, existing: Existing) -> None:
+    def _chosen(self, existing: ExistingEnvironment) -> None:
         self._tell(f"✓ {existing}")
 
     def _tell(self, text: str) -> None:
@@ -101,13 +101,13 @@ class InstallPart(Section):
             self._ui.manageButton.checked = False
             self._ready_now()
 
-    def _looked(self, gpu: bool, _free: int) -> None:
+    def _inspected(self, gpu: bool, _free: int) -> None:
         self._gpu = gpu
         self.show()
 
     def show(self) -> None:
         """Bring the widgets up to date."""
-        ui, running, ready = self._ui, self._installation.running, self._local.ready()
+        ui, running, ready = self._ui, self._installer.running, self._local.ready()
         remote = bool(ui.remoteRadio.checked)
         ui.manageButton.visible = ready and not remote and not running
         ui.installBox.visible = running or not remote and (not ready or bool(ui.manageButton.checked))
@@ -122,14 +122,14 @@ class InstallPart(Section):
     def _verb(self) -> str:
         if self._why:
             return _("Try again")
-        return _("Install again") if self._installation.ready() else _("Install")
+        return _("Install again") if self._installer.ready() else _("Install")
 
     def _words(self) -> str:
         if self._why:
             return f"✗ {self._why}"
         if self._local.chosen:
             return _("The engine of {python} is used.").format(python=self._local.chosen)
-        if self._installation.ready():
+        if self._installer.ready():
             return _("The engine is installed in {folder}.").format(folder=self._local.folder)
         needed = size(expected_bytes(self._ui.computeCombo.currentData, self._gpu))
         words = _("The engine is not on this computer yet: about {size} to download, into its own folder {folder}")

@@ -5,15 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import slicer
-
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.enrolment import case_name, image_files
-from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.engine.case_upload import case_name, image_files
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.terminology import look
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 def names_in(text: str) -> list[str]:
@@ -108,9 +106,7 @@ class ProjectSection(Section):
         """List the volumes of the scene that are no cases yet."""
         session, widget = self._workspace.session, self._ui.volumesList
         ticked = {volume.GetID() for volume in self._chosen()}
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode") if session is not None else []
-        free = [node for node in nodes if not node.GetHideFromEditors() and not session.desk.case_of(node)
-                and not node.IsA("vtkMRMLLabelMapVolumeNode")]  # fmt: skip
+        free = session.case_nodes.free_volumes() if session is not None else []
         known = {volume.GetID() for volume in self._volumes}
         blocked = widget.blockSignals(True)
         widget.clear()
@@ -159,7 +155,7 @@ class ProjectSection(Section):
 
     def cancel(self) -> None:
         """Stop sending."""
-        self._workspace.enrolment.cancel()
+        self._workspace.case_upload.cancel()
 
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._count, self._arrived = len(groups), 0
@@ -211,7 +207,7 @@ class ProjectSection(Section):
     def _preview(self) -> str:
         parts = []
         for value, name in enumerate(names_in(self._ui.structuresEdit.text), 1):
-            known = look(name, value)
+            known = appearance_of(name, value)
             color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
             safe = name.replace("&", "&amp;").replace("<", "&lt;")
             parts.append(f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else ""))

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
+from ALUNetSlicerLib.engine.results import is_tested, plot
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
-from ALUNetSlicerLib.ports import Desktop
-from ALUNetSlicerLib.results import is_tested, plot
-from ALUNetSlicerLib.words import clock
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.panel.units import clock
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Desktop
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class ResultsSection(Section):
@@ -63,7 +63,7 @@ class ResultsSection(Section):
         if ending == "dicom":
             case = self._ui.caseCombo.currentData
             workspace.session.load(
-                case, lambda volume: self._desktop.export_dicom(workspace.session.desk.canvas(case).segmentation)
+                case, lambda volume: self._desktop.export_dicom(workspace.session.case_nodes.segmentation(case).node)
             )
         else:
             self._export("labels", ending)
@@ -84,7 +84,7 @@ class ResultsSection(Section):
 
     def _segmented(self, case: str, node: Any) -> None:
         session = self._workspace.session
-        session.desk.add_result(case, node, "" if session.current is None else session.current.case)
+        session.case_nodes.add_result(case, node, "" if session.current is None else session.current.case)
         self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(name=node.GetName())
         self._ui.exportLabel.visible = True
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.i18n import tr as _
-from ALUNetSlicerLib.jobs import Job
+from ALUNetSlicerLib.engine.jobs import Job
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
-from ALUNetSlicerLib.words import left
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.panel.units import left
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 FIRST = (("spread", _("spread evenly over the cases")), ("random", _("at random")), ("", _("I choose them myself")))
 """How the first slices are found, before there is a model."""

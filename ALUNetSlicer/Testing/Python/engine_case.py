@@ -10,7 +10,8 @@ from engines import environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import SceneTest
 
-from ALUNetSlicerLib.agent import Agent, Failure
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
 
 
 class EngineCase(SceneTest):

@@ -14,10 +14,11 @@ from engines import PYTHON, serve, stop
 from scenes import SceneTest
 
 from ALUNetSlicer import ALUNetSlicerWidget
-from ALUNetSlicerLib import qt_ports, sample_data
+from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell import sample_data
 
 
-class Answers(qt_ports.Desktop):
+class Answers(qt_ports.QtDesktop):
     """Slicer's dialogs, answered by the test."""
 
     folder_answer = file_answer = ""
@@ -55,7 +56,7 @@ class PanelCase(SceneTest):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.answers = Answers()
-        for name, value in (("data_folder", lambda: str(self.folder / "mine")), ("Desktop", lambda: self.answers)):
+        for name, value in (("data_folder", lambda: str(self.folder / "mine")), ("QtDesktop", lambda: self.answers)):
             patched = patch.object(qt_ports, name, value)
             patched.start()
             self.addCleanup(patched.stop)

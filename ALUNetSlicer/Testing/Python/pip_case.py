@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pump import PipeProcess, Pump
 
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.packages import Size
+from ALUNetSlicerLib.install.installer import Installer
+from ALUNetSlicerLib.install.packages import Size
 
 SLOW_BACKEND = """
 import os, pathlib, subprocess, sys, time, zipfile
@@ -85,22 +85,22 @@ class InstallationCase(unittest.TestCase):
         self.processes.append(PipeProcess(self.pump, command, dict(environment)))
         return self.processes[-1]
 
-    def make(self, folder: Path | None = None, python: str = sys.executable, **options) -> Installation:
+    def make(self, folder: Path | None = None, python: str = sys.executable, **options) -> Installer:
         options = {"base": self.base, "resources": self.resources, "sizes": TINY, **options}
-        made = Installation(self.process_for, self.pump, python, folder or self.folder, **options)
+        made = Installer(self.process_for, self.pump, python, folder or self.folder, **options)
         made.progress.connect(lambda *told: self.told.append(told))
         made.log.connect(self.lines.append)
         made.ended.connect(self.ends.append)
         self.addCleanup(made.cancel)
         return made
 
-    def run_to_end(self, installation: Installation, choice: str = "cpu", seconds: float = 120.0):
+    def run_to_end(self, installer: Installer, choice: str = "cpu", seconds: float = 120.0):
         """The Failure, or None."""
         self.ends.clear()
-        installation.start(choice)
+        installer.start(choice)
         self.pump.until(lambda: self.ends, seconds)
         self.assertEqual(len(self.ends), 1)
-        self.assertFalse(installation.running)
+        self.assertFalse(installer.running)
         return self.ends[0]
 
     def python(self, code: str, environment: dict[str, str], python: str = sys.executable) -> str:

@@ -14,7 +14,7 @@ import slicer
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from ALUNetSlicerLib import module
+from ALUNetSlicerLib.shell import module
 
 try:
     module.run_tests()

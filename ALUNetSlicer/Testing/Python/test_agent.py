@@ -9,7 +9,7 @@ from pathlib import Path
 from engines import PYTHON, environment
 from pump import PipeProcess, Pump, agent_command
 
-from ALUNetSlicerLib.agent import Agent
+from ALUNetSlicerLib.engine.agent_process import Agent
 
 NOWHERE = "http://127.0.0.1:9"
 

@@ -12,9 +12,10 @@ import slicer
 from engines import PYTHON, real_images, serve, slow, stop
 from scenes import SceneTest
 
-from ALUNetSlicerLib import qt_ports, sample_data
-from ALUNetSlicerLib.console import Console
-from ALUNetSlicerLib.results import plot
+from ALUNetSlicerLib.engine.results import plot
+from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell import sample_data
+from ALUNetSlicerLib.shell.console import Console
 
 
 @slow
@@ -27,7 +28,7 @@ class ConsoleTest(SceneTest):
         self.charts: list = []
         for target, name, value in (
             (qt_ports, "data_folder", lambda: str(self.folder / "mine")),
-            (qt_ports.Desktop, "chart", lambda desktop, chart: self.charts.append(chart)),
+            (qt_ports.QtDesktop, "chart", lambda desktop, chart: self.charts.append(chart)),
         ):
             patched = patch.object(target, name, value)
             patched.start()

@@ -13,12 +13,12 @@ from engine_case import EngineCase
 from engines import real_images
 from scenes import slice_logic
 
-from ALUNetSlicerLib.agent import Failure
-from ALUNetSlicerLib.canvas import Canvas
-from ALUNetSlicerLib.desk import Desk
-from ALUNetSlicerLib.enrolment import write
-from ALUNetSlicerLib.slices import Box, ijk_to_world
-from ALUNetSlicerLib.views import View
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
+from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
+from ALUNetSlicerLib.mrml.slice_geometry import Box, ijk_to_world
+from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.mrml.volume_file import write_volume
 
 LABELS = {"background": 0, "one": 1, "two": 2}
 SHOWN = 5
@@ -54,17 +54,17 @@ class GeometryCasesTest(EngineCase):
                 self.assertNotIn(file.name, REFUSED)
                 image = {"case": case, "what": "images/0", "format": "nrrd"}
                 fetched = self.ask("fetch", project=self.project, **image)
-                desk = Desk(self.project, LABELS)
-                volume = desk.load(case, Path(fetched["file"]))
+                case_nodes = CaseNodes(self.project, LABELS)
+                volume = case_nodes.load(case, Path(fetched["file"]))
                 self.as_slicer_reads(file, volume)
                 self.shown(volume)
-                self.painted(desk.canvas(case))
+                self.painted(case_nodes.segmentation(case))
                 self.sent(volume)
 
     def as_slicer_reads(self, file: Path, volume) -> None:
         """A person who loads the file itself has the same voxels in the same place."""
         try:
-            own = Desk("own", LABELS).load("own", file)
+            own = CaseNodes("own", LABELS).load("own", file)
         except ValueError:
             return  # gipl.gz: Slicer has no reader for it
         self.same(own, volume)
@@ -76,7 +76,7 @@ class GeometryCasesTest(EngineCase):
 
     def shown(self, volume) -> None:
         logic, shape = slice_logic(), whole(volume)
-        view = View(logic)
+        view = SliceView(logic)
         for axis, size in enumerate(shape):
             for index in sorted({round(part * (size - 1) / (SHOWN - 1)) for part in range(SHOWN)}):
                 view.show(volume, self.box(shape, axis, index))
@@ -99,24 +99,24 @@ class GeometryCasesTest(EngineCase):
     def box(shape, axis: int, index: int) -> Box:
         return Box(axis, tuple((index, index + 1) if a == axis else (0, size) for a, size in enumerate(shape)))
 
-    def painted(self, canvas: Canvas) -> None:
-        shape = whole(canvas.volume)
+    def painted(self, segmentation: CaseSegmentation) -> None:
+        shape = whole(segmentation.volume)
         expected = np.zeros(shape, np.uint8)
         for axis in range(3):
             box = self.box(shape, axis, int(self.generator.integers(shape[axis])))
             labels = self.generator.integers(0, 3, box.shape).astype(np.uint8)
-            canvas.write(box, labels)
+            segmentation.write(box, labels)
             expected[box.slices] = labels
-            np.testing.assert_array_equal(canvas.read(box), labels)
+            np.testing.assert_array_equal(segmentation.read(box), labels)
         for k in range(shape[0]):
-            np.testing.assert_array_equal(canvas.read(self.box(shape, 0, k))[0], expected[k])
+            np.testing.assert_array_equal(segmentation.read(self.box(shape, 0, k))[0], expected[k])
 
     def sent(self, volume) -> None:
         """What the engine gets has the voxels and the place of what is in the scene."""
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "case.nrrd"
-            write(volume, file)
-            again = Desk("again", LABELS).load("case", file)
+            write_volume(volume, file)
+            again = CaseNodes("again", LABELS).load("case", file)
         self.same(again, volume)
         self.assertEqual(again.GetImageData().GetScalarType(), volume.GetImageData().GetScalarType())
 

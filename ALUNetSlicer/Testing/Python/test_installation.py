@@ -20,10 +20,10 @@ from engines import slow
 from pip_case import TINY, InstallationCase, make_slow_source, make_wheel
 from pump import PipeProcess, agent_command
 
-from ALUNetSlicerLib import packages, torch_sources
-from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.packages import Size
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.install import packages, torch_sources
+from ALUNetSlicerLib.install.installer import Installer
+from ALUNetSlicerLib.install.packages import Size
 
 
 def lives(pid: int) -> bool:
@@ -38,11 +38,11 @@ def lives(pid: int) -> bool:
 
 class InstallTest(InstallationCase):
     def test_packages_are_installed_tried_and_found(self):
-        installation = self.make()
-        self.assertFalse(installation.ready())
-        self.assertIsNone(self.run_to_end(installation))
-        self.assertTrue(installation.ready())
-        found = installation.installed()
+        installer = self.make()
+        self.assertFalse(installer.ready())
+        self.assertIsNone(self.run_to_end(installer))
+        self.assertTrue(installer.ready())
+        found = installer.installed()
         self.assertEqual(found.build, "cpu")
         self.assertEqual({name: found.versions[name] for name in ("alunetsmall", "alunetother")},
                          {"alunetsmall": "1.0", "alunetother": "1.0"})  # fmt: skip
@@ -78,51 +78,51 @@ class InstallTest(InstallationCase):
         self.assertFalse(elsewhere.exists())
 
     def test_other_requirements_need_another_installation_which_replaces_the_first(self):
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        first = installation.installed().folder
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        first = installer.installed().folder
         self.want("alunetother")
-        self.assertFalse(installation.ready())
-        self.assertIsNone(self.run_to_end(installation))
-        self.assertNotEqual(installation.installed().folder, first)
+        self.assertFalse(installer.ready())
+        self.assertIsNone(self.run_to_end(installer))
+        self.assertNotEqual(installer.installed().folder, first)
         self.assertFalse(first.exists())
 
     def test_installed_again_it_replaces_itself(self):
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        damaged = installation.installed().folder / "alunetsmall" / "__init__.py"
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        damaged = installer.installed().folder / "alunetsmall" / "__init__.py"
         damaged.unlink()
-        self.assertIsNone(self.run_to_end(installation))
+        self.assertIsNone(self.run_to_end(installer))
         self.assertTrue(damaged.exists())
 
     @unittest.skipUnless(os.name == "posix", "on Windows a loaded library holds the folder")
     def test_nothing_is_taken_from_an_engine_that_runs(self):
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        first = installation.installed().folder
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        first = installer.installed().folder
         code = "import alunet, time; print('here', flush=True); time.sleep(600)"
         variables = packages.environment(first, self.base)
         engine = subprocess.Popen([sys.executable, "-c", code], env=variables, stdout=subprocess.PIPE)
         self.addCleanup(engine.stdout.close)
         self.addCleanup(engine.kill)
         engine.stdout.readline()
-        self.assertEqual(self.run_to_end(installation).code, "in_use")
+        self.assertEqual(self.run_to_end(installer).code, "in_use")
         failures: list = []
-        installation.remove(self.fail, failures.append)
+        installer.remove(self.fail, failures.append)
         self.pump.until(lambda: failures)
         self.assertEqual(failures[0].code, "in_use")
-        self.assertTrue(installation.ready())
+        self.assertTrue(installer.ready())
         self.want("alunetother")
-        self.assertIsNone(self.run_to_end(installation))
+        self.assertIsNone(self.run_to_end(installer))
         self.assertTrue((first / "alunetsmall" / "__init__.py").exists())
         engine.kill()
         engine.wait()
-        self.assertIsNone(self.run_to_end(installation))
+        self.assertIsNone(self.run_to_end(installer))
         self.assertFalse(first.exists(), "nobody needs it any more")
 
     def test_the_computer_can_be_asked_first(self):
         answers: list = []
-        self.make().look(lambda gpu, free: answers.append((gpu, free)), self.fail)
+        self.make().inspect_computer(lambda gpu, free: answers.append((gpu, free)), self.fail)
         gpu, free = self.pump.until(lambda: answers)[0]
         self.assertIsInstance(gpu, bool)
         self.assertAlmostEqual(free / 1e9, shutil.disk_usage(self.top).free / 1e9, delta=1.0)
@@ -130,10 +130,10 @@ class InstallTest(InstallationCase):
     def test_nobody_is_told_after_the_end(self):
         """Slicer is closed while it asks, or installs: the widgets that would be told are gone."""
         told: list = []
-        installation = self.make()
-        installation.look(lambda *found: told.append(found), told.append)
+        installer = self.make()
+        installer.inspect_computer(lambda *found: told.append(found), told.append)
         running = self.processes[-1].process
-        installation.close()
+        installer.close()
         self.pump.until(lambda: running.poll() is not None)
         other = self.make()
         other.start("cpu")
@@ -144,21 +144,21 @@ class InstallTest(InstallationCase):
         self.assertEqual((told, len(self.ends)), ([], 1))
 
     def test_a_folder_without_the_stamp_is_no_installation(self):
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        stamp = installation.installed().folder / packages.STAMP
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        stamp = installer.installed().folder / packages.STAMP
         for content in ("", "{", "[]", '{"fingerprint": "other"}'):
             stamp.write_text(content, encoding="utf-8")
-            self.assertFalse(installation.ready(), content)
+            self.assertFalse(installer.ready(), content)
 
     def test_removed_it_is_gone_and_what_is_not_ours_stays(self):
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
         (self.folder / "mine.txt").write_text("x", encoding="utf-8")
         done: list = []
-        installation.remove(lambda: done.append(1), self.fail)
+        installer.remove(lambda: done.append(1), self.fail)
         self.pump.until(lambda: done)
-        self.assertFalse(installation.ready())
+        self.assertFalse(installer.ready())
         self.assertEqual([path.name for path in self.folder.iterdir()], ["mine.txt"])
 
     def test_there_is_no_other_choice(self):
@@ -169,9 +169,9 @@ class InstallTest(InstallationCase):
         """nnU-Net brings an old argparse; ours are the first packages on the path."""
         make_wheel(self.wheels, "argparse", "raise ImportError('far too old')")
         make_wheel(self.wheels, "alunetsmall", needs="argparse")
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        variables = packages.environment(installation.installed().folder, self.base)
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        variables = packages.environment(installer.installed().folder, self.base)
         self.python("import alunet, argparse; argparse.BooleanOptionalAction", variables)
 
     @unittest.skipUnless(os.name == "posix", "the launcher of this test is a shell script")
@@ -186,9 +186,9 @@ class InstallTest(InstallationCase):
             encoding="utf-8",
         )
         launcher.chmod(0o755)
-        installation = self.make(python=str(launcher))
-        self.assertIsNone(self.run_to_end(installation))
-        variables = packages.environment(installation.installed().folder, self.base)
+        installer = self.make(python=str(launcher))
+        self.assertIsNone(self.run_to_end(installer))
+        variables = packages.environment(installer.installed().folder, self.base)
         code = "import os, subprocess, sys, alunet, alunetsmall; print(alunetsmall.VALUE, flush=True); " \
                "subprocess.run([sys.executable, '-c', 'import alunetsmall; print(alunetsmall.VALUE)'])"  # fmt: skip
         self.assertEqual(self.python(code, variables, str(launcher)), "1\n1")
@@ -218,9 +218,9 @@ class TorchTest(InstallationCase):
 
     def test_one_that_lies_here_is_taken(self):
         make_wheel(self.wheels, "torch", "class cuda: is_available = lambda: False")
-        installation = self.make()
-        self.assertIsNone(self.run_to_end(installation))
-        self.assertEqual(installation.installed().versions["torch"], "1.0")
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        self.assertEqual(installer.installed().versions["torch"], "1.0")
         self.assertFalse(list(self.folder.glob("wheels-*")))
         self.assertEqual(sum("$ pip download" in line for line in self.lines), 1)
 
@@ -239,12 +239,12 @@ class TorchTest(InstallationCase):
     def test_what_was_downloaded_is_kept_for_the_next_attempt(self):
         make_wheel(self.wheels, "torch", "class cuda: is_available = lambda: False")
         (self.wheels / "alunetsmall-1.0-py3-none-any.whl").unlink()
-        installation = self.make()
-        self.assertEqual(self.run_to_end(installation).code, "pip")
+        installer = self.make()
+        self.assertEqual(self.run_to_end(installer).code, "pip")
         (self.wheels / "torch-1.0-py3-none-any.whl").unlink()
         make_wheel(self.wheels, "alunetsmall")
         self.lines.clear()
-        self.assertIsNone(self.run_to_end(installation))
+        self.assertIsNone(self.run_to_end(installer))
         self.assertFalse(any("$ pip download" in line for line in self.lines))
 
 
@@ -256,48 +256,48 @@ class CancelTest(InstallationCase):
         make_slow_source(self.source)
         self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
 
-    def begin(self, installation: Installation) -> list[int]:
+    def begin(self, installer: Installer) -> list[int]:
         """The processes that pip started, in the middle of its work."""
         file = self.source / "pids"
-        installation.start("cpu")
+        installer.start("cpu")
         self.pump.until(lambda: file.exists() or (self.ends and self.fail(self.ends)))
         return [int(pid) for pid in self.pump.until(lambda: file.read_text(encoding="ascii").split())]
 
     @unittest.skipUnless(os.name == "posix", "asks for processes as POSIX does")
     def test_cancelled_nothing_runs_on_nothing_is_used_and_the_next_attempt_is_complete(self):
-        installation = self.make()
-        pids = self.begin(installation)
+        installer = self.make()
+        pids = self.begin(installer)
         self.assertEqual([lives(pid) for pid in pids], [True, True])
-        installation.cancel()
+        installer.cancel()
         self.assertEqual([end.code for end in self.ends], ["cancelled"])
         self.pump.until(lambda: not any(lives(pid) for pid in pids), 10)
-        self.assertFalse(installation.ready())
+        self.assertFalse(installer.ready())
         self.assertFalse(list(self.folder.glob("packages-*")))
         (self.source / "quick").touch()
         self.ends.clear()
-        installation.retry()
+        installer.retry()
         self.pump.until(lambda: self.ends)
         self.assertEqual(self.ends, [None])
-        self.assertTrue(installation.ready())
+        self.assertTrue(installer.ready())
         self.assertFalse((self.folder / "part").exists())
 
     @unittest.skipUnless(os.name == "posix", "asks for processes as POSIX does")
     def test_a_pip_that_is_killed_is_a_failure(self):
-        installation = self.make()
-        pids = self.begin(installation)
+        installer = self.make()
+        pids = self.begin(installer)
         self.addCleanup(lambda: [os.kill(pid, signal.SIGKILL) for pid in pids if lives(pid)])
         self.processes[-1].kill()
         for pid in pids:  # they hold the pipe
             os.kill(pid, signal.SIGKILL)
         self.pump.until(lambda: self.ends)
         self.assertEqual(self.ends[0].code, "pip")
-        self.assertFalse(installation.ready())
+        self.assertFalse(installer.ready())
 
     def test_a_second_start_meanwhile_is_passed_over(self):
         (self.source / "quick").touch()
-        installation = self.make()
-        installation.start("cpu")
-        installation.start("cpu")
+        installer = self.make()
+        installer.start("cpu")
+        installer.start("cpu")
         self.pump.until(lambda: self.ends)
         self.assertEqual(self.ends, [None])
 
@@ -324,9 +324,9 @@ class FailureTest(InstallationCase):
 
     def test_a_package_that_does_not_load(self):
         make_wheel(self.wheels, "alunetother", "raise RuntimeError('wrong processor')")
-        installation = self.make()
-        self.assert_plain(self.run_to_end(installation), "trial", "alunetother does not load", "wrong processor")
-        self.assertFalse(installation.ready())
+        installer = self.make()
+        self.assert_plain(self.run_to_end(installer), "trial", "alunetother does not load", "wrong processor")
+        self.assertFalse(installer.ready())
 
     def test_a_folder_where_nothing_can_be_written(self):
         file = self.top / "file"
@@ -346,9 +346,9 @@ class FailureTest(InstallationCase):
         if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
             self.skipTest("no small file system can be mounted here: root on Linux can")
         self.addCleanup(lambda: subprocess.run(["umount", "--lazy", str(disk)], check=True))
-        installation = self.make(disk / "engine")
-        self.assert_plain(self.run_to_end(installation), "disk", "full")
-        self.assertFalse(installation.ready())
+        installer = self.make(disk / "engine")
+        self.assert_plain(self.run_to_end(installer), "disk", "full")
+        self.assertFalse(installer.ready())
 
     def test_a_python_that_cannot_be_started(self):
         self.assert_plain(self.run_to_end(self.make(python=str(self.top / "nothing"))), "python")
@@ -370,9 +370,9 @@ class WholeTest(InstallationCase):
         pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "pip", "requests"]
         subprocess.run(pip, check=True, env=own)
         before = sorted(path.name for path in bare.rglob("*.dist-info"))
-        installation = self.make(python=python, base=own, resources=packages.RESOURCES, sizes=packages.SIZES)
-        self.assertIsNone(self.run_to_end(installation, "cpu", 1500))
-        found = installation.installed()
+        installer = self.make(python=python, base=own, resources=packages.RESOURCES, sizes=packages.SIZES)
+        self.assertIsNone(self.run_to_end(installer, "cpu", 1500))
+        found = installer.installed()
         self.assertIn("torch", found.versions)
         self.assertEqual(sorted(path.name for path in bare.rglob("*.dist-info")), before)
         self.check_sizes(found.folder)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 
-from ALUNetSlicerLib.jobs import Job
+from ALUNetSlicerLib.engine.jobs import Job
 
 
 class JobTest(unittest.TestCase):

@@ -12,11 +12,11 @@ from unittest import mock
 
 from pip_case import InstallationCase
 
-from ALUNetSlicerLib import packages
-from ALUNetSlicerLib.existing import check_existing
-from ALUNetSlicerLib.packages import MODULES
-from ALUNetSlicerLib.pip_words import Meter, explain
-from ALUNetSlicerLib.torch_sources import torch_sources
+from ALUNetSlicerLib.install import packages
+from ALUNetSlicerLib.install.existing_environment import check_existing
+from ALUNetSlicerLib.install.packages import MODULES
+from ALUNetSlicerLib.install.pip_output import Meter, explain
+from ALUNetSlicerLib.install.torch_sources import torch_sources
 
 
 class WordsTest(unittest.TestCase):

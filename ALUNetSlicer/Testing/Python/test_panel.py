@@ -10,8 +10,8 @@ from engines import slow
 from panel_case import PanelCase
 from scenes import make_volume
 
-from ALUNetSlicerLib import sample_data
-from ALUNetSlicerLib.enrolment import write
+from ALUNetSlicerLib.mrml.volume_file import write_volume
+from ALUNetSlicerLib.shell import sample_data
 
 
 @slow
@@ -100,7 +100,7 @@ class PanelTest(PanelCase):
         self.pick("worklistTable", 0)
         self.until(lambda: self.shown() >= 0)
         item = session.current
-        volume = session.desk.volume(item.case)
+        volume = session.case_nodes.volume(item.case)
         self.assertIn(volume, nodes, "the volume of the scene is shown, not a copy")
         if slicer.app.layoutManager() is not None:  # Slicer without a window has no views
             logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
@@ -187,7 +187,7 @@ class PanelTest(PanelCase):
         files = [self.folder / "test.nrrd", self.folder / "test-label.nrrd"]
         for voxels, file in zip((image, truth), files, strict=True):
             node = make_volume(voxels, np.diag([*sample_data.SPACING, 1.0]))
-            write(node, file)
+            write_volume(node, file)
             slicer.mrmlScene.RemoveNode(node)
         added: list = []
         self.workspace.agent.ask(

@@ -11,10 +11,11 @@ from engines import PYTHON
 from panel_case import PanelCase
 from pip_case import TINY, make_slow_source, make_wheel
 
-from ALUNetSlicerLib import assembly, qt_ports, sample_data
-from ALUNetSlicerLib.enrolment import write
-from ALUNetSlicerLib.installation import Installation
-from ALUNetSlicerLib.workspace import Workspace
+from ALUNetSlicerLib.install.installer import Installer
+from ALUNetSlicerLib.mrml.volume_file import write_volume
+from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell import assembly, sample_data
+from ALUNetSlicerLib.shell.workspace import Workspace
 
 
 class EngineTest(PanelCase):
@@ -29,8 +30,8 @@ class EngineTest(PanelCase):
         self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
         (self.resources / "constraints.txt").write_text("", encoding="utf-8")
         pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
-        small = partial(Installation, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
-        patched = patch.object(assembly, "Installation", small)
+        small = partial(Installer, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
+        patched = patch.object(assembly, "Installer", small)
         patched.start()
         self.addCleanup(patched.stop)
         super().open()
@@ -135,7 +136,7 @@ class ProjectTest(PanelCase):
         images = self.folder / "images"
         images.mkdir()
         for node in sample_data.load()[:2]:
-            write(node, images / f"{node.GetName()}.nrrd")
+            write_volume(node, images / f"{node.GetName()}.nrrd")
         slicer.mrmlScene.Clear()
         self.answers.folder_answer = str(images)
         self.click("addFolderButton")

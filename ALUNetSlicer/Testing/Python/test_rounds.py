@@ -10,11 +10,11 @@ from engine_case import EngineCase
 from engines import slow
 from scenes import QuietEditor, make_volume
 
-from ALUNetSlicerLib.current import Person
-from ALUNetSlicerLib.enrolment import Enrolment, case_name
-from ALUNetSlicerLib.jobs import Jobs
-from ALUNetSlicerLib.session import Session
-from ALUNetSlicerLib.worklist import Slice
+from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.case_upload import CaseUpload, case_name
+from ALUNetSlicerLib.engine.jobs import Jobs
 
 SHAPE = (6, 40, 44)
 
@@ -47,8 +47,8 @@ class RoundsTest(EngineCase):
             cases.append((name, [volume]))
         arrived: list = []
         finished: list = []
-        enrolment = Enrolment(self.agent, self.project, self.folder)
-        enrolment.send(cases, arrived.append, lambda: finished.append(1), self.failures.append)
+        case_upload = CaseUpload(self.agent, self.project, self.folder)
+        case_upload.send(cases, arrived.append, lambda: finished.append(1), self.failures.append)
         self.pump.until(lambda: finished or self.failures)
         self.assertEqual((self.failures, arrived), ([], list(truths)))
         self.assertEqual(list(self.folder.glob("*.nrrd")), [], "nothing is left on its way")
@@ -74,7 +74,7 @@ class RoundsTest(EngineCase):
             session.go_to(item.sample)
             self.pump.until(lambda sample=item.sample: (shown and shown[-1].sample == sample) or self.failures)
             truth = truths[item.case][item.box.slices].astype(np.uint8)
-            session.desk.canvas(item.case).write(item.box, truth)
+            session.case_nodes.segmentation(item.case).write(item.box, truth)
             session.submit(lambda: None)
         self.pump.until(lambda: session.worklist.counts()["unsent"] == 0 or self.failures)
         self.assertEqual(self.failures, [])
@@ -132,7 +132,7 @@ class RoundsTest(EngineCase):
         case = self.ask("cases", project=self.project)[0]
         self.assertEqual(case["shape"], list(SHAPE))
         stored = self.ask("fetch", project=self.project, case="Scan_0", what="images/0")
-        volume = session.desk.load("again", Path(stored["file"]))
+        volume = session.case_nodes.load("again", Path(stored["file"]))
         original = slicer.mrmlScene.GetFirstNodeByName("Scan #0")
         np.testing.assert_array_equal(
             slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVolume(original), "bit by bit"

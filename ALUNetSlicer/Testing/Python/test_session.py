@@ -13,9 +13,9 @@ from engines import PYTHON, environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
-from ALUNetSlicerLib.agent import Agent
-from ALUNetSlicerLib.current import Person
-from ALUNetSlicerLib.session import Session
+from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.engine.agent_process import Agent
 
 SHAPE = (5, 20, 24)
 _HELPERS = str(Path(__file__).resolve().parents[1])
@@ -96,12 +96,12 @@ class SessionTest(SceneTest):
         return self.shown[-1]
 
     def paint(self, value: int) -> np.ndarray:
-        """A blot in the slice on screen, through its canvas."""
+        """A blot in the slice on screen, through its segmentation."""
         item = self.session.current
-        canvas = self.session.desk.canvas(item.case)
-        labels = canvas.read(item.box)
+        segmentation = self.session.case_nodes.segmentation(item.case)
+        labels = segmentation.read(item.box)
         labels[:, 5:9, 3 : 6 + value] = value
-        canvas.write(item.box, labels)
+        segmentation.write(item.box, labels)
         return labels
 
     def stored(self, case: str) -> np.ndarray:
@@ -143,7 +143,7 @@ class SessionTest(SceneTest):
         slicer.mrmlScene.Clear()
         self.open()
         item = self.go(self.session.next)
-        np.testing.assert_array_equal(self.session.desk.canvas(item.case).read(item.box), labels)
+        np.testing.assert_array_equal(self.session.case_nodes.segmentation(item.case).read(item.box), labels)
 
     def test_without_a_network_work_goes_on_and_arrives_later(self):
         self.go(self.session.next)
@@ -154,7 +154,7 @@ class SessionTest(SceneTest):
         item = self.go(self.session.submit)
         painted.append(self.paint(2))
         again = self.go(self.session.go_to, 0)
-        np.testing.assert_array_equal(self.session.desk.canvas("a").read(again.box), painted[0])
+        np.testing.assert_array_equal(self.session.case_nodes.segmentation("a").read(again.box), painted[0])
         self.go(self.session.go_to, item.sample)
         self.session.submit(lambda: None)
         self.session.go_to(4)
@@ -174,7 +174,7 @@ class SessionTest(SceneTest):
         self.open("bob")
         item = self.go(self.session.go_to, 0)
         self.assertEqual((item.status, item.version), ("done", 1))
-        np.testing.assert_array_equal(self.session.desk.canvas("a").read(item.box), first)
+        np.testing.assert_array_equal(self.session.case_nodes.segmentation("a").read(item.box), first)
         second = self.paint(2)
         self.go(self.session.submit)
         self.all_sent()
@@ -221,7 +221,7 @@ class SessionTest(SceneTest):
 
     def test_leaving_lifts_the_lock_and_coming_back_sets_it(self):
         self.go(self.session.next)
-        node, everywhere = self.session.desk.editor_node(), slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        node, everywhere = self.session.case_nodes.editor_node(), slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
         self.assertNotEqual(node.GetMaskMode(), everywhere)
         self.session.leave()
         self.assertEqual(node.GetMaskMode(), everywhere)

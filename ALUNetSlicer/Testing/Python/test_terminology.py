@@ -8,8 +8,8 @@ import unittest
 import slicer
 from scenes import SceneTest, random_volume
 
-from ALUNetSlicerLib.canvas import Canvas
-from ALUNetSlicerLib.terminology import look
+from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
+from ALUNetSlicerLib.mrml.terminology import appearance_of
 
 LIVER, KIDNEY, LEFT = "SCT^10200004^Liver", "SCT^64033007^Kidney", "SCT^7771000^Left"
 """Codes of SNOMED CT."""
@@ -18,18 +18,18 @@ LIVER, KIDNEY, LEFT = "SCT^10200004^Liver", "SCT^64033007^Kidney", "SCT^7771000^
 class TerminologyTest(SceneTest):
     def test_a_structure_is_found_by_its_name(self):
         for name in ("Liver", "liver", " LIVER "):
-            self.assertIn(LIVER, look(name, 1).entry)
-        self.assertEqual(look("liver", 1).color, tuple(part / 255 for part in (221, 130, 101)))
+            self.assertIn(LIVER, appearance_of(name, 1).entry)
+        self.assertEqual(appearance_of("liver", 1).color, tuple(part / 255 for part in (221, 130, 101)))
 
     def test_a_side_is_found_before_and_behind_the_name(self):
         for name in ("left kidney", "Kidney_left", "kidney-LEFT"):
-            self.assertIn(KIDNEY, look(name, 1).entry)
-            self.assertIn(LEFT, look(name, 1).entry)
-        self.assertIn(KIDNEY, look("kidney", 1).entry)
-        self.assertNotIn(LEFT, look("kidney", 1).entry)
+            self.assertIn(KIDNEY, appearance_of(name, 1).entry)
+            self.assertIn(LEFT, appearance_of(name, 1).entry)
+        self.assertIn(KIDNEY, appearance_of("kidney", 1).entry)
+        self.assertNotIn(LEFT, appearance_of("kidney", 1).entry)
 
     def test_what_it_does_not_know_has_a_colour_of_its_own(self):
-        looks = [look(f"structure of mine {value}", value) for value in range(1, 9)]
+        looks = [appearance_of(f"structure of mine {value}", value) for value in range(1, 9)]
         self.assertEqual({known.entry for known in looks}, {""})
         for one, other in itertools.combinations(looks, 2):
             self.assertGreater(max(abs(a - b) for a, b in zip(one.color, other.color, strict=True)), 0.05)
@@ -38,14 +38,14 @@ class TerminologyTest(SceneTest):
         volume = random_volume(self.generator)
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode")
         labels = {"background": 0, "liver": 1, "left kidney": 2, "mine": 3}
-        canvas = Canvas(node, volume, labels)
-        liver, kidney, mine = (node.GetSegmentation().GetSegment(name) for name in canvas.segment_ids)
+        segmentation = CaseSegmentation(node, volume, labels)
+        liver, kidney, mine = (node.GetSegmentation().GetSegment(name) for name in segmentation.segment_ids)
         self.assertIn(LIVER, liver.GetTerminology())
         self.assertIn(LEFT, kidney.GetTerminology())
         self.assertNotIn("SCT^10200004", mine.GetTerminology())
         self.assertEqual(mine.GetName(), "mine")
         liver.SetColor(0.1, 0.2, 0.3)
-        Canvas(node, volume, labels)
+        CaseSegmentation(node, volume, labels)
         self.assertEqual(liver.GetColor(), (0.1, 0.2, 0.3))
 
 

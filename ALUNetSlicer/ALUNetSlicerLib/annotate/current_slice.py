@@ -1,0 +1,20 @@
+"""The slice on screen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ALUNetSlicerLib.annotate.worklist import Slice
+
+
+@dataclass
+class CurrentSlice:
+    """The slice on screen: what it is, what it began with, and since when."""
+
+    item: Slice
+    base: int
+    start: np.ndarray
+    since: float
+    spent: float

@@ -1,0 +1,105 @@
+"""Half-done slices on this computer's disk: they outlive a crash of Slicer, with or without a network."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import uuid
+import zipfile
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.mrml.slice_geometry import Box
+
+
+@dataclass(frozen=True)
+class Draft:
+    """What somebody painted in a slice and has not handed in yet.
+
+    Attributes:
+        labels: of the slice's box, (k, j, i), uint8 or uint16.
+        base: version that it corrects, 0 where there was none.
+        seconds: spent on it so far.
+        item: the slice, by which it is found again when it is in no worklist any more.
+    """
+
+    labels: np.ndarray
+    base: int
+    seconds: float
+    item: Slice
+
+
+class Drafts:
+    """The drafts of one project.
+
+    Args:
+        folder: of all drafts; made where it is missing.
+        engine, project: whose; any text.
+    """
+
+    def __init__(self, folder: Path, engine: str, project: str) -> None:
+        name = hashlib.sha256(f"{engine}\n{project}".encode()).hexdigest()[:16]
+        self._folder = folder / name
+        self._folder.mkdir(parents=True, exist_ok=True)
+
+    def _file(self, sample: int) -> Path:
+        return self._folder / f"{sample}.npz"
+
+    def keep(self, sample: int, draft: Draft) -> None:
+        """On disk, whole or not at all, when this returns.
+
+        Raises:
+            OSError: the disk is full, or cannot be written.
+        """
+        packed = io.BytesIO()
+        about = json.dumps(asdict(draft.item))
+        np.savez_compressed(packed, labels=draft.labels, base=draft.base, seconds=draft.seconds, item=about)
+        part = self._folder / f"tmp-{uuid.uuid4().hex}"
+        try:
+            with part.open("wb") as stream:
+                stream.write(packed.getvalue())
+                stream.flush()
+                os.fsync(stream.fileno())
+            part.replace(self._file(sample))
+        finally:
+            part.unlink(missing_ok=True)
+
+    def find(self, sample: int) -> Draft | None:
+        """The draft of a slice; None where there is none, or none that can be read."""
+        try:
+            with np.load(self._file(sample), allow_pickle=False) as content:
+                base, seconds, item = int(content["base"]), float(content["seconds"]), json.loads(str(content["item"]))
+                box = Box(item["box"]["axis"], tuple((low, high) for low, high in item["box"]["bounds"]))
+                return Draft(content["labels"], base, seconds, Slice(**{**item, "box": box}))
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            return None
+
+    def drop(self, sample: int) -> None:
+        """Forget it; where there is none nothing happens."""
+        with contextlib.suppress(OSError):
+            self._file(sample).unlink(missing_ok=True)
+
+    def mark(self, items: list[Slice]) -> list[Slice]:
+        """A worklist with what was begun here, behind the others also what is in no batch any more."""
+        drafts, known = self.samples(), {item.sample for item in items}
+        kept = [draft.item for draft in map(self.find, sorted(set(drafts) - known)) if draft is not None]
+        last = max((item.rank for item in items), default=-1)
+        marked = [
+            replace(item, status="in_progress") if item.sample in drafts and item.status == "todo" else item
+            for item in items
+        ]
+        return marked + [
+            replace(item, rank=last + place, ahead=True, status="in_progress", sent=True, owner="")
+            for place, item in enumerate((item for item in kept if item.status != "skipped"), 1)
+        ]
+
+    def samples(self) -> list[int]:
+        """The slices with a draft, the newest last."""
+        files = sorted(self._folder.glob("[0-9]*.npz"), key=lambda file: file.stat().st_mtime_ns)
+        return [int(file.stem) for file in files]

@@ -1,0 +1,119 @@
+"""The labels that a slice begins with: its draft, else those handed in, else the model's proposal, else none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from ALUNetSlicerLib.annotate.drafts import Drafts
+from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failed, Failure
+
+Then = Callable[[int, np.ndarray], None]
+"""Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's box."""
+
+
+class InitialLabels:
+    """The first labels of slices, asked for once; those of the slices to come are fetched before they are needed.
+
+    Args:
+        agent: with an engine chosen.
+        drafts: of the project.
+        project: id.
+    """
+
+    def __init__(self, agent: Agent, drafts: Drafts, project: str) -> None:
+        self._agent, self._drafts, self._project = agent, drafts, project
+        self._labels: dict[int, tuple[int, np.ndarray]] = {}
+        self._proposals: dict[int, np.ndarray] = {}
+
+    def find(self, item: Slice, proposals: bool, then: Then, failed: Failed) -> None:
+        """Give what a slice begins with.
+
+        Args:
+            proposals: whether a slice without labels begins with the model's proposal.
+            failed: called instead where labels that were handed in cannot be had.
+        """
+        draft = self._drafts.find(item.sample)
+        if draft is not None and draft.labels.shape == item.box.shape:
+            then(draft.base, draft.labels)
+        elif item.sample in self._labels:
+            then(*self._labels[item.sample])
+        elif item.version:
+            self._fetch("annotation", item, lambda *found: self._keep(item.sample, *found, then), failed)
+        elif proposals:
+            self.proposal(item, lambda labels: then(0, labels), failed)
+        else:
+            then(0, np.zeros(item.box.shape, np.uint8))
+
+    def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
+        """Give the model's proposal for a slice; an empty one where there is none, or where it cannot be had.
+
+        Args:
+            failed: told, after `then`, that and why it could not be had; a model that made none is no failure.
+        """
+
+        def take(_: int, labels: np.ndarray) -> None:
+            self._proposals[item.sample] = labels
+            then(labels)
+
+        def nothing(why: Failure) -> None:
+            empty = np.zeros(item.box.shape, np.uint8)
+            if why.code in ("not_found", "not_ready"):
+                take(0, empty)
+            else:
+                then(empty)
+                message = f"The slice begins empty, as the proposal cannot be fetched: {why.message}"
+                failed(Failure(why.code, message, why.hint))
+
+        if item.sample in self._proposals:
+            then(self._proposals[item.sample])
+        else:
+            self._fetch("proposal", item, take, nothing)
+
+    def knows(self, sample: int) -> bool:
+        """Whether it need not be asked for."""
+        return sample in self._labels or sample in self._proposals
+
+    def hold(self, sample: int, base: int, labels: np.ndarray) -> None:
+        """Labels that were handed in; until the engine has them they are here alone."""
+        self._labels[sample] = base, labels
+
+    def rebase(self, sample: int, version: int) -> None:
+        """What goes on from labels that were handed in goes on from the version they became.
+
+        Raises:
+            OSError: the draft cannot be kept.
+        """
+        if sample in self._labels:
+            self._labels[sample] = version, self._labels[sample][1]
+        draft = self._drafts.find(sample)
+        if draft is not None:
+            self._drafts.keep(sample, replace(draft, base=version))
+
+    def drop(self, sample: int) -> None:
+        """Ask for its labels again when they are needed."""
+        self._labels.pop(sample, None)
+
+    def drop_proposals(self) -> None:
+        """The model, or somebody who asked it, has made others."""
+        self._proposals.clear()
+
+    def _keep(self, sample: int, version: int, labels: np.ndarray, then: Then) -> None:
+        self._labels[sample] = version, labels
+        then(version, labels)
+
+    def _fetch(self, call: str, item: Slice, then: Then, failed: Failed) -> None:
+        def take(answer: dict[str, Any]) -> None:
+            try:
+                labels = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
+            except (OSError, ValueError) as error:
+                failed(Failure("spool", f"The labels of {item.case} cannot be read: {error}.", "Show the slice again."))
+                return
+            then(answer["version"], labels)
+
+        self._agent.ask(call, take, failed, project=self._project, sample=item.sample)

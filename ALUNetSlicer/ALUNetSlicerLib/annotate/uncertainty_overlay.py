@@ -1,0 +1,59 @@
+"""The model's uncertainty laid over the slice on screen, where somebody wants to see it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
+from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.ports.signal import Signal
+
+
+class UncertaintyOverlay:
+    """Shown or not; asked for one slice at a time.
+
+    Args:
+        agent: with an engine chosen.
+        project: id.
+        case_nodes: of the project.
+        view: gives the view, or None without views.
+
+    Attributes:
+        wanted: whether somebody wants to see it.
+        missing: emits nothing; the uncertainty of the slice has not been computed.
+        failed: emits a `Failure`.
+    """
+
+    def __init__(self, agent: Agent, project: str, case_nodes: CaseNodes, view: Callable[[], SliceView | None]) -> None:
+        self.wanted = False
+        self.missing, self.failed = Signal(), Signal()
+        self._agent, self._project, self._case_nodes, self._view = agent, project, case_nodes, view
+        self._item: Slice | None = None
+
+    def show(self, item: Slice | None) -> None:
+        """Lay it over a slice that is on screen, where it is wanted; over none, take it away."""
+        view, self._item = self._view(), item
+        if view is None:
+            return
+        view.overlay(None)
+        if not self.wanted or item is None:
+            return
+
+        def take(answer: dict[str, Any]) -> None:
+            if self.wanted and self._item is item:
+                values = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
+                view.overlay(self._case_nodes.overlay(item.case, item.box, values))
+
+        def nothing(why: Failure) -> None:
+            if why.code in ("not_found", "not_ready"):
+                self.missing.emit()
+            else:
+                self.failed.emit(why)
+
+        self._agent.ask("uncertainty", take, nothing, project=self._project, sample=item.sample)

@@ -1,0 +1,111 @@
+"""The slices to work on, in their order, and how each one stands."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ALUNetSlicerLib.mrml.slice_geometry import Box
+
+OPEN = ("todo", "in_progress")
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One row of the worklist.
+
+    Attributes:
+        sample: its number in the pool.
+        rank: place in the batch, from 0 on.
+        reason: why it was chosen, for people.
+        uncertainty: 0 to 1, None where the strategy gives none.
+        ahead: beyond the batch, to go on with while the model is trained.
+        status: "todo", "in_progress", "done", "skipped" or "flagged".
+        version: of the labels that the engine has, 0 for none.
+        sent: whether the engine has all that was handed in here.
+        owner: who else has it now; empty for nobody.
+    """
+
+    sample: int
+    round: int
+    rank: int
+    case: str
+    box: Box
+    reason: str
+    uncertainty: float | None
+    ahead: bool
+    status: str
+    version: int
+    sent: bool = True
+    owner: str = ""
+
+    @classmethod
+    def of_row(cls, row: dict[str, Any], author: str) -> Slice:
+        """The slice of a row as the engine gives it, for one annotator."""
+        lease = row["lease"]
+        return cls(
+            sample=row["sample"],
+            round=row["round"],
+            rank=row["rank"],
+            case=row["case"],
+            box=Box.of_row(row),
+            reason=row["reason"],
+            uncertainty=row["uncertainty"],
+            ahead=row["ahead"],
+            status=row["status"],
+            version=row["version"],
+            owner=lease["author"] if lease and lease["author"] != author else "",
+        )
+
+
+class Worklist:
+    """The slices of a batch and of those ahead."""
+
+    def __init__(self) -> None:
+        self._slices: list[Slice] = []
+
+    def fill(self, slices: list[Slice]) -> None:
+        """Replace all; what was handed in here and is still on its way keeps its status."""
+        unsent = {item.sample: item for item in self._slices if not item.sent}
+        self._slices = [
+            replace(item, status=unsent[item.sample].status, sent=False) if item.sample in unsent else item
+            for item in sorted(slices, key=lambda item: item.rank)
+        ]
+
+    def change(self, sample: int, **changes: Any) -> None:
+        """Change what is known of a slice; of one that is not in the list nothing is."""
+        self._slices = [replace(item, **changes) if item.sample == sample else item for item in self._slices]
+
+    def find(self, sample: int) -> Slice | None:
+        """The slice of that number."""
+        return next((item for item in self._slices if item.sample == sample), None)
+
+    def next_open(self, after: int | None) -> Slice | None:
+        """The next slice that somebody should work on, from the one of rank `after` on and round to the beginning."""
+        free = [item for item in self._slices if item.status in OPEN and not item.owner]
+        return next((item for item in free if after is None or item.rank > after), free[0] if free else None)
+
+    def beside(self, sample: int, step: int) -> Slice | None:
+        """The slice `step` places further, whatever its status; None beyond the ends."""
+        places = [item.sample for item in self._slices]
+        place = places.index(sample) + step if sample in places else -1
+        return self._slices[place] if 0 <= place < len(places) else None
+
+    @property
+    def round(self) -> int | None:
+        """Number of the newest round that has slices here; None without slices."""
+        return max((item.round for item in self._slices), default=None)
+
+    def counts(self) -> dict[str, int]:
+        """How many slices of the batch proper have each status; "all" of them, and "unsent" of all."""
+        batch = [item for item in self._slices if not item.ahead]
+        found = {status: sum(item.status == status for item in batch) for status in ("todo", "in_progress", "done")}
+        found["skipped"] = sum(item.status == "skipped" for item in batch)
+        found["flagged"] = sum(item.status == "flagged" for item in batch)
+        return {**found, "all": len(batch), "unsent": sum(not item.sent for item in self._slices)}
+
+    def __iter__(self):  # noqa: ANN204  an iterator of slices
+        return iter(self._slices)
+
+    def __len__(self) -> int:
+        return len(self._slices)

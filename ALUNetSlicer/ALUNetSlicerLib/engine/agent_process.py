@@ -1,0 +1,168 @@
+"""The one process that Slicer talks to: requests and answers as JSON lines, events between them.
+
+What is asked is never lost with the process: an agent that died is started again, connected again, and asked again. All
+its calls may come twice: those that change something carry a key.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
+from ALUNetSlicerLib.ports.protocols import Process, Timer
+from ALUNetSlicerLib.ports.signal import Signal
+
+_KEYED = ("submit", "set_status", "start")
+_RETRY_SECONDS = (0.0, 1.0, 3.0)
+"""How long to wait before the agent is started again, by the number of deaths in a row."""
+_CALM_SECONDS = 60.0
+"""An agent that lived so long did not die of what was asked."""
+
+
+@dataclass(frozen=True)
+class _Request:
+    call: str
+    args: dict[str, Any]
+    done: Done
+    failed: Failed
+
+    def line(self, number: int) -> bytes:
+        content = {"id": number, "call": self.call, "args": self.args}
+        return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def _nothing(_: Any) -> None:
+    """An answer that nobody waits for."""
+
+
+class Agent:
+    """An agent process, asked from the main thread; every answer comes there too, later.
+
+    Args:
+        process: of the agent.
+        timer: of the main thread.
+
+    Attributes:
+        event: emits each event of the agent, a dict (see `alunet.agent.main`).
+        state: emits "running" and "ended" with the last words of the process; it is started again after that.
+    """
+
+    def __init__(self, process: Process, timer: Timer) -> None:
+        self._process, self._timer = process, timer
+        self.event, self.state = Signal(), Signal()
+        self._waiting: dict[int, _Request] = {}
+        self._engine: dict[str, Any] | None = None
+        self._follows: dict[str, int] = {}
+        self._number, self._deaths, self._born = 0, 0, 0.0
+        self._rest = b""
+        self._running, self._closed = False, True
+        self._call_off: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Start the process, where it does not run."""
+        self._closed = False
+        if not self._running:
+            self._rest, self._running, self._born = b"", True, self._timer.now()
+            self._process.start(self._hear, self._end)
+            if self._running:
+                self.state.emit("running", "")
+                self._ask_again()
+
+    def close(self) -> None:
+        """Let the process end; what is in its outbox is sent by the next one. Nothing more is answered."""
+        self._call_off()
+        self._closed, self._running = True, False
+        self._waiting.clear()
+        self._process.close()
+
+    def ask(self, call: str, done: Done = _nothing, failed: Failed = _nothing, **args: Any) -> int:
+        """Ask something; either `done` or `failed` is called once, later.
+
+        Returns:
+            Number of the request, for `cancel`.
+        """
+        if call in _KEYED and not args.get("key"):
+            args["key"] = str(uuid.uuid4())
+        self._remember(call, args)
+        self._number += 1
+        self._waiting[self._number] = request = _Request(call, args, done, failed)
+        if self._running:
+            self._process.write(request.line(self._number))
+        return self._number
+
+    def cancel(self, number: int) -> None:
+        """Stop a transfer."""
+        if number in self._waiting:
+            self.ask("cancel", id=number)
+
+    def _remember(self, call: str, args: dict[str, Any]) -> None:
+        """What the next process must be told first, should this one die."""
+        if call == "choose":
+            self._engine = args
+        elif call == "disconnect":
+            self._engine = None
+            self._follows.clear()
+        elif call == "follow":
+            self._follows[args["project"]] = args.get("after", 0)
+        elif call == "unfollow":
+            self._follows.pop(args["project"], None)
+
+    def _ask_again(self) -> None:
+        """To a new process: the engine, what is followed, then what was not answered, in the order it was asked."""
+        pending = dict(self._waiting)
+        asked = {(request.call, request.args.get("project")) for request in pending.values()}
+        if self._engine is not None and ("choose", None) not in asked:
+            self.ask("choose", **self._engine)
+        for project, after in list(self._follows.items()):
+            if ("follow", project) not in asked:
+                self.ask("follow", project=project, after=after)
+        for number, request in pending.items():
+            self._process.write(request.line(number))
+
+    def _hear(self, data: bytes) -> None:
+        *lines, self._rest = (self._rest + data).split(b"\n")
+        for line in lines:
+            if line.strip():
+                self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = json.loads(line)
+        except ValueError:
+            return  # half a line of a process that died
+        if "event" in message:
+            if message["event"] == "project":
+                self._follows[message["project"]] = max(self._follows.get(message["project"], 0), message["number"])
+            self.event.emit(message)
+            return
+        request = self._waiting.pop(message.get("id"), None)
+        if request is None:
+            return
+        if "error" in message:
+            request.failed(Failure(**message["error"]))
+        else:
+            request.done(message.get("result"))
+
+    def _end(self, words: str) -> None:
+        """The process has ended although nobody let it."""
+        self._running = False
+        if self._closed:
+            return
+        calm = self._timer.now() - self._born > _CALM_SECONDS
+        self._deaths = 1 if calm else self._deaths + 1
+        self.state.emit("ended", words)
+        if self._deaths > len(_RETRY_SECONDS):
+            self._give_up(words)
+            return
+        self._call_off = self._timer.later(_RETRY_SECONDS[self._deaths - 1], self.start)
+
+    def _give_up(self, words: str) -> None:
+        """It does not live: everybody who waits is told; the next `start` tries again."""
+        self._deaths, self._closed = 0, True
+        pending, self._waiting = self._waiting, {}
+        for request in pending.values():
+            request.failed(Failure("agent", f"The connection helper does not start: {words}", "See Engine, Install."))

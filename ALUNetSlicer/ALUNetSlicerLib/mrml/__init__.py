@@ -1,0 +1,1 @@
+"""Slicer's scene: a voxel slice in a view, the labels and nodes of a case, terminology."""

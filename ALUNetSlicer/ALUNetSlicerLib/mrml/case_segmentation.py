@@ -1,0 +1,267 @@
+"""Labels of one box of a case in a segmentation node, voxel for voxel; other voxels and segments stay as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import slicer
+import vtk
+from vtk.util.numpy_support import vtk_to_numpy
+
+from ALUNetSlicerLib.mrml.slice_geometry import Box
+from ALUNetSlicerLib.mrml.terminology import appearance_of
+
+LOCK = "ALUNetLock"
+"""Id of the hidden segment that painting is confined to."""
+_PREFIX = "ALUNet_"
+_MAP = "Binary labelmap"
+_SAME = 1e-5
+"""Grids that differ by less, mm, are one."""
+
+
+class CaseSegmentation:
+    """A case's segmentation node: one segment for each structure, beside whatever else is in it.
+
+    Args:
+        node: vtkMRMLSegmentationNode.
+        volume: the case's volume node, on whose grid the labels are.
+        labels: structure name -> value, with the background's 0.
+    """
+
+    def __init__(self, node: Any, volume: Any, labels: Mapping[str, int]) -> None:
+        self.node, self.volume = node, volume
+        self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
+        node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        for name, value in labels.items():
+            if value and self._segments.GetSegment(self._ids[value]) is None:
+                self._add(name, value)
+
+    def _add(self, name: str, value: int) -> None:
+        appearance = appearance_of(name, value)
+        self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
+        if appearance.entry:
+            self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
+
+    @property
+    def segment_ids(self) -> list[str]:
+        """Ids of the structures' segments, by value."""
+        return [self._ids[value] for value in sorted(self._ids)]
+
+    @property
+    def _segments(self) -> Any:
+        return self.node.GetSegmentation()
+
+    def read(self, box: Box) -> np.ndarray:
+        """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255 structures.
+
+        Where segments overlap the one with the largest value counts; a voxel in none of them is background, 0.
+        """
+        labels = np.zeros(box.shape, np.uint8 if max(self._ids, default=0) < 256 else np.uint16)
+        for value in sorted(self._ids):
+            image, own = self._map(self._ids[value])
+            for inner, outer in _overlap(image, box):
+                labels[inner][_array(image)[outer] == own] = value
+        return labels
+
+    def _map(self, name: str) -> tuple[Any, int]:
+        """A label map with a segment in it, and its value there: the one that is shared where it lies on the grid."""
+        segment = self._segments.GetSegment(name)
+        shared = segment.GetRepresentation(_MAP)
+        if shared is not None and not shared.IsEmpty() and self._on_grid(shared):
+            return shared, segment.GetLabelValue()
+        image = slicer.vtkOrientedImageData()
+        self.node.GetBinaryLabelmapRepresentation(name, image)
+        return image, 1
+
+    def write(self, box: Box, labels: np.ndarray) -> None:
+        """Replace what is in a box; `read` gives the same labels afterwards.
+
+        Args:
+            labels: of the box's shape; values of no structure become background.
+
+        Raises:
+            ValueError: another shape.
+        """
+        if labels.shape != box.shape:
+            raise ValueError(f"Labels of the shape {labels.shape} are not the box's, {box.shape}.")
+        self._replace(box.extent, labels)
+
+    def write_all(self, labels: np.ndarray) -> None:
+        """Replace what is in the whole volume.
+
+        Args:
+            labels: (k, j, i) of the volume's size.
+
+        Raises:
+            ValueError: another size.
+        """
+        size = self.volume.GetImageData().GetDimensions()[::-1]
+        if labels.shape != tuple(size):
+            raise ValueError(f"Labels of the size {labels.shape} are not the volume's, {tuple(size)}.")
+        self._replace(tuple(bound for extent in reversed(size) for bound in (0, extent - 1)), labels)
+
+    def _replace(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
+        if not self._replace_in_place(extent, labels):
+            self._merge(extent, labels)
+
+    def _replace_in_place(self, extent: tuple[int, ...], labels: np.ndarray) -> bool:
+        """Replace voxels in the segments' own label maps: a merge copies a whole map for each structure.
+
+        Returns:
+            False where that is not possible: a map is still empty, lies on another grid, or another's segment stands
+            in the way in the same map. A merge sees to all of these.
+        """
+        parts = []
+        for value, name in self._ids.items():
+            segment = self._segments.GetSegment(name)
+            image = segment.GetRepresentation(_MAP)
+            if image is None or image.IsEmpty() or not self._on_grid(image):
+                return False
+            _reach(image, extent)
+            parts.append((value, segment.GetLabelValue(), image))
+        for _, own, image in parts:
+            view = _array(image)[_inside(image, extent)]
+            view[view == own] = 0
+        for value, own, image in parts:
+            view, mask = _array(image)[_inside(image, extent)], labels == value
+            if view[mask].any():
+                return False
+            view[mask] = own
+        for image in {id(image): image for _, _, image in parts}.values():
+            image.Modified()
+        return True
+
+    def _on_grid(self, image: Any) -> bool:
+        """Whether an image counts voxels as the volume does."""
+        own, other = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
+        self.volume.GetIJKToRASMatrix(own)
+        image.GetImageToWorldMatrix(other)
+        places = [(row, column) for row in range(3) for column in range(4)]
+        return all(abs(own.GetElement(*place) - other.GetElement(*place)) < _SAME for place in places)
+
+    def _merge(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
+        logic = slicer.vtkSlicerSegmentationsModuleLogic
+        nothing = self._image(extent, np.zeros(labels.shape, np.uint8))
+        for segment in self._ids.values():
+            logic.SetBinaryLabelmapToSegment(nothing, self.node, segment, logic.MODE_MERGE_MIN)
+        for value, segment in self._ids.items():
+            mask = labels == value
+            if mask.any():
+                image = self._image(extent, mask)
+                logic.SetBinaryLabelmapToSegment(image, self.node, segment, logic.MODE_MERGE_MASK)
+
+    def lock(self, editor_node: Any, box: Box) -> None:
+        """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
+        if self._segments.GetSegment(LOCK) is None:
+            self._segments.AddEmptySegment(LOCK, "(this slice only)")
+        segment = self._segments.GetSegment(LOCK)
+        segment.SetLabelValue(1)
+        segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))  # in a map of its own
+        if self.node.GetDisplayNode() is not None:
+            self.node.GetDisplayNode().SetSegmentVisibility(LOCK, False)
+        editor_node.SetMaskSegmentID(LOCK)  # before the mode: the editor drops a mode whose segment it does not know
+        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
+        editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)
+
+    def unlock(self, editor_node: Any) -> None:
+        """Painting is allowed everywhere again."""
+        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+        editor_node.SetMaskSegmentID("")
+        self._remove_lock()
+
+    def _remove_lock(self) -> None:
+        if self._segments.GetSegment(LOCK) is not None:
+            self._segments.RemoveSegment(LOCK)
+
+    def _image(self, extent: tuple[int, ...], values: np.ndarray) -> Any:
+        matrix = vtk.vtkMatrix4x4()
+        self.volume.GetIJKToRASMatrix(matrix)
+        image = slicer.vtkOrientedImageData()
+        image.SetGeometryFromImageToWorldMatrix(matrix)
+        image.SetExtent(*extent)
+        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
+        return image
+
+
+def load_segmentation(case: str, volume: Any, labels: Mapping[str, int], file: Path) -> Any:
+    """Load a label map of a whole case into a new segmentation node beside its volume.
+
+    Args:
+        case: name of it.
+        volume: its volume node.
+        labels: structure name -> value.
+
+    Returns:
+        vtkMRMLSegmentationNode.
+
+    Raises:
+        ValueError: the file cannot be read, or is of another size than the volume.
+    """
+    labelmap = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode")
+    storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
+    storage.SetFileName(str(file))
+    try:
+        if not storage.ReadData(labelmap):
+            raise ValueError(f"The segmentation of {case} cannot be read.")
+        return _whole(f"{case} segmented", volume, labels, labelmap)
+    finally:
+        slicer.mrmlScene.RemoveNode(storage)
+        slicer.mrmlScene.RemoveNode(labelmap)
+
+
+def _whole(name: str, volume: Any, labels: Mapping[str, int], labelmap: Any) -> Any:
+    size = labelmap.GetImageData().GetDimensions()[::-1]
+    if tuple(size) != tuple(volume.GetImageData().GetDimensions()[::-1]):
+        raise ValueError(f"The segmentation of {volume.GetName()} is of another size than the volume.")
+    values = vtk_to_numpy(labelmap.GetImageData().GetPointData().GetScalars()).reshape(size)
+    node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
+    node.CreateDefaultDisplayNodes()
+    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
+    CaseSegmentation(node, volume, labels).write_all(values)
+    return node
+
+
+def _reach(image: Any, extent: tuple[int, ...]) -> None:
+    """Let a label map reach over an extent; what it holds stays."""
+    old = image.GetExtent()
+    new = [(max if bound % 2 else min)(pair) for bound, pair in enumerate(zip(old, extent, strict=True))]
+    if tuple(new) == tuple(old):
+        return
+    wide = slicer.vtkOrientedImageData()
+    wide.ShallowCopy(image)
+    wide.SetExtent(*new)
+    wide.AllocateScalars(image.GetScalarType(), 1)
+    values = _array(wide)
+    values[:] = 0
+    values[_inside(wide, old)] = _array(image)
+    image.ShallowCopy(wide)
+
+
+def _inside(image: Any, extent: tuple[int, ...]) -> tuple[slice, ...]:
+    """An extent that lies in an image as an index of its array."""
+    first = image.GetExtent()[::2]
+    ranges = [slice(extent[2 * axis] - first[axis], extent[2 * axis + 1] - first[axis] + 1) for axis in range(3)]
+    return tuple(reversed(ranges))
+
+
+def _array(image: Any) -> np.ndarray:
+    """Voxels of an image over its extent, (k, j, i)."""
+    i, j, k = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
+
+
+def _overlap(image: Any, box: Box) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """What an image and a box share, as an index of the box and one of the image; nothing where they share nothing."""
+    extent = image.GetExtent()
+    inner, outer = [], []
+    for (low, high), first, last in zip(box.bounds, extent[4::-2], extent[5::-2], strict=True):
+        begin, end = max(low, first), min(high, last + 1)
+        if begin >= end:
+            return
+        inner.append(slice(begin - low, end - low))
+        outer.append(slice(begin - first, end - first))
+    yield tuple(inner), tuple(outer)

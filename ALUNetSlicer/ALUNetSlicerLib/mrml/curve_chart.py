@@ -1,0 +1,55 @@
+"""Learning curves as a chart in the scene."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import slicer
+
+Curves = Mapping[str, list[tuple[float, float]]]
+"""Name -> (labelled slices, measure) of each round."""
+_X = "labelled slices"
+
+
+def curve_chart(title: str, curves: Curves, x_title: str, y_title: str) -> Any:
+    """Draw curves between 0 and 1 into the chart of that title, and return its node; those without points are left out.
+
+    Args:
+        title: names the chart; the same one is used each time.
+        x_title, y_title: of the axes.
+
+    Returns:
+        vtkMRMLPlotChartNode.
+    """
+    chart = _node("vtkMRMLPlotChartNode", title)
+    chart.RemoveAllPlotSeriesNodeIDs()
+    for name, points in curves.items():
+        if points:
+            chart.AddAndObservePlotSeriesNodeID(_series(title, name, points).GetID())
+    chart.SetXAxisTitle(x_title)
+    chart.SetYAxisTitle(y_title)
+    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRange(0.0, 1.0)
+    chart.SetLegendVisibility(True)
+    return chart
+
+
+def _series(title: str, name: str, points: list[tuple[float, float]]) -> Any:
+    table = _node("vtkMRMLTableNode", f"{title}: {name}")
+    series = _node("vtkMRMLPlotSeriesNode", f"Dice, {name}")  # the legend shows its name
+    table.RemoveAllColumns()
+    slicer.util.updateTableFromArray(table, list(np.asarray(points).T.copy()), [_X, name])
+    series.SetAndObserveTableNodeID(table.GetID())
+    series.SetXColumnName(_X)
+    series.SetYColumnName(name)
+    series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
+    series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
+    series.SetLineWidth(4 if name == "mean" else 2)
+    series.SetUniqueColor()
+    return series
+
+
+def _node(kind: str, name: str) -> Any:
+    return slicer.mrmlScene.GetFirstNode(name, kind) or slicer.mrmlScene.AddNewNodeByClass(kind, name)

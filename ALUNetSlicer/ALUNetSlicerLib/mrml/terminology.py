@@ -1,0 +1,80 @@
+"""The color of a structure and its name in DICOM: found in Slicer's terminology by its name."""
+
+from __future__ import annotations
+
+import colorsys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import slicer
+
+_CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
+_GOLDEN = 0.618034
+
+
+@dataclass(frozen=True)
+class Appearance:
+    """Color of a structure, (r, g, b) from 0 to 1, and its terminology entry; the entry is empty where none fits."""
+
+    color: tuple[float, float, float]
+    entry: str = ""
+
+
+def appearance_of(name: str, value: int, context: str = _CONTEXT) -> Appearance:
+    """Return the recommended color and the terminology entry of a structure.
+
+    Args:
+        name: of the structure; case, ``_`` and ``-`` and the order of its words do not matter.
+        value: its number; a structure that the terminology does not know gets a color by it, no two alike.
+        context: name of the terminology.
+    """
+    if hasattr(slicer.modules, "terminologies"):
+        known = _entries(context).get(_plain(name))
+        if known is not None:
+            return known
+    return Appearance(colorsys.hsv_to_rgb(0.05 + value * _GOLDEN % 1, 0.75, 0.95))
+
+
+@cache
+def _entries(context: str) -> dict[str, Appearance]:
+    found: dict[str, Appearance] = {}
+    for name, appearance in _all(context):
+        found.setdefault(_plain(name), appearance)
+    return found
+
+
+def _all(context: str) -> Iterator[tuple[str, Appearance]]:
+    """Name and appearance of each type of the terminology, and of each with a modifier, as in "kidney left"."""
+    logic = slicer.modules.terminologies.logic()
+    for number in range(logic.GetNumberOfCategoriesInTerminology(context)):
+        category = slicer.vtkSlicerTerminologyCategory()
+        logic.GetNthCategoryInTerminology(context, number, category)
+        for place in range(logic.GetNumberOfTypesInTerminologyCategory(context, category)):
+            kind = slicer.vtkSlicerTerminologyType()
+            logic.GetNthTypeInTerminologyCategory(context, category, place, kind)
+            yield kind.GetCodeMeaning(), _appearance(logic, context, category, kind, None)
+            if not kind.GetHasModifiers():
+                continue  # Slicer's log would complain of the question
+            for which in range(logic.GetNumberOfTypeModifiersInTerminologyType(context, category, kind)):
+                modifier = slicer.vtkSlicerTerminologyType()
+                logic.GetNthTypeModifierInTerminologyType(context, category, kind, which, modifier)
+                name = f"{kind.GetCodeMeaning()} {modifier.GetCodeMeaning()}"
+                yield name, _appearance(logic, context, category, kind, modifier)
+
+
+def _appearance(logic: Any, context: str, category: Any, kind: Any, modifier: Any | None) -> Appearance:
+    entry = slicer.vtkSlicerTerminologyEntry()
+    entry.SetTerminologyContextName(context)
+    entry.GetCategoryObject().Copy(category)
+    entry.GetTypeObject().Copy(kind)
+    if modifier is not None:
+        entry.GetTypeModifierObject().Copy(modifier)
+    shown = (modifier or kind).GetRecommendedDisplayRGBValue()
+    return Appearance(tuple(part / 255 for part in shown), logic.SerializeTerminologyEntry(entry))
+
+
+def _plain(name: str) -> str:
+    """A name by which it is found, whatever the order of its words."""
+    return " ".join(sorted(name.replace("_", " ").replace("-", " ").lower().split()))
