@@ -10,15 +10,6 @@ from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell.workspace import Workspace
 
-FIRST = (("spread", _("spread evenly over the cases")), ("random", _("at random")), ("", _("I choose them myself")))
-"""How the first slices are found, before there is a model."""
-LATER = (
-    ("usimf", _("USIM, Fisher kernel")), ("usimc", _("USIM, cosine kernel")), ("entropy", _("highest entropy")),
-    ("mean-std", _("highest standard deviation")), ("bald", _("highest BALD")), ("badge-ll", _("BADGE, last layer")),
-    ("core-set", _("Core-Set")), ("stochastic-batches", _("stochastic batches")),
-    ("spread", _("spread over the cases")), ("random", _("at random")),
-)  # fmt: skip
-"""Strategies of the engine -> their names here."""
 RECENT = 3
 """So many rounds say how long they trained."""
 
@@ -89,18 +80,26 @@ class RoundSection(Section):
 
     # --- what is shown ----------------------------------------------------------------------------------------
 
+    def _choices(self, first: bool) -> list[tuple[str, str]]:
+        """Titles and names of the engine's strategies; before there is a model, those that need none."""
+        offered = [row for row in self._workspace.strategies if row["first"] or not first]
+        own = [(_("I choose them myself"), "")] if first and offered else []
+        return [(row["title"], row["name"]) for row in offered] + own
+
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
         project = workspace.project
         first = not (project and project["status"].get("rounds"))
-        fill(ui.strategyCombo, [(text, name) for name, text in (FIRST if first else LATER)])
+        fill(ui.strategyCombo, self._choices(first))
         if first != self._first:
             self._first = first
             ui.strategyCombo.setCurrentIndex(0)
         self._show_time(project["status"] if project else {}, first)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = workspace.missing()
-        if not missing and first and not ui.strategyCombo.currentData:
+        if not missing and not ui.strategyCombo.count:
+            missing = _("The engine has not said yet which strategies it has.")
+        elif not missing and first and not ui.strategyCombo.currentData:
             missing = _('Show a slice in the Red view and click "Add slice shown".')
         allow(ui.nextRoundButton, _("Train on what is annotated, and suggest the next slices."), missing)
         ui.missingLabel.text = missing or self._batch_done() or self._ended

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,7 +38,7 @@ def assemble(editor: Editor) -> Parts:
     python, foreign = qt_ports.python(), qt_ports.startup_environment()
     installer = Installer(qt_ports.QtProcess, timer, python, folder / "engine")
     local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
-    command = [python, "-m", "alunet.agent", "--home", str(folder / "agent")]
+    command = [python, "-m", "alunet.agent", "--home", str(folder / "agent"), "--parent", str(os.getpid())]
     agent = Agent(qt_ports.QtProcess(command, packages.agent_environment()), timer)
     workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor)
     return Parts(workspace, local, timer)

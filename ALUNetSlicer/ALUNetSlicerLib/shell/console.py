@@ -137,14 +137,18 @@ class Console:
         """Leave the slice on screen out."""
         self._need().set_status("skipped")
 
-    def nextRound(self, strategy: str = "usimf", budget: int = 20, train_for: float | None = None) -> None:
+    def nextRound(
+        self, strategy: str | None = None, budget: int | None = None, train_for: float | None = None
+    ) -> None:  # fmt: skip
         """Train, and suggest the next slices; `logic.workspace.jobs.current` tells how far it is.
 
         Args:
+            strategy, budget: without: as in the round before.
             train_for: seconds that the training may take; without: as the project has it.
         """
         self._need()
-        options = {"strategy": strategy, "budget": budget} | ({"train_for": train_for} if train_for else {})
+        given = {"strategy": strategy, "budget": budget, "train_for": train_for}
+        options = {name: value for name, value in given.items() if value is not None}
         self.workspace.jobs.start("round", options, failed=self.workspace.failed.emit)
 
     def simulate(self, dataset: str, out: str, strategies: Sequence[str], **options: Any) -> Simulation:

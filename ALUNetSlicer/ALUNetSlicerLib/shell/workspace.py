@@ -42,6 +42,7 @@ class Workspace:
         place: the engine's; None before one is chosen.
         state: "none", "starting", "online" or "offline".
         health: what the engine said of itself last; empty at first.
+        strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
         why: why it is offline, for people.
         session, jobs, results, case_upload: of the open project, else None.
         project: what the engine says of it, with its "status"; None where none is open.
@@ -57,6 +58,7 @@ class Workspace:
         self.place: EnginePlace | None = None
         self.state, self.why = "none", ""
         self.health: dict[str, Any] = {}
+        self.strategies: list[dict[str, Any]] = []
         self.session: Session | None = None
         self.jobs: Jobs | None = None
         self.results: Results | None = None
@@ -296,12 +298,18 @@ class Workspace:
         if self.state == "online":
             self.agent.ask("health", take)
 
+    def _take_strategies(self, rows: list[dict[str, Any]]) -> None:
+        self.strategies = [row for row in rows if not row["simulation"]]
+        self.engine_changed.emit()
+
     def _hear(self, event: dict[str, Any]) -> None:
         if event["event"] == "connection":
             self.state = event["state"]
             self.health = event.get("health") or self.health
             self.why = str(Failure(**event["error"])) if event.get("error") else ""
             self.engine_changed.emit()
+            if self.state == "online":
+                self.agent.ask("strategies", self._take_strategies)
             if self.health.get("device") == "unknown":
                 self._timer.later(_DEVICES, self._ask_health)
         elif event["event"] == "outbox" and event["state"] == "sent":

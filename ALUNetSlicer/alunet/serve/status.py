@@ -7,13 +7,15 @@ from typing import Any
 
 from alunet import query
 from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.choice import FIRST_STRATEGY, LATER_STRATEGY
 from alunet.loop.status import status as look
 from alunet.project import Project
 from alunet.schema import CurvePoint, RoundInfo, StrategyInfo
 
 
 def strategies() -> list[StrategyInfo]:
-    """Return what the registry knows, by name."""
+    """Return what the registry knows: the usual strategies first, the others by name."""
+    usual = (LATER_STRATEGY, FIRST_STRATEGY)
     return [
         StrategyInfo(
             name=info.name,
@@ -22,7 +24,7 @@ def strategies() -> list[StrategyInfo]:
             first=not info.needs,
             simulation=info.takes_all or query.Need.TRUTH in info.needs,
         )
-        for info in query.infos()
+        for info in sorted(query.infos(), key=lambda info: info.name not in usual)
     ]
 
 
