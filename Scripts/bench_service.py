@@ -81,10 +81,10 @@ def _make_pool(root: Path) -> None:
     shape = (SLICES, SIDE, SIDE)
     geometry = CaseGeometry("scan", shape, (0, 1, 2), tuple((0, extent) for extent in shape), shape)
     with Project.open(root) as project:
-        project.set_geometry("scan", geometry)
-        project.set_pool(Pool.build([geometry], (SIDE, SIDE)))
+        project.cases.set_geometry("scan", geometry)
+        project.samples.set_pool(Pool.build([geometry], (SIDE, SIDE)))
         project.rounds.begin("spread", SLICES)
-        project.suggest(0, list(range(SLICES)), [0.0] * SLICES, [""] * SLICES)
+        project.worklist.suggest(0, list(range(SLICES)), [0.0] * SLICES, [""] * SLICES)
 
 
 def _annotations(client: Any, folder: Path, repeats: int) -> Measured:

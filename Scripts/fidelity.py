@@ -91,7 +91,7 @@ def question(project: Project, cache: Path, seed: int, device: str, budget: int,
     """The question of round 1, asked of the initial model, with the randomness of `seed`; of `samples` candidates."""
     record = RoundRecord(**project.rounds.finished()[0].record)
     settings = Recipe.from_json(record.recipe).scoring
-    pool, labelled, streams = project.pool, project.labelled(), Streams(seed, 1)
+    pool, labelled, streams = project.pool, project.samples.labelled(), Streams(seed, 1)
     ids = np.flatnonzero(~labelled)
     if samples is not None and samples < len(ids):
         ids = np.sort(np.random.default_rng(0).choice(ids, samples, replace=False))
@@ -100,10 +100,11 @@ def question(project: Project, cache: Path, seed: int, device: str, budget: int,
         project.nnunet_dir, weights, pool, ids, np.flatnonzero(labelled), streams, settings, device,
         cache, lambda event: None,
     )  # fmt: skip
-    voxels, sizes = project.case_voxels()
+    voxels, sizes = project.annotations.case_voxels()
     return Query(
-        ids=ids, budget=budget, case=pool.case[ids], class_voxels=project.class_voxels(), signals=Kept(signals),
-        streams=streams, labels=tuple(project.labels), device=device, case_voxels=voxels, case_sizes=sizes,
+        ids=ids, budget=budget, case=pool.case[ids], signals=Kept(signals),
+        class_voxels=project.annotations.class_voxels(), streams=streams,
+        labels=tuple(project.labels), device=device, case_voxels=voxels, case_sizes=sizes,
     )  # fmt: skip
 
 

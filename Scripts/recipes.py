@@ -163,7 +163,7 @@ def prepared(source: Path, root: Path) -> Path:
         shutil.rmtree(part, ignore_errors=True)
         about = read_dataset_description(source)
         with Project.create(part, name=source.name, labels=about.labels, channels=about.channels) as project:
-            project.import_dataset(source)
+            project.cases.import_dataset(source)
             Loop(project, preset("paper"), seed=0).prepare()  # the full width
         part.rename(root)
     return root
@@ -254,7 +254,7 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
     from alunet.schema import NOT_ANNOTATED
 
     with Project.open(root, read_only=True) as project:
-        cases = {case.name: case for case in project.cases()}
+        cases = {case.name: case for case in project.cases.all()}
         training, held_out = split(list(cases), PATIENT.get(cell["data"], r"(.*)"), cell["split"])
         pool = project.pool
         own = np.flatnonzero(np.isin(pool.case, [pool.cases.index(name) for name in training]))

@@ -25,14 +25,14 @@ def plan(
     """Plan cases of the pool, all or those that are named; without a patch a sample is a whole slice of the first."""
     found = [
         geometry(case.name, case.shape, transpose, low)
-        for case in project.cases("pool")
+        for case in project.cases.all("pool")
         if cases is None or case.name in cases
     ]
     for own in found:
-        project.set_geometry(own.case, own)
+        project.cases.set_geometry(own.case, own)
     size = tuple(found[0].grid_shape[1:] if patch is None else patch)
-    project.set_meta("patch", list(size))
-    project.set_pool(Pool.build(found, size))
+    project.settings.patch = list(size)
+    project.samples.set_pool(Pool.build(found, size))
     return project
 
 
@@ -42,4 +42,4 @@ def suggest(
     """Suggest samples in round 0."""
     number = len(samples)
     project.rounds.begin(strategy, number)
-    project.suggest(0, samples, [0.0] * number, [""] * number if reasons is None else reasons)
+    project.worklist.suggest(0, samples, [0.0] * number, [""] * number if reasons is None else reasons)

@@ -17,7 +17,7 @@ from .conftest import PROJECT, SHAPE, AgentProcess, Service
 def connected(agent: AgentProcess, working: Service) -> AgentProcess:
     """An agent of a service whose worklist holds the first ten slices."""
     with Project.open(working.root / PROJECT) as opened:
-        opened.suggest(0, list(range(10)), [0.0] * 10, [""] * 10)
+        opened.worklist.suggest(0, list(range(10)), [0.0] * 10, [""] * 10)
     agent.connect(working)
     return agent
 
@@ -51,7 +51,7 @@ def test_the_uncertainty_of_a_slice_comes_as_plain_voxels(connected, working):
         for measure, part in (("entropy", values), ("bald", values / 2)):
             file = opened.rounds_dir / "001" / "uncertainty" / measure / "a.mha"
             file.parent.mkdir(parents=True)
-            write_like(part, opened.cases()[0].images[0], file)
+            write_like(part, opened.cases.all()[0].images[0], file)
     found = connected.ask("uncertainty", project=PROJECT, sample=7)
     assert (found["shape"], found["dtype"], found["version"]) == ([1, 20, 24], "float32", 0)
     assert Path(found["file"]).read_bytes() == values[7:8].astype("<f4").tobytes()

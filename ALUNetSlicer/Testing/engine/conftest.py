@@ -107,7 +107,7 @@ def started(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("loop") / "projet d'été"  # a blank and letters beyond ASCII
     description = read_dataset_description(source)
     with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
-        project.import_dataset(source, limit=6)
-        project.set_role([case.name for case in project.cases()][-2:], "test")
+        project.cases.import_dataset(source, limit=6)
+        project.cases.set_role([case.name for case in project.cases.all()][-2:], "test")
         play_first_round(Loop(project, RECIPE, seed=4, threads=1), INITIAL)
     return root

@@ -108,9 +108,9 @@ def test_a_project_that_comes_to_another_computer_is_decided_anew_and_says_so(st
         loop = Loop(moved, preset("cpu"), seed=0, threads=1, emit=heard.append)
         here = children.arithmetic(loop)
         assert not heard, "nothing is decided or said twice on one computer"
-        moved.set_meta("arithmetic", {**here.to_json(), "machine": "elsewhere", "training": "unknown"})
+        moved.settings.arithmetic = {**here.to_json(), "machine": "elsewhere", "training": "unknown"}
         assert children.arithmetic(loop).machine == here.machine
-        assert moved.get_meta("arithmetic")["training"] != "unknown"
+        assert moved.settings.arithmetic["training"] != "unknown"
         assert any("elsewhere" in event.data.get("text", "") for event in heard)
 
 

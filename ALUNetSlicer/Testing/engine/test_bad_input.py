@@ -300,14 +300,14 @@ def test_data_that_cannot_be_added_to_a_project(alunet, good: Path, tmp_path: Pa
     channels = ["T1", "T2"] if spoil is two_channels else ["MRI"]
     labels = {"background": 0, "organ": 1, "lesion": 2}
     with Project.create(root, name="p", labels=labels, channels=channels) as project:
-        project.import_case("first", [image(good)] * len(channels), label(good))
+        project.cases.import_case("first", [image(good)] * len(channels), label(good))
     spoil(folder)
     words = "There is no image file " if problem == "missing folder" else words  # it may be a file too
     before = content(tmp_path)
     assert_one_line(alunet("add", root, folder), words)
     assert content(tmp_path) == before
     with Project.open(root) as project:
-        assert [case.name for case in project.cases()] == ["first"]
+        assert [case.name for case in project.cases.all()] == ["first"]
 
 
 # --- commands -------------------------------------------------------------------------------------------------------

@@ -131,7 +131,7 @@ def test_import_without_room(alunet, small_disk: Path, fill: Fill, tmp_path: Pat
     filler.unlink()
     assert alunet("add", root, file)[0] == 0
     with Project.open(root) as project:
-        (case,) = project.cases()
+        (case,) = project.cases.all()
         assert sitk.ReadImage(str(case.images[0])).GetSize() == (100, 100, 30)
 
 
@@ -169,8 +169,8 @@ def test_planning_and_annotation_without_room(alunet, fill: Fill, small_disk: Pa
         filler.unlink()
     assert alunet(*words)[0] == 0
     with Project.open(root) as project:
-        assert project.labelled().all()
-        assert np.array_equal(project.annotation("x"), sitk.GetArrayFromImage(sitk.ReadImage(str(drawn))))
+        assert project.samples.labelled().all()
+        assert np.array_equal(project.annotations.read("x"), sitk.GetArrayFromImage(sitk.ReadImage(str(drawn))))
 
 
 @posix

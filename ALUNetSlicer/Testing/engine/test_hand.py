@@ -49,7 +49,7 @@ def planned(root: Path, source: Path, patch=(64, 64), transpose=(0, 1, 2)) -> Pr
     source.mkdir(exist_ok=True)
     for name, shape in SHAPES.items():
         array = np.random.default_rng(1).normal(0, 1, shape).astype(np.float32)
-        project.import_case(name, [save(picture(array), source / f"{name}.nrrd")])
+        project.cases.import_case(name, [save(picture(array), source / f"{name}.nrrd")])
     return plan(project, patch, transpose=transpose)
 
 
@@ -93,7 +93,7 @@ def test_of_a_whole_case_only_what_is_suggested_is_taken(project: Project, tmp_p
     drawn = drawing()
     taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), seconds=60)
     assert (taken.slices, taken.replaced, taken.in_parts) == ((1, 4), 0, False)
-    stored = project.annotation("a")
+    stored = project.annotations.read("a")
     assert np.array_equal(stored[[1, 4]], drawn[[1, 4]])
     assert np.all(stored[[0, 2, 3, 5]] == OPEN), "a slice that nobody looked at is no background"
     assert status(AnnotationLoop(project)).minutes == 1.0
@@ -108,13 +108,13 @@ def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(p
     hand.annotate("a", file, seconds=30)
     again = hand.annotate("a", file, seconds=30)
     assert (again.samples, again.unchanged) == ((), (1,))
-    assert project.seconds_spent() == 30
+    assert project.annotations.seconds_spent() == 30
     other = label_file(tmp_path, drawing(seed=1))
     with pytest.raises(InputError, match="annotated already, and .* differs in slice 1. .*--slice 1"):
         hand.annotate("a", other)
     corrected = hand.annotate("a", other, slices=[1])
     assert (corrected.slices, corrected.replaced) == ((1,), 1)
-    assert np.array_equal(project.annotation("a")[1], drawing(seed=1)[1])
+    assert np.array_equal(project.annotations.read("a")[1], drawing(seed=1)[1])
     assert project._db.value("SELECT count(*) FROM annotations") == 2, "who labelled what when is kept"
 
 
@@ -125,8 +125,8 @@ def test_other_slices_or_all_of_them(project: Project, tmp_path: Path) -> None:
     assert hand.annotate("a", file, slices=[0, 3]).slices == (0, 3)
     taken = hand.annotate("a", file, all_slices=True)
     assert (taken.slices, taken.unchanged, taken.empty) == ((1, 2, 4), (0, 3), (5,))
-    assert np.array_equal(project.annotation("a"), drawn)
-    assert project.labelled()[project.pool.samples_of("a")].tolist() == [True] * 5 + [False]
+    assert np.array_equal(project.annotations.read("a"), drawn)
+    assert project.samples.labelled()[project.pool.samples_of("a")].tolist() == [True] * 5 + [False]
 
 
 def test_voxels_may_stay_open(project: Project, tmp_path: Path) -> None:
@@ -148,14 +148,14 @@ def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tupl
         flat = drawn.take(3, axis)
         picture_file = save(sitk.GetImageFromArray(flat), tmp_path / "slice.png")
         assert hand.annotate("a", picture_file, slices=[3]).slices == (3,)
-        assert np.array_equal(project.annotation("a").take(3, axis), flat)
+        assert np.array_equal(project.annotations.read("a").take(3, axis), flat)
         whole = picture(drawn)
         size, index = list(whole.GetSize()), [0, 0, 0]
         size[2 - axis], index[2 - axis] = 1, 4
         deep = save(sitk.RegionOfInterest(whole, size, index), tmp_path / "slice.nii.gz")
         assert hand.annotate("a", deep, slices=[4]).slices == (4,)
-        assert np.array_equal(project.annotation("a").take(4, axis), drawn.take(4, axis))
-        assert project.labelled().sum() == 2
+        assert np.array_equal(project.annotations.read("a").take(4, axis), drawn.take(4, axis))
+        assert project.samples.labelled().sum() == 2
         with pytest.raises(InputError, match="does not fit its image: origin"):
             hand.annotate("a", deep, slices=[2])
 
@@ -166,12 +166,12 @@ def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(t
     taken = hand.annotate("a", label_file(tmp_path, drawn))
     (sample,) = taken.samples
     assert taken.in_parts
-    stored = tiled.annotation("a")
+    stored = tiled.annotations.read("a")
     assert np.array_equal(stored[tiled.pool.raw_slices(sample)], drawn[tiled.pool.raw_slices(sample)])
     assert np.count_nonzero(stored != OPEN) == 16 * 16
     taken = hand.annotate("a", label_file(tmp_path, drawn), slices=[1])
     assert len(taken.samples) == 3, "the fourth is there already"
-    assert np.array_equal(tiled.annotation("a")[1], drawn[1])
+    assert np.array_equal(tiled.annotations.read("a")[1], drawn[1])
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_label_that_does_not_fit_changes_nothing(project: Project, tmp_path: P
     for options in ({"all_slices": True}, {"slices": [1]}):
         with pytest.raises(InputError, match=words):
             AnnotationLoop(project).annotate("a", file, **options)
-    assert not project.labelled().any()
+    assert not project.samples.labelled().any()
     assert not list(project.annotations_dir.iterdir())
 
 
@@ -213,14 +213,14 @@ def test_what_cannot_be_taken_is_one_clear_line(project: Project, tmp_path, case
     with pytest.raises(InputError, match=words) as caught:
         AnnotationLoop(project).annotate(case, label_file(tmp_path, drawing()), **options)
     assert "\n" not in str(caught.value)
-    assert not project.labelled().any()
+    assert not project.samples.labelled().any()
 
 
 def test_a_slice_outside_the_part_of_the_image_that_holds_something(tmp_path: Path) -> None:
     with planned(tmp_path / "p", tmp_path / "source") as project:
         crop = ((2, 5), (0, 20), (0, 24))
-        project.set_geometry("a", CaseGeometry("a", SHAPES["a"], (0, 1, 2), crop, (3, 20, 24)))
-        project.set_pool(Pool.build([case.geometry for case in project.cases()], (64, 64)))
+        project.cases.set_geometry("a", CaseGeometry("a", SHAPES["a"], (0, 1, 2), crop, (3, 20, 24)))
+        project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all()], (64, 64)))
         with pytest.raises(InputError, match="Slice 1 of a is empty in the image. Use slices 2 to 4"):
             AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[1])
         assert AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[2]).slices == (2,)
@@ -239,7 +239,7 @@ def test_a_skipped_slice_is_not_suggested_until_that_is_undone_or_it_is_annotate
     assert hand.loop.candidates().tolist() == [1, *range(3, 11)]
     hand.annotate("a", label_file(tmp_path, drawing()), slices=[2])
     hand.annotate("a", label_file(tmp_path, drawing(seed=3)), slices=[2])
-    assert project.skipped().nonzero()[0].tolist() == [0]
+    assert project.samples.skipped().nonzero()[0].tolist() == [0]
     with pytest.raises(InputError, match="Slice 2 of a is annotated already"):
         hand.skip("a", [2])
 
@@ -290,8 +290,8 @@ def test_cases_added_later_come_behind_and_no_id_changes(project: Project, tmp_p
     AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()))
     before, rows = project.pool, project._db.rows("SELECT * FROM samples ORDER BY id")
     new = save(picture(np.ones((3, 20, 20), np.float32)), tmp_path / "A.nrrd")
-    project.import_case("0 first by name", [new])
-    project.set_geometry("0 first by name", geometry("0 first by name", (3, 20, 20)))
+    project.cases.import_case("0 first by name", [new])
+    project.cases.set_geometry("0 first by name", geometry("0 first by name", (3, 20, 20)))
     AnnotationLoop(project).loop._enumerate()
     assert project.pool.cases == ("a", "b ö", "0 first by name")
     assert project.pool.extends(before) and len(project.pool) == len(before) + 3
@@ -323,9 +323,9 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
         Project.open(project.root, read_only=True)
     with Project.open(project.root) as again:
         assert again._db.version == len(tables.MIGRATIONS)
-        assert len(again.pool) == samples and not again.skipped().any()
+        assert len(again.pool) == samples and not again.samples.skipped().any()
         AnnotationLoop(again).skip("a", [0])
-        assert again.skipped().sum() == 1
+        assert again.samples.skipped().sum() == 1
 
 
 def test_a_project_of_the_first_release_is_brought_up_to_date(tmp_path: Path) -> None:
@@ -339,7 +339,7 @@ def test_a_project_of_the_first_release_is_brought_up_to_date(tmp_path: Path) ->
     connection.commit()
     connection.close()
     with Project.open(tmp_path) as project:
-        assert project.name == "old" and project.skipped().tolist() == []
+        assert project.name == "old" and project.samples.skipped().tolist() == []
 
 
 # --- the commands ---------------------------------------------------------------------------------------------
@@ -454,7 +454,7 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_chosen(project: P
     ):  # fmt: skip
         with pytest.raises(InputError, match=words):
             hand.next_round(strategy, budget, ahead)
-    assert hand.loop.batch() is None and not project.suggestions(0)
+    assert hand.loop.batch() is None and not project.worklist.suggestions(0)
     hand.skip("a", range(6))
     hand.skip("b ö", range(5))
     hand.plan = lambda: None  # no image to plan from here
@@ -510,15 +510,17 @@ def test_a_whole_session_with_the_real_nnunet(real_data: Path, tmp_path: Path) -
 def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> None:
     """A class nobody has seen, proposals, corrected labels, a late case, and results."""
     with Project.open(root) as project:
-        assert project.class_voxels()[2] == 0
+        assert project.annotations.class_voxels()[2] == 0
         worklist, before = AnnotationLoop(project).worklist(), project.pool
-        assert len(worklist.items) == 4 and not project.labelled()[[item.sample for item in worklist.items]].any()
+        assert (
+            len(worklist.items) == 4 and not project.samples.labelled()[[item.sample for item in worklist.items]].any()
+        )
         item = worklist.items[0]
         proposal = sitk.ReadImage(str(item.proposal))
         image = sitk.ReadImage(str(truth / f"{item.case}.nii.gz"))
         assert proposal.GetSize() == image.GetSize() and np.isin(sitk.GetArrayFromImage(proposal), (0, 1, 2)).all()
-        old = next(name for name in project.annotated_cases())
-        slice_ = int(project.pool.slice_raw[project.labelled().nonzero()[0][0]])
+        old = next(name for name in project.annotations.cases())
+        slice_ = int(project.pool.slice_raw[project.samples.labelled().nonzero()[0][0]])
     alunet("annotate", root, truth / f"{item.case}.nii.gz", "--case", item.case)
     alunet("annotate", root, truth / f"{old}.nii.gz", "--case", old, "--slice", slice_, "--slice", slice_ + 1)
     assert "1 new cases" in alunet("add", root, late)
@@ -528,11 +530,11 @@ def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> N
         assert project.pool.extends(before) and len(project.pool) > len(before)
         used = np.load(root / "nnunet" / "labels" / f"{old}.npz")
         assert used.files, "label maps of the training"
-        assert (root / "nnunet" / "labels" / f"{old}.npz").stat().st_mtime_ns >= project.annotation_file(
+        assert (root / "nnunet" / "labels" / f"{old}.npz").stat().st_mtime_ns >= project.annotations.file(
             old
         ).stat().st_mtime_ns, "corrected labels reach the next training"
         reference = read_labels(truth / f"{old}.nii.gz")
-        assert np.array_equal(project.annotation(old)[slice_], reference[slice_])
+        assert np.array_equal(project.annotations.read(old)[slice_], reference[slice_])
     found = json.loads(alunet("status", root, "--json"))
     assert [line["dice_on"] for line in found["rounds"]] == ["test cases", "test cases", None]
     alunet("predict", root, item.case, "--out", tmp_path / "out", "--format", "nrrd")

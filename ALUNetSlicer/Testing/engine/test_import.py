@@ -92,8 +92,8 @@ def test_every_form_comes_in_without_loss(
     file = save(picture(dtype=dtype), tmp_path / "in" / f"ä x{ending}")
     label = save(labelled(sitk.ReadImage(str(file))), tmp_path / "in" / f"label{ending}")
     project = new()
-    project.import_case("case", [file], label)
-    (case,) = project.cases()
+    project.cases.import_case("case", [file], label)
+    (case,) = project.cases.all()
     assert_same(sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(file)))
     assert_same(sitk.ReadImage(str(case.label)), sitk.ReadImage(str(label)))
     assert_readable_by_nnunet(case.images)
@@ -110,8 +110,8 @@ def test_headers_that_point_to_another_file_are_not_kept_alone(new: Callable[...
     mha = shutil.copyfile(tmp_path / "meta.mhd", tmp_path / "detached.mha")
     project = new()
     for name, file in (("a", nrrd), ("b", mha)):
-        project.import_case(name, [file])
-    for case in project.cases():
+        project.cases.import_case(name, [file])
+    for case in project.cases.all():
         assert case.images[0].name == f"{case.name}_0000.mha"
         assert np.array_equal(
             sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[0]))), sitk.GetArrayFromImage(picture())
@@ -124,10 +124,10 @@ def test_channels_from_files_components_or_a_fourth_axis(new: Callable[..., Proj
     vector = save(sitk.Compose(parts), tmp_path / "vector.nrrd")
     series = save(sitk.JoinSeries(parts), tmp_path / "series.nrrd")
     project = new(channels=2)
-    project.import_case("files", files)
-    project.import_case("vector", [vector])
-    project.import_case("series", [series])
-    for case in project.cases():
+    project.cases.import_case("files", files)
+    project.cases.import_case("vector", [vector])
+    project.cases.import_case("series", [series])
+    for case in project.cases.all():
         assert len(case.images) == 2
         assert_readable_by_nnunet(case.images)
         for stored, part in zip(case.images, parts, strict=True):
@@ -143,8 +143,8 @@ def test_channels_that_differ_in_the_last_digit_get_one_geometry(new: Callable[.
     second.SetSpacing([step * (1 + 1e-5) for step in first.GetSpacing()])
     files = [save(first, tmp_path / "0.nrrd"), save(second, tmp_path / "1.nrrd")]
     project = new(channels=2)
-    project.import_case("case", files)
-    (case,) = project.cases()
+    project.cases.import_case("case", files)
+    (case,) = project.cases.all()
     images = [sitk.ReadImage(str(file)) for file in case.images]
     assert images[0].GetSpacing() == images[1].GetSpacing()
     assert np.array_equal(sitk.GetArrayViewFromImage(images[1]), sitk.GetArrayViewFromImage(second))
@@ -154,8 +154,8 @@ def test_float_labels_with_whole_numbers_are_kept_as_integers(new: Callable[...,
     image = picture()
     label = labelled(image, dtype=np.float32)
     project = new()
-    project.import_case("case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nii.gz"))
-    (case,) = project.cases()
+    project.cases.import_case("case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nii.gz"))
+    (case,) = project.cases.all()
     assert sitk.ReadImage(str(case.label)).GetPixelID() == sitk.sitkUInt8
     assert read_labels(case.label).dtype == np.uint8
     assert np.array_equal(read_labels(case.label), sitk.GetArrayFromImage(label).astype(np.uint8))
@@ -167,8 +167,8 @@ def test_float_labels_with_whole_numbers_are_kept_as_integers(new: Callable[...,
 def refusal(project: Project, *arguments: object) -> str:
     """The one line that a person sees; nothing was imported."""
     with pytest.raises(InputError) as caught:
-        project.import_case(*arguments)
-    assert project.cases() == []
+        project.cases.import_case(*arguments)
+    assert project.cases.all() == []
     assert list(project.images_dir.iterdir()) == []
     assert "\n" not in str(caught.value)
     assert str(caught.value).count(".") >= 1
@@ -264,9 +264,9 @@ def test_names_that_are_taken_or_impossible(new: Callable[..., Project], tmp_pat
     project = new()
     for name in ("", "a/b", "a\\b", "..", "x.", " x", "a:b", "n\nl"):
         assert "cannot be the name of a case" in refusal(project, name, [file])
-    project.import_case("Löwe 1", [file])
+    project.cases.import_case("Löwe 1", [file])
     with pytest.raises(InputError, match="already has a case"):
-        project.import_case("löwe 1", [file])  # some file systems do not tell them apart
+        project.cases.import_case("löwe 1", [file])  # some file systems do not tell them apart
 
 
 # --- data sets ------------------------------------------------------------------------------------------------
@@ -314,10 +314,14 @@ def test_decathlon_form(new: Callable[..., Project], tmp_path: Path) -> None:
     assert (found.name, found.labels, found.channels) == ("Small", LABELS, ["MRI"])
     events: list[Event] = []
     project = new()
-    assert project.import_dataset(folder, limit=2, emit=events.append) == ["case_0", "case_1"]
-    assert project.import_dataset(folder, role="test", prefix="test ") == ["test case_0", "test case_1", "test case_2"]
-    assert [case.name for case in project.cases("pool")] == ["case_0", "case_1"]
-    assert all(case.label.is_file() for case in project.cases())
+    assert project.cases.import_dataset(folder, limit=2, emit=events.append) == ["case_0", "case_1"]
+    assert project.cases.import_dataset(folder, role="test", prefix="test ") == [
+        "test case_0",
+        "test case_1",
+        "test case_2",
+    ]
+    assert [case.name for case in project.cases.all("pool")] == ["case_0", "case_1"]
+    assert all(case.label.is_file() for case in project.cases.all())
     progress = [(event.data["phase"], event.data["done"], event.data["total"]) for event in events]
     assert progress == [("check", 1, 2), ("check", 2, 2), ("import", 1, 2), ("import", 2, 2)]
     assert {event.kind for event in events} == {"progress"}
@@ -328,8 +332,8 @@ def test_nnunet_form(new: Callable[..., Project], tmp_path: Path) -> None:
     found = read_dataset_description(folder)
     assert (found.name, found.labels, found.channels) == ("Dataset001", LABELS, ["T1", "T2"])
     project = new(channels=2)
-    assert project.import_dataset(folder) == ["case_0", "case_1"]
-    assert [len(case.images) for case in project.cases()] == [2, 2]
+    assert project.cases.import_dataset(folder) == ["case_0", "case_1"]
+    assert [len(case.images) for case in project.cases.all()] == [2, 2]
     (folder / "imagesTr" / "case_1_0001.nrrd").unlink()
     with pytest.raises(InputError, match="case_1 in .* has 1 image file"):
         read_dataset_description(folder)
@@ -355,8 +359,8 @@ def test_a_plain_folder_of_images(new: Callable[..., Project], tmp_path: Path) -
     assert (found.name, found.labels, len(found.channels)) == ("set", {}, 1)
     assert [name for name, _, _ in found.cases] == ["a", "b", "c"]
     project = new()
-    assert project.import_dataset(tmp_path / "set") == ["a", "b", "c"]
-    assert all(case.label is None for case in project.cases())
+    assert project.cases.import_dataset(tmp_path / "set") == ["a", "b", "c"]
+    assert all(case.label is None for case in project.cases.all())
 
 
 @pytest.mark.parametrize(
@@ -399,15 +403,15 @@ def test_a_data_set_comes_in_whole_or_not_at_all(new: Callable[..., Project], tm
     last.write_bytes(content[:500])
     project = new()
     with pytest.raises(InputError, match="case_2.nii.gz is cut off"):
-        project.import_dataset(folder)
-    assert project.cases() == []
+        project.cases.import_dataset(folder)
+    assert project.cases.all() == []
     assert list(project.images_dir.iterdir()) == []
     last.write_bytes(content)
-    assert len(project.import_dataset(folder)) == 3
+    assert len(project.cases.import_dataset(folder)) == 3
     with pytest.raises(InputError, match="must agree"):
-        new(labels={"background": 0, "one": 1}).import_dataset(folder)
+        new(labels={"background": 0, "one": 1}).cases.import_dataset(folder)
     with pytest.raises(InputError, match="has the channels"):
-        new(channels=2).import_dataset(folder)
+        new(channels=2).cases.import_dataset(folder)
 
 
 # --- real images ----------------------------------------------------------------------------------------------
@@ -417,15 +421,15 @@ def test_hippocampus(real_data: Path, new: Callable[..., Project]) -> None:
     found = read_dataset_description(real_data / "Task04_Hippocampus")
     assert found.labels == {"background": 0, "Anterior": 1, "Posterior": 2}
     project = new(labels=found.labels)
-    names = project.import_dataset(real_data / "Task04_Hippocampus", limit=6)
+    names = project.cases.import_dataset(real_data / "Task04_Hippocampus", limit=6)
     assert names == [name for name, _, _ in found.cases[:6]]
     originals = {name: (files, label) for name, files, label in found.cases}
-    for case in project.cases():
+    for case in project.cases.all():
         files, label = originals[case.name]
         assert case.images[0].read_bytes() == files[0].read_bytes()
         assert np.array_equal(read_labels(case.label), sitk.GetArrayFromImage(sitk.ReadImage(str(label))))
         assert_readable_by_nnunet(case.images)
-    floats = {case.name: case.label.name for case in project.cases()}
+    floats = {case.name: case.label.name for case in project.cases.all()}
     assert floats["hippocampus_003"] == "hippocampus_003.mha"  # stored as float32 at the source
     assert floats["hippocampus_001"] == "hippocampus_001.nii.gz"
 
@@ -434,14 +438,14 @@ def test_hippocampus(real_data: Path, new: Callable[..., Project]) -> None:
 def test_all_of_hippocampus_comes_in_within_seconds(real_data: Path, new: Callable[..., Project]) -> None:
     folder = real_data / "Task04_Hippocampus"
     project = new(labels=read_dataset_description(folder).labels)
-    assert len(project.import_dataset(folder)) == 201
+    assert len(project.cases.import_dataset(folder)) == 201
 
 
 def test_cardiac(real_data: Path, new: Callable[..., Project]) -> None:
     folder = real_data / "ACDC_cardiac_MR"
     project = new(labels=read_dataset_description(folder).labels)
-    project.import_dataset(folder, limit=2)
-    for case in project.cases():
+    project.cases.import_dataset(folder, limit=2)
+    for case in project.cases.all():
         assert case.spacing == pytest.approx((10.0, 1.5625, 1.5625))
         assert_readable_by_nnunet(case.images)
 
@@ -451,8 +455,8 @@ def test_two_channels(real_data: Path, new: Callable[..., Project]) -> None:
     labels = {"background": 0, "necrosis": 1, "oedema": 2, "non-enhancing": 3, "enhancing": 4}
     project = new(labels=labels, channels=2)
     files = [folder / "Flair_subtrMeanDivStd.nii.gz", folder / "T1c_subtrMeanDivStd.nii.gz"]
-    project.import_case("pat0005", files, folder / "OTMultiClass.nii.gz")
-    (case,) = project.cases()
+    project.cases.import_case("pat0005", files, folder / "OTMultiClass.nii.gz")
+    (case,) = project.cases.all()
     assert case.shape == (155, 240, 240)
     assert_readable_by_nnunet(case.images)
 
@@ -493,8 +497,8 @@ def test_odd_geometries_come_in_exactly_or_not_at_all(
         assert expected in refusal(project, "case", [source])
         assert capfd.readouterr().err == ""
         return
-    project.import_case("case", [source])
-    (case,) = project.cases()
+    project.cases.import_case("case", [source])
+    (case,) = project.cases.all()
     assert_same(sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(source)))
     assert_readable_by_nnunet(case.images)
 
@@ -510,8 +514,8 @@ def test_real_labels(real_data: Path, new: Callable[..., Project]) -> None:
     project = new(labels={name: i for i, name in enumerate(["background", *"abcdefgh"])})
     words = refusal(project, "chunks", [folder / "t1_chunk.nii.gz"], folder / "t2_chunk.nii.gz")
     assert "size 58 x 41 x 17 instead of 43 x 54 x 32" in words
-    project.import_case("crop", [folder / "MRIcrop-orig.gipl.gz"], folder / "MRIcrop-seg.gipl.gz")
-    (case,) = project.cases()
+    project.cases.import_case("crop", [folder / "MRIcrop-orig.gipl.gz"], folder / "MRIcrop-seg.gipl.gz")
+    (case,) = project.cases.all()
     assert np.array_equal(
         read_labels(case.label), sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "MRIcrop-seg.gipl.gz")))
     )
@@ -520,8 +524,8 @@ def test_real_labels(real_data: Path, new: Callable[..., Project]) -> None:
 def test_two_components_are_two_channels(real_data: Path, new: Callable[..., Project]) -> None:
     source = real_data / "geometry_cases" / "itksnap" / "multi_chunk.nii.gz"
     project = new(channels=2)
-    project.import_case("case", [source])
-    (case,) = project.cases()
+    project.cases.import_case("case", [source])
+    (case,) = project.cases.all()
     whole = sitk.ReadImage(str(source))
     for index, file in enumerate(case.images):
         assert_same(sitk.ReadImage(str(file)), sitk.VectorIndexSelectionCast(whole, index))

@@ -107,8 +107,8 @@ class Player:
         """The open batch, acknowledged from now on."""
         with Project.open(self.root) as project:
             number = project.rounds.current()
-            ids = [entry.sample for entry in project.suggestions(number)]
-        self.truths.append(lambda project: _same([entry.sample for entry in project.suggestions(number)], ids))
+            ids = [entry.sample for entry in project.worklist.suggestions(number)]
+        self.truths.append(lambda project: _same([entry.sample for entry in project.worklist.suggestions(number)], ids))
         return ids
 
     def annotate(self, source: Path, ids: list[int]) -> None:
@@ -126,14 +126,18 @@ def _same(found: object, wanted: object) -> None:
 
 
 def _cases(role: str, names: list[str]) -> Truth:
-    return lambda project: _same([case.name for case in project.cases(role)], names)
+    return lambda project: _same([case.name for case in project.cases.all(role)], names)
 
 
 def _annotated(case: str, ids: list[int], drawn: np.ndarray) -> Truth:
     """The samples of a case are labelled, with the voxels that were drawn, and their history says so."""
 
     def check(project: Project) -> None:
-        stored, labelled, rounds = project.annotation(case), project.labelled(), project.labelled_rounds()
+        stored, labelled, rounds = (
+            project.annotations.read(case),
+            project.samples.labelled(),
+            project.samples.labelled_rounds(),
+        )
         for sample in (sample for sample in ids if project.pool.case_name(sample) == case):
             voxels = project.pool.raw_slices(sample)
             assert labelled[sample] and rounds[sample] >= 0
@@ -182,7 +186,7 @@ def play(alunet: Player, pool: Path, test: Path, out: Path) -> dict[str, object]
     with Project.open(alunet.root) as project:
         name, number = project.pool.case_name(outside), int(project.pool.slice_raw[outside])
     alunet("skip", "--case", name, "--slice", number)
-    alunet.truths.append(lambda project: _same(np.flatnonzero(project.skipped()).tolist(), [outside]))
+    alunet.truths.append(lambda project: _same(np.flatnonzero(project.samples.skipped()).tolist(), [outside]))
     alunet("predict", "hippocampus_001", "--out", out / "predictions")
     alunet("uncertainty", "hippocampus_001", "--out", out / "map.nrrd", "--measure", "entropy")
     alunet("export", "model", "--out", out / "model.zip")

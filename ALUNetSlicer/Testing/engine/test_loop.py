@@ -18,6 +18,7 @@ from alunet.loop import Loop, RoundRecord, preset
 from alunet.loop.oracle import Oracle
 from alunet.pool import Pool
 from alunet.project import Project
+from alunet.schema import NOT_ANNOTATED
 from alunet.simulation.rounds import play_first_round, play_round
 
 pytestmark = pytest.mark.slow
@@ -40,8 +41,8 @@ def advance(root: Path, *strategies: str, seed: int = 4, **options) -> list[Roun
 def test_round_zero(started):
     with Project.open(started) as project:
         pool = project.pool
-        assert project.labelled().sum() == INITIAL
-        tests = {case.name for case in project.cases("test")}
+        assert project.samples.labelled().sum() == INITIAL
+        tests = {case.name for case in project.cases.all("test")}
         assert tests.isdisjoint(pool.cases), "T18: a test case in the pool"
         record = Loop(project, RECIPE, seed=4).rounds()[0]
         assert record.labelled_samples == INITIAL and record.strategy == "initial"
@@ -54,7 +55,7 @@ def test_round_zero(started):
 def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     with Project.open(fresh) as project:
         truth = Oracle(project)
-        before = {name: project.annotation(name) for name in project.pool.cases}
+        before = {name: project.annotations.read(name) for name in project.pool.cases}
     names = ["random", "random-fg66", "entropy", "mean-std", "bald", "core-set", "badge-ll", "stochastic-batches",
              "usimc", "usimf", "full", "random"]
     records = advance(fresh, *names)
@@ -68,9 +69,10 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     assert records[5].diagnostics["radius"] > 0 and records[6].diagnostics["filled_at_random"] == 0
     with Project.open(fresh) as project:
         for name in project.pool.cases:
-            reference, now = truth._truth(name), project.annotation(name)
-            assert np.array_equal(now[now != 3], reference[now != 3])
-            assert np.array_equal(now[before[name] != 3], before[name][before[name] != 3])
+            reference, now = truth._truth(name), project.annotations.read(name)
+            drawn, earlier = now != NOT_ANNOTATED, before[name] != NOT_ANNOTATED
+            assert np.array_equal(now[drawn], reference[drawn])
+            assert np.array_equal(now[earlier], before[name][earlier])
 
 
 def test_t17_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, started, tmp_path):
@@ -146,7 +148,7 @@ def test_oracle_counts_every_voxel_once(started):
     """Overlapping tiles: the nearest centre owns a voxel, so that classes are counted as they are."""
     with Project.open(started) as project:
         oracle = Oracle(project)
-        geometries = [case.geometry for case in project.cases("pool")]
+        geometries = [case.geometry for case in project.cases.all("pool")]
         small = Pool.build(geometries, (24, 16))
         oracle.project = SimpleNamespace(pool=small)
         voxels, border = oracle.counts(3)

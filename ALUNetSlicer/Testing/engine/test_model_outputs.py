@@ -46,7 +46,7 @@ def loop(started):
 
 
 def names_of(loop: Loop, role: str) -> list[str]:
-    return [case.name for case in loop.project.cases(role)]
+    return [case.name for case in loop.project.cases.all(role)]
 
 
 @pytest.mark.slow
@@ -55,14 +55,14 @@ class TestLabels:
         project = loop.project
         for ending in WRITTEN_ENDINGS:
             files = outputs.export_labels(project, [], tmp_path / "new" / "folder", ending)
-            assert [file.name for file in files] == [f"{name}{ending}" for name in project.annotated_cases()]
-        for case in project.cases("pool"):
-            if case.name not in project.annotated_cases():
+            assert [file.name for file in files] == [f"{name}{ending}" for name in project.annotations.cases()]
+        for case in project.cases.all("pool"):
+            if case.name not in project.annotations.cases():
                 continue
             for ending in WRITTEN_ENDINGS:
                 image = written(tmp_path / "new" / "folder" / f"{case.name}{ending}")
                 array = sitk.GetArrayFromImage(image)
-                assert np.array_equal(array, project.annotation(case.name)) and array.max() == NOT_ANNOTATED
+                assert np.array_equal(array, project.annotations.read(case.name)) and array.max() == NOT_ANNOTATED
                 assert Grid.of(image) == grid_of(case.images[0])
 
     def test_what_is_not_there(self, loop, tmp_path):
@@ -86,7 +86,7 @@ class TestPredictions:
         assert files == [tmp_path / f"{name}.nii.gz" for name in names]
         assert [event.data["done"] for event in events if event.data.get("phase") == "predict"] == [1, 2]
         assert sorted(tmp_path.iterdir()) == sorted(files)
-        images = {case.name: case.images[0] for case in loop.project.cases()}
+        images = {case.name: case.images[0] for case in loop.project.cases.all()}
         for name, file in zip(names, files, strict=True):
             segmentation = sitk.GetArrayFromImage(written(file))
             assert grid_of(file) == grid_of(images[name]) and set(np.unique(segmentation)) <= {0, 1, 2}
@@ -131,11 +131,11 @@ class TestPredictions:
         source = real_data / "Task04_Hippocampus"
         labels = {"background": 0, "Anterior": 1, "Posterior": 2}
         with Project.create(tmp_path / "p", name="p", labels=labels, channels=["MRI"]) as project:
-            project.import_dataset(source, limit=1)
+            project.cases.import_dataset(source, limit=1)
             untrained = Loop(project, EXACT, seed=1)
             for call in (
                 lambda: outputs.predict(untrained, [], tmp_path, ".nrrd"),
-                lambda: outputs.uncertainty(untrained, project.cases()[0].name, tmp_path / "u.nrrd", "bald"),
+                lambda: outputs.uncertainty(untrained, project.cases.all()[0].name, tmp_path / "u.nrrd", "bald"),
                 lambda: outputs.export_model(untrained, tmp_path / "m.zip"),
             ):
                 with pytest.raises(InputError, match="no model yet"):
@@ -147,7 +147,7 @@ class TestUncertainty:
     @pytest.mark.parametrize("measure", MEASURES)
     def test_a_samples_score_is_the_mean_of_its_map(self, loop, tmp_path, measure):
         """No resampling in this set, and most slices have one tile: the map holds exactly what is averaged."""
-        project, case = loop.project, loop.project.cases("pool")[1]
+        project, case = loop.project, loop.project.cases.all("pool")[1]
         file = outputs.uncertainty(loop, case.name, tmp_path / "map.nii.gz", measure)
         assert grid_of(file) == grid_of(case.images[0])
         values = sitk.GetArrayFromImage(written(file))
@@ -167,12 +167,12 @@ class TestUncertainty:
             return score.entropy(model, reader, ids, scoring, ignore_events)
         noise = tuple(int(word) for word in Streams(loop.seed, 1).sequence("mc-dropout").generate_state(4))
         found = score.monte_carlo(model, reader, ids, scoring, noise, ignore_events)
-        weights = class_weights(project.class_voxels())
+        weights = class_weights(project.annotations.class_voxels())
         return {"variance": found.var @ weights, "std": found.std.mean(1), "bald": found.bald}[measure]
 
     def test_overlapping_tiles_crop_and_transpose_come_back_to_their_voxels(self, loop, monkeypatch):
         """A measure that is the image itself must come back as the image: exactly, or through linear resampling."""
-        case, nnunet = loop.project.cases("pool")[0], loop.project.nnunet_dir
+        case, nnunet = loop.project.cases.all("pool")[0], loop.project.nnunet_dir
         model = Model(nnunet, None, "cpu")
         name, raw = case.name, case.shape
         whole = CaseGeometry(name, raw, (0, 1, 2), tuple((0, n) for n in raw), raw)
@@ -216,7 +216,7 @@ class TestModel:
     def test_nnunet_alone_installs_it_and_predicts_the_same_voxels(self, loop, tmp_path):
         """nnU-Net's own installer and predictor, in a process of their own that cannot import alunet."""
         file = outputs.export_model(loop, tmp_path / "model.zip")
-        case = loop.project.cases("test")[0]
+        case = loop.project.cases.all("test")[0]
         place = {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
         source = tmp_path / "images"
         for folder in (*map(Path, place.values()), source):
@@ -252,7 +252,7 @@ class TestModel:
         dataset = json.loads(content["dataset.json"])
         assert dataset["labels"] == {"background": 0, "Anterior": 1, "Posterior": 2}
         assert dataset["file_ending"] == ".nii.gz" and dataset["channel_names"] == {"0": "MRI"}
-        assert dataset["numTraining"] == len(loop.project.annotated_cases())
+        assert dataset["numTraining"] == len(loop.project.annotations.cases())
         about = json.loads(content["alunet.json"])
         assert about["dice"] == loop.rounds()[-1].dice and about["hashes"]["weights"] and about["round"] == 0
         assert "nnUNetv2_install_pretrained_model_from_zip model.zip" in content["README.md"].decode()
@@ -260,5 +260,5 @@ class TestModel:
         assert checkpoint["trainer_name"] == "nnUNetTrainer"
         assert checkpoint["inference_allowed_mirroring_axes"] is None  # trained without mirroring, so used without
         everything = b"".join(content.values())
-        for secret in (*(case.name for case in loop.project.cases()), str(loop.project.root)):
+        for secret in (*(case.name for case in loop.project.cases.all()), str(loop.project.root)):
             assert secret.encode() not in everything, f"{secret} of a patient or of this computer is in the file"

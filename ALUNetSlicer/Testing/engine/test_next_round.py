@@ -18,7 +18,7 @@ from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.model.arithmetic import Arithmetic
 from alunet.model.environment import Folders
 from alunet.project import Project, RoundState
-from alunet.project.history import Submission
+from alunet.project.annotations import Submission
 from alunet.schema import JobKind, ignore_events
 from alunet.serve import tasks
 
@@ -37,7 +37,7 @@ def by_terminal(root: Path) -> None:
 def by_service(root: Path) -> None:
     with Project.open(root) as project:
         options = {"strategy": "random", "budget": 2, "ahead": 3}
-        job = project.job(project.add_job(JobKind.ROUND, options))
+        job = project.jobs.get(project.jobs.add(JobKind.ROUND, options))
         tasks.run(tasks.Task(project, job, 1, ignore_events, threading.Event()))
 
 
@@ -61,8 +61,8 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def submit(project: Project, sample: int, author: str) -> None:
-    shape = project.place(sample).shape
-    project.submit(sample, Submission(np.ones(shape, np.uint8), 0, author, 2.0))
+    shape = project.samples.place(sample).shape
+    project.annotations.submit(sample, Submission(np.ones(shape, np.uint8), 0, author, 2.0))
 
 
 def trains(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Project], None]) -> list[int]:
@@ -80,7 +80,7 @@ def trains(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Project], None]
 
 
 def open_sample(project: Project) -> int:
-    return next(int(sample) for sample in np.flatnonzero(~project.labelled()))
+    return next(int(sample) for sample in np.flatnonzero(~project.samples.labelled()))
 
 
 @WAYS
@@ -96,8 +96,8 @@ def test_a_slice_that_comes_while_a_round_trains_belongs_to_the_next(next_round,
     trained = trains(monkeypatch, colleague)
     next_round(root)
     with Project.open(root) as project:
-        assert project.labelled_rounds()[came[0]] == 1
-        assert came[0] not in {entry.sample for entry in project.suggestions(1)}
+        assert project.samples.labelled_rounds()[came[0]] == 1
+        assert came[0] not in {entry.sample for entry in project.worklist.suggestions(1)}
     next_round(root)
     assert trained == [0, 1], "the colleague's slice was acknowledged, so the next round learns it"
 
@@ -107,10 +107,10 @@ def test_where_nothing_was_annotated_the_batch_stays(next_round, root, monkeypat
     trained = trains(monkeypatch, lambda project: None)
     next_round(root)
     with Project.open(root) as project:
-        before = project.suggestions(1)
+        before = project.worklist.suggestions(1)
     next_round(root)
     with Project.open(root) as project:
-        assert (project.suggestions(1), trained) == (before, [0])
+        assert (project.worklist.suggestions(1), trained) == (before, [0])
 
 
 @WAYS
@@ -147,10 +147,10 @@ def test_both_ways_choose_the_same_batch_and_what_is_ahead_comes_behind_it(root,
     by_terminal(root)
     by_service(other.root)
     with Project.open(root) as one, Project.open(other.root) as two:
-        alone, both = one.suggestions(1), two.suggestions(1)
+        alone, both = one.worklist.suggestions(1), two.worklist.suggestions(1)
         assert both[:2] == alone
         assert [entry.ahead for entry in both] == [False, False, True, True, True]
-        assert [row.ahead for row in two.work()] == [False, False, True, True, True]
+        assert [row.ahead for row in two.worklist.rows()] == [False, False, True, True, True]
         assert [project.rounds.begun().budget for project in (one, two)] == [2, 2]
 
 

@@ -71,8 +71,8 @@ def project(tmp_path: Path):
     ],
 )
 def test_orientations(project: Project, tmp_path: Path, header: dict, origin: tuple, direction: tuple) -> None:
-    project.import_case("case", [nifti(tmp_path / "x.nii", **header)])
-    image = sitk.ReadImage(str(project.cases()[0].images[0]))
+    project.cases.import_case("case", [nifti(tmp_path / "x.nii", **header)])
+    image = sitk.ReadImage(str(project.cases.all()[0].images[0]))
     assert image.GetSpacing() == (1, 2, 3)
     assert image.GetOrigin() == pytest.approx(origin)
     assert image.GetDirection() == pytest.approx(direction)
@@ -93,8 +93,8 @@ def test_orientations(project: Project, tmp_path: Path, header: dict, origin: tu
 def test_scaled_voxels(
     project: Project, tmp_path: Path, slope: float, intercept: float, expected: np.ndarray
 ) -> None:
-    project.import_case("case", [nifti(tmp_path / "x.nii", slope=slope, intercept=intercept)])
-    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(project.cases()[0].images[0])))
+    project.cases.import_case("case", [nifti(tmp_path / "x.nii", slope=slope, intercept=intercept)])
+    stored = sitk.GetArrayFromImage(sitk.ReadImage(str(project.cases.all()[0].images[0])))
     assert np.isfinite(stored).all()
     assert np.array_equal(stored, expected)
 
@@ -114,11 +114,11 @@ def test_headers_that_cannot_be_used(
     project: Project, tmp_path: Path, capfd: pytest.CaptureFixture[str], header: dict, words: str
 ) -> None:
     with pytest.raises(InputError) as caught:
-        project.import_case("case", [nifti(tmp_path / "x.nii", **header)])
+        project.cases.import_case("case", [nifti(tmp_path / "x.nii", **header)])
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
     assert capfd.readouterr().err == ""
-    assert project.cases() == []
+    assert project.cases.all() == []
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
@@ -136,5 +136,5 @@ def test_voxels_that_are_no_numbers_although_itk_reads_zeros(
     bad.write_bytes(gzip.compress(bytes(head) + voxels.tobytes()))
     assert np.isfinite(sitk.GetArrayFromImage(sitk.ReadImage(str(bad)))).all()
     with pytest.raises(InputError, match="has 2 voxels that are NaN or infinite"):
-        project.import_case("bad", [bad])
-    project.import_case("good", [good])
+        project.cases.import_case("bad", [bad])
+    project.cases.import_case("good", [good])

@@ -14,7 +14,7 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import number_labels
 from alunet.imaging.writing import write_like
 from alunet.project import Project
-from alunet.project.history import Submission
+from alunet.project.annotations import Submission
 from alunet.schema import NOT_ANNOTATED
 
 OLD = 3  # of a project with two structures
@@ -22,10 +22,10 @@ OLD = 3  # of a project with two structures
 
 def as_before(project: Project) -> None:
     """Write the project's labels as versions before the sixth schema did."""
-    for case in project.cases("pool"):
-        file = project.annotation_file(case.name)
+    for case in project.cases.all("pool"):
+        file = project.annotations.file(case.name)
         if file.is_file():
-            labels = project.annotation(case.name)
+            labels = project.annotations.read(case.name)
             write_like(np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint8), case.images[0], file)
     for file in (project.annotations_dir / "history").glob("*.npz"):
         with np.load(file) as content:
@@ -42,20 +42,20 @@ def test_labels_of_earlier_versions_mean_the_same(tmp_path_factory: pytest.TempP
         chosen = data.draw(st.lists(st.integers(0, len(project.pool) - 1), min_size=1, max_size=6, unique=True))
         rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
         for sample in chosen:
-            labels = rng.choice(np.array([0, 1, 2, NOT_ANNOTATED], np.uint8), project.place(sample).shape)
-            project.submit(sample, Submission(labels, 0, "ann"))
-        maps = {case.name: project.annotation(case.name) for case in project.cases()}
-        versions = {sample: project.version(sample)[1] for sample in chosen}
-        voxels = project.class_voxels().tolist()
+            labels = rng.choice(np.array([0, 1, 2, NOT_ANNOTATED], np.uint8), project.samples.place(sample).shape)
+            project.annotations.submit(sample, Submission(labels, 0, "ann"))
+        maps = {case.name: project.annotations.read(case.name) for case in project.cases.all()}
+        versions = {sample: project.annotations.version(sample)[1] for sample in chosen}
+        voxels = project.annotations.class_voxels().tolist()
         as_before(project)
         root = project.root
     with Project.open(root) as project:
-        assert project.class_voxels().tolist() == voxels
+        assert project.annotations.class_voxels().tolist() == voxels
         for name, labels in maps.items():
-            np.testing.assert_array_equal(project.annotation(name), labels)
-            assert project.annotation(name).dtype == np.uint8
+            np.testing.assert_array_equal(project.annotations.read(name), labels)
+            assert project.annotations.read(name).dtype == np.uint8
         for sample, labels in versions.items():
-            np.testing.assert_array_equal(project.version(sample)[1], labels)
+            np.testing.assert_array_equal(project.annotations.version(sample)[1], labels)
 
 
 def test_a_migration_that_was_stopped_half_way_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -63,10 +63,10 @@ def test_a_migration_that_was_stopped_half_way_is_begun_again(tmp_path: Path, mo
 
     with planned(tmp_path / "p", tmp_path / "source") as project:
         for sample in (0, 7):
-            labels = np.full(project.place(sample).shape, NOT_ANNOTATED, np.uint8)
+            labels = np.full(project.samples.place(sample).shape, NOT_ANNOTATED, np.uint8)
             labels[:, :5] = 2
-            project.submit(sample, Submission(labels, 0, "ann"))
-        wanted = {case.name: project.annotation(case.name) for case in project.cases()}
+            project.annotations.submit(sample, Submission(labels, 0, "ann"))
+        wanted = {case.name: project.annotations.read(case.name) for case in project.cases.all()}
         as_before(project)
         root, replaced = project.root, []
 
@@ -83,14 +83,14 @@ def test_a_migration_that_was_stopped_half_way_is_begun_again(tmp_path: Path, mo
     assert len(replaced) == 1
     with Project.open(root) as project:
         for name, labels in wanted.items():
-            np.testing.assert_array_equal(project.annotation(name), labels)
+            np.testing.assert_array_equal(project.annotations.read(name), labels)
 
 
 def test_the_old_value_is_no_label_any_more(tmp_path: Path) -> None:
     with planned(tmp_path / "p", tmp_path / "source") as project:
-        labels = np.full(project.place(0).shape, OLD, np.uint8)
+        labels = np.full(project.samples.place(0).shape, OLD, np.uint8)
         with pytest.raises(InputError, match="value 3.*Use 0 to 2, or 255"):
-            project.submit(0, Submission(labels, 0, "ann"))
+            project.annotations.submit(0, Submission(labels, 0, "ann"))
 
 
 def test_there_are_at_most_254_structures() -> None:

@@ -44,15 +44,15 @@ def test_the_round_stays_open_and_the_last_good_model_stays(started, tmp_path):
     with Project.open(root) as project:
         loop = Loop(project, RECIPE, seed=4, threads=1)
         before = sha256_file(loop.weights(0))
-        batch = loop.suggest("random", 6)
-        Oracle(project).reveal(np.array(batch["ids"], np.int64), 1)
+        batch = [entry.sample for entry in loop.suggest("random", 6)]
+        Oracle(project).reveal(np.array(batch, np.int64), 1)
         healthy = shutil.copytree(Folders(project.nnunet_dir).images, tmp_path / "healthy")
-        for case in project.annotated_cases():
+        for case in project.annotations.cases():
             poison(project.nnunet_dir, case)
         with pytest.raises(EngineError, match="not finite"):
             loop.learn()
         assert loop.current() == 1
-        assert loop.batch()["ids"] == batch["ids"]
+        assert [entry.sample for entry in project.worklist.suggestions(1)] == batch
         assert sha256_file(loop.weights(0)) == before
         assert not loop.weights(1).exists()
         shutil.copytree(healthy, Folders(project.nnunet_dir).images, dirs_exist_ok=True)
@@ -67,6 +67,6 @@ def test_an_image_with_one_impossible_voxel_is_refused_by_name(real_data, tmp_pa
     file = tmp_path / "spoiled.nrrd"
     sitk.WriteImage(image, str(file))
     with Project.create(tmp_path / "project", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]) as project:
-        project.import_case("spoiled", [file])
+        project.cases.import_case("spoiled", [file])
         with pytest.raises(InputError, match="'spoiled' cannot be normalized"):
             Loop(project, RECIPE, seed=0, threads=1).prepare()

@@ -438,8 +438,8 @@ def test_a_study_records_its_split(studied: Path) -> None:
         assert set(sides["test cases"]) == {f"{sides['test patients'][0]}_{phase}" for phase in ("ED", "ES")}
         assert len(sides["pool cases"]) == 8
         with Project.open(studied / "runs" / f"fold{fold}_seed0" / "random", read_only=True) as project:
-            assert [case.name for case in project.cases("test")] == sides["test cases"]
-            assert [case.name for case in project.cases("pool")] == sides["pool cases"]
+            assert [case.name for case in project.cases.all("test")] == sides["test cases"]
+            assert [case.name for case in project.cases.all("pool")] == sides["pool cases"]
 
 
 @pytest.mark.slow

@@ -45,8 +45,8 @@ def test_grey_images_of_any_form_become_one_slice(new, tmp_path: Path, name: str
     sitk.WriteImage(sitk.GetImageFromArray(GREY), str(tmp_path / name))
     sitk.WriteImage(sitk.GetImageFromArray(CELLS), str(tmp_path / f"label_{name}"))
     project = new()
-    project.import_case("case", [tmp_path / name], tmp_path / f"label_{name}")
-    (case,) = project.cases()
+    project.cases.import_case("case", [tmp_path / name], tmp_path / f"label_{name}")
+    (case,) = project.cases.all()
     assert case.images[0].name == "case_0000.mha"
     assert case.shape == (1, 20, 30)
     assert np.array_equal(stored(case.images[0])[0], GREY)
@@ -58,9 +58,9 @@ def test_sixteen_bits_and_a_resolution_are_kept(new, tmp_path: Path) -> None:
     Image.fromarray(deep).save(tmp_path / "a.png")
     Image.fromarray(GREY).save(tmp_path / "b.tif", dpi=(254, 254))
     project = new()
-    project.import_case("deep", [tmp_path / "a.png"])
-    project.import_case("fine", [tmp_path / "b.tif"])
-    first, second = project.cases()
+    project.cases.import_case("deep", [tmp_path / "a.png"])
+    project.cases.import_case("fine", [tmp_path / "b.tif"])
+    first, second = project.cases.all()
     assert np.array_equal(stored(first.images[0])[0], deep)
     assert second.spacing[1:] == pytest.approx((0.1, 0.1))
 
@@ -72,14 +72,14 @@ def test_colours_are_three_channels(new, tmp_path: Path) -> None:
     Image.fromarray(np.dstack([colours, opaque])).save(tmp_path / "rgba.png")
     Image.fromarray(np.dstack([colours, GREY])).save(tmp_path / "transparent.png")
     project = new(channels=3)
-    project.import_case("rgb", [tmp_path / "rgb.png"])
-    project.import_case("rgba", [tmp_path / "rgba.png"])
-    for case in project.cases():
+    project.cases.import_case("rgb", [tmp_path / "rgb.png"])
+    project.cases.import_case("rgba", [tmp_path / "rgba.png"])
+    for case in project.cases.all():
         assert np.array_equal(np.stack([stored(file)[0] for file in case.images], -1), colours)
     with pytest.raises(InputError, match="transparent in parts"):
-        project.import_case("x", [tmp_path / "transparent.png"])
+        project.cases.import_case("x", [tmp_path / "transparent.png"])
     with pytest.raises(InputError, match="3 components, but the project has 1 channel"):
-        new().import_case("x", [tmp_path / "rgb.png"])
+        new().cases.import_case("x", [tmp_path / "rgb.png"])
 
 
 def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
@@ -92,10 +92,10 @@ def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
     project = new()
     for name in ("palette.png", "rgb.png"):
         with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a voxel"):
-            project.import_case("case", [tmp_path / "image.png"], tmp_path / name)
-    assert project.cases() == []
-    project.import_case("case", [tmp_path / "image.png"], tmp_path / "grey in colours.png")
-    assert np.array_equal(read_labels(project.cases()[0].label)[0], CELLS > 0)
+            project.cases.import_case("case", [tmp_path / "image.png"], tmp_path / name)
+    assert project.cases.all() == []
+    project.cases.import_case("case", [tmp_path / "image.png"], tmp_path / "grey in colours.png")
+    assert np.array_equal(read_labels(project.cases.all()[0].label)[0], CELLS > 0)
 
 
 @pytest.mark.parametrize("name", ["a.png", "a.tif", "a.bmp"])
@@ -105,7 +105,7 @@ def test_pictures_that_are_cut_off(new, tmp_path: Path, capfd, name: str, keep: 
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(keep * len(content))])
     with pytest.raises(InputError, match="cut off|cannot be read"):
-        new().import_case("case", [tmp_path / name])
+        new().cases.import_case("case", [tmp_path / name])
     assert capfd.readouterr().err == ""
 
 
@@ -130,9 +130,9 @@ def test_values_with_gaps_are_renumbered_and_told(tmp_path: Path) -> None:
     assert (found.labels, found.values) == ({"background": 0, "cell": 1}, (0, 255))
     events: list[Event] = []
     with Project.create(tmp_path / "p", name="p", labels=found.labels, channels=found.channels) as project:
-        assert project.import_dataset(folder, emit=events.append) == ["c0", "c1", "c2"]
-        assert set(np.unique(read_labels(project.cases()[0].label))) == {0, 1}
-        assert project.label_values == (0, 255)
+        assert project.cases.import_dataset(folder, emit=events.append) == ["c0", "c1", "c2"]
+        assert set(np.unique(read_labels(project.cases.all()[0].label))) == {0, 1}
+        assert project.cases.label_values == (0, 255)
     notes = [event.data["text"] for event in events if event.kind == "message"]
     assert notes == ["Label values are renumbered without gaps: cell 255 becomes 1."]
 
@@ -142,9 +142,9 @@ def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
     found = read_dataset_description(folder)
     assert (found.labels, found.values) == ({"background": 0, "membrane": 1}, (255, 0))
     with Project.create(tmp_path / "p", name="p", labels={"background": 255, "membrane": 0}, channels=["x"]) as project:
-        assert project.label_values == (255, 0)
-        project.import_dataset(folder)
-        label = read_labels(project.cases()[0].label)[0]
+        assert project.cases.label_values == (255, 0)
+        project.cases.import_dataset(folder)
+        label = read_labels(project.cases.all()[0].label)[0]
     assert np.array_equal(label == 1, np.array(Image.open(folder / "labels" / "c0.png")) == 0)
 
 
@@ -152,15 +152,15 @@ def test_a_value_that_no_label_has(tmp_path: Path) -> None:
     folder = picture_set(tmp_path / "set", labels={"background": 0, "cell": 254})
     with Project.create(tmp_path / "p", name="p", labels={"background": 0, "cell": 254}, channels=["x"]) as project:
         with pytest.raises(InputError, match="holds the value 255, but the labels are 0, 254"):
-            project.import_dataset(folder)
-        assert project.cases() == []
+            project.cases.import_dataset(folder)
+        assert project.cases.all() == []
 
 
 def prepared(folder: Path, root: Path, limit: int | None = None) -> dict:
     found = read_dataset_description(folder)
     with Project.create(root, name="p", labels=found.labels, channels=found.channels) as project:
-        project.import_dataset(folder, limit=limit)
-        cases = [{"name": case.name, "images": [str(file) for file in case.images]} for case in project.cases()]
+        project.cases.import_dataset(folder, limit=limit)
+        cases = [{"name": case.name, "images": [str(file) for file in case.images]} for case in project.cases.all()]
         done = child.run(
             "alunet.loop.steps:prepare",
             {

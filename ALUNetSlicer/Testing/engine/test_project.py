@@ -46,11 +46,11 @@ def make_project(folder: Path) -> Project:
     for name, shape in SHAPES.items():
         image = write(folder / "source" / f"{name}.nrrd", rng.normal(0, 1, shape).astype(np.float32))
         label = write(folder / "source" / f"{name}_label.nrrd", rng.integers(0, 3, shape).astype(np.uint8))
-        project.import_case(name, [image], label, role="test" if name == "c" else "pool")
-    for case in project.cases():
+        project.cases.import_case(name, [image], label, role="test" if name == "c" else "pool")
+    for case in project.cases.all():
         crop = tuple((0, extent) for extent in case.shape)
-        project.set_geometry(case.name, CaseGeometry(case.name, case.shape, (0, 1, 2), crop, case.shape))
-    project.set_pool(Pool.build([case.geometry for case in project.cases("pool")], (16, 16)))
+        project.cases.set_geometry(case.name, CaseGeometry(case.name, case.shape, (0, 1, 2), crop, case.shape))
+    project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16)))
     return project
 
 
@@ -63,9 +63,9 @@ def project(tmp_path: Path) -> Iterator[Project]:
 def reveal(project: Project, sample: int, round: int = 0) -> np.ndarray:
     """Annotates a sample with its reference."""
     name = project.pool.case_name(sample)
-    (case,) = [case for case in project.cases() if case.name == name]
+    (case,) = [case for case in project.cases.all() if case.name == name]
     labels = read_labels(case.label)[project.pool.raw_slices(sample)]
-    project.annotate(name, [(sample, labels)], round=round, author="test", seconds=3.0)
+    project.annotations.annotate(name, [(sample, labels)], round=round, author="test", seconds=3.0)
     return labels
 
 
@@ -73,15 +73,15 @@ def reveal(project: Project, sample: int, round: int = 0) -> np.ndarray:
 
 
 def test_a_project_opens_as_it_was_closed(project: Project) -> None:
-    pool, cases = project.pool, project.cases()
-    project.set_meta("patch", [16, 16])
+    pool, cases = project.pool, project.cases.all()
+    project.settings.patch = (16, 16)
     project.close()
     with Project.open(project.root) as again:
         assert (again.name, again.labels, again.channels) == ("Liver", LABELS, ["CT"])
         assert again.pool == pool
-        assert again.cases() == cases
-        assert again.get_meta("patch") == [16, 16]
-        assert again.get_meta("missing", 7) == 7
+        assert again.cases.all() == cases
+        assert again.settings.patch == (16, 16)
+        assert again.settings.arithmetic is None
         assert again.num_classes == 3
         assert again.data == again.root
     folders = {path.name for path in project.root.iterdir() if path.is_dir()}
@@ -178,7 +178,7 @@ def test_a_second_writer_in_another_process_is_refused_and_a_reader_is_not(proje
         with Project.open(sys.argv[1], read_only=True) as reader:
             print(len(reader.pool))
             try:
-                reader.annotate("a", [], round=0, author="x")
+                reader.annotations.annotate("a", [], round=0, author="x")
             except InputError as error:
                 print(error)
         try:
@@ -221,7 +221,7 @@ def test_projects_work_in_threads_each_with_its_own(project: Project, tmp_path: 
     assert not problems
     for number, root in enumerate(forks):
         with Project.open(root, read_only=True) as fork:
-            assert np.flatnonzero(fork.labelled()).tolist() == [number]
+            assert np.flatnonzero(fork.samples.labelled()).tolist() == [number]
 
 
 # --- annotation -----------------------------------------------------------------------------------------------
@@ -231,30 +231,30 @@ def test_t18_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_poo
     assert project.pool.cases == ("a", "b ö")
     sample = 9
     name = project.pool.case_name(sample)
-    assert np.all(project.annotation(name) == NOT_ANNOTATED)
+    assert np.all(project.annotations.read(name) == NOT_ANNOTATED)
     labels = reveal(project, sample)
-    store = project.annotation(name)
+    store = project.annotations.read(name)
     assert np.array_equal(store[project.pool.raw_slices(sample)], labels)
     rest = np.ones(store.shape, bool)
     rest[project.pool.raw_slices(sample)] = False
     assert np.all(store[rest] == NOT_ANNOTATED)
-    assert np.flatnonzero(project.labelled()).tolist() == [sample]
+    assert np.flatnonzero(project.samples.labelled()).tolist() == [sample]
     (other,) = {"a", "b ö"} - {name}
-    assert np.all(project.annotation(other) == NOT_ANNOTATED)
+    assert np.all(project.annotations.read(other) == NOT_ANNOTATED)
 
 
 def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(project: Project) -> None:
-    everything = Pool.build([case.geometry for case in project.cases()], (16, 16))
+    everything = Pool.build([case.geometry for case in project.cases.all()], (16, 16))
     with pytest.raises(InputError, match="'c', which is a test case"):
-        project.set_pool(everything)
+        project.samples.set_pool(everything)
     with pytest.raises(InputError, match="in the pool already"):
-        project.set_role(["a"], "test")
+        project.cases.set_role(["a"], "test")
 
 
 def test_the_label_map_has_the_geometry_of_the_image(project: Project) -> None:
     reveal(project, 0)
-    (case,) = [case for case in project.cases() if case.name == "a"]
-    image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(project.annotation_file("a")))
+    (case,) = [case for case in project.cases.all() if case.name == "a"]
+    image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(project.annotations.file("a")))
     assert label.GetSize() == image.GetSize()
     assert label.GetSpacing() == image.GetSpacing()
     assert label.GetOrigin() == image.GetOrigin()
@@ -270,18 +270,18 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
         ids = data.draw(st.lists(st.integers(0, size - 1), min_size=1, max_size=12, unique=True))
         for number, sample in enumerate(ids):
             reveal(project, sample, round=number)
-        maps = {name: project.annotation(name) for name in project.pool.cases}
+        maps = {name: project.annotations.read(name) for name in project.pool.cases}
         counts = sum(np.bincount(array.ravel(), minlength=4)[:3] for array in maps.values())
-        costs = project.costs()
-        assert project.class_voxels().tolist() == counts.tolist()
-        assert project.class_voxels().dtype == np.int64
+        costs = project.annotations.costs()
+        assert project.annotations.class_voxels().tolist() == counts.tolist()
+        assert project.annotations.class_voxels().dtype == np.int64
         assert costs.samples == len(ids)
         assert costs.voxels == sum(np.count_nonzero(array != NOT_ANNOTATED) for array in maps.values())
         assert costs.slices == len({(project.pool.case[i], project.pool.slice[i]) for i in ids})
         assert costs.fraction == len(ids) / size
-        assert sum(project.annotated_cases().values()) == len(ids)
-        assert project.labelled_rounds()[ids].tolist() == list(range(len(ids)))
-        assert (project.labelled_rounds() >= 0).sum() == len(ids)
+        assert sum(project.annotations.cases().values()) == len(ids)
+        assert project.samples.labelled_rounds()[ids].tolist() == list(range(len(ids)))
+        assert (project.samples.labelled_rounds() >= 0).sum() == len(ids)
         assert project.rounds.touched()
 
 
@@ -300,28 +300,28 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
 def test_wrong_annotations_change_nothing(project: Project, case: str, sample: int, labels, words: str) -> None:
     good = np.zeros((1, 16, 16), np.uint8)
     with pytest.raises(InputError, match=words):
-        project.annotate(case, [(1, good), (sample, labels)], round=0, author="x")
-    assert not project.labelled().any()
+        project.annotations.annotate(case, [(1, good), (sample, labels)], round=0, author="x")
+    assert not project.samples.labelled().any()
     assert list(project.annotations_dir.iterdir()) == []
 
 
 def test_an_annotator_may_leave_voxels_open_and_correct_later(project: Project) -> None:
     labels = reveal(project, 0)
-    project.annotate("a", [(0, np.full(labels.shape, NOT_ANNOTATED))], round=1, author="x")
-    assert project.class_voxels().sum() == 0
+    project.annotations.annotate("a", [(0, np.full(labels.shape, NOT_ANNOTATED))], round=1, author="x")
+    assert project.annotations.class_voxels().sum() == 0
     reveal(project, 0, round=2)
-    assert project.class_voxels().sum() == labels.size
-    assert project.labelled_rounds()[0] == 0
-    assert project.costs().samples == 1
+    assert project.annotations.class_voxels().sum() == labels.size
+    assert project.samples.labelled_rounds()[0] == 0
+    assert project.annotations.costs().samples == 1
 
 
 CRASH = """
     import os, numpy as np
     from alunet.project import Project
     project = Project.open(sys.argv[1])
-    project.annotate("a", [(0, np.ones((1, 16, 16), np.uint8))], round=0, author="x")
+    project.annotations.annotate("a", [(0, np.ones((1, 16, 16), np.uint8))], round=0, author="x")
     {sabotage}
-    project.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
+    project.annotations.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
 """
 
 
@@ -340,38 +340,38 @@ def test_a_killed_process_loses_nothing_acknowledged(project: Project, sabotage:
     result = run_python(CRASH.format(sabotage=sabotage), str(root))
     assert result.returncode == 9, result.stderr
     with Project.open(root) as again:
-        assert np.flatnonzero(again.labelled()).tolist() == [0]
-        assert np.all(again.annotation("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
+        assert np.flatnonzero(again.samples.labelled()).tolist() == [0]
+        assert np.all(again.annotations.read("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
         assert [path.name for path in again.annotations_dir.iterdir()] == ["a.mha"]
-        again.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
-        union = np.count_nonzero(again.annotation("a") != NOT_ANNOTATED)
-        assert again.class_voxels().sum() == union
+        again.annotations.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
+        union = np.count_nonzero(again.annotations.read("a") != NOT_ANNOTATED)
+        assert again.annotations.class_voxels().sum() == union
 
 
 # --- suggestions, rounds, events ------------------------------------------------------------------------------
 
 
 def test_suggestions_keep_their_order_and_their_state(project: Project) -> None:
-    project.suggest(1, np.array([7, 2, 5]), np.array([3.0, 2.5, 0.1]), ["x", "y", "z"])
-    assert [(s.sample, s.gain, s.reason, s.state) for s in project.suggestions(1)] == [
+    project.worklist.suggest(1, np.array([7, 2, 5]), np.array([3.0, 2.5, 0.1]), ["x", "y", "z"])
+    assert [(s.sample, s.gain, s.reason, s.state) for s in project.worklist.suggestions(1)] == [
         (7, 3.0, "x", "suggested"),
         (2, 2.5, "y", "suggested"),
         (5, 0.1, "z", "suggested"),
     ]
-    assert not project.labelled().any()
+    assert not project.samples.labelled().any()
     reveal(project, 2, round=1)
-    assert [s.state for s in project.suggestions(1)] == ["suggested", "labelled", "suggested"]
-    project.suggest(1, [2, 3], [1.0, 1.0], ["", ""])
-    assert [(s.sample, s.state) for s in project.suggestions(1)] == [(2, "labelled"), (3, "suggested")]
+    assert [s.state for s in project.worklist.suggestions(1)] == ["suggested", "labelled", "suggested"]
+    project.worklist.suggest(1, [2, 3], [1.0, 1.0], ["", ""])
+    assert [(s.sample, s.state) for s in project.worklist.suggestions(1)] == [(2, "labelled"), (3, "suggested")]
     assert project._db.value("SELECT count(*) FROM samples WHERE state = 'suggested'") == 1
-    assert project.suggestions(2) == []
+    assert project.worklist.suggestions(2) == []
 
 
 @pytest.mark.parametrize("batch", [([1, 1], [0, 0], ["", ""]), ([-1], [0], [""]), ([10**6], [0], [""]), ([1], [], [])])
 def test_impossible_batches_are_refused(project: Project, batch: tuple) -> None:
     with pytest.raises(InputError):
-        project.suggest(1, *batch)
-    assert project.suggestions(1) == []
+        project.worklist.suggest(1, *batch)
+    assert project.worklist.suggestions(1) == []
 
 
 def test_a_round_is_open_then_trained_then_finished(project: Project) -> None:
@@ -395,22 +395,22 @@ def test_a_round_is_open_then_trained_then_finished(project: Project) -> None:
 
 
 def test_events_can_be_followed_from_a_number_on(project: Project) -> None:
-    numbers = [project.add_event("epoch", {"epoch": epoch, "note": "ü"}) for epoch in range(4)]
+    numbers = [project.events.add("epoch", {"epoch": epoch, "note": "ü"}) for epoch in range(4)]
     assert numbers == sorted(set(numbers))
-    later = project.events(after=numbers[1])
+    later = project.events.after(numbers[1])
     assert [number for number, _ in later] == numbers[2:]
     assert [event.data["epoch"] for _, event in later] == [2, 3]
 
 
 def test_the_pool_is_stored_once_anything_is_labelled(project: Project) -> None:
-    other = Pool.build([case.geometry for case in project.cases("pool")], (12, 12))
-    project.set_pool(project.pool)
-    project.set_pool(other)
+    other = Pool.build([case.geometry for case in project.cases.all("pool")], (12, 12))
+    project.samples.set_pool(project.pool)
+    project.samples.set_pool(other)
     assert project.pool == other
     reveal(project, 0)
-    project.set_pool(other)
+    project.samples.set_pool(other)
     with pytest.raises(InputError, match="annotations for another pool"):
-        project.set_pool(Pool.build([case.geometry for case in project.cases("pool")], (16, 16)))
+        project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16)))
 
 
 # --- sharing --------------------------------------------------------------------------------------------------
@@ -423,17 +423,17 @@ def test_a_fork_goes_its_own_way_and_shares_the_data(project: Project, tmp_path:
     with project.fork(tmp_path / "runs" / "fork") as fork:
         assert fork.data == project.data
         assert fork.pool == project.pool
-        assert fork.costs() == project.costs()
-        assert np.array_equal(fork.annotation("a"), project.annotation("a"))
+        assert fork.annotations.costs() == project.annotations.costs()
+        assert np.array_equal(fork.annotations.read("a"), project.annotations.read("a"))
         assert (fork.rounds_dir / "000" / "weights").read_bytes() == b"weights"
         reveal(fork, 5)
-        assert np.flatnonzero(fork.labelled()).tolist() == [3, 5]
+        assert np.flatnonzero(fork.samples.labelled()).tolist() == [3, 5]
         with fork.fork(tmp_path / "elsewhere" / "deep" / "fork") as second:
             assert second.data == project.data
-            assert second.costs().samples == 2
+            assert second.annotations.costs().samples == 2
         with pytest.raises(InputError, match="Import them into"):
-            fork.import_case("d", [])
-    assert np.flatnonzero(project.labelled()).tolist() == [3]
+            fork.cases.import_case("d", [])
+    assert np.flatnonzero(project.samples.labelled()).tolist() == [3]
     assert not (tmp_path / "runs" / "fork" / "images").exists()
 
 
@@ -454,7 +454,7 @@ def test_projects_that_share_data_can_move_together(project: Project, tmp_path: 
     moved = tmp_path.with_name(tmp_path.name + " moved")
     with Project.open(moved / "runs" / "fork") as fork:
         assert fork.data == moved / "my pröject"
-        assert all(case.images[0].is_file() for case in fork.cases())
+        assert all(case.images[0].is_file() for case in fork.cases.all())
     (moved / "my pröject").rename(moved / "gone")
     with pytest.raises(InputError, match="data of the project"):
         Project.open(moved / "runs" / "fork")
@@ -462,20 +462,20 @@ def test_projects_that_share_data_can_move_together(project: Project, tmp_path: 
 
 def test_a_run_takes_the_cases_of_its_data_over_and_has_roles_of_its_own(project: Project, tmp_path: Path) -> None:
     with Project.create(tmp_path / "run", name="run", labels=LABELS, channels=["CT"], data=project.root) as run:
-        assert run.cases() == project.cases()
-        assert run.pool is None
-        run.set_role(["a"], "test")
-        run.set_role(["c"], "pool")
-        assert [case.name for case in run.cases("pool")] == ["b ö", "c"]
-        run.set_pool(Pool.build([case.geometry for case in run.cases("pool")], (16, 16)))
+        assert run.cases.all() == project.cases.all()
+        assert run.samples.known_pool() is None
+        run.cases.set_role(["a"], "test")
+        run.cases.set_role(["c"], "pool")
+        assert [case.name for case in run.cases.all("pool")] == ["b ö", "c"]
+        run.samples.set_pool(Pool.build([case.geometry for case in run.cases.all("pool")], (16, 16)))
         reveal(run, 0)
-    assert [case.name for case in project.cases("pool")] == ["a", "b ö"]
-    assert not project.labelled().any()
+    assert [case.name for case in project.cases.all("pool")] == ["a", "b ö"]
+    assert not project.samples.labelled().any()
     with pytest.raises(InputError, match="'spare' is no role"):
-        project.set_role(["a"], "spare")
+        project.cases.set_role(["a"], "spare")
 
 
 def test_a_geometry_of_another_shape_is_refused(project: Project) -> None:
     geometry = CaseGeometry("a", (5, 20, 25), (0, 1, 2), ((0, 5), (0, 20), (0, 25)), (5, 20, 25))
     with pytest.raises(InputError, match="another geometry"):
-        project.set_geometry("a", geometry)
+        project.cases.set_geometry("a", geometry)

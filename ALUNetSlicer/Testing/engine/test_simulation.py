@@ -353,7 +353,7 @@ class PretendedLoop:
         return record
 
     def prepare(self):
-        if self.project.pool is None:
+        if self.project.samples.known_pool() is None:
             plan(self.project)
 
 
@@ -423,9 +423,9 @@ def test_each_fold_tests_on_its_own_cases_and_never_labels_them(phantom, tmp_pat
     alunet.simulate(phantom, out, ["random"], rounds=1, budget=5, initial=5, folds=[0, 3])
     for fold in (0, 3):
         with Project.open(out / "runs" / f"fold{fold}_seed0" / "random") as project:
-            everyone = [case.name for case in project.cases()]
-            assert [case.name for case in project.cases("test")] == config.splits(everyone, [fold])[fold]
-            assert len(project.cases("pool")) + len(project.cases("test")) == 6
+            everyone = [case.name for case in project.cases.all()]
+            assert [case.name for case in project.cases.all("test")] == config.splits(everyone, [fold])[fold]
+            assert len(project.cases.all("pool")) + len(project.cases.all("test")) == 6
 
 
 def test_a_test_set_leaves_the_whole_data_set_in_the_pool(phantom, other_phantom, tmp_path, pretended):
@@ -434,8 +434,8 @@ def test_a_test_set_leaves_the_whole_data_set_in_the_pool(phantom, other_phantom
     out = tmp_path / "out"
     alunet.simulate(phantom, out, ["random"], rounds=1, budget=5, initial=5, test=other_phantom)
     with Project.open(out / "runs" / "fold0_seed0" / "random") as project:
-        assert len(project.cases("pool")) == 6
-        assert [case.name[:5] for case in project.cases("test")] == ["other", "other"]
+        assert len(project.cases.all("pool")) == 6
+        assert [case.name[:5] for case in project.cases.all("test")] == ["other", "other"]
 
 
 def test_the_same_call_plays_nothing_again_and_more_is_added(phantom, tmp_path, pretended):

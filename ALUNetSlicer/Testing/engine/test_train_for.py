@@ -131,7 +131,7 @@ def test_every_preset_says_what_it_is_for() -> None:
 def begun(started: Path, tmp_path: Path):
     """A project whose rounds train by steps, with labels that no model has seen."""
     with Project.open(started) as project, project.fork(tmp_path / "by time") as fork:
-        fork.set_meta("loop", asdict(Setup(epochs=1, iterations=4, device="cpu")))
+        fork.settings.annotation = asdict(Setup(epochs=1, iterations=4, device="cpu"))
         hand = AnnotationLoop(fork)
         Oracle(fork).reveal(hand.loop.candidates()[:3], hand.loop.current())
         yield fork
@@ -156,7 +156,7 @@ def cancelled(project: Project, seconds: float) -> dict:
     hand = hand_of(project, stop, cancel)
     hand.train_for(seconds)
     with pytest.raises(Cancelled):
-        hand.learn()
+        hand.next_round("random", 1)
     assert found[0] is not None, "it is written before the training starts"
     return found[0]
 
@@ -172,7 +172,7 @@ def test_a_round_that_was_cancelled_goes_on_with_the_written_number(begun: Proje
     (begun.rounds_dir / "001" / "length.json").write_text(json.dumps({**written, **steps}), encoding="utf-8")
     there: list[bool] = []
     hand = hand_of(begun, lambda event: there.append(left.is_file()))
-    record = hand.learn()
+    record = hand.next_round("random", 1).record
     assert record.steps == 3 and record.train_seconds > 0
     assert any(there), "what was trained so far was kept"
     assert written_length(begun.rounds_dir / "001") == {**written, **steps}
@@ -189,4 +189,4 @@ def test_another_time_starts_the_training_anew(begun: Project) -> None:
     left.touch()
     written = cancelled(begun, 1)
     assert written["seconds"] == 1 and not left.exists()
-    assert hand_of(begun).learn().steps == written["epochs"] * written["iterations"]
+    assert hand_of(begun).next_round("random", 1).record.steps == written["epochs"] * written["iterations"]

@@ -37,18 +37,18 @@ def of_project(root: Path) -> dict[str, Any]:
     with Project.open(root) as project:
         return {
             "about": _about(project),
-            "cases": {case.name: _case(project, case) for case in project.cases()},
+            "cases": {case.name: _case(project, case) for case in project.cases.all()},
             "samples": _samples(project),
             "rounds": _rounds(project),
             "worklists": [_worklist(project, number) for number in range(len(project.rounds.all()))],
             "curve": [_point(point) for point in curve(project)],
             "status": _status(project),
             "labels that come now belong to round": project.rounds.of_new_labels(),
-            "label maps": {case: _voxels(project.annotation(case)) for case in project.annotated_cases()},
+            "label maps": {case: _voxels(project.annotations.read(case)) for case in project.annotations.cases()},
             "versions": _versions(project),
             "proposals": _proposals(project),
-            "jobs": [_job(job) for job in project.jobs()],
-            "events": dict(sorted(Counter(event.kind for _, event in project.events()).items())),
+            "jobs": [_job(job) for job in project.jobs.all()],
+            "events": dict(sorted(Counter(event.kind for _, event in project.events.after()).items())),
         }
 
 
@@ -70,8 +70,8 @@ def _case(project: Project, case: Any) -> dict[str, Any]:
 
 
 def _samples(project: Project) -> list[dict[str, Any]]:
-    pool, annotated, skipped = project.pool, project.labelled(), project.skipped()
-    first = project.labelled_rounds()
+    pool, annotated, skipped = project.pool, project.samples.labelled(), project.samples.skipped()
+    first = project.samples.labelled_rounds()
     return [
         {
             "case": pool.case_name(sample),
@@ -91,7 +91,7 @@ def _rounds(project: Project) -> list[dict[str, Any]]:
             "number": known.number,
             "strategy": known.strategy,
             "finished": known.state == "finished",
-            "suggested": [_suggestion(entry) for entry in project.suggestions(known.number)],
+            "suggested": [_suggestion(entry) for entry in project.worklist.suggestions(known.number)],
         }
         for known in rounds(project)
     ]
@@ -112,7 +112,8 @@ def _worklist(project: Project, number: int) -> list[dict[str, Any]]:
     """The rows of a round as a viewer gets them, without leases, which end by themselves."""
     names = ("sample", "rank", "case", "slice", "axis", "box", "reason", "gain", "uncertainty", "ahead", "version")
     return [
-        {**{name: getattr(row, name) for name in names}, "status": row.status.value} for row in project.work(number)
+        {**{name: getattr(row, name) for name in names}, "status": row.status.value}
+        for row in project.worklist.rows(number)
     ]
 
 
@@ -146,7 +147,7 @@ def _versions(project: Project) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for sample, number, base, conflict, author, seconds, state in rows:
         entry = found.setdefault(str(sample), {"newest": _newest(project, sample), "all": []})
-        voxels = _voxels(project.version(sample, number)[1])
+        voxels = _voxels(project.annotations.version(sample, number)[1])
         about = {"number": number, "corrects": base, "conflict": bool(conflict), "author": author}
         entry["all"].append({**about, "seconds": seconds, "status": state, "voxels": voxels})
     return found
@@ -154,7 +155,7 @@ def _versions(project: Project) -> dict[str, Any]:
 
 def _newest(project: Project, sample: int) -> int | None:
     try:
-        return project.version(sample)[0]
+        return project.annotations.version(sample)[0]
     except InputError:
         return None
 
@@ -177,7 +178,7 @@ def _plain(labels: np.ndarray, ignore: int) -> dict[str, Any]:
 def _proposals(project: Project) -> dict[str, Any]:
     """Case -> round of the model that made its newest proposal, and the proposal's voxels."""
     found = {}
-    for case in project.cases():
+    for case in project.cases.all():
         newest = newest_output(project, case.name, "proposals")
         if newest is not None:
             found[case.name] = {"round": newest[0], "voxels": _voxels(read_labels(newest[1]))}

@@ -40,7 +40,7 @@ def ready(common, project):
 def suggested(service, project, ids):
     with Project.open(service.root / project) as opened:
         opened.rounds.begin("entropy", len(ids))
-        opened.suggest(0, ids, [0.0] * len(ids), ["entropy"] * len(ids), [0.5] * len(ids))
+        opened.worklist.suggest(0, ids, [0.0] * len(ids), ["entropy"] * len(ids), [0.5] * len(ids))
 
 
 def request(case="a", axis=0, number=3, author="Ann", **more):
@@ -161,7 +161,7 @@ def mapped(service, project, number, seed, measure="entropy"):
     with Project.open(service.root / project) as opened:
         file = opened.rounds_dir / f"{number + 1:03d}" / "uncertainty" / measure / "b.mha"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_like(values, next(case for case in opened.cases() if case.name == "b").images[0], file)
+        write_like(values, next(case for case in opened.cases.all() if case.name == "b").images[0], file)
     return values
 
 

@@ -157,5 +157,5 @@ def test_killed_at_random_moments_it_loses_nothing_acknowledged(service, scan, r
     jobs = service.ok("GET", f"/projects/{project}/jobs")
     assert {job["state"] for job in jobs} <= {"done", "failed"} and not tree(service.root)
     with Project.open(service.root / project) as opened:
-        assert set(np.flatnonzero(opened.labelled())) == set(person.acknowledged)
+        assert set(np.flatnonzero(opened.samples.labelled())) == set(person.acknowledged)
     record_property("killed", str(dict(killer.killed)))

@@ -112,7 +112,7 @@ def test_many_samples_of_a_case_at_once_are_all_there(common, rows):
         answers = list(threads.map(lambda sample: put(common, sample, labels(1 + sample % 2)), range(6, 12)))
     assert [answer.status_code for answer in answers] == [200] * 6
     with Project.open(common.root / "work", read_only=True) as opened:
-        stored = opened.annotation("b")
+        stored = opened.annotations.read("b")
     for sample in range(6, 12):
         assert np.array_equal(stored[sample - 6], labels(1 + sample % 2)[0])
 
@@ -140,7 +140,7 @@ def test_statuses(common, rows):
     draft = put(common, 5, labels(), status="in_progress")
     assert draft.json() == {"sample": 5, "status": "in_progress", "version": 1}
     with Project.open(common.root / "work", read_only=True) as opened:
-        assert not opened.labelled()[5], "a draft is kept, and not learned from"
+        assert not opened.samples.labelled()[5], "a draft is kept, and not learned from"
 
 
 @pytest.mark.parametrize(

@@ -125,14 +125,14 @@ def add(
 
     role = "test" if test else "pool"
     with at_work() as emit, Project.open(project) as opened:
-        before = {case.name for case in opened.cases()}
+        before = {case.name for case in opened.cases.all()}
         if paths[0].is_dir():
             if len(paths) > 1 or name or label_file:
                 raise InputError(f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file.")
-            opened.import_dataset(paths[0], role=role, emit=emit)
+            opened.cases.import_dataset(paths[0], role=role, emit=emit)
         else:
-            opened.import_case(name or _name_of(paths[0]), paths, label_file, role=role)
-        cases = opened.cases(role)
+            opened.cases.import_case(name or _name_of(paths[0]), paths, label_file, role=role)
+        cases = opened.cases.all(role)
         new = [case for case in cases if case.name not in before]
         blind = sum(case.label is None for case in new)
         if new:
@@ -146,7 +146,7 @@ def _warn_of_one_patient(project: Project, emit: Emit) -> None:
     """Say so where a patient seems to have cases to learn from and to evaluate on."""
     from alunet.imaging.patients import same_patients
 
-    names = [[case.name for case in project.cases(role)] for role in ("pool", "test")]
+    names = [[case.name for case in project.cases.all(role)] for role in ("pool", "test")]
     found = same_patients(*names)
     if found:
         pool, test = found[1]
@@ -168,7 +168,7 @@ def plan(project: PROJECT) -> None:
 
     with at_work() as emit, Project.open(project) as opened:
         AnnotationLoop(opened, emit=emit).plan()
-        pool, patch = opened.pool, opened.get_meta("patch")
+        pool, patch = opened.samples.known_pool(), opened.settings.patch
         count = 0 if pool is None else len(pool)
         cases = 0 if pool is None else len(pool.cases)
     typer.echo(f"{cases} cases, {count:,} samples to choose from, each up to {patch[0]} x {patch[1]} pixels.")

@@ -70,13 +70,13 @@ def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[
     if setup.device != "auto":
         resolve_device(setup.device)
     try:
-        return Project.create(root, name=name, labels=labels, channels=channels, meta={"loop": asdict(setup)})
+        return Project.create(root, name=name, labels=labels, channels=channels, annotation=asdict(setup))
     except InputError:
         if not (Path(root) / "project.db").is_file():
             raise
         project = Project.open(root)
         asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup))
-        kept = asdict(Setup(**project.get_meta("loop", {})))
+        kept = asdict(Setup(**(project.settings.annotation or {})))
         if (project.name, list(project.labels), project.channels, kept) == asked:
             return project
         project.close()
@@ -104,7 +104,7 @@ class AnnotationLoop:
         emit: Emit = ignore_events,
         cancel: threading.Event | None = None,
     ) -> None:
-        settings = project.get_meta("loop")
+        settings = project.settings.annotation
         if settings is None:
             raise InputError(f"The project {project.root} belongs to a simulation.", "Create a project for annotation.")
         self.project, self.setup = project, Setup(**settings)
@@ -153,7 +153,7 @@ class AnnotationLoop:
     def worklist(self) -> Worklist | None:
         """The open batch as it is now, or None; before a strategy has chosen it is what people chose."""
         begun = self.project.rounds.begun()
-        if begun is None or (begun.query is None and not self.project.suggestions(begun.number)):
+        if begun is None or (begun.query is None and not self.project.worklist.suggestions(begun.number)):
             return None
         strategy = CHOSEN if begun.query is None else begun.strategy
         return make_worklist(self.project, self.loop.folder(), begun.number, strategy, begun.budget)
@@ -170,7 +170,7 @@ class AnnotationLoop:
         if self.loop.current() == 0:
             return
         folder = self.loop.folder()
-        samples = [suggestion.sample for suggestion in self.project.suggestions(self.loop.current())]
+        samples = [suggestion.sample for suggestion in self.project.worklist.suggestions(self.loop.current())]
         names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
         missing = [name for name in names if not proposal_file(folder, name).is_file()]
         if missing:
@@ -190,7 +190,9 @@ class AnnotationLoop:
     ) -> Taken:
         """Store labels from an image file, see `alunet.loop.labelling.annotate`; by default what is suggested."""
         number = self.project.rounds.of_new_labels()
-        suggested = [entry.sample for entry in self.project.suggestions(self.loop.current()) if not entry.skipped]
+        suggested = [
+            entry.sample for entry in self.project.worklist.suggestions(self.loop.current()) if not entry.skipped
+        ]
         taken = labelling.annotate(
             self.project, case, file, slices=slices, all_slices=all_slices, suggested=suggested,
             round=number, author=author, seconds=seconds,
@@ -205,13 +207,13 @@ class AnnotationLoop:
             InputError: there is no such slice, or one of them is annotated already.
         """
         found = labelling.pool_case(self.project, case)
-        labelled, samples = self.project.labelled(), []
+        labelled, samples = self.project.samples.labelled(), []
         for number in slices:
             own = [i for i in labelling.samples_of_slices(self.project, found, [number]) if not labelled[i]]
             if not own:
                 raise InputError(f"Slice {number} of {case} is annotated already.", "There is nothing to skip.")
             samples += own
-        self.project.skip(samples, undo=undo)
+        self.project.samples.skip(samples, undo=undo)
         self._follow()
         return len(set(samples))
 

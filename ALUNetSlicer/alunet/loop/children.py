@@ -31,12 +31,12 @@ def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
 
 def arithmetic(loop: Loop) -> Arithmetic:
     """Return how this computer computes: chosen once for a project, and anew when it comes to another computer."""
-    machine, kept = hardware.describe(loop.device), loop.project.get_meta("arithmetic")
+    machine, kept = hardware.describe(loop.device), loop.project.settings.arithmetic
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
     log = loop.project.root / "prepare.log"
     chosen = run(loop, "alunet.model.arithmetic:decide", log, device=loop.device, machine=machine)
-    loop.project.set_meta("arithmetic", chosen)
+    loop.project.settings.arithmetic = chosen
     if kept is not None:
         text = f"This project was last used on another computer ({kept['machine']}). Here: {chosen['reason']}."
         loop.emit(Event("message", {"text": text}))

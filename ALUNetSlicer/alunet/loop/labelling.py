@@ -76,7 +76,7 @@ def annotate(
         raise InputError(f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed.")
     drawn = _read(project, case, Path(file), slices)
     pool = project.pool
-    stored, labelled = project.annotation(name), project.labelled()
+    stored, labelled = project.annotations.read(name), project.samples.labelled()
     if slices or all_slices:
         asked = samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
     else:
@@ -104,7 +104,7 @@ def annotate(
             f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
         )
     if new:
-        project.annotate(name, sorted(new.items()), round=round, author=author, seconds=seconds)
+        project.annotations.annotate(name, sorted(new.items()), round=round, author=author, seconds=seconds)
     return Taken(
         case=name,
         slices=_slices(project, new),
@@ -122,13 +122,14 @@ def pool_case(project: Project, name: str) -> Case:
     Raises:
         InputError: there is no such case, it is for evaluation, or it is not planned yet.
     """
-    found = [case for case in project.cases() if case.name == name]
+    found = [case for case in project.cases.all() if case.name == name]
     if not found:
-        known = ", ".join(case.name for case in project.cases("pool")[:3])
+        known = ", ".join(case.name for case in project.cases.all("pool")[:3])
         raise InputError(f"There is no case {name!r} in the project.", f"Its cases are {known}, …" if known else "")
     if found[0].role != "pool":
         raise InputError(f"Case {name!r} is for evaluation.", "Annotate cases of the pool.")
-    if project.pool is None or name not in project.pool.cases:
+    pool = project.samples.known_pool()
+    if pool is None or name not in pool.cases:
         raise InputError(f"Case {name!r} is not planned yet.", "Type: alunet plan")
     return found[0]
 

@@ -72,14 +72,14 @@ class Loop:
     def prepare(self) -> None:
         """Plan and preprocess what is not yet, and enumerate the pool."""
         project = self.project
-        cases = project.cases()
+        cases = project.cases.all()
         if not any(case.role == "pool" for case in cases):
             raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
         unseen = [case for case in cases if case.geometry is None]
-        planned = environment.Folders(project.nnunet_dir).plans.is_file() and project.get_meta("patch") is not None
+        planned = environment.Folders(project.nnunet_dir).plans.is_file() and project.settings.patch is not None
         if unseen or not planned:
             entries = [{"name": case.name, "images": [str(image) for image in case.images]} for case in cases]
-            pool_names = {case.name for case in project.cases("pool")}
+            pool_names = {case.name for case in project.cases.all("pool")}
             found = self.run_child(
                 "alunet.loop.steps:prepare",
                 project.root / "prepare.log",
@@ -92,21 +92,23 @@ class Loop:
             )
             for text in found["geometries"]:
                 geometry = CaseGeometry.from_json(text)
-                project.set_geometry(geometry.case, geometry)
-            project.set_meta("patch", found["patch"])
-            project.set_meta("prepare", found["costs"])
+                project.cases.set_geometry(geometry.case, geometry)
+            project.settings.patch = found["patch"]
+            project.settings.preparation = found["costs"]
         children.arithmetic(self)
         self._enumerate()
 
     def _enumerate(self) -> None:
         """Make the pool of the cases whose role is "pool", or add those that are not in it yet."""
-        project, known = self.project, self.project.pool
-        geometries = [case.geometry for case in project.cases("pool") if case.geometry is not None]
-        patch = tuple(project.get_meta("patch"))
+        project, known = self.project, self.project.samples.known_pool()
+        geometries = [case.geometry for case in project.cases.all("pool") if case.geometry is not None]
+        patch = project.settings.patch
+        if patch is None:
+            raise InputError("The project is not planned yet.", "Plan it first.")
         if known is not None and known.patch == patch:
-            project.set_pool(known.extended([new for new in geometries if new.case not in known.cases]))
+            project.samples.set_pool(known.extended([new for new in geometries if new.case not in known.cases]))
         else:
-            project.set_pool(Pool.build(geometries, patch))
+            project.samples.set_pool(Pool.build(geometries, patch))
 
     # --- rounds -----------------------------------------------------------------------------------------------
 
@@ -141,7 +143,9 @@ class Loop:
 
     def _open_samples(self, number: int) -> list[int]:
         """Samples of a round's batch that are neither annotated nor skipped."""
-        batch = [entry for entry in self.project.suggestions(number) if entry.in_batch and entry.author is None]
+        batch = [
+            entry for entry in self.project.worklist.suggestions(number) if entry.in_batch and entry.author is None
+        ]
         return [entry.sample for entry in batch if entry.state != "labelled" and not entry.skipped]
 
     def suggest(self, strategy: str, budget: int, ahead: int = 0) -> list[Suggestion]:
@@ -184,7 +188,7 @@ class Loop:
                     f"Round {begun.number} was begun with '{begun.strategy}' and a budget of {begun.budget}.",
                     "Finish it with those, then choose anew.",
                 )
-            return self.project.suggestions(begun.number)
+            return self.project.worklist.suggestions(begun.number)
         number = self.current()
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
@@ -192,12 +196,12 @@ class Loop:
         self.project.rounds.begin(strategy, budget)
         batch = choose(folder)
         with self.project.together():
-            self.project.suggest(
+            self.project.worklist.suggest(
                 number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"), size=budget
             )
             self.project.rounds.keep_query(number, {name: batch[name] for name in ("diagnostics", "costs")})
         write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})  # for people to read
-        return self.project.suggestions(number)
+        return self.project.worklist.suggestions(number)
 
     def learn(self) -> RoundRecord:
         """The second half of a round: train on everything annotated so far, evaluate, and close the round.
@@ -208,10 +212,10 @@ class Loop:
         Raises:
             InputError: nothing is annotated.
         """
-        if not self.project.annotated_cases():
+        if not self.project.annotations.cases():
             raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first.")
         rounds, number = self.project.rounds, self.current()
-        begun = rounds.begun() or rounds.begin(CHOSEN if self.project.chosen(number) else UNASKED, 0)
+        begun = rounds.begun() or rounds.begin(CHOSEN if self.project.worklist.chosen(number) else UNASKED, 0)
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         rounds.set_training(number, True)
@@ -222,7 +226,7 @@ class Loop:
             raise
         record = self._record(begun, learned)
         with self.project.together():
-            self.project.release()
+            self.project.worklist.release()
             rounds.finish(number, asdict(record))
         record.save(folder / "manifest.json")
         self._clear(number)
@@ -288,7 +292,7 @@ class Loop:
                 streams = Streams(self.seed, number)
                 batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
             return {**batch, "costs": costs}
-        self._pool().save(folder / "pool.npz")
+        self.project.pool.save(folder / "pool.npz")
         return self.run_child(
             "alunet.loop.steps:select",
             folder / "query.log",
@@ -309,18 +313,24 @@ class Loop:
 
     def candidates(self) -> np.ndarray:
         """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
-        return np.flatnonzero(~(self.project.labelled() | self.project.skipped()))
+        return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
 
     def _question(self, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
         """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
-        pool, project = self._pool(), self.project
-        labelled, ids = project.labelled(), self.candidates()
+        pool, project = self.project.pool, self.project
+        labelled, ids = project.samples.labelled(), self.candidates()
         shown = None
         if with_truth:
             voxels, border = Oracle(project).counts(project.num_classes)
             shown = voxels[ids], border[ids]
         return steps.write_question(
-            file, ids, np.flatnonzero(labelled), pool.case[ids], project.class_voxels(), project.case_voxels(), shown
+            file,
+            ids,
+            np.flatnonzero(labelled),
+            pool.case[ids],
+            project.annotations.class_voxels(),
+            project.annotations.case_voxels(),
+            shown,
         )
 
     # --- training ---------------------------------------------------------------------------------------------
@@ -328,10 +338,10 @@ class Loop:
     def _learn(self, number: int, folder: Path) -> Content:
         project = self.project
         annotated = {
-            case: {"file": str(project.annotation_file(case)), "slices": count}
-            for case, count in project.annotated_cases().items()
+            case: {"file": str(project.annotations.file(case)), "slices": count}
+            for case, count in project.annotations.cases().items()
         }
-        tests = [{"name": case.name, "label": str(case.label)} for case in project.cases("test") if case.label]
+        tests = [{"name": case.name, "label": str(case.label)} for case in project.cases.all("test") if case.label]
         scratch = number == 0 or self.recipe.mode == "scratch"
         entropy = Streams(self.seed, number).sequence("training").generate_state(1)[0]
         return self.run_child(
@@ -361,7 +371,7 @@ class Loop:
     # --- record -----------------------------------------------------------------------------------------------
 
     def _record(self, begun: Round, learned: Content) -> RoundRecord:
-        project, costs = self.project, self.project.costs()
+        project, costs = self.project, self.project.annotations.costs()
         query = begun.query or {"diagnostics": {}, "costs": {}}
         spent = {**query["costs"], **learned["costs"]}
         return RoundRecord(
@@ -373,10 +383,10 @@ class Loop:
             labelled_slices=costs.slices,
             labelled_voxels=costs.voxels,
             fraction=costs.fraction,
-            pool_samples=len(self._pool()),
-            class_voxels=[int(count) for count in project.class_voxels()],
+            pool_samples=len(self.project.pool),
+            class_voxels=[int(count) for count in project.annotations.class_voxels()],
             dice=named_dice(project.labels, learned["evaluation"]["dice"]),
-            selected=selected(project.suggestions(begun.number), project.chosen(begun.number)),
+            selected=selected(project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)),
             diagnostics=query["diagnostics"],
             seconds={name: cost["seconds"] for name, cost in spent.items()},
             peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},
@@ -386,15 +396,9 @@ class Loop:
                 "weights": learned["training"]["sha256"],
                 "final weights": learned["training"].get("final_sha256", learned["training"]["sha256"]),
                 "plans": sha256_file(environment.Folders(project.nnunet_dir).plans),
-                "pool": self._pool().sha256(),
+                "pool": self.project.pool.sha256(),
             },
             device=learned["device"],
             arithmetic=children.arithmetic(self).to_json(),
             threads=self.threads,
         )
-
-    def _pool(self) -> Pool:
-        pool = self.project.pool
-        if pool is None:
-            raise InputError("The project has no pool yet.", "Prepare it first.")
-        return pool

@@ -17,7 +17,7 @@ class Oracle:
 
     def __init__(self, project: Project) -> None:
         self.project = project
-        self.cases: dict[str, Case] = {case.name: case for case in project.cases("pool")}
+        self.cases: dict[str, Case] = {case.name: case for case in project.cases.all("pool")}
         missing = [name for name, case in self.cases.items() if case.label is None]
         if missing:
             raise InputError(
@@ -28,12 +28,12 @@ class Oracle:
     def reveal(self, ids: np.ndarray, round_number: int) -> None:
         """Annotate the samples `ids` with their reference labels; what is annotated already is left alone."""
         pool = self.project.pool
-        wanted = ids[~self.project.labelled()[ids]]
+        wanted = ids[~self.project.samples.labelled()[ids]]
         for index in np.unique(pool.case[wanted]):
             name = pool.cases[index]
             truth = self._truth(name)
             entries = [(int(i), truth[pool.raw_slices(int(i))]) for i in wanted[pool.case[wanted] == index]]
-            self.project.annotate(name, entries, round=round_number, author="oracle")
+            self.project.annotations.annotate(name, entries, round=round_number, author="oracle")
 
     def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
         """Voxels of each class nearest to each sample, and those of them on their class's border: (n, K) int64.

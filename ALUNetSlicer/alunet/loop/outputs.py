@@ -88,7 +88,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
             image=str(case.images[0]),
             file=str(parts[0]),
             measure=measure,
-            weights_of_classes=class_weights(loop.project.class_voxels()).tolist(),
+            weights_of_classes=class_weights(loop.project.annotations.class_voxels()).tolist(),
             weights=str(weights),
             scoring=loop.scoring,
             noise=[int(word) for word in noise],
@@ -113,7 +113,7 @@ def export_model(loop: Loop, file: Path) -> Path:
         "round": record.number,
         "strategy": record.strategy,
         "seed": record.seed,
-        "cases": len(project.annotated_cases()),
+        "cases": len(project.annotations.cases()),
         "labelled_samples": record.labelled_samples,
         "labelled_voxels": record.labelled_voxels,
         "class_voxels": record.class_voxels,
@@ -122,7 +122,7 @@ def export_model(loop: Loop, file: Path) -> Path:
         "hashes": record.hashes,
         "versions": record.versions,
     }
-    endings = Counter(ending_of(case.images[0]) for case in project.cases())
+    endings = Counter(ending_of(case.images[0]) for case in project.cases.all())
     with _all_or_none([file]) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:pack_model",
@@ -148,7 +148,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
     Raises:
         InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be written.
     """
-    annotated = project.annotated_cases()
+    annotated = project.annotations.cases()
     if not annotated:
         raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
     cases = _cases(project, names or list(annotated))
@@ -157,7 +157,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
             raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
     with _all_or_none(_named(cases, folder, ending)) as (parts, targets):
         for case, part in zip(cases, parts, strict=True):
-            write_like(project.annotation(case.name), case.images[0], part)
+            write_like(project.annotations.read(case.name), case.images[0], part)
     return targets
 
 
@@ -174,7 +174,7 @@ def _newest(loop: Loop) -> Path:
 
 def _cases(project: Project, names: Sequence[str]) -> list[Case]:
     """The cases of these names, in their order, each once; all where there are none."""
-    known = {case.name: case for case in project.cases()}
+    known = {case.name: case for case in project.cases.all()}
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 3)

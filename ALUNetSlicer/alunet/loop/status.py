@@ -75,13 +75,14 @@ class Status:
 def status(annotation: AnnotationLoop) -> Status:
     """Where the project stands; nothing is changed, so it may be open for reading only."""
     project, worklist = annotation.project, annotation.worklist()
-    everything, costs = project.cases(), project.costs()
+    everything, costs = project.cases.all(), project.annotations.costs()
+    pool = project.samples.known_pool()
     tested = any(case.role == "test" and case.label is not None for case in everything)
     rounds = [_finished(record, tested) for record in annotation.loop.rounds()]
     if worklist is not None:
         number, size = worklist.number, len(worklist.items)
         rounds.append(RoundLine(number, "open", worklist.strategy, size, costs.samples, None, None))
-    counts = [int(count) for count in project.class_voxels()]
+    counts = [int(count) for count in project.annotations.class_voxels()]
     step, case = _next(annotation, worklist)
     return Status(
         project=project.name,
@@ -90,13 +91,13 @@ def status(annotation: AnnotationLoop) -> Status:
         cases=[case.name for case in everything if case.role == "pool"],
         test_cases=[case.name for case in everything if case.role == "test"],
         unplanned=_unplanned(annotation),
-        pool=0 if project.pool is None else len(project.pool),
+        pool=0 if pool is None else len(pool),
         labelled=costs.samples,
         slices=costs.slices,
         voxels=dict(zip(project.labels, counts, strict=True)),
         open=0 if worklist is None else worklist.count("open"),
-        skipped=int(project.skipped().sum()),
-        minutes=round(project.seconds_spent() / 60, 1),
+        skipped=int(project.samples.skipped().sum()),
+        minutes=round(project.annotations.seconds_spent() / 60, 1),
         train_for=annotation.loop.recipe.train_for,
         rounds=rounds,
         setup=dict(vars(annotation.setup)),
@@ -124,16 +125,17 @@ def _finished(record: RoundRecord, tested: bool) -> RoundLine:
 
 def _unplanned(annotation: AnnotationLoop) -> list[str]:
     project = annotation.project
-    known = set() if project.pool is None else set(project.pool.cases)
+    pool = project.samples.known_pool()
+    known = set() if pool is None else set(pool.cases)
     return [
         case.name
-        for case in project.cases()
+        for case in project.cases.all()
         if case.geometry is None or (case.role == "pool" and case.name not in known)
     ]
 
 
 def _next(annotation: AnnotationLoop, worklist: Worklist | None) -> tuple[str, str | None]:
-    if not annotation.project.cases("pool"):
+    if not annotation.project.cases.all("pool"):
         return "add", None
     if _unplanned(annotation):
         return "plan", None
@@ -144,4 +146,4 @@ def _next(annotation: AnnotationLoop, worklist: Worklist | None) -> tuple[str, s
         return "next-round", None
     if len(annotation.loop.candidates()):
         return "suggest", None
-    return ("export", None) if annotation.loop.rounds() else ("annotate", annotation.project.cases("pool")[0].name)
+    return ("export", None) if annotation.loop.rounds() else ("annotate", annotation.project.cases.all("pool")[0].name)

@@ -77,7 +77,7 @@ def proposal_file(folder: Path, case: str) -> Path:
 def make_worklist(project: Project, folder: Path, number: int, strategy: str, budget: int) -> Worklist:
     """The worklist of a round, as it stands now."""
     pool, items = project.pool, []
-    for rank, suggestion in enumerate(project.suggestions(number), 1):
+    for rank, suggestion in enumerate(project.worklist.suggestions(number), 1):
         name = pool.case_name(suggestion.sample)
         proposal = proposal_file(folder, name)
         status = "annotated" if suggestion.state == "labelled" else "skipped" if suggestion.skipped else "open"
@@ -106,7 +106,7 @@ def save_worklist(project: Project, worklist: Worklist) -> Worklist:
 
 
 def _manifest(project: Project, worklist: Worklist) -> dict[str, Any]:
-    cases = {case.name: case for case in project.cases("pool")}
+    cases = {case.name: case for case in project.cases.all("pool")}
     grids = {name: grid_of(cases[name].images[0]) for name in {item.case for item in worklist.items}}
     ordered = sorted(worklist.items, key=lambda item: (item.case, item.slice, item.sample))
     return {
@@ -150,7 +150,7 @@ def _entry(project: Project, item: Item, case: Case, grid: Grid) -> dict[str, An
         "corners": _corners(item, slice_axis(case), grid),
         "images": [_relative(project, image) for image in case.images],
         "proposal": None if item.proposal is None else _relative(project, item.proposal),
-        "annotation": _relative(project, project.annotation_file(item.case)),
+        "annotation": _relative(project, project.annotations.file(item.case)),
     }
 
 

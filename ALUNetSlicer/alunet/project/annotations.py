@@ -1,4 +1,4 @@
-"""The annotated voxels of a project."""
+"""The annotated voxels of a project: a label map for each case, and every version that was submitted."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.samples import Samples
-from alunet.schema import NOT_ANNOTATED
-from alunet.storage.files import written_name
+from alunet.project.cases import Cases
+from alunet.project.requests import Requests
+from alunet.project.rounds import Rounds
+from alunet.project.samples import Place, Samples
+from alunet.project.worklist import Worklist, newest_version
+from alunet.schema import NOT_ANNOTATED, SampleState, Status
+from alunet.storage.database import Database
+from alunet.storage.files import atomic_path, written_name
 from alunet.storage.locks import FileLock
 
 
@@ -37,42 +42,91 @@ class Costs:
     fraction: float
 
 
-class Annotations(Samples):
-    """The part of a `Project` that keeps label maps; needs what is declared here."""
+class StaleVersion(InputError):
+    """Labels were based on another version than the newest one; they are kept, but count for nothing.
 
-    if TYPE_CHECKING:
-        root: Path
-        images_dir: Path
-        annotations_dir: Path
-        num_classes: int
+    Attributes:
+        version: the newest one.
+        kept: number of the version that was submitted.
+    """
 
-    def annotation_file(self, case: str) -> Path:
-        """Where a case's label map lies (or will lie, while nothing is annotated)."""
-        return self.annotations_dir / f"{case}{EXACT_ENDING}"
+    def __init__(self, version: int, kept: int) -> None:
+        super().__init__(
+            f"Somebody else annotated this slice meanwhile: it is at version {version}.",
+            "Get that version, correct it, and submit it again; yours is kept in the history.",
+        )
+        self.version, self.kept = version, kept
 
-    def annotation(self, case: str) -> np.ndarray:
-        """A case's label map on the grid of its image file, axes (k, j, i), uint8.
+
+@dataclass(frozen=True)
+class Submission:
+    """Labels of one sample as a person submits them.
+
+    Attributes:
+        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED` for open voxels.
+        base: number of the version that they correct; 0 where there is none.
+        seconds: time spent, None where that is not known.
+        status: DONE makes them count for the training; any other only keeps them.
+        key: the same submission sent again has the same; empty: it is never sent again.
+        digest: of the whole submission, to tell a key that is used twice.
+    """
+
+    labels: np.ndarray
+    base: int
+    author: str
+    seconds: float | None = None
+    status: Status = Status.DONE
+    key: str = ""
+    digest: str = ""
+
+
+class Annotations:
+    """The label maps and versions in `folder`, and the tables about them.
+
+    Args:
+        folder: of the label maps.
+        locks: folder of the locks, one for each case.
+        classes: number of classes, background included.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folder: Path,
+        locks: Path,
+        classes: int,
+        cases: Cases,
+        samples: Samples,
+        rounds: Rounds,
+        worklist: Worklist,
+        requests: Requests,
+    ) -> None:
+        self._db, self.folder, self._locks, self._classes = database, folder, locks, classes
+        self._cases, self._samples, self._rounds = cases, samples, rounds
+        self._worklist, self._requests = worklist, requests
+
+    # --- label maps -------------------------------------------------------------------------------------------
+
+    def file(self, case: str) -> Path:
+        """Return where a case's label map is, or will be while nothing is annotated."""
+        return self.folder / f"{case}{EXACT_ENDING}"
+
+    def read(self, case: str) -> np.ndarray:
+        """Return a case's label map on the grid of its image file, axes (k, j, i), uint8.
 
         Voxels that were not annotated hold `NOT_ANNOTATED`.
 
         Raises:
             InputError: there is no such case.
         """
-        shape, _, annotated = self._case_row(case)
-        if annotated is None:
+        known = self._cases.row(case)
+        shape = known.shape
+        if known.voxels is None:
             return np.full(shape, NOT_ANNOTATED, np.uint8)
-        array = read_labels(self.annotation_file(case))
+        array = read_labels(self.file(case))
         if array.shape != shape:
-            raise InputError(f"{self.annotation_file(case)} has the shape {array.shape}, not {shape}.", "Restore it.")
+            raise InputError(f"{self.file(case)} has the shape {array.shape}, not {shape}.", "Restore it.")
         return array.astype(np.uint8, copy=False)
-
-    def _case_row(self, case: str) -> tuple[tuple[int, ...], str, str | None]:
-        """Shape, first image's file name and annotated voxels (JSON) of a case."""
-        rows = self._db.rows("SELECT shape, images, voxels FROM cases WHERE name = ?", (case,))
-        if not rows:
-            raise InputError(f"There is no case {case!r} in the project.", "See the list of cases.")
-        shape, images, voxels = rows[0]
-        return tuple(json.loads(shape)), json.loads(images)[0], voxels
 
     def annotate(
         self,
@@ -100,10 +154,10 @@ class Annotations(Samples):
         Raises:
             InputError: a sample is not of the case, or labels have another shape or other values.
         """
-        self._check_writable()
-        items, pool = [(int(sample), np.asarray(labels)) for sample, labels in items], self._need_pool()
-        self._check_samples([sample for sample, _ in items])
-        self._case_row(case)
+        self._db.check_writable()
+        items, pool = [(int(sample), np.asarray(labels)) for sample, labels in items], self._samples.pool
+        self._samples.check([sample for sample, _ in items])
+        self._cases.row(case)
         for sample, _ in items:
             if pool.case_name(sample) != case:
                 raise InputError(f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}.")
@@ -114,13 +168,12 @@ class Annotations(Samples):
 
     def case_lock(self, case: str) -> FileLock:
         """The lock of a case's label map, for everybody who reads it in order to write it."""
-        folder = self.root / "locks"
-        folder.mkdir(exist_ok=True)
-        return FileLock(folder / f"{case}.lock")
+        self._locks.mkdir(exist_ok=True)
+        return FileLock(self._locks / f"{case}.lock")
 
-    def _remove_leftovers(self) -> None:
+    def remove_leftovers(self) -> None:
         """Removes what killed processes left half written, and nothing that somebody is writing."""
-        for leftover in self.annotations_dir.glob(f"tmp-*{EXACT_ENDING}"):
+        for leftover in self.folder.glob(f"tmp-*{EXACT_ENDING}"):
             if (name := written_name(leftover)) is None:
                 continue
             lock = self.case_lock(name.removesuffix(EXACT_ENDING))
@@ -130,14 +183,14 @@ class Annotations(Samples):
 
     def _store(self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]) -> list[int]:
         """Writes samples' labels into a case's label map; the caller holds its lock. Gives the voxels of each class."""
-        array = self.annotation(case)
+        array = self.read(case)
         for sample, place, labels in placed:
             target = array[place]
             self.check_values(sample, labels, target.shape)
             target[...] = labels
-        write_like(array, self.images_dir / self._case_row(case)[1], self.annotation_file(case))
+        write_like(array, self._cases.row(case).image, self.file(case))
         annotated = array[array != NOT_ANNOTATED]  # few voxels: counting all of them took half of the time
-        return np.bincount(annotated, minlength=self.num_classes).tolist()
+        return [int(count) for count in np.bincount(annotated, minlength=self._classes)]
 
     def _note(
         self, case: str, samples: Sequence[int], counts: list[int], round: int, author: str, seconds: float | None
@@ -157,11 +210,13 @@ class Annotations(Samples):
         """Raises InputError for labels of another shape than `shape`, or with values that are none."""
         if labels.shape != shape:
             raise InputError(f"Labels of sample {sample} have the shape {labels.shape}, not {shape}.")
-        known = (labels >= 0) & (labels < self.num_classes) & (labels == np.round(labels))
+        known = (labels >= 0) & (labels < self._classes) & (labels == np.round(labels))
         strange = labels[~(known | (labels == NOT_ANNOTATED))]
         if strange.size:
-            limits = f"Use 0 to {self.num_classes - 1}, or {NOT_ANNOTATED} for voxels left open."
+            limits = f"Use 0 to {self._classes - 1}, or {NOT_ANNOTATED} for voxels left open."
             raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
+
+    # --- what has been annotated ------------------------------------------------------------------------------
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each class over all pool cases, int64 (K,)."""
@@ -173,18 +228,18 @@ class Annotations(Samples):
         rows = self._db.rows(
             "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY name"
         )
-        voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self.num_classes)
+        voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
         return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
         size, samples = self._db.rows("SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples")[0]
-        slices = self._db.value(
+        slices = self._db.number(
             "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM samples WHERE state = 'labelled')"
         )
-        return Costs(samples, int(str(slices)), int(self.class_voxels().sum()), samples / size if size else 0.0)
+        return Costs(samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0)
 
-    def annotated_cases(self) -> dict[str, int]:
+    def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
         rows = self._db.rows(
             "SELECT case_name, count(*), voxels FROM samples JOIN cases ON cases.name = case_name"
@@ -195,3 +250,86 @@ class Annotations(Samples):
     def seconds_spent(self) -> float:
         """Seconds that people say they spent on annotating, all together."""
         return float(str(self._db.value("SELECT coalesce(sum(seconds), 0) FROM annotations")))
+
+    # --- versions ---------------------------------------------------------------------------------------------
+
+    def submit(self, sample: int, submission: Submission) -> SampleState:
+        """Keeps labels as the sample's next version; when this returns, or raises StaleVersion, they are on disk.
+
+        A submission whose key was there before gives the same answer again and changes nothing.
+
+        Raises:
+            StaleVersion: the base is not the newest version.
+            KeyReused: the key came with other content.
+            InputError: there is no such sample, or the labels have another shape or other values.
+        """
+        self._db.check_writable()
+        place = self._samples.place(sample)
+        self.check_values(sample, submission.labels, place.shape)
+        with self.case_lock(place.case):
+            answer = self._requests.answer(submission.key, submission.digest)
+            if answer is None:
+                answer = self._keep(sample, place, submission)
+        if "kept" in answer:
+            raise StaleVersion(answer["version"], answer["kept"])
+        return SampleState(sample, Status(answer["status"]), answer["version"])
+
+    def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
+        newest, last = newest_version(self._db, sample), self._last_version(sample)
+        stale, number = submission.base != newest, last + 1
+        self._write_version(sample, number, submission.labels)
+        counts = None
+        if submission.status is Status.DONE and not stale:
+            counts = self._store(place.case, [(sample, place.slices, submission.labels)])
+        answer: dict[str, Any] = {"version": number, "status": submission.status.value}
+        if stale:
+            answer = {"version": newest, "kept": number}
+        with self._db.transaction():
+            self._db.execute(
+                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                (sample, number, submission.base, int(stale), submission.author, submission.seconds,
+                 submission.status.value, time.time()),
+            )  # fmt: skip
+            if counts is not None:
+                round_ = self._rounds.of_new_labels()
+                self._note(place.case, [sample], counts, round_, submission.author, submission.seconds)
+            if not stale:
+                self._worklist.note_status(sample, submission.status, submission.author)
+            self._requests.keep(submission.key, submission.digest, answer)
+        return answer
+
+    def _last_version(self, sample: int) -> int:
+        """The last number that was given to any version, also to one that does not count; 0 where there is none."""
+        return self._db.number("SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ?", (sample,))
+
+    def _version_file(self, sample: int, number: int) -> Path:
+        return self.folder / "history" / f"{sample}-{number}.npz"
+
+    def _write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
+        file = self._version_file(sample, number)
+        file.parent.mkdir(exist_ok=True)
+        for leftover in file.parent.glob(f"tmp-*-{sample}-*.npz"):
+            leftover.unlink(missing_ok=True)
+        with atomic_path(file) as temporary:
+            np.savez_compressed(temporary, labels=labels)
+
+    def version(self, sample: int, number: int | None = None) -> tuple[int, np.ndarray]:
+        """Number and labels of a submitted version.
+
+        Args:
+            number: None: the newest that counts, or what is annotated where that was never submitted (number 0).
+
+        Raises:
+            InputError: there is no such version, or nothing is annotated.
+        """
+        place = self._samples.place(sample)
+        wanted = newest_version(self._db, sample) if number is None else number
+        known = self._db.value("SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted))
+        if known is not None:
+            with np.load(self._version_file(sample, wanted), allow_pickle=False) as content:
+                return wanted, content["labels"]
+        state = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,))
+        if number is None and state == "labelled":
+            return 0, self.read(place.case)[place.slices]
+        raise InputError(f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet.")

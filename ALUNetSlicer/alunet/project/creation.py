@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.errors import InputError
+from alunet.project.settings import Settings
 from alunet.project.tables import MIGRATIONS
 from alunet.storage.database import Database
 from alunet.storage.files import FolderLock
@@ -24,7 +24,8 @@ def create_database(
     labels: dict[str, int],
     channels: Sequence[str],
     source: Project | None,
-    meta: Mapping[str, Any],
+    label_values: list[int],
+    annotation: dict[str, Any] | None,
 ) -> None:
     """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
     lock = FolderLock(root)
@@ -41,12 +42,13 @@ def create_database(
             }
             with database.transaction():
                 database.migrate()
-                insert = "INSERT INTO meta (key, value) VALUES (?, ?)"
-                for key, value in {"project": about, **meta}.items():
-                    database.execute(insert, (key, json.dumps(value, ensure_ascii=False)))
+                Settings(database).create(
+                    about,
+                    label_values=label_values,
+                    annotation=annotation,
+                    data=None if source is None else reference(source.data, root),
+                )
                 if source is not None:
-                    value = json.dumps(reference(source.data, root), ensure_ascii=False)
-                    database.execute(insert, ("data", value))
                     columns = "name, role, images, label, shape, spacing, geometry"
                     rows = source._db.rows(f"SELECT {columns} FROM cases")
                     database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
+from alunet.project.events import Events
 from alunet.schema import ENDED, Job, JobKind, JobState, Problem, from_json, to_json
 from alunet.storage.database import Database
 from alunet.storage.locks import is_locked
@@ -16,17 +17,16 @@ _COLUMNS = "id, kind, state, config, progress, waiting, error, created, started,
 
 
 class Jobs:
-    """The part of a `Project` that knows its jobs; needs what is declared here."""
+    """The table of jobs.
 
-    _db: Database
-    root: Path
+    Args:
+        folder: of their locks, logs and results; made with the first.
+    """
 
-    @property
-    def jobs_dir(self) -> Path:
-        """Folder of the jobs' locks, logs and results."""
-        return self.root / "jobs"
+    def __init__(self, database: Database, events: Events, folder: Path) -> None:
+        self._db, self._events, self.folder = database, events, folder
 
-    def add_job(self, kind: JobKind, options: dict[str, Any]) -> int:
+    def add(self, kind: JobKind, options: dict[str, Any]) -> int:
         """Notes a job that waits to be started; gives its number."""
         cursor = self._db.execute(
             "INSERT INTO jobs (kind, state, config, created) VALUES (?, 'queued', ?, ?)",
@@ -34,58 +34,58 @@ class Jobs:
         )
         return int(cursor.lastrowid or 0)
 
-    def jobs(self, *, unfinished: bool = False) -> list[Job]:
+    def all(self, *, unfinished: bool = False) -> list[Job]:
         """The jobs by number; all, or those that wait or run."""
         which = "WHERE state IN ('queued', 'running')" if unfinished else ""
         return [_job(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM jobs {which} ORDER BY id")]
 
-    def job(self, number: int) -> Job:
+    def get(self, number: int) -> Job:
         """One job; raises InputError where there is none."""
         rows = self._db.rows(f"SELECT {_COLUMNS} FROM jobs WHERE id = ?", (number,))
         if not rows:
             raise InputError(f"There is no job {number}.", "See the list of jobs.")
         return _job(rows[0])
 
-    def job_lock(self, number: int) -> Path:
+    def lock(self, number: int) -> Path:
         """The file whose lock the job's process holds for as long as it lives."""
-        self.jobs_dir.mkdir(exist_ok=True)
-        return self.jobs_dir / f"{number}.lock"
+        self.folder.mkdir(exist_ok=True)
+        return self.folder / f"{number}.lock"
 
-    def job_lives(self, number: int) -> bool:
+    def lives(self, number: int) -> bool:
         """Whether some process is doing the job, or waiting to."""
-        return is_locked(self.job_lock(number))
+        return is_locked(self.lock(number))
 
-    def job_process(self, number: int) -> int | None:
+    def process(self, number: int) -> int | None:
         """Number of the process that did the job last."""
         found = self._db.value("SELECT pid FROM jobs WHERE id = ?", (number,))
         return None if found is None else int(str(found))
 
-    def job_result(self, number: int) -> Path | None:
+    def result(self, number: int) -> Path | None:
         """The file that a job made, if it made one."""
         name = self._db.value("SELECT result FROM jobs WHERE id = ?", (number,))
-        return None if name is None else self.jobs_dir / str(name)
+        return None if name is None else self.folder / str(name)
 
-    def note_job(self, number: int, **columns: Any) -> None:
+    def note(self, number: int, **columns: Any) -> None:
         """Changes what is known of a job that has not ended; columns as in the table ``jobs``."""
         changes = ", ".join(f"{name} = ?" for name in columns)
         where = "WHERE id = ? AND state IN ('queued', 'running')"
         self._db.execute(f"UPDATE jobs SET {changes} {where}", (*columns.values(), number))
 
-    def begin_job(self, number: int) -> None:
+    def begin(self, number: int) -> None:
         """Notes that a job runs now, once more or for the first time."""
-        self.note_job(number, state=JobState.RUNNING.value, waiting="")
+        self.note(number, state=JobState.RUNNING.value, waiting="")
         counted = "UPDATE jobs SET attempts = attempts + 1, started = coalesce(started, ?) WHERE id = ?"
         self._db.execute(counted, (time.time(), number))
-        self._tell_job(number)
+        self._tell(number)
 
-    def end_job(
+    def end(
         self, number: int, state: JobState, problem: Problem | None = None, result: Path | None = None
     ) -> None:
         """Notes how a job ended; one that has ended stays as it is."""
         with self._db.transaction():
-            if self.job(number).state in ENDED:
+            if self.get(number).state in ENDED:
                 return
-            self.note_job(
+            self.note(
                 number,
                 finished=time.time(),
                 error=None if problem is None else json.dumps(to_json(problem), ensure_ascii=False),
@@ -93,9 +93,9 @@ class Jobs:
                 waiting="",
                 state=state.value,
             )
-            self._tell_job(number)
+            self._tell(number)
 
-    def cancel_job(self, number: int) -> None:
+    def cancel(self, number: int) -> None:
         """Asks for the end of a job; its process, or the service, sees to it."""
         self._db.execute("UPDATE jobs SET cancelled = coalesce(cancelled, ?) WHERE id = ?", (time.time(), number))
 
@@ -104,24 +104,23 @@ class Jobs:
         moment = self._db.value("SELECT cancelled FROM jobs WHERE id = ?", (number,))
         return None if moment is None else time.time() - float(str(moment))
 
-    def job_note(self, number: int, name: str, value: Any) -> Any:
+    def kept_note(self, number: int, name: str, value: Any) -> Any:
         """What an earlier attempt of the job noted under that name; the first one notes `value`."""
         with self._db.transaction():
             notes = json.loads(str(self._db.value("SELECT notes FROM jobs WHERE id = ?", (number,))))
             if name not in notes:
                 notes[name] = value
-                self.note_job(number, notes=json.dumps(notes))
+                self.note(number, notes=json.dumps(notes))
         return notes[name]
 
-    def _tell_job(self, number: int) -> None:
-        job = self.job(number)
+    def _tell(self, number: int) -> None:
+        job = self.get(number)
         error = None if job.error is None else to_json(job.error)
         data = {"job": number, "kind": job.kind.value, "state": job.state.value, "error": error}
-        row = (time.time(), "job", json.dumps(data, ensure_ascii=False))
-        self._db.execute("INSERT INTO events (time, kind, data) VALUES (?, ?, ?)", row)
+        self._events.add("job", data)
 
 
-def _job(row: tuple) -> Job:
+def _job(row: tuple[Any, ...]) -> Job:
     number, kind, state, options, progress, waiting, error, *times, result, attempts = row
     created, started, finished, heartbeat = times
     return Job(

@@ -60,7 +60,7 @@ class Rounds:
 
     def current(self) -> int:
         """Return the number of the round that is open or trained, or that comes next."""
-        return int(self._db.rows("SELECT count(*) FROM rounds WHERE state = 'finished'")[0][0])
+        return self._db.number("SELECT count(*) FROM rounds WHERE state = 'finished'")
 
     def begun(self) -> Round | None:
         """Return the round that is open or trained, or None between two rounds."""

@@ -1,4 +1,4 @@
-"""The samples of a project's pool and what became of each: suggested, skipped, labelled."""
+"""The samples of a project's pool, and which of them are labeled or skipped."""
 
 from __future__ import annotations
 
@@ -17,47 +17,44 @@ _COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_
 
 
 @dataclass(frozen=True)
-class Suggestion:
-    """A sample that a strategy suggested or a person chose, in its order.
+class Place:
+    """Where a sample is: its case, and its raw box [low, high) along (k, j, i)."""
 
-    Attributes:
-        state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the pool.
-        skipped: whether a person does not want to be asked about it.
-        uncertainty: share of the other candidates that were less uncertain, None where nothing of that is known.
-        author: who chose it, None where a strategy did.
-        ahead: whether it was chosen behind the batch, for people who go on while the model trains.
-    """
-
-    sample: int
-    gain: float | None
-    reason: str
-    state: str
-    skipped: bool = False
-    uncertainty: float | None = None
-    author: str | None = None
-    ahead: bool = False
+    case: str
+    box: tuple[tuple[int, int], ...]
 
     @property
-    def in_batch(self) -> bool:
-        """Whether a strategy chose it for the batch proper; then a person may have chosen it, too."""
-        return not self.ahead and (self.author is None or self.gain is not None)
+    def slices(self) -> tuple[slice, ...]:
+        """The box as an index of the case's array."""
+        return tuple(slice(low, high) for low, high in self.box)
 
-
-def chosen_by(author: str) -> str:
-    """Why a sample that a person chose is in the worklist."""
-    return f"chosen by {author}"
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the box."""
+        return tuple(high - low for low, high in self.box)
 
 
 class Samples:
-    """The part of a `Project` that keeps the state of the pool; needs what is declared here."""
+    """The table of samples."""
 
-    _db: Database
-    _pool: Pool | None
-    read_only: bool
+    def __init__(self, database: Database) -> None:
+        self._db = database
+        self._pool: Pool | None = None
 
     @property
-    def pool(self) -> Pool | None:
-        """The project's samples, or None before `set_pool`."""
+    def pool(self) -> Pool:
+        """The samples of a planned project.
+
+        Raises:
+            InputError: the project is not planned yet.
+        """
+        found = self.known_pool()
+        if found is None:
+            raise InputError("The project has no pool of samples yet.", "Plan the project first.")
+        return found
+
+    def known_pool(self) -> Pool | None:
+        """Return the samples, or None while the project is not planned."""
         if self._pool is None:
             self._pool = self._read_pool()
         return self._pool
@@ -89,9 +86,10 @@ class Samples:
             if roles.get(name) != "pool":
                 state = "a test case" if name in roles else "not in the project"
                 raise InputError(f"The pool holds case {name!r}, which is {state}.", "Enumerate the pool again.")
-        if self.pool == pool:
+        kept = self.known_pool()
+        if kept == pool:
             return
-        known = 0 if self.pool is None or not pool.extends(self.pool) else len(self.pool)
+        known = 0 if kept is None or not pool.extends(kept) else len(kept)
         if not known and self._db.value("SELECT count(*) FROM samples WHERE state = 'labelled'"):
             raise InputError("The project has annotations for another pool.", "Start a new project.")
         about = json.dumps({"cases": pool.cases, "patch": pool.patch}, ensure_ascii=False)
@@ -109,6 +107,15 @@ class Samples:
             self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('pool', ?)", (about,))
         self._pool = pool
 
+    def place(self, sample: int) -> Place:
+        """Return where a sample is; raises InputError where there is none."""
+        columns = "case_name, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
+        rows = self._db.rows(f"SELECT {columns} FROM samples WHERE id = ?", (sample,))
+        if not rows:
+            raise InputError(f"There is no sample {sample}.", "See the worklist.")
+        case, *box = rows[0]
+        return Place(case, tuple(zip(box[::2], box[1::2], strict=True)))
+
     def labelled(self) -> np.ndarray:
         """Which samples are labelled, bool (n,)."""
         rows = self._db.rows("SELECT state = 'labelled' FROM samples ORDER BY id")
@@ -119,19 +126,15 @@ class Samples:
         rows = self._db.rows("SELECT id IN (SELECT sample_id FROM skipped) FROM samples ORDER BY id")
         return np.array([row[0] for row in rows], bool)
 
-    def sample_count(self) -> int:
-        """Samples of the pool; 0 before `set_pool`."""
-        return int(self._db.rows("SELECT count(*) FROM samples")[0][0])
-
     def skip(self, samples: Iterable[int], *, undo: bool = False) -> None:
         """Never suggest these samples again, until that is undone or they are annotated.
 
         Raises:
             InputError: there is no such sample.
         """
-        self._check_writable()
+        self._db.check_writable()
         ids = sorted({int(sample) for sample in samples})
-        self._check_samples(ids)
+        self.check(ids)
         if undo:
             self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in ids])
         else:
@@ -140,100 +143,16 @@ class Samples:
 
     def labelled_rounds(self) -> np.ndarray:
         """Round in which each sample was first labelled, int32 (n,); -1 while it is not."""
-        rounds = np.full(int(self._db.value("SELECT count(*) FROM samples") or 0), -1, np.int32)  # type: ignore[call-overload]
+        rounds = np.full(self._db.number("SELECT count(*) FROM samples"), -1, np.int32)
         for sample, number in self._db.rows("SELECT sample_id, min(round) FROM annotations GROUP BY sample_id"):
             rounds[sample] = number
         return rounds
 
-    def suggest(
-        self,
-        round: int,
-        ids: Sequence[int],
-        gains: Sequence[float],
-        reasons: Sequence[str],
-        uncertainty: Sequence[float | None] | None = None,
-        *,
-        size: int | None = None,
-    ) -> None:
-        """Stores a round's batch in its order; suggesting again for the round replaces it.
-
-        Behind the batch stays what people chose: in this round, or in the one before where it is still open. Where the
-        batch holds such a sample itself, it counts as chosen all the same.
-
-        Args:
-            size: samples of the batch proper; what comes behind them is ahead. None: all.
-
-        Raises:
-            InputError: the columns differ in length, or an id is unknown or occurs twice.
-        """
-        shares = [None] * len(ids) if uncertainty is None else list(uncertainty)
-        if not len(ids) == len(gains) == len(reasons) == len(shares):
-            lengths = f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and {len(shares)} uncertainties"
-            raise InputError(f"A batch of {lengths}.")
-        samples = [int(i) for i in ids]
-        self._check_samples(samples)
-        with self._db.transaction():
-            chosen, size = self._choices(round), len(samples) if size is None else size
-            rows: list[tuple] = []
-            for rank, (sample, gain, reason, share) in enumerate(zip(samples, gains, reasons, shares, strict=True)):
-                author, worth = chosen.pop(sample, None), None if gain is None else float(gain)
-                rows.append((sample, worth, str(reason), share, author, rank >= size and author is None))
-            rows += [(sample, None, chosen_by(author), None, author, False) for sample, author in chosen.items()]
-            self._db.execute(
-                "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
-                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
-                (round,),
-            )
-            self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
-            self._db.many(
-                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author, ahead)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                [(round, rank, *row) for rank, row in enumerate(rows)],
-            )
-            self._db.execute(
-                "UPDATE samples SET state = 'suggested' WHERE state = 'unlabelled'"
-                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
-                (round,),
-            )
-
-    def _choices(self, round: int) -> dict[int, str]:
-        """What people chose and who: first in this round, then in the one before, as far as it is still open."""
-        rows = self._db.rows(
-            "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
-            " WHERE s.author IS NOT NULL AND (s.round = ?"
-            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != 'labelled'"
-            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, s.rank",
-            (round, round),
-        )
-        return dict(rows)
-
-    def release(self) -> None:
-        """Gives every suggested sample that nobody annotated back to the pool."""
-        self._db.execute("UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'")
-
-    def _check_writable(self) -> None:
-        if self.read_only:
-            raise InputError("The project is open for reading only.", "Open it for writing.")
-
-    def _check_samples(self, samples: list[int]) -> None:
-        size = len(self._need_pool())
+    def check(self, samples: Sequence[int]) -> None:
+        """Raise InputError where a sample is not in the pool, or occurs twice."""
+        size = len(self.pool)
         unknown = [sample for sample in samples if not 0 <= sample < size]
         if unknown:
             raise InputError(f"There is no sample {unknown[0]}.", f"The pool has {size} samples, from 0 on.")
         if len(set(samples)) != len(samples):
             raise InputError("A sample occurs twice in the batch.", "Suggest each sample once.")
-
-    def _need_pool(self) -> Pool:
-        pool = self.pool
-        if pool is None:
-            raise InputError("The project has no pool of samples yet.", "Prepare the project first.")
-        return pool
-
-    def suggestions(self, round: int) -> list[Suggestion]:
-        """A round's batch in its order; empty where nothing was suggested."""
-        rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author,"
-            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
-            (round,),
-        )
-        return [Suggestion(*row[:4], bool(row[4]), *row[5:7], bool(row[7])) for row in rows]

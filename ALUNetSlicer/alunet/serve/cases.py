@@ -23,9 +23,8 @@ def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequ
         InputError: the files or the name cannot be used; the message names what.
     """
     origin = {"images": request.images, "label": request.label, "role": request.role}
-    key = f"case {request.name}"
     with projects.open(project) as opened:
-        if _there(opened, request.name, key, origin):
+        if _there(opened, request.name, origin):
             return False
     used = [*request.images, *([request.label] if request.label else [])]
     files = [uploads.file(upload) for upload in used]
@@ -33,26 +32,27 @@ def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequ
         check_image(file, limits.image)
     images, label = files[: len(request.images)], files[len(request.images) :]
     with projects.own(project) as opened:
-        if _there(opened, request.name, key, origin):
+        if _there(opened, request.name, origin):
             return False
-        opened.set_meta(key, origin)  # before the import: a crash between the two is repaired by asking again
-        opened.import_case(request.name, images, label[0] if label else None, role=request.role)
+        # Before the import: a crash between the two is repaired by asking again.
+        opened.settings.keep_request(request.name, origin)
+        opened.cases.import_case(request.name, images, label[0] if label else None, role=request.role)
     for upload in used:
         uploads.drop(upload)
     return True
 
 
-def _there(project: Project, name: str, key: str, origin: dict[str, object]) -> bool:
-    if name not in {case.name for case in project.cases()}:
+def _there(project: Project, name: str, origin: dict[str, object]) -> bool:
+    if name not in {case.name for case in project.cases.all()}:
         return False
-    if project.get_meta(key) != origin:
+    if project.settings.request_of(name) != origin:
         raise Refused(Code.EXISTS, f"There is another case '{name}'.", "Choose another name.")
     return True
 
 
 def find(project: Project, name: str) -> Case:
     """The case of that name; raises Refused where there is none."""
-    for case in project.cases():
+    for case in project.cases.all():
         if case.name == name:
             return case
     raise Refused(Code.NOT_FOUND, f"There is no case '{name[:150]}'.", "See the list of cases.")
@@ -60,13 +60,13 @@ def find(project: Project, name: str) -> Case:
 
 def describe(project: Project, name: str) -> CaseInfo:
     """One case as clients see it."""
-    return _describe(project, find(project, name), project.annotated_cases())
+    return _describe(project, find(project, name), project.annotations.cases())
 
 
 def describe_all(project: Project) -> list[CaseInfo]:
     """All cases, by name."""
-    annotated = project.annotated_cases()
-    return [_describe(project, case, annotated) for case in project.cases()]
+    annotated = project.annotations.cases()
+    return [_describe(project, case, annotated) for case in project.cases.all()]
 
 
 def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseInfo:

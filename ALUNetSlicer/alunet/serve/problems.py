@@ -6,9 +6,9 @@ import logging
 from typing import Any
 
 from alunet.errors import AlunetError, InputError
-from alunet.project.choosing import AlreadyAnnotated, NotPlanned
-from alunet.project.history import StaleVersion
-from alunet.project.sharing import KeyReused, Leased
+from alunet.project.annotations import StaleVersion
+from alunet.project.requests import KeyReused
+from alunet.project.worklist import AlreadyAnnotated, Leased, NotPlanned
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.disk_space import DiskFull, known_failure
 from alunet.storage.locks import InUse

@@ -106,7 +106,12 @@ class Projects:
         )
         if not fresh:
             with Project.open(folder, shared=True) as project:
-                known = (project.name, project.labels, project.channels, asdict(Setup(**project.get_meta("loop", {}))))
+                known = (
+                    project.name,
+                    project.labels,
+                    project.channels,
+                    asdict(Setup(**(project.settings.annotation or {}))),
+                )
             if known != (request.name, labels, request.channels, asdict(setup)):
                 hint = "Open that one, or choose another name."
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
@@ -140,6 +145,6 @@ def identity(name: str) -> str:
 
 def describe(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
     """A project as clients see it; its status where `whole` is set."""
-    event = project.newest_event()  # before its status: what happens meanwhile is told twice rather than never
+    event = project.events.newest()  # before its status: what happens meanwhile is told twice rather than never
     stands = status(project) if whole else {}
     return ProjectInfo(identifier, project.name, project.labels, list(project.channels), event, stands)

@@ -82,7 +82,7 @@ class Supervisor:
     def _look(self, identifier: str) -> int:
         """Sees to the jobs of one project; how many run."""
         with self._projects.open(identifier) as project:
-            jobs = project.jobs(unfinished=True)
+            jobs = project.jobs.all(unfinished=True)
             for job in jobs:
                 try:
                     self._see_to(identifier, project, job)
@@ -90,19 +90,19 @@ class Supervisor:
                     log.error("job %d cannot be started: %s", job.id, error)
             if not jobs:
                 with self._lock:
-                    if not project.jobs(unfinished=True):
+                    if not project.jobs.all(unfinished=True):
                         self._active.discard(identifier)
         return sum(job.state is JobState.RUNNING for job in jobs)
 
     def _see_to(self, identifier: str, project: Project, job: Job) -> None:
-        cancelled = project.cancelled_since(job.id)
-        if project.job_lives(job.id):
+        cancelled = project.jobs.cancelled_since(job.id)
+        if project.jobs.lives(job.id):
             if cancelled is not None and cancelled > _PATIENCE_SECONDS:
-                _kill(project.job_process(job.id), identifier, job.id)
+                _kill(project.jobs.process(job.id), identifier, job.id)
         elif cancelled is not None:
-            project.end_job(job.id, JobState.CANCELLED)
+            project.jobs.end(job.id, JobState.CANCELLED)
         elif job.attempts >= MOST_ATTEMPTS and not self._starting(identifier, job.id):
-            project.end_job(job.id, JobState.FAILED, interrupted())
+            project.jobs.end(job.id, JobState.FAILED, interrupted())
         elif not self._starting(identifier, job.id):
             self._start(identifier, project, job)
 
@@ -112,13 +112,13 @@ class Supervisor:
 
     def _start(self, identifier: str, project: Project, job: Job) -> None:
         if job.state is JobState.RUNNING:
-            project.note_job(job.id, state=JobState.QUEUED.value, waiting="Its process died; it goes on from there.")
+            project.jobs.note(job.id, state=JobState.QUEUED.value, waiting="Its process died; it goes on from there.")
         place = [str(self._settings.root), identifier, str(job.id), str(self._settings.threads or 0)]
         detached: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
             detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
-        project.jobs_dir.mkdir(exist_ok=True)
-        with (project.jobs_dir / f"{job.id}.log").open("ab") as output:
+        project.jobs.folder.mkdir(exist_ok=True)
+        with (project.jobs.folder / f"{job.id}.log").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "alunet.serve.worker", *place],
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=with_source(), **detached,

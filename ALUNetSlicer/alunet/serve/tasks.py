@@ -51,7 +51,7 @@ class Task:
 
     def result(self, name: str) -> Path:
         """Where the file goes that the job makes."""
-        return self.project.jobs_dir / f"{self.job.id}-{name}"
+        return self.project.jobs.folder / f"{self.job.id}-{name}"
 
 
 def run(task: Task) -> Path | None:
@@ -96,7 +96,7 @@ def _round(
     if train_for is not None:
         loop.train_for(train_for)
     rounds = task.project.rounds
-    begun = task.project.job_note(task.job.id, "round", rounds.current())
+    begun = task.project.jobs.kept_note(task.job.id, "round", rounds.current())
     stays = begun == rounds.current() and not rounds.touched() and loop.loop.batch() is not None
     size = usual_choice(task.project, strategy, budget)[1]
     done = loop.next_round(strategy, budget, size if ahead is None else ahead, closes=begun)
@@ -115,7 +115,7 @@ def _predict(task: Task, cases: Sequence[str] = ()) -> None:
 def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy") -> None:
     loop = task.annotation_loop().loop
     loop.last()
-    names = list(cases) or list(dict.fromkeys(row.case for row in task.project.work()))
+    names = list(cases) or list(dict.fromkeys(row.case for row in task.project.worklist.rows()))
     for name in names:
         file = loop.folder() / "uncertainty" / measure / f"{name}{EXACT_ENDING}"
         if not file.is_file():  # an earlier attempt of this job made it: the model is the same
@@ -126,7 +126,7 @@ def _export(task: Task, what: str = "model", format: str = "nii.gz") -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
     target = task.result("labels.zip")
-    with tempfile.TemporaryDirectory(dir=task.project.jobs_dir) as folder:
+    with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
         files = outputs.export_labels(task.project, [], Path(folder), f".{format}")
         _pack(files, Path(folder), target)
     return target
@@ -150,7 +150,7 @@ def _simulate(
 ) -> Path:
     from alunet.simulation.study import simulate
 
-    setup, out = task.annotation_loop().setup, task.project.jobs_dir / f"{task.job.id}-simulation"
+    setup, out = task.annotation_loop().setup, task.project.jobs.folder / f"{task.job.id}-simulation"
     data = _labelled_dataset(task.project, out.with_suffix(".data"))
     simulate(
         data, out, strategies, rounds, budget, initial, seeds=seeds, preset=setup.preset, epochs=setup.epochs,
@@ -165,7 +165,7 @@ def _simulate(
 
 def _labelled_dataset(project: Project, folder: Path) -> Path:
     """The cases with a reference as a data set in nnU-Net's form."""
-    cases = [case for case in project.cases() if case.label is not None]
+    cases = [case for case in project.cases.all() if case.label is not None]
     endings = {ending_of(file) for case in cases for file in (*case.images, case.label)}
     if not cases or len(endings) > 1:
         hint = "A simulation needs reference labels, and all files in one format."

@@ -61,8 +61,8 @@ class Watch(threading.Thread):
                     return
                 if time.monotonic() - beat > _BEAT_SECONDS:
                     beat = time.monotonic()
-                    project.note_job(self._number, heartbeat=time.time())
-                if project.cancelled_since(self._number) is not None:
+                    project.jobs.note(self._number, heartbeat=time.time())
+                if project.jobs.cancelled_since(self._number) is not None:
                     asked = asked or time.monotonic()
                     self.cancel.set()
                     if time.monotonic() - asked > _PATIENCE_SECONDS:
@@ -82,17 +82,17 @@ class Watch(threading.Thread):
         with project.together():
             for event in kept:
                 data = {**event.data, "job": self._number}
-                project.add_event(event.kind, data)
+                project.events.add(event.kind, data)
                 if event.kind in _SHOWN:
                     shown = json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False)
-                    project.note_job(self._number, progress=shown)
+                    project.jobs.note(self._number, progress=shown)
 
     def _end(self, project: Project) -> None:
         """The job did not end by itself: end the process and all that it started."""
         for helper in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 helper.kill()
-        project.end_job(self._number, JobState.CANCELLED)
+        project.jobs.end(self._number, JobState.CANCELLED)
         os._exit(0)
 
 
@@ -105,12 +105,12 @@ def work(root: Path, identifier: str, number: int, threads: int | None) -> None:
     """Do a job, unless another process does it or it has ended."""
     folder = root / identifier
     with Project.open(folder, shared=True) as project:
-        lock = FileLock(project.job_lock(number))
+        lock = FileLock(project.jobs.lock(number))
         if not lock.take():
             return
-        if project.job(number).state not in ENDED:
-            project.note_job(number, pid=os.getpid(), heartbeat=time.time())
-            _work(root, project, project.job(number), threads)
+        if project.jobs.get(number).state not in ENDED:
+            project.jobs.note(number, pid=os.getpid(), heartbeat=time.time())
+            _work(root, project, project.jobs.get(number), threads)
         lock.release()
 
 
@@ -120,7 +120,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     state, problem, result = JobState.DONE, None, None
     try:
         with _turn(root, project, job, watch) as owned:
-            project.begin_job(job.id)
+            project.jobs.begin(job.id)
             result = tasks.run(tasks.Task(owned, job, threads, watch.emit, watch.cancel))
     except Cancelled:
         state = JobState.CANCELLED
@@ -130,7 +130,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
         logging.exception("the job failed")
         state, problem = JobState.FAILED, problem_of(error)
     watch.finish()
-    project.end_job(job.id, state, problem, result)
+    project.jobs.end(job.id, state, problem, result)
 
 
 @contextlib.contextmanager
@@ -149,7 +149,7 @@ def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Proj
 
 
 def _earlier(project: Project, job: Job) -> int | None:
-    return next((other.id for other in project.jobs(unfinished=True) if other.id < job.id), None)
+    return next((other.id for other in project.jobs.all(unfinished=True) if other.id < job.id), None)
 
 
 def _own(project: Project, job: Job, watch: Watch) -> Project:
@@ -161,8 +161,8 @@ def _own(project: Project, job: Job, watch: Watch) -> Project:
 
 
 def _wait(project: Project, job: Job, watch: Watch, why: str) -> None:
-    if project.job(job.id).waiting != why:
-        project.note_job(job.id, waiting=why)
+    if project.jobs.get(job.id).waiting != why:
+        project.jobs.note(job.id, waiting=why)
     if watch.cancel.wait(_LOOK_SECONDS):
         raise Cancelled("Cancelled before it began.")
 

@@ -211,7 +211,6 @@ class Grid:
         with Project.create(
             part, name=data.name, labels=data.labels, channels=data.channels, data=data.root
         ) as project:
-            project.set_role(self._tests[run.fold], "test")
-            for choice in ("patch", "arithmetic"):
-                project.set_meta(choice, data.get_meta(choice))
+            project.cases.set_role(self._tests[run.fold], "test")
+            project.settings.patch, project.settings.arithmetic = data.settings.patch, data.settings.arithmetic
         part.rename(root)

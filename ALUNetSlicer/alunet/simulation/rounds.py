@@ -57,6 +57,6 @@ def play_round(loop: Loop, strategy: str, budget: int) -> RoundRecord:
 
 def _answer(loop: Loop) -> RoundRecord:
     number = loop.current()
-    samples = [entry.sample for entry in loop.project.suggestions(number)]
+    samples = [entry.sample for entry in loop.project.worklist.suggestions(number)]
     Oracle(loop.project).reveal(np.array(samples, np.int64), number)
     return loop.learn()

@@ -223,9 +223,9 @@ def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Proje
             with Project.create(
                 part, name=data.pool.name, labels=data.pool.labels, channels=data.pool.channels
             ) as project:
-                project.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
+                project.cases.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
                 if data.test_path is not None:
-                    project.import_dataset(data.test_path, role="test", emit=emit)
+                    project.cases.import_dataset(data.test_path, role="test", emit=emit)
         except (InputError, OSError):
             shutil.rmtree(part, ignore_errors=True)
             if fresh:

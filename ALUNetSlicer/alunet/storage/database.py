@@ -29,7 +29,7 @@ class Database:
     """
 
     def __init__(self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False) -> None:
-        self.path, self._migrations = path, migrations
+        self.path, self._migrations, self.read_only = path, migrations, read_only
         # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
         target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
         try:
@@ -118,6 +118,15 @@ class Database:
         """First column of the first row of a query, or None."""
         row = self.execute(statement, values).fetchone()
         return None if row is None else row[0]
+
+    def number(self, statement: str, values: Sequence[object] = ()) -> int:
+        """The whole number in the first column of the first row of a query."""
+        return int(self.execute(statement, values).fetchone()[0])
+
+    def check_writable(self) -> None:
+        """Raise InputError where it was opened for reading only."""
+        if self.read_only:
+            raise InputError("The project is open for reading only.", "Open it for writing.")
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write."""

@@ -88,7 +88,7 @@ def _add_files(routes: APIRouter, state: State) -> None:
     def annotation(request: Request, project: str, case: str, format: str | None = None) -> Response:
         """What is annotated of a case; the largest label plus 1 where nobody did."""
         with state.projects.open(project) as opened:
-            file = opened.annotation_file(cases.find(opened, case).name)
+            file = opened.annotations.file(cases.find(opened, case).name)
         return send(request, file, f"{case}_annotation", format)
 
     @routes.get(place + "/proposal", response_class=Response, responses=FILE)

@@ -48,13 +48,13 @@ def _add_jobs(routes: APIRouter, state: State) -> None:
         with state.projects.open(project) as opened:
             number = _begin(opened, request, key, state.settings.limits.jobs)
             state.supervisor.wake(project)
-            return opened.job(number)
+            return opened.jobs.get(number)
 
     @routes.get(place)
     def get_all(project: str) -> list[Job]:
         """All jobs, by number."""
         with state.projects.open(project) as opened:
-            return opened.jobs()
+            return opened.jobs.all()
 
     @routes.get(place + "/{job}")
     def get(project: str, job: int) -> Job:
@@ -67,16 +67,16 @@ def _add_jobs(routes: APIRouter, state: State) -> None:
         """End a job; one that has ended stays as it is."""
         with state.projects.open(project) as opened:
             _find(opened, job)
-            opened.cancel_job(job)
+            opened.jobs.cancel(job)
             state.supervisor.wake(project)
-            return opened.job(job)
+            return opened.jobs.get(job)
 
     @routes.get(place + "/{job}/result", response_class=Response, responses=FILE)
     def result(request: Request, project: str, job: int) -> Response:
         """The file that a job made."""
         with state.projects.open(project) as opened:
             _find(opened, job)
-            file = opened.job_result(job)
+            file = opened.jobs.result(job)
         if file is None or not file.is_file():
             raise Refused(Code.NOT_FOUND, "The job has made no file.", "Only exports and simulations make one.")
         return state.files.answer(request, file, file.stem)
@@ -86,19 +86,19 @@ def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:
     """Number of the job of that request, new unless its key was there before."""
     digest = hashlib.sha256(json.dumps(to_json(request), sort_keys=True).encode()).hexdigest()
     with project.together():
-        known = project.answer(key, digest)
+        known = project.requests.answer(key, digest)
         if known is not None:
             return known["job"]
-        if len(project.jobs(unfinished=True)) >= most:
+        if len(project.jobs.all(unfinished=True)) >= most:
             raise Refused(Code.TOO_MANY, f"{most} jobs of the project wait already.", "Wait for them, or cancel some.")
-        number = project.add_job(request.kind, request.options)
-        project.keep_answer(key, digest, {"job": number})
+        number = project.jobs.add(request.kind, request.options)
+        project.requests.keep(key, digest, {"job": number})
         return number
 
 
 def _find(project: Project, number: int) -> Job:
     try:
-        return project.job(number if abs(number) < 1 << 62 else 0)
+        return project.jobs.get(number if abs(number) < 1 << 62 else 0)
     except InputError as error:
         raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
 
@@ -118,7 +118,7 @@ def _add_events(routes: APIRouter, state: State) -> None:
 
         def read(position: int) -> list[NumberedEvent]:
             with state.projects.open(project) as opened:
-                found = opened.events(position, limit)
+                found = opened.events.after(position, limit)
             return [NumberedEvent(number, event.kind, event.data, event.time) for number, event in found]
 
         first = await run_in_threadpool(read, after)

@@ -14,7 +14,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import read_labels
 from alunet.model.settings import MEASURES
 from alunet.project import Project
-from alunet.project.history import Submission
+from alunet.project.annotations import Submission
 from alunet.schema import (
     LABEL_DTYPES,
     NOT_ANNOTATED,
@@ -57,7 +57,7 @@ def _add_work(routes: APIRouter, state: State) -> None:
     def worklist(project: str, round: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> list[WorkRow]:
         """A round's batch in the order to work in; by default of the newest round."""
         with state.projects.open(project) as opened:
-            return opened.work(round)
+            return opened.worklist.rows(round)
 
     @routes.post("/projects/{project}/worklist", status_code=201)
     def choose(project: str, request: SliceRequest, response: Response) -> list[WorkRow]:
@@ -65,7 +65,7 @@ def _add_work(routes: APIRouter, state: State) -> None:
         _check_author(request.author)
         with state.projects.open(project) as opened:
             case = find(opened, request.case).name
-            rows, fresh = opened.choose(case, request.axis, request.slice, request.author)
+            rows, fresh = opened.worklist.choose(case, request.axis, request.slice, request.author)
         response.status_code = 201 if fresh else 200
         return rows
 
@@ -77,14 +77,14 @@ def _add_work(routes: APIRouter, state: State) -> None:
             raise InputError(f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}.")
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
-            return opened.lease(sample, request.author, request.seconds)
+            return opened.worklist.lease(sample, request.author, request.seconds)
 
     @routes.delete(place + "/lease", status_code=204)
     def give_back(project: str, sample: int, author: Author) -> None:
         """Give a sample back."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
-            opened.give_back(sample, author)
+            opened.worklist.give_back(sample, author)
 
     @routes.patch(place)
     def set_status(project: str, sample: int, request: StatusRequest, key: Key = "") -> SampleState:
@@ -92,7 +92,9 @@ def _add_work(routes: APIRouter, state: State) -> None:
         _check_author(request.author)
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
-            return opened.set_status(sample, request.status, request.author, key, _digest(sample, to_json(request)))
+            return opened.worklist.set_status(
+                sample, request.status, request.author, key, _digest(sample, to_json(request))
+            )
 
 
 def _add_annotations(routes: APIRouter, state: State) -> None:
@@ -106,7 +108,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             try:
-                number, labels = opened.version(sample, version)
+                number, labels = opened.annotations.version(sample, version)
             except InputError as error:
                 raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
         return _voxels(request, number, labels)
@@ -131,11 +133,11 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         def submit() -> SampleState:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
-                labels = _labels(body, packed, opened.place(sample).shape, shape, dtype)
+                labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
                 labels = _with_own_value(labels, opened.num_classes, not_annotated)
                 digest = _digest(sample, base_version, author, seconds, status.value, dtype, labels.tobytes())
                 submission = Submission(labels, base_version, author, seconds, status, key, digest)
-                return opened.submit(sample, submission)
+                return opened.annotations.submit(sample, submission)
 
         return await run_in_threadpool(submit)
 
@@ -149,7 +151,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
         """The newest proposal for a sample; its version is the round of the model that made it."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
-            place = opened.place(sample)
+            place = opened.samples.place(sample)
             found = newest_output(opened, place.case, "proposals")
         if found is None:
             raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
@@ -162,7 +164,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             raise Refused(Code.NOT_FOUND, f"There is no measure '{measure[:20]}'.", f"Ask for {', '.join(MEASURES)}.")
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
-            place = opened.place(sample)
+            place = opened.samples.place(sample)
             found = newest_output(opened, place.case, f"uncertainty/{measure}")
             newest = opened.rounds.current() - 1
         if newest < 0:
@@ -178,7 +180,7 @@ def _check_sample(project: Project, sample: int) -> None:
     try:
         if not 0 <= sample < 1 << 31:
             raise InputError(f"There is no sample {sample}.", "See the worklist.")
-        project.place(sample)
+        project.samples.place(sample)
     except InputError as error:
         raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
 

@@ -1,0 +1,35 @@
+"""What happened in a project, numbered, for everyone who looks at it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from alunet.schema import Event
+from alunet.storage.database import Database
+
+
+class Events:
+    """The table of events; their numbers only grow."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    def add(self, kind: str, data: dict[str, Any]) -> int:
+        """Store an event, within the caller's transaction where there is one; return its number."""
+        event = Event(kind, data)
+        cursor = self._db.execute(
+            "INSERT INTO events (time, kind, data) VALUES (?, ?, ?)",
+            (event.time, kind, json.dumps(data, ensure_ascii=False)),
+        )
+        return int(cursor.lastrowid or 0)
+
+    def after(self, number: int = 0, limit: int = -1) -> list[tuple[int, Event]]:
+        """Return events with a greater number, in order, the first `limit` of them; all without a limit."""
+        select = "SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id LIMIT ?"
+        rows = self._db.rows(select, (number, limit))
+        return [(own, Event(kind, json.loads(data), moment)) for own, kind, data, moment in rows]
+
+    def newest(self) -> int:
+        """Return the number of the newest event, 0 where there is none."""
+        return self._db.number("SELECT coalesce(max(id), 0) FROM events")

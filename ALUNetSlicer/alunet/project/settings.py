@@ -1,0 +1,104 @@
+"""What is chosen or found once for a project: the only place that knows the names it is stored under."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from alunet.storage.database import Database
+
+
+class Settings:
+    """The table of settings, JSON by name; each has its own typed access here."""
+
+    def __init__(self, database: Database) -> None:
+        self._db = database
+
+    @property
+    def about(self) -> dict[str, Any]:
+        """``name``, ``labels`` (structure -> class), ``channels`` and ``created`` (seconds since 1970)."""
+        return self._get("project", {})
+
+    @property
+    def data(self) -> str | None:
+        """Path of the project whose images this one shares, relative to its own folder; None: it has its own."""
+        return self._get("data")
+
+    @data.setter
+    def data(self, path: str) -> None:
+        self._set("data", path)
+
+    @property
+    def label_values(self) -> list[int] | None:
+        """Value of each class 0, 1, … in the label files that the first cases came with; None: the classes."""
+        return self._get("label values")
+
+    @label_values.setter
+    def label_values(self, values: list[int]) -> None:
+        self._set("label values", values)
+
+    @property
+    def patch(self) -> tuple[int, int] | None:
+        """Rows and columns of a sample; None before the project is planned."""
+        found = self._get("patch")
+        return None if found is None else (found[0], found[1])
+
+    @patch.setter
+    def patch(self, size: tuple[int, int] | list[int]) -> None:
+        self._set("patch", list(size))
+
+    @property
+    def annotation(self) -> dict[str, Any] | None:
+        """What `alunet.loop.annotation_loop.Setup` holds; None for a run of a simulation."""
+        return self._get("loop")
+
+    @annotation.setter
+    def annotation(self, setup: dict[str, Any]) -> None:
+        self._set("loop", setup)
+
+    @property
+    def arithmetic(self) -> dict[str, Any] | None:
+        """What `alunet.model.arithmetic` chose for the computer that the project was used on last."""
+        return self._get("arithmetic")
+
+    @arithmetic.setter
+    def arithmetic(self, chosen: dict[str, Any]) -> None:
+        self._set("arithmetic", chosen)
+
+    @property
+    def preparation(self) -> dict[str, Any] | None:
+        """Seconds and memory of planning and preprocessing, for people who look into the database."""
+        return self._get("prepare")
+
+    @preparation.setter
+    def preparation(self, costs: dict[str, Any]) -> None:
+        self._set("prepare", costs)
+
+    def request_of(self, case: str) -> Any:
+        """What a case was asked for with over the service; None where it was not."""
+        return self._get(f"case {case}")
+
+    def keep_request(self, case: str, request: Any) -> None:
+        """Note what a case was asked for with."""
+        self._set(f"case {case}", request)
+
+    def create(self, about: Mapping[str, Any], **others: Any) -> None:
+        """Write the settings of a new project, within the transaction that makes its tables.
+
+        Args:
+            about: see `about`.
+            others: names of properties here, with their values; None: not known.
+        """
+        self._set("project", dict(about))
+        for name, value in others.items():
+            if value is not None:
+                setattr(self, name, value)
+
+    def _get(self, key: str, default: Any = None) -> Any:
+        text = self._db.value("SELECT value FROM meta WHERE key = ?", (key,))
+        return default if text is None else json.loads(str(text))
+
+    def _set(self, key: str, value: Any) -> None:
+        text = json.dumps(value, ensure_ascii=False)
+        self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, text))

@@ -1,0 +1,356 @@
+"""What people are asked to annotate: suggestions, statuses, leases, and slices of people's own choice."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from alunet.errors import InputError
+from alunet.pool import CaseGeometry
+from alunet.project.cases import Cases
+from alunet.project.events import Events
+from alunet.project.requests import Requests
+from alunet.project.rounds import CHOSEN, Rounds
+from alunet.project.samples import Samples
+from alunet.schema import Lease, SampleState, Status, WorkRow
+from alunet.storage.database import Database
+
+_WORK = """
+SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain, s.uncertainty,
+    s.ahead,
+    CASE WHEN p.state = 'labelled' AND coalesce(w.status, '') NOT IN ('in_progress', 'flagged') THEN 'done'
+         WHEN k.sample_id IS NOT NULL THEN 'skipped' ELSE coalesce(w.status, 'todo') END,
+    (SELECT max(number) FROM versions v WHERE v.sample_id = s.sample_id AND NOT v.conflict),
+    l.author, l.until, p.k_lo, p.k_hi, p.j_lo, p.j_hi, p.i_lo, p.i_hi
+FROM suggestions s JOIN samples p ON p.id = s.sample_id JOIN cases c ON c.name = p.case_name
+LEFT JOIN work w ON w.sample_id = s.sample_id
+LEFT JOIN skipped k ON k.sample_id = s.sample_id
+LEFT JOIN leases l ON l.sample_id = s.sample_id AND l.until > ?
+WHERE s.round = ? ORDER BY s.rank
+"""
+_AXES = "kji"
+
+
+class NotPlanned(InputError):
+    """The pool has no samples of the case yet."""
+
+    def __init__(self, case: str) -> None:
+        super().__init__(f"Case {case!r} is not planned yet.", "Plan the project first: a job of kind 'plan'.")
+
+
+class AlreadyAnnotated(InputError):
+    """The slice has labels, so that nobody has to be asked for them."""
+
+    def __init__(self, case: str, number: int) -> None:
+        super().__init__(f"Slice {number} of {case} is annotated already.", "Choose another one.")
+
+
+class Leased(InputError):
+    """The sample is somebody else's for a while."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(f"{lease.author} is working on this slice.", "Take another one.")
+        self.lease = lease
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A sample that a strategy suggested or a person chose, in its order.
+
+    Attributes:
+        state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the pool.
+        skipped: whether a person does not want to be asked about it.
+        uncertainty: share of the other candidates that were less uncertain, None where nothing of that is known.
+        author: who chose it, None where a strategy did.
+        ahead: whether it was chosen behind the batch, for people who go on while the model trains.
+    """
+
+    sample: int
+    gain: float | None
+    reason: str
+    state: str
+    skipped: bool = False
+    uncertainty: float | None = None
+    author: str | None = None
+    ahead: bool = False
+
+    @property
+    def in_batch(self) -> bool:
+        """Whether a strategy chose it for the batch proper; then a person may have chosen it, too."""
+        return not self.ahead and (self.author is None or self.gain is not None)
+
+
+def chosen_by(author: str) -> str:
+    """Why a sample that a person chose is in the worklist."""
+    return f"chosen by {author}"
+
+
+class Worklist:
+    """The tables of suggestions, statuses and leases."""
+
+    def __init__(
+        self, database: Database, cases: Cases, samples: Samples, rounds: Rounds, events: Events, requests: Requests
+    ) -> None:
+        self._db, self._cases, self._samples, self._rounds = database, cases, samples, rounds
+        self._events, self._requests = events, requests
+
+    # --- the batch of a round ---------------------------------------------------------------------------------
+
+    def suggest(
+        self,
+        round: int,
+        ids: Sequence[int],
+        gains: Sequence[float],
+        reasons: Sequence[str],
+        uncertainty: Sequence[float | None] | None = None,
+        *,
+        size: int | None = None,
+    ) -> None:
+        """Stores a round's batch in its order; suggesting again for the round replaces it.
+
+        Behind the batch stays what people chose: in this round, or in the one before where it is still open. Where the
+        batch holds such a sample itself, it counts as chosen all the same.
+
+        Args:
+            size: samples of the batch proper; what comes behind them is ahead. None: all.
+
+        Raises:
+            InputError: the columns differ in length, or an id is unknown or occurs twice.
+        """
+        shares = [None] * len(ids) if uncertainty is None else list(uncertainty)
+        if not len(ids) == len(gains) == len(reasons) == len(shares):
+            lengths = f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and {len(shares)} uncertainties"
+            raise InputError(f"A batch of {lengths}.")
+        samples = [int(i) for i in ids]
+        self._samples.check(samples)
+        with self._db.transaction():
+            chosen, size = self._choices(round), len(samples) if size is None else size
+            rows: list[tuple[Any, ...]] = []
+            for rank, (sample, gain, reason, share) in enumerate(zip(samples, gains, reasons, shares, strict=True)):
+                author, worth = chosen.pop(sample, None), None if gain is None else float(gain)
+                rows.append((sample, worth, str(reason), share, author, rank >= size and author is None))
+            rows += [(sample, None, chosen_by(author), None, author, False) for sample, author in chosen.items()]
+            self._db.execute(
+                "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
+                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
+                (round,),
+            )
+            self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
+            self._db.many(
+                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author, ahead)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                [(round, rank, *row) for rank, row in enumerate(rows)],
+            )
+            self._db.execute(
+                "UPDATE samples SET state = 'suggested' WHERE state = 'unlabelled'"
+                " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
+                (round,),
+            )
+
+    def _choices(self, round: int) -> dict[int, str]:
+        """What people chose and who: first in this round, then in the one before, as far as it is still open."""
+        rows = self._db.rows(
+            "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
+            " WHERE s.author IS NOT NULL AND (s.round = ?"
+            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != 'labelled'"
+            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, s.rank",
+            (round, round),
+        )
+        return dict(rows)
+
+    def release(self) -> None:
+        """Gives every suggested sample that nobody annotated back to the pool."""
+        self._db.execute("UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'")
+
+    def suggestions(self, round: int) -> list[Suggestion]:
+        """A round's batch in its order; empty where nothing was suggested."""
+        rows = self._db.rows(
+            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author,"
+            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
+            (round,),
+        )
+        return [
+            Suggestion(sample, gain, reason, state, bool(skipped), uncertainty, author, bool(ahead))
+            for sample, gain, reason, state, skipped, uncertainty, author, ahead in rows
+        ]
+
+    def rows(self, round: int | None = None) -> list[WorkRow]:
+        """Return the batch of a round in the order to work in; by default of the newest one."""
+        number = self._rounds.on_worklist() if round is None else round
+        return [_work_row(row) for row in self._db.rows(_WORK, (time.time(), number))]
+
+    # --- statuses and leases ----------------------------------------------------------------------------------
+
+    def set_status(self, sample: int, status: Status, author: str, key: str = "", digest: str = "") -> SampleState:
+        """Notes what somebody makes of a sample without labels; a skipped one is not suggested again.
+
+        Args:
+            key, digest: see `Submission`.
+
+        Raises:
+            KeyReused: the key came with another request.
+            InputError: there is no such sample, DONE is asked for, or an annotated one is to be skipped.
+        """
+        self._db.check_writable()
+        self._samples.place(sample)
+        if status is Status.DONE:
+            raise InputError("Only labels make a slice done.", "Submit them.")
+        with self._db.transaction():
+            labelled = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,)) == "labelled"
+            if status is Status.SKIPPED and labelled:
+                raise InputError("The slice is annotated already.", "There is nothing to skip.")
+            if self._requests.answer(key, digest) is None:
+                self.note_status(sample, status, author)
+                self._requests.keep(key, digest, {"status": status.value})
+            return SampleState(sample, status, newest_version(self._db, sample))
+
+    def note_status(self, sample: int, status: Status, author: str) -> None:
+        """Store a status and tell of it, within the caller's transaction."""
+        now = time.time()
+        self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?)", (sample, status.value, author, now))
+        if status is Status.SKIPPED:
+            self._db.execute("INSERT OR IGNORE INTO skipped VALUES (?, ?)", (sample, now))
+        else:
+            self._db.execute("DELETE FROM skipped WHERE sample_id = ?", (sample,))
+        if status is not Status.IN_PROGRESS:
+            self._db.execute("DELETE FROM leases WHERE sample_id = ? AND author = ?", (sample, author))
+        data = {"sample": sample, "status": status.value, "version": newest_version(self._db, sample)}
+        self._events.add("sample", data)
+
+    def lease(self, sample: int, author: str, seconds: float) -> Lease:
+        """Gives a sample to somebody for a while, or for a while longer.
+
+        Raises:
+            Leased: it is somebody else's now.
+            InputError: there is no such sample.
+        """
+        self._db.check_writable()
+        self._samples.place(sample)
+        now = time.time()
+        with self._db.transaction():
+            rows = self._db.rows("SELECT author, until FROM leases WHERE sample_id = ?", (sample,))
+            if rows and rows[0][0] != author and rows[0][1] > now:
+                raise Leased(Lease(*rows[0]))
+            lease = Lease(author, now + seconds)
+            self._db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (sample, author, lease.until))
+        return lease
+
+    def give_back(self, sample: int, author: str) -> None:
+        """Ends somebody's lease; where there is none, nothing happens."""
+        self._db.check_writable()
+        self._db.execute("DELETE FROM leases WHERE sample_id = ? AND author = ?", (sample, author))
+
+    # --- slices that people choose ----------------------------------------------------------------------------
+
+    def choose(self, case: str, axis: int, number: int, author: str) -> tuple[list[WorkRow], bool]:
+        """Puts the samples of a slice behind the newest batch; when this returns they are on disk.
+
+        What is in that batch already stays as it is, and what is annotated is left out. A slice that somebody skipped
+        in an earlier round is asked for again. Where nothing was ever suggested, the next round begins with it.
+
+        Args:
+            case: name of a pool case.
+            axis: of the image array (k, j, i), the one that is sliced.
+            number: of the slice across that axis in the image file.
+            author: who chooses.
+
+        Returns:
+            The slice's rows of the worklist, and whether any of them is new.
+
+        Raises:
+            NotPlanned: the pool does not have the case yet.
+            AlreadyAnnotated: all of the slice is annotated, and none of it is in the newest batch.
+            InputError: there is no such case or slice, or the case is for evaluation.
+        """
+        self._db.check_writable()
+        with self._db.transaction():
+            states = self._samples_of_slice(case, axis, number)
+            round = self._round_to_join()
+            rows = self._db.rows("SELECT sample_id FROM suggestions WHERE round = ?", (round,))
+            shown = {sample for (sample,) in rows} & set(states)
+            new = [sample for sample, state in states.items() if state != "labelled" and sample not in shown]
+            if not new and not shown:
+                raise AlreadyAnnotated(case, number)
+            if new:
+                self._join(round, new, author)
+            return [row for row in self.rows(round) if row.sample in states], bool(new)
+
+    def _samples_of_slice(self, case: str, axis: int, number: int) -> dict[int, str]:
+        """State of each sample of a slice, by ascending id."""
+        shape = self._cases.row(case).shape
+        role, geometry = self._db.rows("SELECT role, geometry FROM cases WHERE name = ?", (case,))[0]
+        if role != "pool":
+            raise InputError(f"Case {case!r} is for evaluation.", "Choose a slice of a case of the pool.")
+        low, high = self._db.rows("SELECT min(slice_raw), max(slice_raw) FROM samples WHERE case_name = ?", (case,))[0]
+        if geometry is None or low is None:
+            raise NotPlanned(case)
+        own = CaseGeometry.from_json(geometry).transpose[0]
+        if axis != own:
+            raise InputError(f"{case} is not sliced across axis {axis}.", f"It is across axis {own} ({_AXES[own]}).")
+        if not 0 <= number < shape[own]:
+            raise InputError(f"{case} has no slice {number}.", f"Its slices are 0 to {shape[own] - 1}.")
+        states = "SELECT id, state FROM samples WHERE case_name = ? AND slice_raw = ? ORDER BY id"
+        rows = self._db.rows(states, (case, number))
+        if not rows:
+            raise InputError(f"Slice {number} of {case} is empty in the image.", f"Use slices {low} to {high}.")
+        return dict(rows)
+
+    def _round_to_join(self) -> int:
+        """The round of the newest batch, also while it is trained; where there is none, the one that comes next."""
+        number = self._rounds.on_worklist()
+        if number == self._rounds.current() and self._rounds.begun() is None:
+            self._rounds.begin(CHOSEN, 0)
+        return number
+
+    def _join(self, round: int, samples: Sequence[int], author: str) -> None:
+        """Appends samples to a round's batch, within the caller's transaction."""
+        last = self._db.value("SELECT max(rank) FROM suggestions WHERE round = ?", (round,))
+        first = 0 if last is None else int(str(last)) + 1
+        self._db.many(
+            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, ?)",
+            [(round, rank, sample, chosen_by(author), author) for rank, sample in enumerate(samples, first)],
+        )
+        ids = [(sample,) for sample in samples]
+        self._db.many("UPDATE samples SET state = 'suggested' WHERE id = ?", ids)
+        self._db.many("DELETE FROM skipped WHERE sample_id = ?", ids)
+        self._db.many("DELETE FROM work WHERE status = 'skipped' AND sample_id = ?", ids)
+        data = {"round": round, "samples": list(samples), "author": author}
+        self._events.add("worklist", data)
+
+    def chosen(self, round: int) -> list[tuple[int, str]]:
+        """Samples that people chose and that were first labelled in a round, by id, each with its reason."""
+        return self._db.rows(
+            "SELECT a.sample_id, s.reason FROM (SELECT sample_id, min(round) AS first FROM annotations"
+            " GROUP BY sample_id) a JOIN suggestions s ON s.sample_id = a.sample_id AND s.author IS NOT NULL"
+            " WHERE a.first = ? GROUP BY a.sample_id ORDER BY a.sample_id",
+            (round,),
+        )
+
+
+def newest_version(database: Database, sample: int) -> int:
+    """Return the number of a sample's newest version that counts; 0 where there is none."""
+    select = "SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ? AND NOT conflict"
+    return database.number(select, (sample,))
+
+
+def _work_row(row: tuple[Any, ...]) -> WorkRow:
+    sample, number, rank, case, slice_, geometry, reason, gain, uncertainty, ahead, *rest = row
+    status, version, author, until, *box = rest
+    return WorkRow(
+        sample=sample,
+        round=number,
+        rank=rank,
+        case=case,
+        slice=slice_,
+        axis=CaseGeometry.from_json(geometry).transpose[0],
+        box=[list(extent) for extent in zip(box[::2], box[1::2], strict=True)],
+        reason=reason,
+        gain=gain,
+        uncertainty=uncertainty,
+        ahead=bool(ahead),
+        status=Status(status),
+        version=version or 0,
+        lease=None if author is None else Lease(author, until),
+    )
