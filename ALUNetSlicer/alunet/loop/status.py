@@ -16,7 +16,7 @@ class RoundLine:
     """One round.
 
     Attributes:
-        state: "finished", or "open" while its batch is being annotated.
+        state: "open" while its batch is annotated, "training", or "finished".
         suggested: samples in its batch.
         labelled: labelled samples at its end, or now.
         dice: mean foreground Dice of its model; None where there is none (yet).
@@ -79,9 +79,10 @@ def status(annotation: AnnotationLoop) -> Status:
     pool = project.samples.known_pool()
     tested = any(case.role == "test" and case.label is not None for case in everything)
     rounds = [_finished(record, tested) for record in annotation.loop.rounds()]
-    if worklist is not None:
-        number, size = worklist.number, len(worklist.items)
-        rounds.append(RoundLine(number, "open", worklist.strategy, size, costs.samples, None, None))
+    begun = project.rounds.begun()
+    if worklist is not None and begun is not None:
+        state, size = begun.state.value, len(worklist.items)
+        rounds.append(RoundLine(begun.number, state, worklist.strategy, size, costs.samples, None, None))
     counts = [int(count) for count in project.annotations.class_voxels()]
     step, case = _next(annotation, worklist)
     return Status(
