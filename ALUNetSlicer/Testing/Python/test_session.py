@@ -35,7 +35,7 @@ with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "
         image.SetSpacing((0.7, 0.8, 3))
         image.SetDirection((0, -1, 0, 1, 0, 0, 0, 0, 1))
         sitk.WriteImage(image, str(root / f"{name}.nii.gz"))
-        made.import_case(name, [root / f"{name}.nii.gz"])
+        made.cases.import_case(name, [root / f"{name}.nii.gz"])
     suggest(plan(made), range(10), reasons=[f"reason {n}" for n in range(10)])
 """
 

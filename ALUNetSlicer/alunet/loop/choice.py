@@ -1,11 +1,23 @@
-"""Which strategy and how many samples the next batch is chosen with, where people do not say."""
+"""Choose a batch: with which strategy and how many samples where people do not say, and asking the strategy."""
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
 from alunet import query
 from alunet.errors import InputError
+from alunet.loop import steps
+from alunet.loop.oracle import Oracle
+from alunet.model import child
 from alunet.project import Project
 from alunet.project.rounds import CHOSEN, UNASKED
+from alunet.query import Need, Streams
+
+if TYPE_CHECKING:
+    from alunet.loop.loop import Loop
 
 FIRST_STRATEGY, LATER_STRATEGY, BUDGET = "spread", "usimf", 100
 
@@ -36,3 +48,59 @@ def check_choice(strategy: str | None, budget: int | None, ahead: int) -> None:
         raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
     if ahead < 0:
         raise InputError(f"{ahead} samples ahead cannot be chosen.", "Give 0 or more.")
+
+
+def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> dict[str, Any]:
+    """Ask a strategy for the batch of the next round; what it was asked is kept in `folder`.
+
+    Returns:
+        ``ids``, ``gains``, ``reasons``, ``uncertainty``, ``diagnostics`` and ``costs``, see `steps.ask`.
+    """
+    number = loop.current()
+    if not len(loop.candidates()):
+        return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
+    needs, names = query.parse(strategy).needs, list(loop.project.labels)
+    arrays = _question(loop, folder / "question.npz", Need.TRUTH in needs)
+    if needs <= {Need.TRUTH}:  # no model, no child process
+        costs: dict[str, dict[str, float]] = {}
+        with child.step("query", loop.emit, costs):
+            streams = Streams(loop.seed, number)
+            batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
+        return {**batch, "costs": costs}
+    loop.project.pool.save(folder / "pool.npz")
+    return loop.run_child(
+        "alunet.loop.steps:select",
+        folder / "query.log",
+        pool=str(folder / "pool.npz"),
+        question=str(folder / "question.npz"),
+        strategy=strategy,
+        budget=budget,
+        ahead=ahead,
+        names=names,
+        weights=str(loop.weights(number - 1)),
+        scoring=loop.scoring,
+        cache=str(loop.project.data / "cache"),
+        seed=loop.seed,
+        round_number=number,
+        device=loop.device,
+        threads=loop.threads,
+    )
+
+
+def _question(loop: Loop, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
+    """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
+    pool, project = loop.project.pool, loop.project
+    labelled, ids = project.samples.labelled(), loop.candidates()
+    shown = None
+    if with_truth:
+        voxels, border = Oracle(project).counts(project.num_classes)
+        shown = voxels[ids], border[ids]
+    return steps.write_question(
+        file,
+        ids,
+        np.flatnonzero(labelled),
+        pool.case[ids],
+        project.annotations.class_voxels(),
+        project.annotations.case_voxels(),
+        shown,
+    )

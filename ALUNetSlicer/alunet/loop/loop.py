@@ -24,12 +24,11 @@ import numpy as np
 
 from alunet import query
 from alunet.errors import InputError
-from alunet.loop import children, steps
-from alunet.loop.choice import check_choice, usual_choice
-from alunet.loop.oracle import Oracle
+from alunet.loop import children
+from alunet.loop.choice import check_choice, choose, usual_choice
 from alunet.loop.recipe import Recipe
 from alunet.loop.record import NextRound, RoundRecord, named_dice, selected
-from alunet.model import child, environment, hardware
+from alunet.model import environment, hardware
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, Round, Suggestion
 from alunet.project.rounds import CHOSEN, UNASKED
@@ -169,7 +168,7 @@ class Loop:
                 f"'{strategy}' asks a model, and there is none before the first round.",
                 f"Begin with one of: {', '.join(free)}.",
             )
-        return self.open_round(strategy, budget, lambda folder: self._select(number, strategy, budget, ahead, folder))
+        return self.open_round(strategy, budget, lambda folder: choose(self, strategy, budget, ahead, folder))
 
     def open_round(self, strategy: str, budget: int, choose: Callable[[Path], Content]) -> list[Suggestion]:
         """Open the next round with the batch that `choose` makes in its folder, or with the one that it has.
@@ -281,57 +280,9 @@ class Loop:
 
     # --- query ------------------------------------------------------------------------------------------------
 
-    def _select(self, number: int, strategy: str, budget: int, ahead: int, folder: Path) -> Content:
-        if not len(self.candidates()):
-            return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
-        needs, names = query.parse(strategy).needs, list(self.project.labels)
-        arrays = self._question(folder / "question.npz", Need.TRUTH in needs)
-        if needs <= {Need.TRUTH}:  # no model, no child process
-            costs: dict[str, dict[str, float]] = {}
-            with child.step("query", self.emit, costs):
-                streams = Streams(self.seed, number)
-                batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
-            return {**batch, "costs": costs}
-        self.project.pool.save(folder / "pool.npz")
-        return self.run_child(
-            "alunet.loop.steps:select",
-            folder / "query.log",
-            pool=str(folder / "pool.npz"),
-            question=str(folder / "question.npz"),
-            strategy=strategy,
-            budget=budget,
-            ahead=ahead,
-            names=names,
-            weights=str(self.weights(number - 1)),
-            scoring=self.scoring,
-            cache=str(self.project.data / "cache"),
-            seed=self.seed,
-            round_number=number,
-            device=self.device,
-            threads=self.threads,
-        )
-
     def candidates(self) -> np.ndarray:
         """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
         return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
-
-    def _question(self, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
-        """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
-        pool, project = self.project.pool, self.project
-        labelled, ids = project.samples.labelled(), self.candidates()
-        shown = None
-        if with_truth:
-            voxels, border = Oracle(project).counts(project.num_classes)
-            shown = voxels[ids], border[ids]
-        return steps.write_question(
-            file,
-            ids,
-            np.flatnonzero(labelled),
-            pool.case[ids],
-            project.annotations.class_voxels(),
-            project.annotations.case_voxels(),
-            shown,
-        )
 
     # --- training ---------------------------------------------------------------------------------------------
 
