@@ -107,7 +107,8 @@ class SessionTest(SceneTest):
     def stored(self, case: str) -> np.ndarray:
         program = (
             "import sys\nfrom alunet.project import Project\n"
-            "with Project.open(sys.argv[1], read_only=True) as p: sys.stdout.buffer.write(p.annotation(sys.argv[2]))"
+            "with Project.open(sys.argv[1], read_only=True) as p:\n"
+            "    sys.stdout.buffer.write(p.annotations.read(sys.argv[2]))"
         )
         done = subprocess.run(
             [PYTHON, "-c", program, str(self.root / "p"), case],
