@@ -7,10 +7,10 @@ from pathlib import Path
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
 from alunet.schema import CaseInfo, CaseRequest, Code
-from alunet.serve.bounds import check_image
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
 from alunet.serve.settings import Limits
+from alunet.serve.upload_limits import check_image
 from alunet.serve.uploads import Uploads
 
 

@@ -29,11 +29,11 @@ from alunet.schema import (
     to_json,
 )
 from alunet.schema import Header as Names
-from alunet.serve.bounds import gunzip
 from alunet.serve.cases import find, newest_output
 from alunet.serve.problems import Refused
 from alunet.serve.routes.cases import BINARY
 from alunet.serve.state import State
+from alunet.serve.upload_limits import gunzip
 
 MOST_SECONDS = 24 * 3600.0
 Author = Annotated[str, Query(min_length=1, max_length=100)]
