@@ -21,14 +21,16 @@ import zipfile
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from alunet.errors import InputError
 
+Part = TypeVar("Part")
 Range = tuple[int, int]
 Box3 = tuple[Range, Range, Range]
+Slices3 = tuple[slice, slice, slice]  # named here, since a pool has a column `slice`
 
 
 def tile_starts(n: int, p: int) -> list[int]:
@@ -117,13 +119,13 @@ class CaseGeometry:
                 f"Case {case}: preprocessed from shape {before}, but the image has {transposed}.",
                 "The image changed after preprocessing; preprocess the case again.",
             )
-        crop = tuple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
+        crop = _triple((int(low), int(high)) for low, high in properties["bbox_used_for_cropping"])
         return cls(
             case=case,
-            raw_shape=tuple(int(extent) for extent in raw_shape),  # type: ignore[arg-type]
-            transpose=tuple(int(axis) for axis in transpose_forward),  # type: ignore[arg-type]
-            crop=crop,  # type: ignore[arg-type]
-            grid_shape=tuple(int(extent) for extent in grid_shape),  # type: ignore[arg-type]
+            raw_shape=_triple(int(extent) for extent in raw_shape),
+            transpose=_triple(int(axis) for axis in transpose_forward),
+            crop=crop,
+            grid_shape=_triple(int(extent) for extent in grid_shape),
         )
 
     def raw_box(self, slice_: int, rows: Range, cols: Range) -> Box3:
@@ -164,10 +166,15 @@ class CaseGeometry:
         try:
             content = json.loads(text)
             shapes = {name: tuple(content[name]) for name in ("raw_shape", "transpose", "grid_shape")}
-            crop = tuple((low, high) for low, high in content["crop"])
+            crop = _triple((low, high) for low, high in content["crop"])
             return cls(case=content["case"], crop=crop, **shapes)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"Not the geometry of a case: {text[:80]!r}.") from error
+
+
+def _triple(values: Iterable[Part]) -> tuple[Part, Part, Part]:
+    """Return `values` as a triple; `CaseGeometry` refuses any other number."""
+    return cast("tuple[Part, Part, Part]", tuple(values))
 
 
 def _scale(grid: Range, cropped: int, extent: int) -> Range:
@@ -271,11 +278,11 @@ class Pool:
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Pool) and self.sha256() == other.sha256()
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # typeshed has a method there, and no way to take it back
 
     def case_name(self, sample: int) -> str:
         """Name of the case that a sample belongs to."""
-        return self.cases[self.case[sample]]
+        return self.cases[int(self.case[sample])]
 
     def samples_of(self, case: str) -> np.ndarray:
         """Ids of a case's samples, int64, ascending; empty for a case that is not in the pool."""
@@ -283,7 +290,7 @@ class Pool:
             return np.empty(0, np.int64)
         return np.flatnonzero(self.case == self.cases.index(case))
 
-    def raw_slices(self, sample: int) -> tuple[slice, slice, slice]:
+    def raw_slices(self, sample: int) -> Slices3:
         """Index of a sample's voxels in the array of its image file: ``array[pool.raw_slices(sample)]``."""
         (k0, k1), (j0, j1), (i0, i1) = self.raw_box[sample].tolist()
         return slice(k0, k1), slice(j0, j1), slice(i0, i1)

@@ -102,7 +102,7 @@ def arguments(name: str, given: Any) -> dict[str, Any]:
     if unknown:
         raise InputError(f"{name} knows no argument {unknown[0]!r}.", f"It knows: {', '.join(known)}.")
     try:
-        read = from_json(shape, given)
+        read: Any = from_json(shape, given)
     except ValueError as error:
         raise InputError(f"{error}.", "This is a defect of the viewer.") from error
     return {key: getattr(read, key) for key in known}

@@ -209,7 +209,8 @@ class Client:
         }
         if "not_annotated" in content:
             headers[Header.NOT_ANNOTATED] = str(content["not_annotated"])
-        params = {name: content[name] for name in ("base_version", "author", "seconds", "status") if name in content}
+        names = ("base_version", "author", "seconds", "status")
+        params: dict[str, Any] = {name: content[name] for name in names if name in content}
         address = _sample(project, sample, "annotation")
         answer = self.wire.call("PUT", address, data=packed, params=params, headers=headers, repeat=False)
         return from_json(SampleState, answer)

@@ -139,7 +139,7 @@ def _port(host: str, port: int) -> Step:
 def _tls(target: Target, access: Access) -> Step:
     """The handshake with the same authorities that the client trusts."""
     try:
-        context = ssl.create_default_context(cafile=access.ca or requests.certs.where())
+        context = ssl.create_default_context(cafile=access.ca or requests.utils.DEFAULT_CA_BUNDLE_PATH)
         with (
             socket.create_connection((target.host, target.port or 443), SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=target.host) as secure,

@@ -180,10 +180,11 @@ class Wire:
 
     def _session(self) -> requests.Session:
         """A session of this thread's own; what the environment says about proxies does not concern loopback."""
-        if not hasattr(self._own, "session"):
-            self._own.session = requests.Session()
-            self._own.session.trust_env = not self.loopback
-        return self._own.session
+        session: requests.Session | None = getattr(self._own, "session", None)
+        if session is None:
+            session = self._own.session = requests.Session()
+            session.trust_env = not self.loopback
+        return session
 
 
 def patiently(work: Callable[[], bool], done: Callable[[], int], cancel: Cancel, patience: float = 60.0) -> None:

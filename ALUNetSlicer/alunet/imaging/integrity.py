@@ -130,7 +130,7 @@ def _nifti_length(head: bytes) -> int:
     if len(head) < 348:
         return 348
     dims = struct.unpack(f"{order}8h", head[40:56])
-    bits = struct.unpack(f"{order}h", head[72:74])[0]
+    bits: int = struct.unpack(f"{order}h", head[72:74])[0]
     voxels = int(np.prod([max(1, extent) for extent in dims[1 : 1 + min(max(dims[0], 0), 7)]], dtype=np.int64))
     return _offset(head, order) + voxels * bits // 8
 

@@ -12,6 +12,7 @@ import itertools
 import re
 import struct
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
@@ -101,16 +102,16 @@ def _write_nifti(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
     if header is None:
         _write_any(array, like, grid, path)
         return
-    order = "<" if struct.unpack_from("<i", header)[0] == _NIFTI_HEADER else ">"
-    fields = [
-        (56, "3fh", 0, 0, 0, 0),  # intent
-        (70, "2h", _TYPES[array.dtype.name][0], array.itemsize * 8),  # datatype, bitpix
-        (108, "3f", 352, 1, 0),  # vox_offset, scl_slope, scl_inter
-        (124, "2f", 0, 0),  # cal_max, cal_min: the display window of the image
-        (140, "2i", 0, 0),  # glmax, glmin
-        (328, "16s", b""),  # intent_name
+    order: Literal["<", ">"] = "<" if struct.unpack_from("<i", header)[0] == _NIFTI_HEADER else ">"
+    fields: list[tuple[int, str, tuple[int | bytes, ...]]] = [
+        (56, "3fh", (0, 0, 0, 0)),  # intent
+        (70, "2h", (_TYPES[array.dtype.name][0], array.itemsize * 8)),  # datatype, bitpix
+        (108, "3f", (352, 1, 0)),  # vox_offset, scl_slope, scl_inter
+        (124, "2f", (0, 0)),  # cal_max, cal_min: the display window of the image
+        (140, "2i", (0, 0)),  # glmax, glmin
+        (328, "16s", (b"",)),  # intent_name
     ]
-    for offset, form, *values in fields:
+    for offset, form, values in fields:
         struct.pack_into(order + form, header, offset, *values)
     voxels = array.astype(array.dtype.newbyteorder(order)).tobytes()
     path.write_bytes(_gzip(bytes(header) + bytes(4) + voxels))  # four zeros: no extension follows

@@ -36,7 +36,8 @@ def difference_curve(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] 
     if len(curve) < 3 or curve[0] == curve[-1]:
         return None
     height = (curve - curve[-1]) / (curve[0] - curve[-1])
-    return 1.0 - height - np.arange(len(curve)) / (len(curve) - 1)
+    difference: npt.NDArray[np.float64] = 1.0 - height - np.arange(len(curve)) / (len(curve) - 1)
+    return difference
 
 
 def chord(difference: npt.NDArray[np.float64]) -> int:

@@ -99,7 +99,8 @@ def _reach(kernel: Floats) -> npt.NDArray[np.float64]:
     if bad.any():
         raise InputError(f"The similarity of candidate {int(np.argmax(bad))} is not a finite number.",
                          "The network has probably diverged: train the round again, with a lower learning rate.")
-    return np.maximum(reach, 0.0)
+    clipped: npt.NDArray[np.float64] = np.maximum(reach, 0.0)
+    return clipped
 
 
 def _submodlib(kernel: Floats, budget: int, eta: float, multiples: Floats) -> Selection:

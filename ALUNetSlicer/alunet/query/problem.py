@@ -305,19 +305,19 @@ def share_below(scores: Floats, rows: Ints) -> Floats:
     return below / max(1, len(scores) - 1)
 
 
-def checked_scores(scores: Floats, ids: Ints, what: str) -> Floats:
+def checked_scores(scores: Floats, ids: Ints, what: str) -> npt.NDArray[np.float64]:
     """The scores, first axis = candidates, as float64.
 
     Raises:
         InputError: NaN or infinite scores; the message names the first sample.
         ValueError: another number of scores than of candidates.
     """
-    scores = np.asarray(scores, np.float64)
-    if scores.shape[0] != len(ids):
-        raise ValueError(f"{len(ids)} candidates, but {scores.shape[0]} values of {what}")
-    bad = ~np.isfinite(scores.reshape(len(ids), -1)).all(axis=1)
+    values = np.asarray(scores, np.float64)
+    if values.shape[0] != len(ids):
+        raise ValueError(f"{len(ids)} candidates, but {values.shape[0]} values of {what}")
+    bad = ~np.isfinite(values.reshape(len(ids), -1)).all(axis=1)
     if bad.any():
         first = int(ids[int(np.argmax(bad))])
         raise InputError(f"{what} is not a finite number for {int(bad.sum())} samples, the first is sample {first}.",
                          "The network has probably diverged: train the round again, with a lower learning rate.")
-    return scores
+    return values

@@ -18,7 +18,7 @@ import pkgutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_origin, get_type_hints
 
 import numpy as np
 
@@ -28,6 +28,8 @@ from alunet.query.problem import Batch, Need, Query
 
 class Options(Protocol):
     """A frozen dataclass of options that can select."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def select(self, query: Query) -> Batch:
         """Choose `query.budget` of the candidates (there are more than that); or `query.total`, the first of which are
@@ -78,12 +80,13 @@ class Strategy:
     @property
     def needs(self) -> frozenset[Need]:
         """What it asks of the model with these options: their own `needs`, where they have any."""
-        return getattr(self.options, "needs", self.info.needs)
+        needs: frozenset[Need] = getattr(self.options, "needs", self.info.needs)
+        return needs
 
     @property
     def settings(self) -> dict[str, Any]:
         """All options, defaults included, for the manifest."""
-        return asdict(self.options)  # type: ignore[call-overload]
+        return asdict(self.options)
 
     def select(self, query: Query) -> Batch:
         """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers it.
@@ -154,7 +157,7 @@ def parse(text: str) -> Strategy:
     name, _, rest = text.strip().partition(":")
     info = get(name.strip())
     types = get_type_hints(info.options)
-    allowed = [field.name for field in fields(info.options)]  # type: ignore[arg-type]
+    allowed = [field.name for field in fields(info.options)]
     parts = [part for part in (piece.strip() for piece in rest.split(",")) if part]
     values: dict[str, Any] = dict(info.published) if _PUBLISHED in parts else {}
     for part in parts:

@@ -189,7 +189,8 @@ class DotKernel:
     def rows(self, embeddings: Floats) -> Floats:
         """S of m candidates, (m, Q); negative values clipped to 0."""
         with torch.inference_mode():
-            return (self._embed(embeddings) @ self._columns).clamp_min_(0).cpu().numpy()
+            similarity: Floats = (self._embed(embeddings) @ self._columns).clamp_min_(0).cpu().numpy()
+            return similarity
 
     def _embed(self, values: Floats) -> Tensor:
         embedding = torch.as_tensor(values, device=self._device)
@@ -206,7 +207,8 @@ def fisher_scale(fisher: Floats, damping: float) -> npt.NDArray[np.float64]:
         damping: added to F, relative to its mean.
     """
     values = np.asarray(fisher, np.float64)
-    return 1.0 / np.sqrt(len(values) * (values + damping * values.mean()))
+    scale: npt.NDArray[np.float64] = 1.0 / np.sqrt(len(values) * (values + damping * values.mean()))
+    return scale
 
 
 def gather(factors: Factors, coordinates: Ints) -> Floats:

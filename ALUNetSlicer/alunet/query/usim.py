@@ -33,6 +33,7 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
+E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 
 
 # What the code of the published experiments did in both strategies (its variance is the default here).
@@ -123,10 +124,10 @@ class Clock:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-class Kernel(Protocol[E]):
+class Kernel(Protocol[E_contra]):
     """Similarity of embeddings to a fixed query set."""
 
-    def rows(self, candidates: E) -> npt.NDArray[np.floating[Any]]:
+    def rows(self, candidates: E_contra) -> npt.NDArray[np.floating[Any]]:
         """(m, Q) similarities."""
 
 

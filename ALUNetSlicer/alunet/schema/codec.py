@@ -13,7 +13,7 @@ Kind = TypeVar("Kind")
 
 def to_json(message: Any) -> dict[str, Any]:
     """A dataclass of the schema as JSON-able data."""
-    return _plain(asdict(message))
+    return {key: _plain(value) for key, value in asdict(message).items()}
 
 
 def from_json(kind: type[Kind], content: Any) -> Kind:
@@ -22,7 +22,8 @@ def from_json(kind: type[Kind], content: Any) -> Kind:
     Raises:
         ValueError: an entry is missing or of another type.
     """
-    return _read(kind, content, kind.__name__)
+    message: Kind = _read(kind, content, kind.__name__)
+    return message
 
 
 def _plain(value: Any) -> Any:

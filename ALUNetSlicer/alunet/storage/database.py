@@ -6,6 +6,7 @@ import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from alunet.errors import InputError
 from alunet.storage.disk_space import room_in
@@ -110,7 +111,7 @@ class Database:
         with self.transaction():
             self._connection.executemany(statement, rows)
 
-    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple]:
+    def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
         return self.execute(statement, values).fetchall()
 

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from alunet.errors import InputError
 
-_FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
+_FULL: set[int] = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PROBE_BYTES = 1 << 20
 _PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 _HINT = "Make room, then repeat the command: what was finished is kept."

@@ -147,9 +147,9 @@ def has_gpu() -> bool:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return False
-    hidden: dict[str, Any] = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
+    hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows alone has it
     try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, timeout=30, check=False, **hidden)
+        listed = subprocess.run([tool, "-L"], capture_output=True, timeout=30, check=False, creationflags=hidden)
     except (OSError, subprocess.TimeoutExpired):
         return False
     return b"GPU" in listed.stdout

@@ -66,7 +66,8 @@ def _fits(requirement: str, version: str) -> bool:
     """Whether a version is in range; taken for granted where nothing is there to compare them."""
     for package in ("packaging.requirements", "pip._vendor.packaging.requirements"):
         try:
-            return importlib.import_module(package).Requirement(requirement).specifier.contains(version, True)
+            fits: bool = importlib.import_module(package).Requirement(requirement).specifier.contains(version, True)
+            return fits
         except ImportError:
             continue
     return True

@@ -13,7 +13,6 @@ import shlex
 import shutil
 import socket
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -117,8 +116,9 @@ class Ssh:
         """Run a script of the POSIX shell there; nothing secret may stand in it."""
         remote = " ".join(shlex.quote(word) for word in ("sh", "-c", script, "alunet", *arguments))
         environment = {**os.environ, "LC_ALL": "C"}
-        hidden: dict[str, Any] = {"creationflags": subprocess.CREATE_NO_WINDOW} if sys.platform == "win32" else {}
-        return subprocess.Popen([*self.command(*extra), f"exec {remote}"], env=environment, **hidden, **pipes)
+        hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows alone has it
+        command = [*self.command(*extra), f"exec {remote}"]
+        return subprocess.Popen(command, env=environment, creationflags=hidden, **pipes)
 
     def run(self, script: str, arguments: Sequence[str] = (), seconds: float = COMMAND_SECONDS) -> str:
         """Run a script there and return what it prints.

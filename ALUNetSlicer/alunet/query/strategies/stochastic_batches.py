@@ -54,4 +54,6 @@ class StochasticBatches(PassOptions):
     def _scores(self, query: Query) -> Floats:
         if self.measure == "entropy":
             return checked_scores(query.signals.entropy(), query.ids, "Entropy")
-        return checked_scores(self.scores(query).var, query.ids, "The Monte-Carlo variance").mean(axis=1)
+        variance = checked_scores(self.scores(query).var, query.ids, "The Monte-Carlo variance")
+        mean: Floats = variance.mean(axis=1)
+        return mean

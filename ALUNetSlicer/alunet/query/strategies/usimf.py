@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Floats, Need, Query
+from alunet.query.problem import Batch, Need, Query
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
@@ -82,7 +82,7 @@ class Usimf(UsimOptions):
             rows = np.sort(rng.permutation(np.repeat(target.rows, target.multiplicity))[:count])
         else:
             rows = draw_without_replacement(target.uncertainty, count, rng)
-        fisher: Floats = np.asarray(query.signals.fisher(rows, self.heads), np.float64)
+        fisher = np.asarray(query.signals.fisher(rows, self.heads), np.float64)
         usable = np.where(fisher > FLOOR, fisher, 0.0)
         if not np.isfinite(fisher).all() or not usable.any():
             raise InputError("The decoder gradients are all zero or not finite.",
