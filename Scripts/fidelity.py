@@ -23,7 +23,7 @@ import numpy as np
 
 from alunet.errors import AlunetError
 from alunet.loop import Recipe, RoundRecord
-from alunet.loop.signals import ModelSignals
+from alunet.loop.model_outputs import ComputedOutputs
 from alunet.project import Project
 from alunet.query import Factors, Query, Streams, canonical, parse
 from alunet.query.usim import Clock, UsimOptions, draw_query_set
@@ -45,29 +45,29 @@ OPTIONS: dict[str, tuple[str, ...]] = {
 
 
 class Kept:
-    """Signals that remember the last embeddings of each kind, so that they are computed once for several options."""
+    """Model outputs that remember the last embeddings of each kind, computed once for several options."""
 
-    def __init__(self, signals: ModelSignals) -> None:
-        self._signals = signals
+    def __init__(self, outputs: ComputedOutputs) -> None:
+        self._outputs = outputs
         self._kept: dict[str, tuple[Any, dict[int, int], list[np.ndarray]]] = {}
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._signals, name)
+        return getattr(self._outputs, name)
 
     def bottleneck(self, rows: np.ndarray, heads: str = "training") -> Factors:
-        """As `ModelSignals.bottleneck`."""
+        """As `ComputedOutputs.bottleneck`."""
 
         def compute(missing: np.ndarray) -> list[np.ndarray]:
-            factors = self._signals.bottleneck(missing, heads)
+            factors = self._outputs.bottleneck(missing, heads)
             return [factors.delta, factors.inputs]
 
         return Factors(*self._rows("bottleneck", heads, rows, compute))
 
     def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray, heads: str = "training") -> np.ndarray:
-        """As `ModelSignals.decoder_gradients`."""
+        """As `ComputedOutputs.decoder_gradients`."""
 
         def compute(missing: np.ndarray) -> list[np.ndarray]:
-            return [self._signals.decoder_gradients(missing, coordinates, heads)]
+            return [self._outputs.decoder_gradients(missing, coordinates, heads)]
 
         return self._rows("decoder", (heads, coordinates.tobytes()), rows, compute)[0]
 
@@ -96,13 +96,13 @@ def question(project: Project, cache: Path, seed: int, device: str, budget: int,
     if samples is not None and samples < len(ids):
         ids = np.sort(np.random.default_rng(0).choice(ids, samples, replace=False))
     weights = project.rounds_dir / "000" / "weights.pth"
-    signals = ModelSignals(
+    outputs = ComputedOutputs(
         project.nnunet_dir, weights, pool, ids, np.flatnonzero(labelled), streams, settings, device,
         cache, lambda event: None,
     )  # fmt: skip
     voxels, sizes = project.annotations.case_voxels()
     return Query(
-        ids=ids, budget=budget, case=pool.case[ids], signals=Kept(signals),
+        ids=ids, budget=budget, case=pool.case[ids], outputs=Kept(outputs),
         class_voxels=project.annotations.class_voxels(), streams=streams,
         labels=tuple(project.labels), device=device, case_voxels=voxels, case_sizes=sizes,
     )  # fmt: skip

@@ -78,7 +78,7 @@ def check_existing(
 
     given = json.dumps({"requirements": str(resources / "requirements.txt"), "inside": None})
     process = process_for(
-        command(python, "alunet.agent.install.trial", given), packages.existing_environment(base)
+        command(python, "alunet.agent.install.smoke_test", given), packages.existing_environment(base)
     )  # fmt: skip
     helper = HelperProcess(process, lambda line: None, ended)
     stop_waiting = timer.later(_SECONDS, late)

@@ -14,7 +14,7 @@ TAIL = 400
 _CODE = (
     "import runpy, sys; "
     "sys.version_info[:2] < (3, 10) and sys.exit('alunet-old %d.%d' % sys.version_info[:2]); "
-    "runpy.run_module('alunet.agent.install.leash', run_name='__main__', alter_sys=True)"
+    "runpy.run_module('alunet.agent.install.run_with_parent', run_name='__main__', alter_sys=True)"
 )
 """Of any Python, also one too old to read the module."""
 

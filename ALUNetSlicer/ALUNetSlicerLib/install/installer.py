@@ -225,7 +225,7 @@ class Installer:
         target = self._part / "p"
         given = {"requirements": str(self._resources / "requirements.txt"), "inside": str(target)}
         variables = packages.environment(target, self._base)
-        self._run("alunet.agent.install.trial", json.dumps(given), then=self._tried, variables=variables)
+        self._run("alunet.agent.install.smoke_test", json.dumps(given), then=self._tried, variables=variables)
 
     def _tried(self, end: Ended) -> None:
         found = end.answer

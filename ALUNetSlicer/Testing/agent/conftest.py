@@ -22,7 +22,7 @@ import SimpleITK as sitk
 from planned_project import plan, suggest
 
 from alunet.agent.client import Client
-from alunet.agent.reach.starting import own_environment
+from alunet.agent.connections.starting import own_environment
 from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
 from alunet.schema import CaseRequest

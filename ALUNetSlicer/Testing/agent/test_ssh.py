@@ -18,10 +18,10 @@ import psutil
 import pytest
 
 from alunet.agent import bootstrap
+from alunet.agent.connections import Access
+from alunet.agent.connections.ssh import HOME, SshError, free_port
+from alunet.agent.connections.target import parse
 from alunet.agent.diagnose import diagnose
-from alunet.agent.reach import Access
-from alunet.agent.reach.ssh import HOME, SshError, free_port
-from alunet.agent.reach.target import parse
 from alunet.errors import InputError
 from alunet.schema import API
 

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from alunet.agent.client import Client, WrongVersion, check_version
+from alunet.agent.connections import Access
+from alunet.agent.connections.ssh import free_port
+from alunet.agent.connections.target import parse
 from alunet.agent.diagnose import diagnose
-from alunet.agent.reach import Access
-from alunet.agent.reach.ssh import free_port
-from alunet.agent.reach.target import parse
+from alunet.agent.http_transport import Cancel, HttpTransport, ServiceError, Stranger, Unreachable
 from alunet.agent.transfer import Damaged
-from alunet.agent.wire import Cancel, ServiceError, Stranger, Unreachable, Wire
 from alunet.errors import Cancelled, InputError
 from alunet.schema import API, CaseRequest
 
@@ -106,8 +106,8 @@ def test_what_is_no_alunet_service_is_told_and_never_trusted():
 
 def test_the_token_goes_in_clear_text_to_no_other_computer():
     with pytest.raises(InputError, match="not encrypted"):
-        Wire("http://gpu.example", "secret")
-    assert Wire("http://gpu.example", "secret", allow_plain=True).base == "http://gpu.example"
+        HttpTransport("http://gpu.example", "secret")
+    assert HttpTransport("http://gpu.example", "secret", allow_plain=True).base == "http://gpu.example"
     assert "secret" not in repr(Access("secret"))
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from test_strategies import ArraySignals, problem
+from test_strategies import ArrayOutputs, problem
 
 from alunet.errors import InputError
 from alunet.query import Need, Streams, parse
@@ -14,7 +14,7 @@ from alunet.query import centres as module
 from alunet.query.centres import draw, farthest_first, kmeans_plus_plus
 
 
-class Points(ArraySignals):
+class Points(ArrayOutputs):
     """Candidates and labelled samples are points."""
 
     def __init__(self, candidates, labelled=()) -> None:
@@ -28,8 +28,8 @@ class Points(ArraySignals):
 
 
 def ask(name, candidates, budget, labelled=(), seed=0):
-    signals = Points(candidates, labelled)
-    return parse(name).select(problem(len(candidates), budget, seed, signals=signals))
+    outputs = Points(candidates, labelled)
+    return parse(name).select(problem(len(candidates), budget, seed, outputs=outputs))
 
 
 def rows(batch) -> list[int]:
@@ -47,7 +47,7 @@ def rows(batch) -> list[int]:
 def test_scores_over_all_classes_the_largest_first(text, score) -> None:
     query = problem(60, 9)
     batch = parse(text).select(query)
-    wanted = score(query.signals)
+    wanted = score(query.outputs)
     assert rows(batch) == np.argsort(-wanted, kind="stable")[:9].tolist()
     np.testing.assert_allclose(batch.gains, np.sort(wanted)[::-1][:9], rtol=1e-6)
 
@@ -55,20 +55,20 @@ def test_scores_over_all_classes_the_largest_first(text, score) -> None:
 def test_standard_deviation_and_variance_rank_differently() -> None:
     """Two passes, K = 2 (T4's numbers): a variance of 0.32 in one class counts more than 0.09 in two, as a deviation
     it counts less."""
-    signals = ArraySignals(3)
-    signals.var = np.array([[0.0, 0.32], [0.09, 0.09], [0.0, 0.0]], np.float32)
-    assert rows(parse("mean-std:measure=var").select(problem(3, 1, signals=signals))) == [0]
-    batch = parse("mean-std").select(problem(3, 1, signals=signals))
+    outputs = ArrayOutputs(3)
+    outputs.var = np.array([[0.0, 0.32], [0.09, 0.09], [0.0, 0.0]], np.float32)
+    assert rows(parse("mean-std:measure=var").select(problem(3, 1, outputs=outputs))) == [0]
+    batch = parse("mean-std").select(problem(3, 1, outputs=outputs))
     assert rows(batch) == [1]
     assert batch.reasons == ["mean standard deviation 0.3; rank 1"]
 
 
 @pytest.mark.parametrize("text", ["mean-std", "bald", "entropy"])
 def test_equal_scores_go_to_the_smallest_id(text) -> None:
-    signals = ArraySignals(40)
-    signals.var[:], signals.entropies[:] = 0.25, 0.25
-    signals.var[30], signals.entropies[30] = 0.5, 0.5
-    assert rows(parse(text).select(problem(40, 4, signals=signals))) == [30, 0, 1, 2]
+    outputs = ArrayOutputs(40)
+    outputs.var[:], outputs.entropies[:] = 0.25, 0.25
+    outputs.var[30], outputs.entropies[30] = 0.5, 0.5
+    assert rows(parse(text).select(problem(40, 4, outputs=outputs))) == [30, 0, 1, 2]
 
 
 # --- stochastic batches -----------------------------------------------------------------------------------------------
@@ -89,18 +89,18 @@ def test_the_best_of_the_groups_of_a_permutation(text, score) -> None:
     batch = parse(text).select(query)
     order = Streams(5, 1)["stb-groups"].permutation(65)
     groups = [order[start:start + 8] for start in range(0, 64, 8)]
-    sums = [float(score(query.signals)[group].sum()) for group in groups]
+    sums = [float(score(query.outputs)[group].sum()) for group in groups]
     assert rows(batch) == groups[int(np.argmax(sums))].tolist()
     assert batch.diagnostics["group_score"] == pytest.approx(max(sums))
     assert batch.diagnostics["mean_group_score"] == pytest.approx(np.mean(sums))
 
 
 def test_every_sample_has_the_same_chance_of_being_in_the_best_group_where_scores_are_equal() -> None:
-    signals = ArraySignals(10)
-    signals.entropies[:] = 1
+    outputs = ArrayOutputs(10)
+    outputs.entropies[:] = 1
     counts = np.zeros(10)
     for seed in range(600):
-        counts[rows(parse("stochastic-batches").select(problem(10, 3, seed, signals=signals)))] += 1
+        counts[rows(parse("stochastic-batches").select(problem(10, 3, seed, outputs=outputs)))] += 1
     np.testing.assert_allclose(counts / 600, 0.3, atol=0.08)
 
 
@@ -109,7 +109,7 @@ def test_an_option_decides_what_the_model_is_asked() -> None:
     query = problem()
     strategy.select(query)
     assert strategy.needs == {Need.MC}
-    assert set(query.signals.asked) == {"mc"}
+    assert set(query.outputs.asked) == {"mc"}
     assert parse("stochastic-batches").needs == {Need.ENTROPY}
 
 

@@ -13,7 +13,7 @@ from planned_project import plan
 
 from alunet.errors import InputError
 from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
-from alunet.loop.record import selected
+from alunet.loop.round_record import selected
 from alunet.loop.status import status
 from alunet.project import Project, tables
 from alunet.project.annotations import Submission

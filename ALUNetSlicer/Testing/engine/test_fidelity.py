@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_strategies import ArraySignals, problem, same
+from test_strategies import ArrayOutputs, problem, same
 
 from alunet.errors import InputError
 from alunet.loop import Recipe, preset
@@ -80,7 +80,7 @@ class TestPasses:
         for text, wanted in ((name, (None, None)), (f"{name}{colon}dropout=0.2,passes=7", (0.2, 7))):
             query = problem()
             parse(text).select(query)
-            assert set(query.signals.passes) == {wanted}
+            assert set(query.outputs.passes) == {wanted}
 
     @pytest.mark.parametrize("option", ["dropout=1", "dropout=-0.1", "dropout=nan", "passes=1", "passes=-2"])
     def test_impossible_passes(self, option) -> None:
@@ -103,8 +103,8 @@ class TestStochasticBatches:
     def test_a_rest_that_wins_is_filled_up(self) -> None:
         query = problem(11, 4)
         rest = query.streams["stb-groups"].permutation(11)[8:]
-        query.signals.entropies[:] = 0.1
-        query.signals.entropies[rest] = 9.0
+        query.outputs.entropies[:] = 0.1
+        query.outputs.entropies[rest] = 9.0
         batch = parse("stochastic-batches:groups=ceil").select(query)
         assert rows_of(query, batch)[:3].tolist() == rest.tolist()
         assert len(set(batch.ids.tolist())) == 4
@@ -150,7 +150,7 @@ class TestQuerySet:
     def test_the_variance_or_its_root(self) -> None:
         query = problem(300, 10)
         weights = class_weights(query.class_voxels)
-        for measure, scores in (("var", query.signals.var), ("std", np.sqrt(query.signals.var))):
+        for measure, scores in (("var", query.outputs.var), ("std", np.sqrt(query.outputs.var))):
             found = parse(f"usimf:measure={measure},elbow=chord").select(query).diagnostics
             assert (found["query_size"], found["elbow"]) == query_size(scores @ weights, 10)
 
@@ -170,17 +170,17 @@ class TestQuerySet:
 
     def test_the_most_uncertain_are_the_query_set(self) -> None:
         query = problem(300, 10)
-        uncertainty = query.signals.var @ class_weights(query.class_voxels)
+        uncertainty = query.outputs.var @ class_weights(query.class_voxels)
         most = np.argsort(-uncertainty)[:20]
         batch = parse("usimc:draw=max,query_size=20,eta=1000").select(query)  # then only members of the set count
         assert set(rows_of(query, batch).tolist()) <= set(most.tolist())
 
     def test_a_uniform_query_set_is_uniform(self) -> None:
-        signals = ArraySignals(20)
-        signals.var[:10] *= 1e-9
+        outputs = ArrayOutputs(20)
+        outputs.var[:10] *= 1e-9
         counts: Counter[int] = Counter()
         for seed in range(200):
-            query = problem(20, 2, seed, signals=signals)
+            query = problem(20, 2, seed, outputs=outputs)
             batch = parse("usimf:draw=uniform,query_size=4,eta=1000").select(query)
             counts.update((rows_of(query, batch) < 10).tolist())
         assert 0.35 < counts[True] / 400 < 0.65
@@ -190,22 +190,22 @@ class TestPrefilter:
     def test_only_the_most_uncertain_are_candidates(self) -> None:
         """C10: the mean over all classes, background included."""
         query = problem(300, 10)
-        kept = np.sort(np.argsort(-query.signals.var.mean(axis=1))[:40])
+        kept = np.sort(np.argsort(-query.outputs.var.mean(axis=1))[:40])
         batch = parse("usimf:prefilter=40").select(query)
         assert batch.diagnostics["prefilter_ids"] == query.ids[kept].tolist()
         assert batch.diagnostics["prefilter_size"] == 40
         assert set(rows_of(query, batch).tolist()) <= set(kept.tolist())
-        assert query.signals.asked["decoder_gradients"] == 40
+        assert query.outputs.asked["decoder_gradients"] == 40
         assert batch.diagnostics["query_size"] <= 40
 
     @pytest.mark.parametrize("name", ["usimc", "usimf"])
     def test_it_is_the_same_question_about_fewer_candidates(self, name) -> None:
         query = problem(120, 8)
-        kept = np.sort(np.argsort(-query.signals.var.mean(axis=1))[:50])
-        signals = ArraySignals(120)
+        kept = np.sort(np.argsort(-query.outputs.var.mean(axis=1))[:50])
+        outputs = ArrayOutputs(120)
         for array in ("var", "entropies", "delta", "inputs", "gradients"):
-            setattr(signals, array, getattr(signals, array)[kept])
-        fewer = replace(query, ids=query.ids[kept], case=query.case[kept], signals=signals, truth=None)
+            setattr(outputs, array, getattr(outputs, array)[kept])
+        fewer = replace(query, ids=query.ids[kept], case=query.case[kept], outputs=outputs, truth=None)
         assert same(parse(f"{name}:prefilter=50").select(query), parse(name).select(fewer))
 
     @pytest.mark.parametrize("size", [300, 30_000])
@@ -225,10 +225,10 @@ class TestFisher:
     def asked(self, text: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Rows that the Fisher diagonal was asked of, and the query set's uncertainties."""
         query, seen = problem(300, 10, seed), []
-        original = query.signals.fisher
-        query.signals.fisher = lambda rows, heads: (seen.append(rows), original(rows, heads))[1]
+        original = query.outputs.fisher
+        query.outputs.fisher = lambda rows, heads: (seen.append(rows), original(rows, heads))[1]
         parse(text).select(query)
-        return seen[0], query.signals.var @ class_weights(query.class_voxels)
+        return seen[0], query.outputs.var @ class_weights(query.class_voxels)
 
     def test_the_first_sample_alone_is_drawn_by_its_uncertainty(self) -> None:
         """C1: one sample's squared gradient, of those that the mean is taken over."""
@@ -260,7 +260,7 @@ def test_the_heads_are_the_strategys_choice(name, heads) -> None:
     """C2."""
     query = problem()
     parse(f"{name}{',' if ':' in name else ':'}heads={heads}").select(query)
-    assert query.signals.heads == {heads}
+    assert query.outputs.heads == {heads}
 
 
 @pytest.mark.parametrize(("candidates", "other"), [(999, "lazy"), (1000, "stochastic")])

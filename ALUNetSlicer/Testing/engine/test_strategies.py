@@ -21,7 +21,7 @@ CLASSES = 3
 PARAMETERS = 400
 
 
-class ArraySignals:
+class ArrayOutputs:
     """A model's answers from arrays; remembers what it was asked."""
 
     def __init__(self, n: int, seed: int = 0) -> None:
@@ -81,7 +81,7 @@ def problem(n=60, budget=7, seed=0, round_=1, **changes) -> Query:
     rng = np.random.default_rng(99)
     voxels = rng.integers(0, 50, size=(n, CLASSES)) * (rng.random((n, CLASSES)) < 0.5)
     query = Query(ids=100 + 3 * np.arange(n), budget=budget, case=np.sort(rng.integers(0, 9, n)),
-                  class_voxels=np.array([1000, 90, 10]), signals=ArraySignals(n), streams=Streams(seed, round_),
+                  class_voxels=np.array([1000, 90, 10]), outputs=ArrayOutputs(n), streams=Streams(seed, round_),
                   truth=Truth(voxels, voxels // 2), labels=("background", "organ", "tumour"),
                   case_voxels=np.array([[700, 90, 0], [300, 0, 10]]), case_sizes=np.array([9000, 2000]))
     return replace(query, **changes)
@@ -151,7 +151,7 @@ def test_no_gradient_is_computed_twice_for_what_is_ahead(name) -> None:
     alone, both = problem(), problem(ahead=3)
     parse(name).select(alone)
     parse(name).select(both)
-    assert both.signals.asked == alone.signals.asked
+    assert both.outputs.asked == alone.outputs.asked
 
 
 @every
@@ -159,7 +159,7 @@ def test_asks_only_what_it_declares(name) -> None:
     query = problem()
     strategy = parse(name)
     strategy.select(query)
-    asked = {NEED_OF[question] for question in query.signals.asked}
+    asked = {NEED_OF[question] for question in query.outputs.asked}
     assert asked == strategy.needs - {Need.TRUTH}
 
 
@@ -186,7 +186,7 @@ def test_a_budget_that_covers_the_pool_takes_it_without_asking(name, budget) -> 
     query = problem(budget=budget)
     batch = parse(name).select(query)
     assert batch.ids.tolist() == query.ids.tolist()
-    assert not query.signals.asked
+    assert not query.outputs.asked
 
 
 @every
@@ -198,11 +198,11 @@ def test_one_candidate(name) -> None:
 @choosing
 def test_equal_scores_and_absent_classes(name) -> None:
     """T21: nothing to tell the samples apart, no class annotated, no structure in the pool."""
-    signals = ArraySignals(60)
-    for array in (signals.var, signals.entropies, signals.delta, signals.inputs, signals.gradients):
+    outputs = ArrayOutputs(60)
+    for array in (outputs.var, outputs.entropies, outputs.delta, outputs.inputs, outputs.gradients):
         array[...] = 0.5
     nothing = np.zeros((60, CLASSES), int)
-    query = problem(signals=signals, class_voxels=np.zeros(CLASSES, int), truth=Truth(nothing, nothing),
+    query = problem(outputs=outputs, class_voxels=np.zeros(CLASSES, int), truth=Truth(nothing, nothing),
                     case_voxels=np.zeros((0, CLASSES), int), case_sizes=np.zeros(0, int))
     assert len(parse(name).select(query).ids) == 7
 
@@ -211,18 +211,18 @@ def test_equal_scores_and_absent_classes(name) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_refuses_what_is_not_finite(name, value) -> None:
     """T21: an error, never a silent choice."""
-    signals = ArraySignals(60)
-    for array in (signals.var, signals.entropies, signals.delta, signals.gradients):
+    outputs = ArrayOutputs(60)
+    for array in (outputs.var, outputs.entropies, outputs.delta, outputs.gradients):
         array[11] = value
     with pytest.raises(InputError, match="finite"):
-        parse(name).select(problem(signals=signals))
+        parse(name).select(problem(outputs=outputs))
 
 
 def test_an_undeclared_question_is_an_error() -> None:
     @dataclass(frozen=True)
     class Curious:
         def select(self, query):
-            return query.signals.mc()
+            return query.outputs.mc()
 
     info = replace(get("entropy"), options=Curious)
     with pytest.raises(EngineError, match="does not declare"):
@@ -259,18 +259,18 @@ def test_queries_that_make_no_sense() -> None:
 def test_entropy_takes_the_largest() -> None:
     query = problem()
     batch = parse("entropy").select(query)
-    wanted = np.argsort(-query.signals.entropies)[:7]
+    wanted = np.argsort(-query.outputs.entropies)[:7]
     assert batch.ids.tolist() == query.ids[wanted].tolist()
     assert batch.reasons[0].startswith("entropy 0.9")
 
 
 SCORES = {
-    "entropy": lambda query: query.signals.entropies,
-    "stochastic-batches": lambda query: query.signals.entropies,
-    "mean-std": lambda query: np.sqrt(query.signals.var).mean(axis=1, dtype=np.float64),
-    "bald": lambda query: query.signals.var.mean(axis=1),
-    "usimc": lambda query: query.signals.var.astype(np.float64) @ class_weights(query.class_voxels),
-    "usimf": lambda query: query.signals.var.astype(np.float64) @ class_weights(query.class_voxels),
+    "entropy": lambda query: query.outputs.entropies,
+    "stochastic-batches": lambda query: query.outputs.entropies,
+    "mean-std": lambda query: np.sqrt(query.outputs.var).mean(axis=1, dtype=np.float64),
+    "bald": lambda query: query.outputs.var.mean(axis=1),
+    "usimc": lambda query: query.outputs.var.astype(np.float64) @ class_weights(query.class_voxels),
+    "usimf": lambda query: query.outputs.var.astype(np.float64) @ class_weights(query.class_voxels),
 }
 """What these strategies compare single samples by; the others compare none."""
 
@@ -290,7 +290,7 @@ def test_the_uncertainty_of_a_sample_is_its_rank_in_the_pool(name) -> None:
 @pytest.mark.parametrize("name", SCORES)
 def test_equal_samples_are_equally_uncertain(name) -> None:
     query = problem()
-    query.signals.var[:], query.signals.entropies[:] = 0.25, 0.5
+    query.outputs.var[:], query.outputs.entropies[:] = 0.25, 0.5
     assert parse(name).select(query).uncertainty.tolist() == [0.0] * query.budget
 
 
@@ -328,7 +328,7 @@ def test_usim_reports_its_query_set(name) -> None:
     assert found["query_size"] == max(found["elbow"], 50) == found["query_unique"] + found["query_duplicates"]
     assert found["class_weights"] == pytest.approx(class_weights(query.class_voxels).tolist())
     rows = np.searchsorted(query.ids, batch.ids)
-    assert found["batch_uncertainty"] == pytest.approx(query.signals.var[rows, 1:].sum(), rel=1e-5)
+    assert found["batch_uncertainty"] == pytest.approx(query.outputs.var[rows, 1:].sum(), rel=1e-5)
     assert {"uncertainty", "gradients", "similarity", "selection"} <= set(found["seconds"])
     assert "rank 1 by FLQMI gain" in batch.reasons[0]
     assert np.all(np.diff(batch.gains) <= 1e-9)
@@ -338,7 +338,7 @@ def test_usim_reports_its_query_set(name) -> None:
 def test_usim_embeds_every_candidate_once(name) -> None:
     query = problem(300, 10)
     parse(name).select(query)
-    asked = query.signals.asked
+    asked = query.outputs.asked
     assert asked["bottleneck"] + asked["decoder_gradients"] == 300
     assert asked["mc"] == 1
 
@@ -354,11 +354,11 @@ def test_usim_does_not_depend_on_its_blocks(monkeypatch) -> None:
 
 def test_usim_spends_the_batch_on_different_samples() -> None:
     """Ten groups of equal samples: a batch of ten takes one of each, where entropy takes the copies of the best."""
-    signals = ArraySignals(100)
-    for array in (signals.var, signals.entropies, signals.delta, signals.inputs, signals.gradients):
+    outputs = ArrayOutputs(100)
+    for array in (outputs.var, outputs.entropies, outputs.delta, outputs.inputs, outputs.gradients):
         array[...] = np.repeat(array[:10], 10, axis=0)
-    signals.var[:] = 0.1
-    groups = {name: set(((parse(name).select(problem(100, 10, signals=signals)).ids - 100) // 30).tolist())
+    outputs.var[:] = 0.1
+    groups = {name: set(((parse(name).select(problem(100, 10, outputs=outputs)).ids - 100) // 30).tolist())
               for name in ("usimc:eta=0", "usimf:eta=0", "entropy")}
     assert groups["usimc:eta=0"] == groups["usimf:eta=0"] == set(range(10))
     assert len(groups["entropy"]) == 1

@@ -1,7 +1,7 @@
 """What each strategy chooses from stored model outputs.
 
 The numbers in ``batches.npz`` are what a model could say of 60 samples. Everything that is random comes from the
-round's own streams (`alunet.query.streams`), so the batches must be the same on every machine. Before they are
+round's own streams (`alunet.query.random_streams`), so the batches must be the same on every machine. Before they are
 recorded, `record` chooses from the same numbers with a relative error of 1e-6 added, more than any order of additions
 makes, and refuses a recording whose batches are not all the same.
 """
@@ -81,7 +81,7 @@ def question(arrays: Arrays) -> Query:
         budget=BUDGET,
         case=arrays["case"],
         class_voxels=arrays["class_voxels"],
-        signals=StoredOutputs(arrays),
+        outputs=StoredOutputs(arrays),
         streams=Streams(SEED, ROUND),
         truth=Truth(arrays["truth_voxels"], arrays["truth_border"]),
         labels=("background", "organ", "lesion"),

@@ -13,9 +13,9 @@ from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 
-from alunet.agent.reach.links import Access
-from alunet.agent.reach.ssh import HOME, Ssh, SshError, explain
-from alunet.agent.reach.target import Target
+from alunet.agent.connections.links import Access
+from alunet.agent.connections.ssh import HOME, Ssh, SshError, explain
+from alunet.agent.connections.target import Target
 from alunet.errors import InputError
 
 _PARTS = ("pyproject.toml", "README.md", "LICENSE", "Scripts/environment.py", "Scripts/constraints.txt")

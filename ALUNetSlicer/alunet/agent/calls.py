@@ -1,7 +1,7 @@
 """What a viewer can ask of its agent: one function a call. Its keyword arguments are the call's ``args``.
 
-Lanes (see `lanes`): `local` needs no engine and is answered at once, in order; `quick` is one request; `transfer` moves
-files; `link` may start an engine.
+Each runs in one of four lanes (see `thread_pools`): `local` needs no engine and is answered at once, in order; `quick` is
+one request; `transfer` moves files; `link` may start an engine.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from typing import Any, TypeVar
 import alunet
 from alunet.agent import outbox
 from alunet.agent.client import NEWEST_API, OLDEST_API, with_images
+from alunet.agent.connections import Access, read_token
+from alunet.agent.connections.target import parse
 from alunet.agent.diagnose import diagnose
-from alunet.agent.lanes import Pace
+from alunet.agent.http_transport import Cancel
 from alunet.agent.outbox import Entry
-from alunet.agent.reach import Access, read_token
-from alunet.agent.reach.target import parse
 from alunet.agent.session import Push, Session, about
-from alunet.agent.wire import Cancel
+from alunet.agent.thread_pools import Pace
 from alunet.errors import InputError
 from alunet.schema import (
     FILE_FORMATS,

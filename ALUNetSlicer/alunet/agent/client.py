@@ -16,8 +16,8 @@ from urllib.parse import quote
 
 import requests
 
+from alunet.agent.http_transport import Cancel, HttpTransport, unreachable
 from alunet.agent.transfer import Progress, download, no_progress, upload
-from alunet.agent.wire import Cancel, Wire, unreachable
 from alunet.errors import AlunetError
 from alunet.schema import (
     API,
@@ -65,11 +65,11 @@ class Client:
     before.
 
     Args:
-        base, token, ca, allow_plain: see `wire.Wire`.
+        base, token, ca, allow_plain: see `wire.HttpTransport`.
     """
 
     def __init__(self, base: str, token: str, ca: str | None = None, allow_plain: bool = False) -> None:
-        self.wire = Wire(base, token, ca, allow_plain)
+        self.wire = HttpTransport(base, token, ca, allow_plain)
 
     def health(self) -> Health:
         """How the service is.

@@ -58,9 +58,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _test(options: argparse.Namespace) -> int:
+    from alunet.agent.connections import Access, read_token
+    from alunet.agent.connections.target import parse
     from alunet.agent.diagnose import diagnose
-    from alunet.agent.reach import Access, read_token
-    from alunet.agent.reach.target import parse
 
     token = read_token(options.token_file) if options.token_file else ""
     steps = diagnose(parse(options.test), Access(token, options.ca, python=options.python))
@@ -73,8 +73,8 @@ def _test(options: argparse.Namespace) -> int:
 
 def _bootstrap(options: argparse.Namespace) -> int:
     from alunet.agent.bootstrap import bootstrap
-    from alunet.agent.reach import Access
-    from alunet.agent.reach.target import parse
+    from alunet.agent.connections import Access
+    from alunet.agent.connections.target import parse
 
     def tell(text: str) -> None:
         sys.stdout.write(text + "\n")

@@ -7,8 +7,8 @@ import time
 from collections.abc import Callable
 
 from alunet.agent.client import Client, WrongVersion
-from alunet.agent.reach.links import Link
-from alunet.agent.wire import Stranger, Unreachable
+from alunet.agent.connections.links import Link
+from alunet.agent.http_transport import Stranger, Unreachable
 from alunet.errors import AlunetError
 from alunet.schema import Health
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import requests
 
 from alunet.agent.client import Client
-from alunet.agent.reach import Access, link_to
-from alunet.agent.reach.links import Link
-from alunet.agent.reach.ssh import Ssh, SshError
-from alunet.agent.reach.target import Target
-from alunet.agent.wire import ServiceError, Stranger, Unreachable
+from alunet.agent.connections import Access, link_to
+from alunet.agent.connections.links import Link
+from alunet.agent.connections.ssh import Ssh, SshError
+from alunet.agent.connections.target import Target
+from alunet.agent.http_transport import ServiceError, Stranger, Unreachable
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Health
 

@@ -27,9 +27,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from alunet.agent.calls import CALLS, Task, arguments
-from alunet.agent.lanes import Lanes
+from alunet.agent.http_transport import described
 from alunet.agent.session import Session
-from alunet.agent.wire import described
+from alunet.agent.thread_pools import ThreadPools
 from alunet.errors import AlunetError, InputError
 
 LONGEST_LINE = 2**20
@@ -48,7 +48,7 @@ class Agent:
         self._requests, self._answers = requests, answers
         self._writing = threading.Lock()
         self._tasks: dict[Any, Task] = {}
-        self._lanes = Lanes()
+        self._lanes = ThreadPools()
         self._session = Session(home, self.say)
 
     def run(self) -> None:

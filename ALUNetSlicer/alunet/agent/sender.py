@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.agent.client import Client
+from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described, is_code
 from alunet.agent.outbox import Entry, Outbox, OutboxError
-from alunet.agent.wire import ServiceError, Stranger, Unreachable, described, is_code
 from alunet.schema import Code, SampleState, Status, to_json
 
 if sys.platform == "win32":

@@ -15,11 +15,11 @@ from typing import Any
 
 from alunet.agent.client import Client
 from alunet.agent.connection import Connection
+from alunet.agent.connections import Access, link_to
+from alunet.agent.connections.target import Target
+from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described
 from alunet.agent.outbox import Entry, Outbox
-from alunet.agent.reach import Access, link_to
-from alunet.agent.reach.target import Target
 from alunet.agent.sender import Sender
-from alunet.agent.wire import ServiceError, Stranger, Unreachable, described
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Code, Health, to_json
 

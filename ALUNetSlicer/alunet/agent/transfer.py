@@ -16,7 +16,15 @@ from typing import Any
 
 import requests
 
-from alunet.agent.wire import Cancel, ServiceError, Unreachable, Wire, is_code, patiently, unreachable
+from alunet.agent.http_transport import (
+    Cancel,
+    HttpTransport,
+    ServiceError,
+    Unreachable,
+    is_code,
+    patiently,
+    unreachable,
+)
 from alunet.errors import AlunetError, InputError
 from alunet.schema import PART_BYTES, Code, Header, Upload, UploadRequest, from_json, to_json
 
@@ -36,7 +44,7 @@ def no_progress(phase: str, done: int, total: int) -> None:
     """Told to nobody."""
 
 
-def upload(wire: Wire, file: Path, progress: Progress, cancel: Cancel) -> Upload:
+def upload(wire: HttpTransport, file: Path, progress: Progress, cancel: Cancel) -> Upload:
     """Send a file; see `client.Client.upload`."""
     try:
         with file.open("rb") as stream:
@@ -67,7 +75,7 @@ def _digest(stream: Any, size: int, progress: Progress, cancel: Cancel) -> str:
 class _Parts:
     """Sends what is missing of one upload, in parts that take about a second each."""
 
-    def __init__(self, wire: Wire, stream: Any, state: Upload, progress: Progress, cancel: Cancel) -> None:
+    def __init__(self, wire: HttpTransport, stream: Any, state: Upload, progress: Progress, cancel: Cancel) -> None:
         self._wire, self._stream, self._state = wire, stream, state
         self._progress, self._cancel = progress, cancel
         self._part = 2**20
@@ -114,7 +122,7 @@ class _Parts:
 
 
 def download(
-    wire: Wire, address: str, target: Path, params: dict[str, str], progress: Progress, cancel: Cancel
+    wire: HttpTransport, address: str, target: Path, params: dict[str, str], progress: Progress, cancel: Cancel
 ) -> Path:
     """Fetch a file; see `client.Client.fetch`.
 
@@ -140,7 +148,7 @@ class _Receiver:
     """Takes one file in, over as many connections as it needs."""
 
     def __init__(
-        self, wire: Wire, address: str, params: dict[str, str], stream: Any, progress: Progress, cancel: Cancel
+        self, wire: HttpTransport, address: str, params: dict[str, str], stream: Any, progress: Progress, cancel: Cancel
     ) -> None:
         self._wire, self._address, self._params, self._stream = wire, address, params, stream
         self._progress, self._cancel = progress, cancel

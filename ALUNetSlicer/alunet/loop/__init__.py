@@ -2,6 +2,6 @@
 
 from alunet.loop.loop import Loop
 from alunet.loop.recipe import PRESETS, Recipe, preset
-from alunet.loop.record import RoundRecord
+from alunet.loop.round_record import RoundRecord
 
 __all__ = ["PRESETS", "Loop", "Recipe", "RoundRecord", "preset"]

@@ -18,7 +18,7 @@ from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.labelling import Taken
 from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
-from alunet.loop.record import NextRound
+from alunet.loop.round_record import NextRound
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
 from alunet.model.environment import resolve_device

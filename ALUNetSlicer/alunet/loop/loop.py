@@ -27,7 +27,7 @@ from alunet.errors import InputError
 from alunet.loop import children
 from alunet.loop.choice import check_choice, choose, usual_choice
 from alunet.loop.recipe import Recipe
-from alunet.loop.record import NextRound, RoundRecord, named_dice, selected
+from alunet.loop.round_record import NextRound, RoundRecord, named_dice, selected
 from alunet.model import environment, hardware
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, Round, Suggestion

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alunet.loop.annotation_loop import AnnotationLoop
-from alunet.loop.record import RoundRecord
+from alunet.loop.round_record import RoundRecord
 from alunet.loop.worklist import Worklist
 
 

@@ -178,7 +178,7 @@ def select(
         question: npz file of `write_question`.
         names: of the classes, background first.
     """
-    from alunet.loop.signals import ModelSignals
+    from alunet.loop.model_outputs import ComputedOutputs
 
     _limit_threads(threads)
     costs: dict[str, dict[str, float]] = {}
@@ -188,7 +188,7 @@ def select(
         streams = query.Streams(seed, round_number)
         with np.load(question) as content:
             arrays = {name: content[name] for name in content.files}
-        signals = ModelSignals(
+        outputs = ComputedOutputs(
             Path(nnunet),
             Path(weights),
             Pool.load(Path(pool)),
@@ -200,7 +200,7 @@ def select(
             Path(cache),
             emit,
         )
-        batch = ask(strategy, arrays, budget, ahead, names, signals, streams, place)
+        batch = ask(strategy, arrays, budget, ahead, names, outputs, streams, place)
     return {**batch, "costs": costs}
 
 
@@ -229,7 +229,7 @@ def ask(
     budget: int,
     ahead: int,
     names: list[str],
-    signals: Any,
+    outputs: Any,
     streams: query.Streams,
     device: str,
 ) -> dict[str, Any]:
@@ -240,7 +240,7 @@ def ask(
         budget=budget,
         case=arrays["case"],
         class_voxels=arrays["class_voxels"],
-        signals=signals,
+        outputs=outputs,
         streams=streams,
         truth=truth,
         labels=tuple(names),

@@ -4,7 +4,8 @@ Knows nothing of nnU-Net, files or networks. A strategy is one file in `strategi
 holds what goes in and comes out, `streams` the randomness. Importing this package loads neither torch nor numba.
 """
 
-from alunet.query.problem import Batch, Factors, Heads, McScores, Need, Query, Signals, Truth
+from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth
+from alunet.query.random_streams import STREAMS, Streams
 from alunet.query.registry import (
     Strategy,
     StrategyInfo,
@@ -16,9 +17,8 @@ from alunet.query.registry import (
     parse,
     register,
 )
-from alunet.query.streams import STREAMS, Streams
 
 __all__ = [
-    "STREAMS", "Batch", "Factors", "Heads", "McScores", "Need", "Query", "Signals", "Strategy", "StrategyInfo",
+    "STREAMS", "Batch", "Factors", "Heads", "McScores", "Need", "Query", "ModelOutputs", "Strategy", "StrategyInfo",
     "Streams", "Truth", "as_published", "canonical", "get", "infos", "names", "parse", "register",
 ]

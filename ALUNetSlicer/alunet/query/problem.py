@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import EngineError, InputError
-from alunet.query.streams import Streams
+from alunet.query.random_streams import Streams
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
@@ -61,7 +61,7 @@ class Factors:
     inputs: Floats
 
 
-class Signals(Protocol):
+class ModelOutputs(Protocol):
     """What the model can tell of the candidates; computed when asked for. `rows` are positions in `Query.ids`."""
 
     def entropy(self) -> Floats:
@@ -116,7 +116,7 @@ class Query:
         class_voxels: (K,) annotated voxels of each class in the pool's cases, background first.
         case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody asks for it.
         case_sizes: (M,) voxels of these cases, annotated or not.
-        signals: the model's answers.
+        outputs: the model's answers.
         streams: the round's randomness.
         truth: hidden labels; in simulation only.
         labels: (K,) names of the classes, background first; for the reasons given to people.
@@ -131,7 +131,7 @@ class Query:
     budget: int
     case: Ints
     class_voxels: Ints
-    signals: Signals
+    outputs: ModelOutputs
     streams: Streams
     truth: Truth | None = None
     labels: tuple[str, ...] = ()
@@ -182,8 +182,8 @@ class Query:
     def only(self, rows: Ints) -> Query:
         """The same question about the candidates at `rows` alone, which ascend."""
         truth = None if self.truth is None else Truth(self.truth.voxels[rows], self.truth.border[rows])
-        signals = _Part(self.signals, rows)
-        return replace(self, ids=self.ids[rows], case=self.case[rows], signals=signals, truth=truth)
+        outputs = _Part(self.outputs, rows)
+        return replace(self, ids=self.ids[rows], case=self.case[rows], outputs=outputs, truth=truth)
 
     def behind(self, batch: Batch) -> Query:
         """The question of what is ahead, about the candidates that are not in the batch, with randomness of its own."""
@@ -195,7 +195,7 @@ class Query:
         """The same question, where asking for anything but `needs` is an error."""
         needs = frozenset(needs)
         truth = self.truth if Need.TRUTH in needs else None
-        return replace(self, signals=Guard(self.signals, needs), truth=truth)
+        return replace(self, outputs=Guard(self.outputs, needs), truth=truth)
 
 
 @dataclass(frozen=True)
@@ -234,7 +234,7 @@ class Batch:
 
 
 class Guard:
-    """Signals that answer only what a strategy has declared.
+    """Model outputs that answer only what a strategy has declared.
 
     Raises:
         EngineError: on any other question: the strategy's declaration is wrong.
@@ -246,8 +246,8 @@ class Guard:
         "last_layer_gradients": Need.LAST_LAYER,
     }
 
-    def __init__(self, signals: Signals, needs: frozenset[Need]) -> None:
-        self._signals = signals
+    def __init__(self, outputs: ModelOutputs, needs: frozenset[Need]) -> None:
+        self._outputs = outputs
         self._allowed = needs
 
     def __getattr__(self, name: str) -> Any:
@@ -257,39 +257,39 @@ class Guard:
         if need not in self._allowed:
             raise EngineError(f"The strategy asks for {need.value} but does not declare it.",
                               f"Add Need.{need.name} to its registration.")
-        return getattr(self._signals, name)
+        return getattr(self._outputs, name)
 
 
 class _Part:
-    """Signals about some of the candidates; `rows` of a question are positions among these."""
+    """Model outputs about some of the candidates; `rows` of a question are positions among these."""
 
-    def __init__(self, signals: Signals, rows: Ints) -> None:
-        self._signals, self._rows = signals, rows
+    def __init__(self, outputs: ModelOutputs, rows: Ints) -> None:
+        self._outputs, self._rows = outputs, rows
 
     def entropy(self) -> Floats:
-        return self._signals.entropy()[self._rows]
+        return self._outputs.entropy()[self._rows]
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
-        scores = self._signals.mc(dropout, passes)
+        scores = self._outputs.mc(dropout, passes)
         return McScores(scores.var[self._rows], scores.std[self._rows], scores.bald[self._rows])
 
     def features(self, rows: Ints | None = None) -> Floats:
-        return self._signals.features(self._chosen(rows))
+        return self._outputs.features(self._chosen(rows))
 
     def labelled_features(self) -> Floats:
-        return self._signals.labelled_features()
+        return self._outputs.labelled_features()
 
     def bottleneck(self, rows: Ints, heads: Heads = "training") -> Factors:
-        return self._signals.bottleneck(self._chosen(rows), heads)
+        return self._outputs.bottleneck(self._chosen(rows), heads)
 
     def fisher(self, rows: Ints, heads: Heads = "training") -> Floats:
-        return self._signals.fisher(self._chosen(rows), heads)
+        return self._outputs.fisher(self._chosen(rows), heads)
 
     def decoder_gradients(self, rows: Ints, coordinates: Ints, heads: Heads = "training") -> Floats:
-        return self._signals.decoder_gradients(self._chosen(rows), coordinates, heads)
+        return self._outputs.decoder_gradients(self._chosen(rows), coordinates, heads)
 
     def last_layer_gradients(self, rows: Ints | None = None) -> Floats:
-        return self._signals.last_layer_gradients(self._chosen(rows))
+        return self._outputs.last_layer_gradients(self._chosen(rows))
 
     def _chosen(self, rows: Ints | None) -> Ints:
         return self._rows if rows is None else self._rows[rows]

@@ -17,9 +17,9 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
+from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
-from alunet.query.passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.problem import Batch, Factors, Heads, Query, checked_scores
 from alunet.query.weights import (
     class_weights,

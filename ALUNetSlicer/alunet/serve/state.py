@@ -8,7 +8,7 @@ import time
 import psutil
 
 import alunet
-from alunet.loop.record import versions
+from alunet.loop.round_record import versions
 from alunet.schema import API, Health
 from alunet.serve.device import Device
 from alunet.serve.files import Files

@@ -24,7 +24,7 @@ class BadgeLl:
         """Largest gradient first, then draws in proportion to the squared distance (specification 2.4)."""
         from alunet.query.centres import kmeans_plus_plus  # numba is slow to import; listing strategies needs none
 
-        gradients = query.signals.last_layer_gradients()
+        gradients = query.outputs.last_layer_gradients()
         found = kmeans_plus_plus(gradients, query.budget, query.streams["kmeans++"], query.ids,
                                  query.total - query.budget)
         distances = np.sqrt(found.squares)

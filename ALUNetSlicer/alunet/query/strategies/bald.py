@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alunet.query.passes import PassOptions
+from alunet.query.dropout_passes import PassOptions
 from alunet.query.problem import Batch, Need, Query
 from alunet.query.ranking import take_largest
 from alunet.query.registry import register

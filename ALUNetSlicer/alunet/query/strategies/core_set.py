@@ -20,7 +20,7 @@ class CoreSet:
         """k-centre greedy (specification 2.4); among equals the smallest id."""
         from alunet.query.centres import farthest_first  # numba is slow to import; listing strategies needs none
 
-        found = farthest_first(query.signals.features(), query.signals.labelled_features(), query.budget, query.ids,
+        found = farthest_first(query.outputs.features(), query.outputs.labelled_features(), query.budget, query.ids,
                                query.total - query.budget)
         distances = np.sqrt(found.squares)
         reasons = [f"farthest from what is labelled: distance {distance:.3g}; rank {rank}"

@@ -17,4 +17,4 @@ class Entropy:
 
     def select(self, query: Query) -> Batch:
         """Take the largest entropies."""
-        return take_largest(query, query.signals.entropy(), "entropy", " bit")
+        return take_largest(query, query.outputs.entropy(), "entropy", " bit")

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from alunet.query.passes import PUBLISHED_PASSES, PassOptions
+from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.problem import Batch, Need, Query
 from alunet.query.ranking import take_largest
 from alunet.query.registry import register

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from alunet.query.passes import PUBLISHED_PASSES, PassOptions
+from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.problem import Batch, Floats, Need, Query, checked_scores
 from alunet.query.registry import register
 
@@ -53,7 +53,7 @@ class StochasticBatches(PassOptions):
 
     def _scores(self, query: Query) -> Floats:
         if self.measure == "entropy":
-            return checked_scores(query.signals.entropy(), query.ids, "Entropy")
+            return checked_scores(query.outputs.entropy(), query.ids, "Entropy")
         variance = checked_scores(self.scores(query).var, query.ids, "The Monte-Carlo variance")
         mean: Floats = variance.mean(axis=1)
         return mean

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.query.problem import Batch, Factors, Need, Query
+from alunet.query.random_streams import Streams
 from alunet.query.registry import register
-from alunet.query.streams import Streams
 from alunet.query.usim import (
     PUBLISHED,
     Clock,
@@ -51,7 +51,7 @@ class Usimc(UsimOptions):
         target = draw_query_set(query, self, clock)
         if self.embedding == "exact":
             similarity = similarity_matrix(
-                query, target, lambda rows: query.signals.bottleneck(rows, self.heads),
+                query, target, lambda rows: query.outputs.bottleneck(rows, self.heads),
                 lambda factors: CosineKernel(factors, precision=self.precision, device=query.device), clock)
         else:
             similarity = similarity_matrix(
@@ -67,7 +67,7 @@ class Usimc(UsimOptions):
         chosen: list[npt.NDArray[np.int64]] = []
 
         def embed(rows: Ints) -> npt.NDArray[np.floating[Any]]:
-            factors: Factors = query.signals.bottleneck(rows, self.heads)
+            factors: Factors = query.outputs.bottleneck(rows, self.heads)
             if not chosen:
                 size = 9 * factors.delta.shape[1] * factors.inputs.shape[1]
                 count = min(COORDINATES, size)

@@ -69,7 +69,7 @@ class Usimf(UsimOptions):
             chosen, fisher = self._parameters(query, target)
         scale = fisher_scale(fisher, self.damping)
         similarity = similarity_matrix(
-            query, target, lambda rows: query.signals.decoder_gradients(rows, chosen, self.heads),
+            query, target, lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device), clock)
         return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
 
@@ -82,7 +82,7 @@ class Usimf(UsimOptions):
             rows = np.sort(rng.permutation(np.repeat(target.rows, target.multiplicity))[:count])
         else:
             rows = draw_without_replacement(target.uncertainty, count, rng)
-        fisher = np.asarray(query.signals.fisher(rows, self.heads), np.float64)
+        fisher = np.asarray(query.outputs.fisher(rows, self.heads), np.float64)
         usable = np.where(fisher > FLOOR, fisher, 0.0)
         if not np.isfinite(fisher).all() or not usable.any():
             raise InputError("The decoder gradients are all zero or not finite.",

@@ -5,9 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from alunet.agent.reach.links import Access, Link, LocalLink, WebLink
-from alunet.agent.reach.ssh import SshLink
-from alunet.agent.reach.target import Target
+from alunet.agent.connections.links import Access, Link, LocalLink, WebLink
+from alunet.agent.connections.ssh import SshLink
+from alunet.agent.connections.target import Target
 from alunet.errors import InputError
 
 __all__ = ["Access", "Link", "link_to", "read_token"]

@@ -11,7 +11,7 @@ SIZES = {"local": 1, "quick": 6, "transfer": 4, "link": 2}
 """Threads of each lane. `local` is one, so that what a person did enters the outbox in that order."""
 
 
-class Lanes:
+class ThreadPools:
     """Runs work in the lane it belongs to. The threads do not keep the process from ending."""
 
     def __init__(self) -> None:

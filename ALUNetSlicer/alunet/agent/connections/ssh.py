@@ -20,8 +20,8 @@ from typing import Any
 
 import alunet
 from alunet.agent.client import Client
-from alunet.agent.reach.links import Access, Link
-from alunet.agent.reach.target import Target
+from alunet.agent.connections.links import Access, Link
+from alunet.agent.connections.target import Target
 from alunet.errors import AlunetError
 from alunet.schema import Announcement, from_json
 
@@ -169,7 +169,7 @@ class SshLink(Link):
         self._held.close()
 
     def _find(self) -> Announcement:
-        script = f'{python_there(self._access)}; exec "$python" -m alunet.agent.reach.host "$@"'
+        script = f'{python_there(self._access)}; exec "$python" -m alunet.agent.connections.host "$@"'
         said = self._ssh.run(script, [self._target.root]).strip().splitlines()
         try:
             content = json.loads(said[-1])

@@ -1,4 +1,4 @@
-"""What an agent runs on the engine's computer over ssh: `python -m alunet.agent.reach.host [ROOT]`.
+"""What an agent runs on the engine's computer over ssh: `python -m alunet.agent.connections.host [ROOT]`.
 
 Prints one line of JSON about the service of that folder, which was found or started: an `Announcement`, or an object
 with ``message`` and ``hint``. Needs the standard library alone.
@@ -10,8 +10,8 @@ import json
 import sys
 from pathlib import Path
 
-from alunet.agent.reach.starting import find_or_start
-from alunet.agent.reach.target import ROOT
+from alunet.agent.connections.starting import find_or_start
+from alunet.agent.connections.target import ROOT
 from alunet.errors import AlunetError
 from alunet.schema import to_json
 

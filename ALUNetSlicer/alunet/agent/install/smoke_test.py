@@ -1,6 +1,7 @@
-"""Loads what the engine needs, in the Python that runs this, and tells versions and what is missing: `trial JSON`.
+"""Load what the engine needs, in the Python that runs this, and print versions and what is missing.
 
-JSON has ``requirements``, the file with their ranges, and ``inside``: the folder that all must come from, or null.
+The command line is one argument: JSON with ``requirements``, the file with their ranges, and ``inside``: the folder that
+all must come from, or null.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ _OPTIONAL = ("submodlib-py",)
 """What the engine asks for when it is used, and says so where it is missing."""
 
 
-def trial(requirements: Path, inside: Path | None) -> dict[str, Any]:
+def smoke_test(requirements: Path, inside: Path | None) -> dict[str, Any]:
     """Load everything.
 
     Returns:
@@ -79,4 +80,4 @@ def _is_in(module: ModuleType, folder: Path) -> bool:
 
 if __name__ == "__main__":
     _given = json.loads(sys.argv[1])
-    answer(trial(Path(_given["requirements"]), Path(_given["inside"]) if _given["inside"] else None))
+    answer(smoke_test(Path(_given["requirements"]), Path(_given["inside"]) if _given["inside"] else None))

@@ -31,4 +31,4 @@ class PassOptions:
 
     def scores(self, query: Query) -> McScores:
         """Scores of all candidates from these passes."""
-        return query.signals.mc(self.dropout or None, self.passes or None)
+        return query.outputs.mc(self.dropout or None, self.passes or None)

@@ -20,8 +20,8 @@ from alunet.schema import Emit
 from alunet.storage.files import atomic_path
 
 
-class ModelSignals:
-    """`alunet.query.Signals` over the candidates `ids` (and the `labelled` ids), by the model of the previous round.
+class ComputedOutputs:
+    """`alunet.query.ModelOutputs` of the candidates `ids` (and the `labelled` ids), by the model of the last round.
 
     Monte Carlo scores are kept in `cache`, named by everything they depend on: strategies that share a model, as all do
     in the first round, share them too.

@@ -80,7 +80,7 @@ class Cancel:
         self.check()
 
 
-class Wire:
+class HttpTransport:
     """Requests to one service; may be used from several threads.
 
     Args:

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from alunet.agent.client import Client
-from alunet.agent.reach.starting import find_or_start
-from alunet.agent.reach.target import Target
+from alunet.agent.connections.starting import find_or_start
+from alunet.agent.connections.target import Target
 from alunet.errors import InputError
 
 
