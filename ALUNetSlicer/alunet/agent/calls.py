@@ -1,7 +1,7 @@
 """What a viewer can ask of its agent: one function a call. Its keyword arguments are the call's ``args``.
 
-Each runs in one of four lanes (see `thread_pools`): `local` needs no engine and is answered at once, in order; `quick` is
-one request; `transfer` moves files; `link` may start an engine.
+Each runs in one of four thread pools: `local` needs no engine and is answered at once, in order; `quick` is one
+request; `transfer` moves files; `link` may start an engine.
 """
 
 from __future__ import annotations

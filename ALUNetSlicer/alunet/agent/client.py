@@ -65,7 +65,7 @@ class Client:
     before.
 
     Args:
-        base, token, ca, allow_plain: see `wire.HttpTransport`.
+        base, token, ca, allow_plain: see `HttpTransport`.
     """
 
     def __init__(self, base: str, token: str, ca: str | None = None, allow_plain: bool = False) -> None:

@@ -1,7 +1,7 @@
 """Query strategies: arrays in, a batch and its reasons out.
 
 Knows nothing of nnU-Net, files or networks. A strategy is one file in `strategies/`; `registry` finds it, `problem`
-holds what goes in and comes out, `streams` the randomness. Importing this package loads neither torch nor numba.
+holds what goes in and comes out, `random_streams` the randomness. Importing this package loads neither torch nor numba.
 """
 
 from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth

@@ -1,7 +1,7 @@
 """Load what the engine needs, in the Python that runs this, and print versions and what is missing.
 
-The command line is one argument: JSON with ``requirements``, the file with their ranges, and ``inside``: the folder that
-all must come from, or null.
+The command line is one argument: JSON with ``requirements``, the file with their ranges, and ``inside``: the folder
+that all must come from, or null.
 """
 
 from __future__ import annotations
