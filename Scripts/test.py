@@ -1,4 +1,4 @@
-"""Run all checks: style, the import contract of the house, and the tests.
+"""Run all checks: style, the import contract of the house, types, and the tests.
 
     python3 Scripts/test.py             everything
     python3 Scripts/test.py --quick     without the long tests, under 3 minutes
@@ -38,6 +38,7 @@ def main(arguments: list[str]) -> int:
     checks = {
         "ruff": [python, "-m", "ruff", "check", "ALUNetSlicer", "Scripts"],
         "import contract": [str(venv_executable("lint-imports")), "--no-cache", "--no-logo"],
+        "types": [python, "Scripts/check_types.py"],
         "pytest": [python, "-m", "pytest", *selection, *processes(options), *options],
     }
     codes = {name: run(name, command) for name, command in checks.items()}

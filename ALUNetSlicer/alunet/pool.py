@@ -24,9 +24,11 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import numpy as np
+import numpy.typing as npt
 
 from alunet.errors import InputError
 
+Column = npt.NDArray[np.int32]
 Part = TypeVar("Part")
 Range = tuple[int, int]
 Box3 = tuple[Range, Range, Range]
@@ -207,13 +209,13 @@ class Pool:
 
     cases: tuple[str, ...]
     patch: tuple[int, int]
-    case: np.ndarray
-    slice: np.ndarray
-    slice_raw: np.ndarray
-    tile: np.ndarray
-    start: np.ndarray
-    box: np.ndarray
-    raw_box: np.ndarray
+    case: Column
+    slice: Column
+    slice_raw: Column
+    tile: Column
+    start: Column
+    box: Column
+    raw_box: Column
 
     COLUMNS = ("case", "slice", "slice_raw", "tile", "start", "box", "raw_box")
 
@@ -284,7 +286,7 @@ class Pool:
         """Name of the case that a sample belongs to."""
         return self.cases[int(self.case[sample])]
 
-    def samples_of(self, case: str) -> np.ndarray:
+    def samples_of(self, case: str) -> npt.NDArray[np.int64]:
         """Ids of a case's samples, int64, ascending; empty for a case that is not in the pool."""
         if case not in self.cases:
             return np.empty(0, np.int64)
@@ -341,7 +343,7 @@ class Pool:
         return cls(cases=cases, patch=(rows, cols), **columns)
 
 
-def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, np.ndarray]:
+def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, Column]:
     """Columns of one case: its tiles are the same in every slice, so they are mapped once and shifted."""
     slices, rows, cols = geometry.grid_shape
     starts, boxes, raw = [], [], []

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import json
 import re
 import struct
 import subprocess
@@ -18,6 +19,7 @@ MODULES = sorted(ENGINE.rglob("*.py"))
 HEAVY = ("numpy", "scipy", "pandas", "matplotlib", "torch", "nnunetv2", "SimpleITK", "numba", "typer", "rich")
 
 sys.path.insert(0, str(ROOT / "Scripts"))
+import check_types  # noqa: E402
 import demo  # noqa: E402
 import environment  # noqa: E402
 
@@ -142,3 +144,39 @@ def test_the_tests_run_on_all_cores_unless_few_are_chosen(monkeypatch, options, 
     said = script.processes(options)
     assert said[said.index("--dist") + 1] == "loadfile"
     assert (said[said.index("-n") + 1] if "-n" in said else None) == number
+
+
+FOUND = """\
+ALUNetSlicer/alunet/pool.py:7: error: Incompatible return value type  [return-value]
+ALUNetSlicer/alunet/pool.py:7: note: This is why
+ALUNetSlicer/alunet/loop/loop.py:1: error: Missing type arguments for generic type "list"  [type-arg]
+ALUNetSlicer/alunet/loop/steps.py:2: error: Missing type arguments for generic type "ndarray"  [type-arg]
+ALUNetSlicer\\alunet\\loop\\steps.py:3: error: Returning Any  [no-any-return]
+"""
+
+
+@pytest.mark.parametrize(
+    ("allowed", "failures", "hints"),
+    [
+        ({"pool": 1, "loop": 2}, [], []),
+        ({"pool": 1, "loop": 3}, [], ["loop: 2 type errors, 3 allowed"]),
+        ({"pool": 1, "loop": 1}, ["loop: 2 type errors, 1 allowed"], []),
+        ({"pool": 0, "loop": 2}, FOUND.splitlines()[:2], []),
+        ({"loop": 2, "model": 4}, FOUND.splitlines()[:2], ["model: 0 type errors, 4 allowed"]),
+    ],
+)
+def test_type_errors_may_not_grow_and_a_strict_room_has_none(allowed, failures, hints):
+    wrong, fewer = check_types.compare(check_types.by_room(FOUND), allowed)
+    assert [line.split(". ")[0] for line in wrong] == failures
+    assert [line.split(". ")[0] for line in fewer] == hints
+
+
+def test_every_room_has_a_number_of_type_errors():
+    rooms = {path.stem for path in ENGINE.iterdir() if not path.stem.startswith("_")}
+    assert set(json.loads(check_types.ALLOWED.read_text(encoding="utf-8"))) == rooms
+
+
+def test_a_check_of_types_that_cannot_run_fails(monkeypatch, capsys):
+    monkeypatch.setattr(check_types, "COMMAND", ("-m", "no_such_mypy"))
+    assert check_types.main() == 1
+    assert "no_such_mypy" in capsys.readouterr().out

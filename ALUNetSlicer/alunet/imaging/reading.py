@@ -7,8 +7,10 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
@@ -233,7 +235,7 @@ def _single(image: sitk.Image, path: Path) -> sitk.Image:
         ) from error
 
 
-def _check_values(found: np.ndarray, values: Sequence[int], path: Path) -> None:
+def _check_values(found: npt.NDArray[Any], values: Sequence[int], path: Path) -> None:
     broken = found[~(np.isfinite(found) & (found == np.round(found)))] if found.dtype.kind == "f" else found[:0]
     if broken.size:
         raise InputError(
@@ -293,11 +295,12 @@ def copy_file(source: Path, target: Path, *, sync: bool = True) -> None:
         shutil.copyfile(source, temporary)
 
 
-def read_labels(path: Path) -> np.ndarray:
+def read_labels(path: Path) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Voxels of a stored label map, axes (k, j, i), uint8 or uint16.
 
     Raises:
         InputError: the file is missing or damaged.
     """
     array = sitk.GetArrayFromImage(read_image(Path(path)))
-    return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16, copy=False)
+    kind: type[np.unsignedinteger[Any]] = np.uint8 if array.max(initial=0) <= 255 else np.uint16
+    return array.astype(kind, copy=False)

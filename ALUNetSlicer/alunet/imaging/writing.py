@@ -12,9 +12,10 @@ import itertools
 import re
 import struct
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
@@ -60,11 +61,11 @@ def displacement(grid: Grid, other: Grid) -> float:
     return float(np.abs(np.linalg.solve(here, shift)).max())
 
 
-def _matrix(grid: Grid) -> np.ndarray:
+def _matrix(grid: Grid) -> npt.NDArray[np.float64]:
     return np.array(grid.direction).reshape(3, 3) * grid.spacing
 
 
-def write_like(array: np.ndarray, like: Path, path: Path) -> None:
+def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
     """Writes an array (k, j, i) on the grid of the image file `like`, compressed, whole or not at all.
 
     Args:
@@ -89,7 +90,7 @@ def write_like(array: np.ndarray, like: Path, path: Path) -> None:
             )
 
 
-def _write_any(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
+def _write_any(array: npt.NDArray[Any], like: Path, grid: Grid, path: Path) -> None:
     image = sitk.GetImageFromArray(array)
     image.SetSpacing(grid.spacing)
     image.SetOrigin(grid.origin)
@@ -97,7 +98,7 @@ def _write_any(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
     save_image(image, path)
 
 
-def _write_nifti(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
+def _write_nifti(array: npt.NDArray[Any], like: Path, grid: Grid, path: Path) -> None:
     header = _nifti_header(like, grid)
     if header is None:
         _write_any(array, like, grid, path)
@@ -131,7 +132,7 @@ def _nifti_header(path: Path, grid: Grid) -> bytearray | None:
     return header if struct.unpack_from(f"{order}4h", header, 40) == (3, *grid.size) else None
 
 
-def _write_nrrd(array: np.ndarray, like: Path, grid: Grid, path: Path) -> None:
+def _write_nrrd(array: npt.NDArray[Any], like: Path, grid: Grid, path: Path) -> None:
     lines = [
         "NRRD0004",
         f"type: {_TYPES[array.dtype.name][1]}",
@@ -164,7 +165,7 @@ def _new_nrrd_geometry(grid: Grid) -> list[str]:
     ]
 
 
-def _vector(values: np.ndarray | tuple[float, ...]) -> str:
+def _vector(values: npt.NDArray[np.float64] | tuple[float, ...]) -> str:
     return f"({','.join(repr(float(value)) for value in values)})"
 
 
