@@ -168,10 +168,9 @@ def plan(project: PROJECT) -> None:
 
     with at_work() as emit, Project.open(project) as opened:
         AnnotationLoop(opened, emit=emit).plan()
-        pool, patch = opened.samples.known_pool(), opened.settings.patch
-        count = 0 if pool is None else len(pool)
-        cases = 0 if pool is None else len(pool.cases)
-    typer.echo(f"{cases} cases, {count:,} samples to choose from, each up to {patch[0]} x {patch[1]} pixels.")
+        pool = opened.pool
+    rows, columns = pool.patch
+    typer.echo(f"{len(pool.cases)} cases, {len(pool):,} samples to choose from, each up to {rows} x {columns} pixels.")
 
 
 def status(

@@ -52,6 +52,7 @@ def serve(
 ) -> None:
     """Serve projects; `HELP` is what `--help` shows."""
     try:
+        from alunet.schema import to_json
         from alunet.serve import server
         from alunet.serve.settings import Settings
     except ModuleNotFoundError as error:
@@ -66,4 +67,4 @@ def serve(
     token = server.read_token(token_file or root / ".alunet" / "token")
     seconds = None if idle is None else idle * 60
     settings = Settings(root, token, device, threads, seconds)
-    server.serve(settings, address, lambda note: typer.echo(json.dumps(server.to_json(note))))
+    server.serve(settings, address, lambda note: typer.echo(json.dumps(to_json(note))))

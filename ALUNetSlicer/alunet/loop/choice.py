@@ -68,7 +68,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
             batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
         return {**batch, "costs": costs}
     loop.project.pool.save(folder / "pool.npz")
-    return loop.run_child(
+    chosen: dict[str, Any] = loop.run_child(
         "alunet.loop.steps:select",
         folder / "query.log",
         pool=str(folder / "pool.npz"),
@@ -85,6 +85,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
         device=loop.device,
         threads=loop.threads,
     )
+    return chosen
 
 
 def _question(loop: Loop, file: Path, with_truth: bool) -> dict[str, np.ndarray]:

@@ -276,7 +276,8 @@ class Loop:
         """The content of `file`, made and written first where it is missing."""
         if not file.is_file():
             write_json(file, make())
-        return json.loads(file.read_text(encoding="utf-8"))
+        kept: Content = json.loads(file.read_text(encoding="utf-8"))
+        return kept
 
     # --- query ------------------------------------------------------------------------------------------------
 
@@ -295,7 +296,7 @@ class Loop:
         tests = [{"name": case.name, "label": str(case.label)} for case in project.cases.all("test") if case.label]
         scratch = number == 0 or self.recipe.mode == "scratch"
         entropy = Streams(self.seed, number).sequence("training").generate_state(1)[0]
-        return self.run_child(
+        learned: Content = self.run_child(
             "alunet.loop.steps:learn",
             folder / "train.log",
             labels=str(project.root / "nnunet" / "labels"),
@@ -309,6 +310,7 @@ class Loop:
             device=self.device,
             threads=self.threads,
         )
+        return learned
 
     def run_child(self, function: str, log: Path, **arguments: Any) -> Any:
         """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""

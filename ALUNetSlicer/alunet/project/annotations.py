@@ -220,7 +220,7 @@ class Annotations:
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each class over all pool cases, int64 (K,)."""
-        return self.case_voxels()[0].sum(axis=0)
+        return np.asarray(self.case_voxels()[0].sum(axis=0))
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all voxels (M,); int64.

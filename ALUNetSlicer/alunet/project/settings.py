@@ -18,12 +18,14 @@ class Settings:
     @property
     def about(self) -> dict[str, Any]:
         """``name``, ``labels`` (structure -> class), ``channels`` and ``created`` (seconds since 1970)."""
-        return self._get("project", {})
+        found: dict[str, Any] = self._get("project", {})
+        return found
 
     @property
     def data(self) -> str | None:
         """Path of the project whose images this one shares, relative to its own folder; None: it has its own."""
-        return self._get("data")
+        found: str | None = self._get("data")
+        return found
 
     @data.setter
     def data(self, path: str) -> None:
@@ -32,7 +34,8 @@ class Settings:
     @property
     def label_values(self) -> list[int] | None:
         """Value of each class 0, 1, … in the label files that the first cases came with; None: the classes."""
-        return self._get("label values")
+        found: list[int] | None = self._get("label values")
+        return found
 
     @label_values.setter
     def label_values(self, values: list[int]) -> None:
@@ -51,7 +54,8 @@ class Settings:
     @property
     def annotation(self) -> dict[str, Any] | None:
         """What `alunet.loop.annotation_loop.Setup` holds; None for a run of a simulation."""
-        return self._get("loop")
+        found: dict[str, Any] | None = self._get("loop")
+        return found
 
     @annotation.setter
     def annotation(self, setup: dict[str, Any]) -> None:
@@ -60,7 +64,8 @@ class Settings:
     @property
     def arithmetic(self) -> dict[str, Any] | None:
         """What `alunet.model.arithmetic` chose for the computer that the project was used on last."""
-        return self._get("arithmetic")
+        found: dict[str, Any] | None = self._get("arithmetic")
+        return found
 
     @arithmetic.setter
     def arithmetic(self, chosen: dict[str, Any]) -> None:
@@ -69,7 +74,8 @@ class Settings:
     @property
     def preparation(self) -> dict[str, Any] | None:
         """Seconds and memory of planning and preprocessing, for people who look into the database."""
-        return self._get("prepare")
+        found: dict[str, Any] | None = self._get("prepare")
+        return found
 
     @preparation.setter
     def preparation(self, costs: dict[str, Any]) -> None:
