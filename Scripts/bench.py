@@ -179,7 +179,7 @@ def factors(count: int, filters: int, channels: int, height: int, width: int, se
 
 @benchmark("cosine")
 def cosine(quick: bool) -> list[Row]:
-    """USIMC's similarity at the two layers of the specification, against explicit gradients one sample at a time."""
+    """USIMC's similarity at the two layers of docs/method.md, against explicit gradients one sample at a time."""
     layers = {"256 ch 7x5": (256, 256, 7, 5), "512 ch 4x4": (512, 512, 4, 4)}
     sizes = (64, 32) if quick else (512, 128)
     return [row for name, layer in layers.items() for row in _cosine(name, layer, *sizes)]

@@ -45,7 +45,7 @@ class Installer:
         process_for: makes a process of a command line and all its variables.
         timer: of the main thread.
         python: Slicer's Python, which is this one (`sys.executable` in Slicer).
-        folder: for the packages, see `packages.default_folder`; it may not exist yet.
+        folder: for the packages; it may not exist yet.
         base: variables to begin with; None: those of this process.
         resources: folder with requirements.txt and constraints.txt.
         sizes: of the builds "cpu" and "cuda".

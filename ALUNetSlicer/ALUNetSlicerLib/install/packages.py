@@ -86,15 +86,6 @@ def expected_bytes(choice: str, gpu: bool | None = None) -> int:
     return SIZES[resolved(choice, gpu is not False)].download
 
 
-def default_folder() -> Path:
-    """Where the packages go, by the system's custom; short, for Windows still refuses long paths by default."""
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ALUNet"
-    if sys.platform == "darwin":
-        return Path.home() / "Library" / "Application Support" / "ALUNet" / "engine"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alunet" / "engine"
-
-
 def python_version() -> str:
     """Of this Python, which is the one that packages are installed for: "3.12"."""
     return f"{sys.version_info[0]}.{sys.version_info[1]}"

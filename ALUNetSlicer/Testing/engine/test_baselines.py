@@ -1,4 +1,4 @@
-"""The paper's competitors do what specification 2.2 and 2.4 say (T4, T16, T21)."""
+"""The paper's competitors do what docs/method.md, 2.2 and 2.4 say."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_scores_over_all_classes_the_largest_first(text, score) -> None:
 
 
 def test_standard_deviation_and_variance_rank_differently() -> None:
-    """Two passes, K = 2 (T4's numbers): a variance of 0.32 in one class counts more than 0.09 in two, as a deviation
+    """Two passes, K = 2 : a variance of 0.32 in one class counts more than 0.09 in two, as a deviation
     it counts less."""
     outputs = ArrayOutputs(3)
     outputs.var = np.array([[0.0, 0.32], [0.09, 0.09], [0.0, 0.0]], np.float32)
@@ -128,7 +128,7 @@ def brute_force(values: np.ndarray, labelled: np.ndarray, budget: int) -> list[i
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 25), st.integers(0, 4), st.integers(1, 5), st.integers(0, 10_000))
-def test_t16_core_set_picks_what_brute_force_picks(n, known, dimensions, seed) -> None:
+def test_core_set_picks_what_brute_force_picks(n, known, dimensions, seed) -> None:
     """Whole numbers: many equal distances and equal points, all exact."""
     rng = np.random.default_rng(seed)
     values = rng.integers(-3, 4, (n, dimensions)).astype(float)
@@ -156,7 +156,7 @@ def test_core_set_without_labels_begins_with_the_smallest_id() -> None:
 
 
 def test_core_set_of_equal_samples_takes_the_smallest_ids() -> None:
-    """T21; also where rounding would leave distances between equal features: they have 2048 uneven numbers."""
+    """Also where rounding would leave distances between equal features: they have 2048 uneven numbers."""
     point = np.random.default_rng(1).normal(1000, 1, 2048).astype(np.float32)
     batch = ask("core-set", np.tile(point, (30, 1)), 4, labelled=np.tile(point, (3, 1)))
     assert rows(batch) == [0, 1, 2, 3]
@@ -182,7 +182,7 @@ def test_features_of_the_labelled_must_be_finite() -> None:
 # --- k-means++ --------------------------------------------------------------------------------------------------------
 
 
-def test_t16_probabilities_of_three_points() -> None:
+def test_probabilities_of_three_points() -> None:
     """Points 0, 1, 3 and 10: 10 is the longest, then d^2 = 100, 81, 49. Next to 10 and 0 they are 0, 1, 9."""
     points, times = [0.0, 1.0, 3.0, 10.0], 3000
     pairs = [rows(ask("badge-ll", points, 3, seed=seed)) for seed in range(times)]
@@ -224,7 +224,7 @@ def test_gains_are_distances_to_the_nearest_pick() -> None:
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5])
-def test_c27_fewer_different_points_than_the_budget_is_filled_at_random(value) -> None:
+def test_fewer_different_points_than_the_budget_is_filled_at_random(value) -> None:
     """The published code stops in a debugger there."""
     points = [value] * 20 + [value + 1] * 2
     batches = [ask("badge-ll", points, 8, seed=seed) for seed in range(4)]

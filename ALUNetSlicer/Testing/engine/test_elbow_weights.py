@@ -1,4 +1,4 @@
-"""The query set: class weights (T6), elbow (T7), weighted draws, random streams."""
+"""The query set: class weights, elbow, weighted draws, random streams."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ from alunet.query.weights import (
 
 
 def test_class_weights_example() -> None:
-    """T6."""
     np.testing.assert_allclose(class_weights(np.array([5, 900, 100]), smoothing=0), [0, 0.1, 0.9])
 
 
@@ -31,7 +30,7 @@ def test_class_weights_are_smoothed() -> None:
 
 @given(st.lists(st.integers(0, 10**12), min_size=2, max_size=9))
 def test_class_weights_are_finite_and_sum_to_one(counts) -> None:
-    """T6, T21: an absent class gets the largest weight, and a finite one."""
+    """An absent class gets the largest weight, and a finite one."""
     weights = class_weights(np.array(counts))
     assert np.isfinite(weights).all()
     assert weights[0] == 0
@@ -55,14 +54,14 @@ def test_weighted_uncertainty_leaves_out_the_background() -> None:
 
 @pytest.mark.parametrize("elbow", ["chord", "kneedle"])
 def test_elbow_of_an_exponential(elbow) -> None:
-    """T7: 300 ln(7661/300) = 972.1, in any order of the samples."""
+    """300 ln(7661/300) = 972.1, in any order of the samples."""
     curve = np.exp(-np.arange(7662) / 300)
     shuffled = np.random.default_rng(0).permutation(curve)
     assert query_size(shuffled, 100, elbow) == (972, 972)
 
 
 def test_elbow_of_ten_values() -> None:
-    """T7; the floor of five budgets then decides, and the pool bounds it."""
+    """The floor of five budgets then decides, and the pool bounds it."""
     values = np.array([10, 9, 8, 2, 1, 0.9, 0.8, 0.7, 0.6, 0.5])
     assert chord(difference_curve(values)) == 3
     assert query_size(values, 1) == (5, 3)
@@ -72,13 +71,11 @@ def test_elbow_of_ten_values() -> None:
 @pytest.mark.parametrize("values", [np.full(1000, 0.3), np.zeros(1000)])
 @pytest.mark.parametrize("elbow", ["chord", "kneedle"])
 def test_flat_curve_gives_five_budgets(values, elbow) -> None:
-    """T7, T21."""
     assert query_size(values, 20, elbow) == (100, 0)
 
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_tiny_pools(count) -> None:
-    """T21."""
     assert query_size(np.arange(count), 1) == (count, 0)
 
 
@@ -116,7 +113,6 @@ def test_draws_without_replacement_take_only_the_possible() -> None:
 
 @pytest.mark.parametrize("draw", [draw_with_replacement, draw_without_replacement])
 def test_draws_of_zero_weights_are_uniform_and_bad_weights_refused(draw) -> None:
-    """T21."""
     assert len(draw(np.zeros(50), 20, np.random.default_rng(0))) == 20
     for bad in (np.nan, np.inf, -1.0):
         with pytest.raises(InputError, match="finite and not negative"):

@@ -1,4 +1,4 @@
-"""What the paper and its public code do differently, option by option (specification 2 and 4; docs/fidelity.md)."""
+"""What the paper and its public code do differently, option by option (docs/method.md, 2 and 4; docs/fidelity.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""FLQMI and its greedy maximisation: checks T8, T9 and T21 of the specification."""
+"""FLQMI and its greedy maximisation: against the definition and against submodlib."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def by_definition(kernel, budget, eta, multiplicity) -> Selection:
 ])
 @pytest.mark.parametrize("optimizer", ["lazy", "naive"])
 def test_worked_example(eta, rows, gains, optimizer) -> None:
-    """T8: the tables of specification 2.10."""
+    """The tables of docs/method.md, 2.10."""
     found = maximise(WORKED, 4, eta=eta, optimizer=optimizer)
     assert found.rows.tolist() == rows
     np.testing.assert_allclose(found.gains, gains, atol=1e-12)
 
 
 def test_worked_example_at_eta_one_is_a_tie_of_three() -> None:
-    """T8: at eta = 1 the samples 0, 1 and 2 tie at 1.9 exactly; in whole numbers the smallest id wins."""
+    """At eta = 1 the samples 0, 1 and 2 tie at 1.9 exactly; in whole numbers the smallest id wins."""
     found = maximise(np.round(100 * WORKED), 4, eta=1)
     assert found.rows.tolist() == [0, 1, 3, 2]
     assert found.gains.tolist() == [190, 160, 130, 85]
@@ -71,7 +71,6 @@ def test_worked_example_with_multiplicities(optimizer) -> None:
 @given(kernels(), st.data())
 @settings(deadline=None)
 def test_multiplicities_are_duplicated_columns(kernel, data) -> None:
-    """T8."""
     multiplicity = np.array(data.draw(st.lists(st.integers(1, 4), min_size=kernel.shape[1], max_size=kernel.shape[1])))
     merged = maximise(kernel, 5, multiplicity=multiplicity)
     repeated = maximise(np.repeat(kernel, multiplicity, axis=1), 5)
@@ -82,7 +81,7 @@ def test_multiplicities_are_duplicated_columns(kernel, data) -> None:
 @given(kernels(whole=True), st.integers(1, 30), st.sampled_from([0.0, 1.0, 10.0]))
 @settings(deadline=None)
 def test_lazy_is_greedy_among_exact_ties(kernel, budget, eta) -> None:
-    """T9: ties fall to the smallest id, in the lazy evaluation as by definition; negative entries and zero rows too."""
+    """Ties fall to the smallest id, in the lazy evaluation as by definition; negative entries and zero rows too."""
     multiplicity = 1 + np.arange(kernel.shape[1]) % 3
     wanted = by_definition(kernel, budget, eta, multiplicity)
     for optimizer in ("lazy", "naive"):
@@ -94,7 +93,7 @@ def test_lazy_is_greedy_among_exact_ties(kernel, budget, eta) -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 100.0]), st.sampled_from([np.float32, np.float64]))
 @settings(deadline=None, max_examples=40)
 def test_lazy_is_greedy_on_random_similarities(seed, eta, dtype) -> None:
-    """T9 at a size where the heap works; row 3 is zero, half of the entries are negative."""
+    """At a size where the heap works; row 3 is zero, half of the entries are negative."""
     kernel = np.random.default_rng(seed).normal(size=(300, 70)).astype(dtype)
     kernel[3] = 0
     lazy, naive = (maximise(kernel, 60, eta=eta, optimizer=name) for name in ("lazy", "naive"))
@@ -107,7 +106,7 @@ def test_lazy_is_greedy_on_random_similarities(seed, eta, dtype) -> None:
 @needs_submodlib
 @pytest.mark.parametrize("eta", [0.0, 1.0, 10.0])
 def test_order_of_submodlib(eta) -> None:
-    """T8: the same samples in the same order as submodlib, from its lazy and from its naive greedy."""
+    """The same samples in the same order as submodlib, from its lazy and from its naive greedy."""
     from submodlib import FacilityLocationVariantMutualInformationFunction as Flvmi
 
     kernel = np.random.default_rng(5).normal(0.2, 1, size=(400, 60)).astype(np.float32)
@@ -143,14 +142,14 @@ def test_stochastic_never_repeats_nor_hangs(kernel, epsilon, seed) -> None:
 @pytest.mark.parametrize("optimizer", ["lazy", "naive", "stochastic", "submodlib"])
 @pytest.mark.parametrize("budget", [4, 100])
 def test_a_budget_that_covers_the_pool_takes_it_all(optimizer, budget) -> None:
-    """T21: where submodlib raises."""
+    """Where submodlib raises."""
     found = maximise(WORKED, budget, eta=0, optimizer=optimizer)
     assert found.rows.tolist() == [1, 0, 3, 2]
 
 
 @pytest.mark.parametrize("kernel", [np.zeros((5, 3)), -np.ones((5, 3)), np.full((5, 3), -np.inf)])
 def test_nothing_to_gain_takes_the_smallest_ids(kernel) -> None:
-    """T21: all equal; negative similarities count as 0."""
+    """All equal; negative similarities count as 0."""
     found = maximise(kernel, 3)
     assert found.rows.tolist() == [0, 1, 2]
     assert found.gains.tolist() == [0, 0, 0]
@@ -159,7 +158,7 @@ def test_nothing_to_gain_takes_the_smallest_ids(kernel) -> None:
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 @pytest.mark.parametrize("optimizer", ["lazy", "naive", "stochastic", "submodlib"])
 def test_refuses_what_is_not_finite(value, optimizer) -> None:
-    """T21: submodlib takes NaN without a word and crashes on infinity."""
+    """Submodlib takes NaN without a word and crashes on infinity."""
     kernel = WORKED.astype(np.float32)
     kernel[2, 1] = value
     with pytest.raises(InputError, match="candidate 2 "):

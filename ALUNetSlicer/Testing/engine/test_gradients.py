@@ -1,4 +1,4 @@
-"""Per-sample gradients, batched, against autograd one sample at a time (T10, T11, T13; specification 2.5, 2.6)."""
+"""Per-sample gradients, batched, against autograd one sample at a time (docs/method.md, 2.5, 2.6)."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def naive(exact: gradients.GradientReader, sample: int, layers: list) -> list[tu
     return list(zip(found[::2], found[1::2], strict=True))
 
 
-def test_t11_batched_decoder_gradients_equal_autograd_one_by_one(trained, exact):
+def test_batched_decoder_gradients_equal_autograd_one_by_one(trained, exact):
     ids = np.array([0, 7, 50, 51, 90, 120, 121])
     coordinates = np.arange(0, sum(layer.weight.numel() for layer in exact.decoder), 37)
     for _tiles, inputs, deltas in exact.sweep(ids, exact.decoder, "test"):
@@ -66,7 +66,7 @@ def test_t11_batched_decoder_gradients_equal_autograd_one_by_one(trained, exact)
         assert np.allclose(together[row], wanted.numpy()[coordinates], rtol=1e-5, atol=1e-9)
 
 
-def test_t11_bottleneck_factors_give_the_weight_gradient(exact):
+def test_bottleneck_factors_give_the_weight_gradient(exact):
     ids = np.array([3, 60, 61])
     delta, inputs = gradients.bottleneck_factors(exact, ids)
     for row, sample in enumerate(ids):
@@ -77,7 +77,7 @@ def test_t11_bottleneck_factors_give_the_weight_gradient(exact):
         assert (found[0] - wanted).abs().max() < 1e-12
 
 
-def test_t10_bias_gradients_vanish_and_filters_are_orthogonal_to_their_gradients(exact):
+def test_bias_gradients_vanish_and_filters_are_orthogonal_to_their_gradients(exact):
     for layer, (weight, bias) in zip(exact.decoder, naive(exact, 40, exact.decoder), strict=True):
         scale = weight.flatten(1).norm(dim=1)
         product = (weight * layer.weight).flatten(1).sum(1)
@@ -86,7 +86,7 @@ def test_t10_bias_gradients_vanish_and_filters_are_orthogonal_to_their_gradients
         assert product.abs().max() < 1e-3  # exact but for the epsilon of the instance norm
 
 
-def test_t13_fisher_is_the_mean_over_the_subset(exact):
+def test_fisher_is_the_mean_over_the_subset(exact):
     ids = np.array([2, 30, 31, 77, 100, 140])
     fisher = gradients.fisher_diagonal(exact, ids)
     squares = gradients.decoder_gradients(exact, ids, np.arange(len(fisher))).astype(np.float64) ** 2
@@ -119,8 +119,8 @@ def test_head_weights(exact):
         model.head_weights("first")
 
 
-def test_t14_sampled_fisher_similarity_estimates_the_inner_product(trained, exact):
-    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (specification 2.7)."""
+def test_sampled_fisher_similarity_estimates_the_inner_product(trained, exact):
+    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (docs/method.md, 2.7)."""
     from alunet.query.weights import draw_without_replacement
 
     ids = trained.ids[5:200:9]

@@ -1,4 +1,4 @@
-"""The loop, for real (specification 1.7): nnU-Net trained on real scans, batches chosen, labels revealed, and again."""
+"""The loop (docs/method.md, 1.7): a real nnU-Net trained on real scans, batches chosen, labels revealed."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_round_zero(started):
         pool = project.pool
         assert project.samples.labelled().sum() == INITIAL
         tests = {case.name for case in project.cases.all("test")}
-        assert tests.isdisjoint(pool.cases), "T18: a test case in the pool"
+        assert tests.isdisjoint(pool.cases), "a test case in the pool"
         record = Loop(project, RECIPE, seed=4).rounds()[0]
         assert record.labelled_samples == INITIAL and record.strategy == "initial"
         assert set(record.dice) == {"Anterior", "Posterior", "mean"}
@@ -64,7 +64,7 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     assert [len(batch) for batch in batches[:10]] == [BUDGET] * 10
     assert records[10].fraction == 1 and records[11].diagnostics == {"exhausted": True}
     chosen = list(itertools.chain(*batches))
-    assert len(set(chosen)) == len(chosen), "T18: a sample was chosen twice"
+    assert len(set(chosen)) == len(chosen), "a sample was chosen twice"
     assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(records[8].diagnostics)
     assert records[5].diagnostics["radius"] > 0 and records[6].diagnostics["filled_at_random"] == 0
     with Project.open(fresh) as project:
@@ -75,7 +75,7 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
             assert np.array_equal(now[earlier], before[name][earlier])
 
 
-def test_t17_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, started, tmp_path):
+def test_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, started, tmp_path):
     with Project.open(started) as project:
         project.fork(tmp_path / "again").close()
         project.fork(tmp_path / "other").close()

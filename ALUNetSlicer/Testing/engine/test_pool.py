@@ -1,4 +1,4 @@
-"""Tiles, boxes and the pool (T1 to T3; specification 1.3)."""
+"""Tiles, boxes and the pool (docs/method.md, 1.3)."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def geometries(draw, resampled: bool = True) -> CaseGeometry:
 patches = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-# --- T1: tiles ------------------------------------------------------------------------------------------------
+# --- tiles ------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -51,12 +51,12 @@ patches = st.tuples(st.integers(1, 40), st.integers(1, 40))
         (1, 512, [0]),
     ],
 )
-def test_t1_tile_starts_of_the_specification(n: int, p: int, starts: list[int]) -> None:
+def test_tile_starts_of_the_specification(n: int, p: int, starts: list[int]) -> None:
     assert tile_starts(n, p) == starts
 
 
 @given(n=st.integers(1, 3000), p=st.integers(1, 600))
-def test_t1_tiles_cover_the_axis_and_overlap_by_half(n: int, p: int) -> None:
+def test_tiles_cover_the_axis_and_overlap_by_half(n: int, p: int) -> None:
     starts = tile_starts(n, p)
     assert starts[0] == 0
     assert starts[-1] == max(0, n - p)
@@ -73,7 +73,7 @@ def test_extents_below_one_are_refused(n: int, p: int) -> None:
 
 @given(geometry=geometries(), patch=patches)
 @settings(deadline=None)
-def test_t1_raw_boxes_of_a_slice_cover_exactly_the_crop(geometry: CaseGeometry, patch: tuple[int, int]) -> None:
+def test_raw_boxes_of_a_slice_cover_exactly_the_crop(geometry: CaseGeometry, patch: tuple[int, int]) -> None:
     pool = Pool.build([geometry], patch)
     axis, (first, _) = geometry.transpose[0], geometry.crop[0]
     expected = np.zeros(geometry.raw_shape, bool)
@@ -91,7 +91,7 @@ def test_t1_raw_boxes_of_a_slice_cover_exactly_the_crop(geometry: CaseGeometry, 
 
 @given(geometry=geometries(), patch=patches)
 @settings(deadline=None)
-def test_t1_valid_boxes_cover_the_grid_and_padding_completes_the_patch(
+def test_valid_boxes_cover_the_grid_and_padding_completes_the_patch(
     geometry: CaseGeometry, patch: tuple[int, int]
 ) -> None:
     pool = Pool.build([geometry], patch)
@@ -109,7 +109,7 @@ def test_t1_valid_boxes_cover_the_grid_and_padding_completes_the_patch(
 
 @given(geometry=geometries(resampled=False), patch=patches)
 @settings(deadline=None)
-def test_t3_without_resampling_raw_box_and_tile_are_the_same_voxels(
+def test_without_resampling_raw_box_and_tile_are_the_same_voxels(
     geometry: CaseGeometry, patch: tuple[int, int]
 ) -> None:
     raw = np.arange(np.prod(geometry.raw_shape)).reshape(geometry.raw_shape)
@@ -222,7 +222,7 @@ def test_a_pool_needs_distinct_cases() -> None:
         Pool.build([], (16, 16))
 
 
-# --- T2 and T3 against nnU-Net's own preprocessing ------------------------------------------------------------
+# --- against nnU-Net's own preprocessing ------------------------------------------------------------
 
 IGNORE = 3
 
@@ -320,7 +320,7 @@ def blobs(shape: tuple[int, ...], empty: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("transpose", list(itertools.permutations(range(3))))
-def test_t2_t3_round_trip_without_resampling_is_exact(transpose: tuple[int, ...]) -> None:
+def test_round_trip_without_resampling_is_exact(transpose: tuple[int, ...]) -> None:
     image, label = blobs((14, 22, 27), empty=3)
     spacing = (3.0, 0.7, 0.9)
     target = tuple(spacing[axis] for axis in transpose[1:])
@@ -329,7 +329,7 @@ def test_t2_t3_round_trip_without_resampling_is_exact(transpose: tuple[int, ...]
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (2, 0, 1), (1, 2, 0), (2, 1, 0)])
 @pytest.mark.parametrize("ratio", [(0.6, 0.8), (1.6, 0.7), (1.3, 1.9)])
-def test_t2_t3_round_trip_with_resampling_is_off_by_one_pixel_at_most(
+def test_round_trip_with_resampling_is_off_by_one_pixel_at_most(
     transpose: tuple[int, ...], ratio: tuple[float, float]
 ) -> None:
     image, label = blobs((15, 40, 31), empty=2)
@@ -338,7 +338,7 @@ def test_t2_t3_round_trip_with_resampling_is_off_by_one_pixel_at_most(
     check_round_trip(image, label, spacing, transpose, target, (12, 14), margin=1)
 
 
-def test_t3_image_below_half_a_patch() -> None:
+def test_image_below_half_a_patch() -> None:
     image, label = blobs((6, 20, 18), empty=1)
     check_round_trip(image, label, (5.0, 1.0, 1.0), (0, 1, 2), (1.0, 1.0), (64, 64), margin=0)
 
@@ -352,7 +352,7 @@ def test_t3_image_below_half_a_patch() -> None:
         ("nibabel/someones_anatomy.nii.gz", (2, 0, 1)),  # flipped
     ],
 )
-def test_t2_on_oblique_and_flipped_files(real_data: Path, file: str, transpose: tuple[int, ...]) -> None:
+def test_on_oblique_and_flipped_files(real_data: Path, file: str, transpose: tuple[int, ...]) -> None:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     data, properties = SimpleITKIO().read_images([str(real_data / "geometry_cases" / file)])

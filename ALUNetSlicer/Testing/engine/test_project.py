@@ -1,4 +1,4 @@
-"""The project folder: state, durability, locks, forks (specification 1.4; T18)."""
+"""The project folder: state, durability, locks, forks (docs/method.md, 1.4)."""
 
 from __future__ import annotations
 
@@ -227,7 +227,7 @@ def test_projects_work_in_threads_each_with_its_own(project: Project, tmp_path: 
 # --- annotation -----------------------------------------------------------------------------------------------
 
 
-def test_t18_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(project: Project) -> None:
+def test_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(project: Project) -> None:
     assert project.pool.cases == ("a", "b ö")
     sample = 9
     name = project.pool.case_name(sample)

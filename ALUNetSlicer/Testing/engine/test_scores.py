@@ -1,4 +1,4 @@
-"""Monte Carlo dropout and the uncertainty measures (T4, T5, T17; specification 2.1, 2.2)."""
+"""Monte Carlo dropout and the uncertainty measures (docs/method.md, 2.1, 2.2)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Answers(nn.Module):
         return self._answers.pop(0)
 
 
-def test_t4_bald_and_variance_of_the_worked_example():
+def test_bald_and_variance_of_the_worked_example():
     network = Answers((0.9, 0.1), (0.1, 0.9))
     dropout = MonteCarloDropout(network, 0.1, (0,))
     variance, bald = score.pixel_moments(network, dropout, torch.zeros(1, 1, 1, 1), 2)
@@ -39,11 +39,11 @@ def test_t4_bald_and_variance_of_the_worked_example():
 
 
 @pytest.mark.parametrize("classes", [2, 3, 9])
-def test_t4_entropy_of_uniform_classes_is_log2_of_their_number(classes):
+def test_entropy_of_uniform_classes_is_log2_of_their_number(classes):
     assert score.entropy_bits(torch.full((1, classes, 1, 1), 1 / classes)).item() == pytest.approx(np.log2(classes))
 
 
-def test_t5_without_dropout_the_measure_is_refused():
+def test_without_dropout_the_measure_is_refused():
     with pytest.raises(InputError, match="no dropout module"):
         MonteCarloDropout(nn.Sequential(nn.Conv2d(1, 1, 1)), 0.1, (0,))
     with pytest.raises(InputError, match="0 and 1"):
@@ -79,7 +79,7 @@ class TestOnARealNetwork:
         chosen = trained.ids[:60] if ids is None else ids
         return score.monte_carlo(model, reader, chosen, ScoringSettings(**settings), seed, ignore_events)
 
-    def test_t17_scores_do_not_depend_on_batch_size_or_order(self, trained, model):
+    def test_scores_do_not_depend_on_batch_size_or_order(self, trained, model):
         whole = self.scores(trained, model)
         parts = self.scores(trained, model, batch=7)
         back = self.scores(trained, model, ids=trained.ids[:60][::-1])

@@ -1,4 +1,4 @@
-"""Similarity matrices: position-Gram cosine (T12), Fisher metric (T14, T15), blocks of bounded memory."""
+"""Similarity matrices: position-Gram cosine, Fisher metric, blocks of bounded memory."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
 @given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
 @settings(deadline=None, max_examples=40)
 def test_both_ways_equal_the_explicit_inner_product(filters, channels, height, width, seed) -> None:
-    """T12: position-Gram = explicit gradients = autograd, below 1e-10 in double, whatever the block size."""
+    """Position-Gram = explicit gradients = autograd, below 1e-10 in double, whatever the block size."""
     query = factors(4, filters, channels, height, width, seed)
     pool = factors(7, filters, channels, height, width, seed + 1)
     pool.delta[2] = 0
@@ -116,7 +116,7 @@ def heavy_gradients(samples=60, parameters=60_000) -> np.ndarray:
 
 
 def test_fisher_similarity_estimates_the_inner_product() -> None:
-    """T14: the inverse Fisher cancels the sampling: S is <g_u, g_q> / sum F but for the draw of coordinates."""
+    """The inverse Fisher cancels the sampling: S is <g_u, g_q> / sum F but for the draw of coordinates."""
     values = heavy_gradients()
     fisher = (values**2).mean(axis=0)
     exact = values @ values.T / fisher.sum()
@@ -135,7 +135,7 @@ def test_fisher_similarity_estimates_the_inner_product() -> None:
 @pytest.mark.parametrize("damping", [0.0, 1e-3])
 @pytest.mark.parametrize("factor", [1e-3, 40.0])
 def test_fisher_similarity_ignores_the_scale_of_the_loss(damping, factor) -> None:
-    """T15: a loss c times as large changes neither the coordinates nor S."""
+    """A loss c times as large changes neither the coordinates nor S."""
     def similarity(values):
         fisher = (values**2).mean(axis=0)
         chosen = draw_without_replacement(fisher, 500, np.random.default_rng(0))

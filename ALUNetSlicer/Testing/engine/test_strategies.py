@@ -1,4 +1,4 @@
-"""The contract of every strategy in the registry, and what each one is meant to do (T17, T21)."""
+"""The contract of every strategy in the registry, and what each one is meant to do."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ def test_asks_only_what_it_declares(name) -> None:
 
 @every
 def test_same_seed_same_batch(name) -> None:
-    """T17; what the strategy does to its streams does not reach the next call."""
+    """What the strategy does to its streams does not reach the next call."""
     query = problem()
     assert same(parse(name).select(query), parse(name).select(query))
     assert same(parse(name).select(query), parse(name).select(problem()))
@@ -182,7 +182,6 @@ def test_another_seed_or_round_another_batch(name) -> None:
 @every
 @pytest.mark.parametrize("budget", [60, 61, 1000])
 def test_a_budget_that_covers_the_pool_takes_it_without_asking(name, budget) -> None:
-    """T21."""
     query = problem(budget=budget)
     batch = parse(name).select(query)
     assert batch.ids.tolist() == query.ids.tolist()
@@ -191,13 +190,13 @@ def test_a_budget_that_covers_the_pool_takes_it_without_asking(name, budget) -> 
 
 @every
 def test_one_candidate(name) -> None:
-    """T21: U = 1."""
+    """U = 1."""
     assert parse(name).select(problem(1, 1)).ids.tolist() == [100]
 
 
 @choosing
 def test_equal_scores_and_absent_classes(name) -> None:
-    """T21: nothing to tell the samples apart, no class annotated, no structure in the pool."""
+    """Nothing to tell the samples apart, no class annotated, no structure in the pool."""
     outputs = ArrayOutputs(60)
     for array in (outputs.var, outputs.entropies, outputs.delta, outputs.inputs, outputs.gradients):
         array[...] = 0.5
@@ -210,7 +209,7 @@ def test_equal_scores_and_absent_classes(name) -> None:
 @pytest.mark.parametrize("name", [form for form in FORMS if parse(form).needs - {Need.TRUTH}])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_refuses_what_is_not_finite(name, value) -> None:
-    """T21: an error, never a silent choice."""
+    """An error, never a silent choice."""
     outputs = ArrayOutputs(60)
     for array in (outputs.var, outputs.entropies, outputs.delta, outputs.gradients):
         array[11] = value

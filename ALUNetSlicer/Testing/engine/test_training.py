@@ -1,4 +1,4 @@
-"""Training on sparse slices (T19, T20; specification 1.5, 1.6): nnU-Net for real, in child processes."""
+"""Training on sparse slices (docs/method.md, 1.5, 1.6): nnU-Net for real, in child processes."""
 
 from __future__ import annotations
 
@@ -82,14 +82,14 @@ def test_outside_of_the_mask_is_background_only_where_annotated():
     assert _mark_outside(labels, mask, 3).tolist() == [0, OUTSIDE, 3, OUTSIDE_IGNORED, 2]
 
 
-def test_t19_a_round_leaves_images_and_plan_as_they_were(trained, tmp_path):
+def test_a_round_leaves_images_and_plan_as_they_were(trained, tmp_path):
     folder = Folders(trained.nnunet).preprocessed
     before = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
     trained.learn(tmp_path / "weights.pth", trained.weights, epochs=1, iterations=2)
     assert {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()} == before
 
 
-def test_t20_warm_start_carries_all_weights_heads_included(trained, tmp_path):
+def test_warm_start_carries_all_weights_heads_included(trained, tmp_path):
     first = json.loads(json.dumps(trained.learn(tmp_path / "a" / "w.pth")))["training"]
     on = trained.learn(tmp_path / "b" / "w.pth", tmp_path / "a" / "w.pth", epochs=1, iterations=10, learning_rate=1e-6)
     assert on["training"]["loss"] < first["loss"] + 0.1, "the loss jumped: something was not carried over"

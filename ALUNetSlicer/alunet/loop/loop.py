@@ -1,4 +1,4 @@
-"""The loop of specification 1.7 over one project, step by step and from wherever it was stopped.
+"""The loop of docs/method.md, 1.7 over one project, step by step and from wherever it was stopped.
 
 A round has two halves: `Loop.suggest` chooses its batch, `Loop.learn` trains on what is annotated by then. Between them
 a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation (`alunet.simulation.rounds`).

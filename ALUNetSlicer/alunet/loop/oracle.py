@@ -1,4 +1,4 @@
-"""The simulated annotator: the only part of ALUNet that sees hidden labels (specification 1.4)."""
+"""The simulated annotator: the only part of ALUNet that sees hidden labels (docs/method.md, 1.4)."""
 
 from __future__ import annotations
 

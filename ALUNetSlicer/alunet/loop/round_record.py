@@ -1,4 +1,4 @@
-"""What is kept of a finished round: all it takes to plot it, to repeat it and to explain it (specification 1.8)."""
+"""What is kept of a finished round: all it takes to plot it, to repeat it and to explain it (docs/method.md, 1.8)."""
 
 from __future__ import annotations
 

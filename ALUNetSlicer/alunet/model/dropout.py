@@ -1,4 +1,4 @@
-"""Monte Carlo dropout with common masks: every sample is seen by the same T thinned networks (specification 2.1).
+"""Monte Carlo dropout with common masks: every sample is seen by the same T thinned networks (docs/method.md, 2.1).
 
 The masks depend on (seed, round, pass, place in the network) and on nothing else, so a score does not depend on the
 batch size, on the order of the pool or on the device; samples are compared under the same noise (common random

@@ -1,4 +1,4 @@
-"""What the encoder makes of each sample (specification 2.4, Core-Set)."""
+"""What the encoder makes of each sample (docs/method.md, 2.4, Core-Set)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Per-sample gradients, batched (specification 2.5 and 5.3), of the losses of `alunet.model.losses`.
+"""Per-sample gradients, batched (docs/method.md, 2.5 and 5.3), of the losses of `alunet.model.losses`.
 
 One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the gradient `delta` of
 its output; a sample's weight gradient is delta_b (x) a_b summed over positions. That is exact, because samples do not
@@ -134,7 +134,7 @@ def weight_gradients(inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[in
 
 
 def fisher_diagonal(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
-    """F_j = mean over `ids` of the squared decoder gradient (specification 2.6): (P,) float64, order of `decoder`."""
+    """F_j = mean over `ids` of the squared decoder gradient (docs/method.md, 2.6): (P,) float64, order of `decoder`."""
     layers = gradients.decoder
     sums = [torch.zeros(layer.weight.numel(), dtype=torch.float64) for layer in layers]
     for _, inputs, deltas in gradients.sweep(ids, layers, "embed: Fisher"):

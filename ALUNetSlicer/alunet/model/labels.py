@@ -1,4 +1,4 @@
-"""Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (specification 1.6).
+"""Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (docs/method.md, 1.6).
 
 Values of a refreshed label map: classes 0..K-1, nnU-Net's ignore label K where nothing is annotated, and, only where
 the plan masks images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence

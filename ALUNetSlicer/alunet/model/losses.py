@@ -1,4 +1,4 @@
-"""Losses of a sample against the network's own prediction (specification 2.4, 2.5), one value a sample.
+"""Losses of a sample against the network's own prediction (docs/method.md, 2.4, 2.5), one value a sample.
 
     l(x) = sum_h v_h l_h(x),   targets of head h: its arg-max, held constant
 

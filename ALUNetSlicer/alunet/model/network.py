@@ -57,7 +57,7 @@ class Model:
         return _InPrecision(network, _dtype(settings.precision), memory_format(settings.memory_format))
 
     def head_weights(self, heads: str) -> list[float]:
-        """Weights v_h of the deep-supervision heads in the gradient loss, finest first (specification 2.5).
+        """Weights v_h of the deep-supervision heads in the gradient loss, finest first (docs/method.md, 2.5).
 
         "training": nnU-Net's (halved with each resolution, the lowest 0, normalised); "full-res": the finest alone;
         "all-equal": 1 for all, the published code, which lets an untrained head dominate.

@@ -1,4 +1,4 @@
-"""Plan once, preprocess images once: what never depends on anybody's annotation (specification 1.6).
+"""Plan once, preprocess images once: what never depends on anybody's annotation (docs/method.md, 1.6).
 
 nnU-Net's own fingerprint counts the ignore label as foreground and so lets annotation change the normalisation; ours is
 made from the images alone and is frozen with the plan.
@@ -62,7 +62,7 @@ def plan(
     Args:
         labels: names to values, background 0, without the ignore label, which is added as the highest.
         channels: nnU-Net's channel names; "CT" selects its CT normalisation.
-        dropout: rate of the element-wise dropout after each convolution while training (specification 2.1).
+        dropout: rate of the element-wise dropout after each convolution while training (docs/method.md, 2.1).
         width: features of each stage, as a share of nnU-Net's; see `features`.
     """
     from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner

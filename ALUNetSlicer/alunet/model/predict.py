@@ -1,4 +1,4 @@
-"""Full-volume segmentation with nnU-Net's own predictor, and the Dice of the test cases (specification 1.2)."""
+"""Full-volume segmentation with nnU-Net's own predictor, and the Dice of the test cases (docs/method.md, 1.2)."""
 
 from __future__ import annotations
 

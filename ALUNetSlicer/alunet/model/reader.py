@@ -1,4 +1,4 @@
-"""Tiles of preprocessed slices, in the order of the pool (specification 1.9): knows nothing about labels."""
+"""Tiles of preprocessed slices, in the order of the pool (docs/method.md, 1.3): knows nothing about labels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How unsure the model is of each sample (specification 2.2): a number a sample and class, averaged off the padding."""
+"""How unsure the model is of each sample (docs/method.md, 2.2): a number for each sample and class."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class TrainingSettings:
 
 @dataclass(frozen=True)
 class ScoringSettings:
-    """How the pool is looked at (specification 2.1, 2.5, 2.12)."""
+    """How the pool is looked at (docs/method.md, 2.1 and 2.5)."""
 
     passes: int = 10  # T, Monte Carlo dropout passes
     dropout: float = 0.1  # rate while scoring

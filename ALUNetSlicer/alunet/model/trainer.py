@@ -1,4 +1,4 @@
-"""nnU-Net's trainer on sparse slices (specification 1.5): what differs from nnU-Net, and nothing else.
+"""nnU-Net's trainer on sparse slices (docs/method.md, 1.5): what differs from nnU-Net, and nothing else.
 
 Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases
 and learn their padding as background. Padding is ignored, not background. The final checkpoint is the model; nnU-Net's

@@ -42,7 +42,7 @@ def uncertainty_map(
     probabilities; voxels outside its crop are 0.
 
     Args:
-        measure: one of `MEASURES` (specification 2.2): "variance", the sum over classes of `weights` times the
+        measure: one of `MEASURES` (docs/method.md, 2.2): "variance", the sum over classes of `weights` times the
             variance over the dropout passes; "std", the mean over classes of its square root; "bald", the mutual
             information, bits; "entropy", of one pass without dropout, bits.
         weights: (K,), of the classes for "variance".

@@ -1,4 +1,4 @@
-"""Samples that lie far from each other: k-centre greedy and k-means++ seeding (specification 2.4).
+"""Samples that lie far from each other: k-centre greedy and k-means++ seeding (docs/method.md, 2.4).
 
 Memory: the embeddings of the candidates, 4 n d bytes, are held once; everything else is a block or a vector.
 """

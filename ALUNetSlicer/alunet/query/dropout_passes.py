@@ -1,4 +1,4 @@
-"""The dropout passes of a strategy: the recipe's, or its own (specification 2.1)."""
+"""The dropout passes of a strategy: the recipe's, or its own (docs/method.md, 2.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How large the query set is: the elbow of the sorted uncertainties (specification 2.8)."""
+"""How large the query set is: the elbow of the sorted uncertainties (docs/method.md, 2.8)."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ class Need(str, Enum):
 
 @dataclass(frozen=True)
 class McScores:
-    """Monte-Carlo dropout scores of n candidates and K classes (specification 2.2), float32.
+    """Monte-Carlo dropout scores of n candidates and K classes (docs/method.md, 2.2), float32.
 
     Attributes:
         var: (n, K) pixel mean of the unbiased variance over the passes.

@@ -1,4 +1,4 @@
-"""Similarity of candidates to query elements in blocks of bounded memory (specification 2.7, 5.3).
+"""Similarity of candidates to query elements in blocks of bounded memory (docs/method.md, 2.7, 5.3).
 
 A bottleneck gradient comes as the two factors of a 3x3 convolution's weight gradient (`Factors`). Its inner products
 are computed in one of two exact ways, the one with fewer multiply-accumulates:
@@ -8,7 +8,7 @@ are computed in one of two exact ways, the one with fewer multiply-accumulates:
 * "direct": a matrix product of the explicit gradients, ``9 Cin Cout`` a pair, formed a few filters and one tap of the
   kernel at a time.
 
-Negative similarities are clipped to 0: FLQMI counts them as 0 in any case (specification 2.10).
+Negative similarities are clipped to 0: FLQMI counts them as 0 in any case (docs/method.md, 2.10).
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What USIMC and USIMF share: the query set, the similarity matrix, the batch (specification 2.3 to 2.11).
+"""What USIMC and USIMF share: the query set, the similarity matrix, the batch (docs/method.md, 2.3 to 2.10).
 
 Foellmer et al. 2024, "Active Learning with the nnUNet and Sample Selection with Uncertainty-Aware Submodular Mutual
 Information Measure", algorithm 1.
@@ -134,7 +134,7 @@ class Kernel(Protocol[E_contra]):
 def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
     """The question about the `prefilter` most uncertain candidates alone, and what to say of it in the diagnostics.
 
-    Largest mean over all classes, background included, among equals the smallest id (specification 2.4).
+    Largest mean over all classes, background included, among equals the smallest id (docs/method.md, 2.4).
     """
     if not options.prefilter:
         return query, {}
@@ -147,7 +147,7 @@ def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, An
 
 
 def draw_query_set(query: Query, options: UsimOptions, clock: Clock) -> QuerySet:
-    """Weighted uncertainties, the size of the query set, and its draws (specification 2.3, 2.8, 2.9).
+    """Weighted uncertainties, the size of the query set, and its draws (docs/method.md, 2.3, 2.8, 2.9).
 
     Raises:
         InputError: scores that are not finite or are negative.

@@ -1,4 +1,4 @@
-"""Class weights, weighted uncertainty and weighted draws (specification 2.3, 2.6, 2.9)."""
+"""Class weights, weighted uncertainty and weighted draws (docs/method.md, 2.3, 2.6, 2.9)."""
 
 from __future__ import annotations
 

@@ -10,7 +10,7 @@ kind            data
 ``step``        ``name``, ``state`` ("started", "finished", "reused"), ``seconds``, ``peak_memory_mb``
 ``result``      what the work returns, last line of a child process
 ``message``     ``text``: a note for a person
-``error``       ``message``, ``hint``, ``input`` (true where the input is to blame), ``trace``
+``error``       ``message``, ``hint``, ``input`` (true where the input is to blame)
 ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
 ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of that round

@@ -21,7 +21,7 @@ class BadgeLl:
     """
 
     def select(self, query: Query) -> Batch:
-        """Largest gradient first, then draws in proportion to the squared distance (specification 2.4)."""
+        """Largest gradient first, then draws in proportion to the squared distance (docs/method.md, 2.4)."""
         from alunet.query.centres import kmeans_plus_plus  # numba is slow to import; listing strategies needs none
 
         gradients = query.outputs.last_layer_gradients()

@@ -17,7 +17,7 @@ class CoreSet:
     """No options. Distances are Euclidean, between flattened outputs of the encoder's last activation."""
 
     def select(self, query: Query) -> Batch:
-        """k-centre greedy (specification 2.4); among equals the smallest id."""
+        """k-centre greedy (docs/method.md, 2.4); among equals the smallest id."""
         from alunet.query.centres import farthest_first  # numba is slow to import; listing strategies needs none
 
         found = farthest_first(query.outputs.features(), query.outputs.labelled_features(), query.budget, query.ids,

@@ -18,7 +18,7 @@ from alunet.query.registry import register
           published={**PUBLISHED_PASSES, "measure": "var"})
 @dataclass(frozen=True)
 class MeanStd(PassOptions):
-    """Options of mean STD (specification 2.2).
+    """Options of mean STD (docs/method.md, 2.2).
 
     Attributes:
         measure: "std", the standard deviation, as published; "var", the variance, as in the code of the published

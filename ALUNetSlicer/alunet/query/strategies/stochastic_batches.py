@@ -17,7 +17,7 @@ from alunet.query.registry import register
           published={**PUBLISHED_PASSES, "measure": "variance", "groups": "ceil"})
 @dataclass(frozen=True)
 class StochasticBatches(PassOptions):
-    """Options of stochastic batches (specification 2.4).
+    """Options of stochastic batches (docs/method.md, 2.4).
 
     Attributes:
         measure: "entropy" of one pass, as published; "variance" of the softmax over dropout passes, mean over all

@@ -74,7 +74,7 @@ class Usimf(UsimOptions):
         return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
 
     def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
-        """Parameters drawn in proportion to their Fisher value, and these values (specification 2.6)."""
+        """Parameters drawn in proportion to their Fisher value, and these values (docs/method.md, 2.6)."""
         # The subset grows with its size, one sample at a time: the only one of 1 is the first one of 200.
         count = 1 if self.fisher == "first-sample" else self.fisher_samples
         rng = query.streams["fisher-subset"]
