@@ -23,6 +23,7 @@ from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
+from alunet.schema import Status
 
 LABELS = {"background": 0, "liver": 1, "tumour": 2}
 OPEN = 255  # not annotated
@@ -98,7 +99,7 @@ def test_of_a_whole_case_only_what_is_suggested_is_taken(project: Project, tmp_p
     assert np.all(stored[[0, 2, 3, 5]] == OPEN), "a slice that nobody looked at is no background"
     assert status(AnnotationLoop(project)).minutes == 1.0
     states = {item.slice: item.status for item in AnnotationLoop(project).worklist().items if item.case == "a"}
-    assert states == {1: "annotated", 4: "annotated"}
+    assert states == {1: Status.DONE, 4: Status.DONE}
 
 
 def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(project: Project, tmp_path) -> None:
@@ -135,7 +136,7 @@ def test_voxels_may_stay_open(project: Project, tmp_path: Path) -> None:
     drawn[1, :5], drawn[2] = OPEN, OPEN
     taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn))
     assert (taken.slices, taken.empty) == ((1,), (2,))
-    assert AnnotationLoop(project).worklist().count("open") == 1
+    assert len(AnnotationLoop(project).worklist().open()) == 1
     with pytest.raises(InputError, match="annotates nothing in slice 2 of a"):
         AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2])
 
@@ -249,10 +250,10 @@ def test_skipping_is_seen_in_the_worklist(project: Project) -> None:
     hand = AnnotationLoop(project)
     hand.skip("a", [1])
     content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
-    assert [(item["case"], item["status"]) for item in content["items"]] == [("a", "skipped"), ("b ö", "open")]
+    assert [(item["case"], item["status"]) for item in content["items"]] == [("a", "skipped"), ("b ö", "todo")]
     assert status(hand).open == 1
     hand.skip("a", [1], undo=True)
-    assert hand.worklist().count("open") == 2
+    assert len(hand.worklist().open()) == 2
 
 
 # --- the worklist ---------------------------------------------------------------------------------------------
@@ -296,9 +297,9 @@ def test_cases_added_later_come_behind_and_no_id_changes(project: Project, tmp_p
     assert project.pool.cases == ("a", "b ö", "0 first by name")
     assert project.pool.extends(before) and len(project.pool) == len(before) + 3
     assert project._db.rows("SELECT * FROM samples ORDER BY id")[: len(rows)] == rows
-    project._pool = None
+    project.samples._pool = None  # as another process reads it
     assert project.pool.samples_of("0 first by name").tolist() == [11, 12, 13]
-    assert AnnotationLoop(project).worklist().count("annotated") == 1
+    assert [item.status for item in AnnotationLoop(project).worklist().items] == [Status.DONE]
     with pytest.raises(InputError, match="'a' is in the pool already"):
         project.pool.extended([geometry("a", SHAPES["a"])])
 

@@ -111,7 +111,7 @@ def annotate(
             case, label_image, slices=slice_ or [], all_slices=all_slices, author=author, seconds=seconds
         )
         worklist = annotation.worklist()
-    left = "" if worklist is None else f" {worklist.count('open')} of {len(worklist.items)} suggested are still open."
+    left = "" if worklist is None else f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
     typer.echo(_taken(taken) + left)
 
 
@@ -196,16 +196,16 @@ def _show(project: Path, worklist: Worklist) -> None:
     for item in worklist.items:
         table.add_row(
             str(item.rank), item.case, str(item.slice), *([_part(item)] if in_parts else []),
-            "yes" if item.proposal else "no", item.status, item.reason,
+            "yes" if item.proposal else "no", item.status.value, item.reason,
         )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
     console.print(table)
     cases = len({item.case for item in worklist.items})
     typer.echo(
         f"Round {worklist.number}: {len(worklist.items)} suggested in {cases} cases by {worklist.strategy}, "
-        f"{worklist.count('open')} open. Also in {project / worklist.file.relative_to(project.absolute())}"
+        f"{len(worklist.open())} open. Also in {project / worklist.file.relative_to(project.absolute())}"
     )
-    waiting = [item.case for item in worklist.items if item.status == "open"]
+    waiting = [item.case for item in worklist.open()]
     step = "annotate" if waiting else "next-round"
     typer.echo(f"Next: {next_command(str(project), step, waiting[0] if waiting else None)}")
 

@@ -24,7 +24,7 @@ from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_wo
 from alunet.model.environment import resolve_device
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
-from alunet.schema import Emit, ignore_events
+from alunet.schema import Emit, Status, ignore_events
 
 
 @dataclass(frozen=True)
@@ -147,7 +147,7 @@ class AnnotationLoop:
     def _forget_skipped(self) -> None:
         """Let an open batch of which every slice was skipped be chosen anew, without these."""
         worklist = self.worklist()
-        if worklist is not None and worklist.items and worklist.count("skipped") == len(worklist.items):
+        if worklist is not None and worklist.items and all(item.status is Status.SKIPPED for item in worklist.items):
             self.project.rounds.forget_query(worklist.number)
 
     def worklist(self) -> Worklist | None:

@@ -96,7 +96,7 @@ def status(annotation: AnnotationLoop) -> Status:
         labelled=costs.samples,
         slices=costs.slices,
         voxels=dict(zip(project.labels, counts, strict=True)),
-        open=0 if worklist is None else worklist.count("open"),
+        open=0 if worklist is None else len(worklist.open()),
         skipped=int(project.samples.skipped().sum()),
         minutes=round(project.annotations.seconds_spent() / 60, 1),
         train_for=annotation.loop.recipe.train_for,
@@ -140,7 +140,7 @@ def _next(annotation: AnnotationLoop, worklist: Worklist | None) -> tuple[str, s
         return "add", None
     if _unplanned(annotation):
         return "plan", None
-    waiting = [] if worklist is None else [item for item in worklist.items if item.status == "open"]
+    waiting = [] if worklist is None else worklist.open()
     if waiting:
         return "annotate", waiting[0].case
     if annotation.project.rounds.touched():

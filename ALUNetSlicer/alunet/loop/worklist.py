@@ -16,7 +16,7 @@ from alunet.imaging.reading import EXACT_ENDING, Grid
 from alunet.imaging.writing import grid_of
 from alunet.loop.labelling import has_tiles, position, slice_axis
 from alunet.project import Case, Project
-from alunet.schema import NOT_ANNOTATED
+from alunet.schema import NOT_ANNOTATED, Status
 from alunet.storage.files import write_json
 
 AXES = "kji"
@@ -36,7 +36,6 @@ class Item:
         in_parts: whether the box is a part of its slice.
         reason: why it was chosen.
         gain: what the strategy says it is worth; None where it says nothing.
-        status: "open", "annotated" or "skipped".
         ahead: whether it comes behind the batch, for people who go on while the model trains.
         proposal: the model's segmentation of the case; None where there is no model.
     """
@@ -49,7 +48,7 @@ class Item:
     in_parts: bool
     reason: str
     gain: float | None
-    status: str
+    status: Status
     ahead: bool
     proposal: Path | None
 
@@ -64,9 +63,9 @@ class Worklist:
     items: tuple[Item, ...]
     file: Path
 
-    def count(self, status: str) -> int:
-        """How many items are "open", "annotated" or "skipped"."""
-        return sum(item.status == status for item in self.items)
+    def open(self) -> list[Item]:
+        """Return the items that are neither done nor skipped."""
+        return [item for item in self.items if item.status not in (Status.DONE, Status.SKIPPED)]
 
 
 def proposal_file(folder: Path, case: str) -> Path:
@@ -76,22 +75,20 @@ def proposal_file(folder: Path, case: str) -> Path:
 
 def make_worklist(project: Project, folder: Path, number: int, strategy: str, budget: int) -> Worklist:
     """The worklist of a round, as it stands now."""
-    pool, items = project.pool, []
-    for rank, suggestion in enumerate(project.worklist.suggestions(number), 1):
-        name = pool.case_name(suggestion.sample)
-        proposal = proposal_file(folder, name)
-        status = "annotated" if suggestion.state == "labelled" else "skipped" if suggestion.skipped else "open"
+    items = []
+    for row in project.worklist.rows(number):
+        proposal = proposal_file(folder, row.case)
         item = Item(
-            rank=rank,
-            sample=suggestion.sample,
-            case=name,
-            slice=int(pool.slice_raw[suggestion.sample]),
-            box=tuple((low, high) for low, high in pool.raw_box[suggestion.sample].tolist()),
-            in_parts=has_tiles(project, name),
-            reason=suggestion.reason,
-            gain=suggestion.gain,
-            status=status,
-            ahead=suggestion.ahead,
+            rank=row.rank + 1,
+            sample=row.sample,
+            case=row.case,
+            slice=row.slice,
+            box=tuple((low, high) for low, high in row.box),
+            in_parts=has_tiles(project, row.case),
+            reason=row.reason,
+            gain=row.gain,
+            status=row.status,
+            ahead=row.ahead,
             proposal=proposal if proposal.is_file() else None,
         )
         items.append(item)
@@ -140,7 +137,7 @@ def _entry(project: Project, item: Item, case: Case, grid: Grid) -> dict[str, An
         "rank": item.rank,
         "sample": item.sample,
         "case": item.case,
-        "status": item.status,
+        "status": item.status.value,
         "ahead": item.ahead,
         "reason": item.reason,
         "gain": item.gain,
