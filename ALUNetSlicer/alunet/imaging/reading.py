@@ -299,5 +299,16 @@ def read_labels(path: Path) -> np.ndarray:
     Raises:
         InputError: the file is missing or damaged.
     """
-    array = sitk.GetArrayFromImage(read_image(Path(path)))
-    return array.astype(np.uint8 if array.max(initial=0) <= 255 else np.uint16, copy=False)
+    return read_labels_with_spacing(path)[0]
+
+
+def read_labels_with_spacing(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
+    """As `read_labels`, with the mm for each axis of the array.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    image = read_image(Path(path))
+    array = sitk.GetArrayFromImage(image)
+    kind = np.uint8 if array.max(initial=0) <= 255 else np.uint16
+    return array.astype(kind, copy=False), image.GetSpacing()[::-1]
