@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -37,10 +38,31 @@ def dice_twin(predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float
     return float(np.divide(2.0 * both, total))
 
 
-TWINS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, ...]], float]] = {DICE: dice_twin}
+def outline(mask: np.ndarray) -> list[tuple[int, ...]]:
+    """Voxels of a mask with a neighbor across a face that is none of it, one by one."""
+    inside = {tuple(int(i) for i in voxel) for voxel in np.argwhere(mask)}
+    steps = [sign * step for step in np.eye(mask.ndim, dtype=int) for sign in (-1, 1)]
+    return [voxel for voxel in inside if any(tuple((voxel + step).tolist()) not in inside for step in steps)]
+
+
+def nearest(one: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> list[float]:
+    """From each surface voxel of one mask, the mm to the nearest of the other; all pairs are tried."""
+    here, there = ([np.multiply(voxel, spacing) for voxel in outline(mask)] for mask in (one, other))
+    return [min(math.dist(point, end) for end in there) for point in here]
+
+
+def surface_dice_twin(predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
+    found = nearest(predicted, reference, spacing) + nearest(reference, predicted, spacing)
+    return sum(distance < 2 + 1e-9 for distance in found) / len(found)
+
+
+TWINS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, ...]], float]] = {
+    DICE: dice_twin,
+    "surface_dice_2mm": surface_dice_twin,
+}
 """Metric -> the same computed the long way."""
 
-MISSED: dict[str, float] = {DICE: 0.0}
+MISSED: dict[str, float] = {DICE: 0.0, "surface_dice_2mm": 0.0}
 """Metric -> its value where one of the masks is empty, in an image of `SHAPE` and `SPACING`."""
 
 every = pytest.mark.parametrize("name", metrics())
@@ -112,6 +134,19 @@ def test_an_image_of_one_slice_is_flat(name):
     predicted, reference = (mask[2:3] for mask in blobs(1))
     wanted = TWINS[name](predicted[0], reference[0], SPACING[1:])
     assert of(name, predicted, reference) == pytest.approx(wanted, abs=1e-9)
+
+
+def boxes(shift: int) -> tuple[np.ndarray, np.ndarray]:
+    """Two equal boxes, one `shift` voxels behind the other along the last axis."""
+    reference = np.zeros((12, 12, 30), bool)
+    reference[2:10, 2:10, 5:12] = True
+    return np.roll(reference, shift, 2), reference
+
+
+@pytest.mark.parametrize(("spacing", "within"), [(0.1, True), (1.0, True), (1.001, False)])
+def test_a_surface_that_is_off_by_the_tolerance_is_within_it(spacing, within):
+    value = of("surface_dice_2mm", *boxes(round(2 / spacing)), spacing=(50.0, 50.0, spacing))
+    assert (value == 1.0) == within
 
 
 # --- from cases to a record -------------------------------------------------------------------------------------------
