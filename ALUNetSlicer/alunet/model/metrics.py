@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage, spatial
 
 DICE = "dice"
@@ -218,3 +219,12 @@ def _hausdorff_95(pair: Pair) -> float:
     if pair.surface_distances is None:
         return pair.diagonal
     return float(max(np.percentile(distances, 95) for distances in pair.surface_distances))
+
+
+@register("volume_difference", title="Volume difference", larger_is_better=False, best=0.0)
+def _volume_difference(pair: Pair) -> float:
+    """Absolute difference of both volumes as a part of their mean: 0 to 2, and 2 where one mask is empty."""
+    images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (pair.reference, pair.predicted)]
+    overlap = sitk.LabelOverlapMeasuresImageFilter()
+    overlap.Execute(*images)
+    return abs(overlap.GetVolumeSimilarity())
