@@ -89,7 +89,7 @@ class Kept:
 
 def question(project: Project, cache: Path, seed: int, device: str, budget: int, samples: int | None) -> Query:
     """The question of round 1, asked of the initial model, with the randomness of `seed`; of `samples` candidates."""
-    record = RoundRecord(**project.rounds.finished()[0].record)
+    record = RoundRecord.from_json(project.rounds.finished()[0].record)
     settings = Recipe.from_json(record.recipe).scoring
     pool, labelled, streams = project.pool, project.samples.labelled(), Streams(seed, 1)
     ids = np.flatnonzero(~labelled)

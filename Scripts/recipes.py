@@ -220,11 +220,12 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
         )  # fmt: skip
         weights, steps, spent = file, steps + length, spent + time.process_time() - start
     scoring = ScoringSettings(mirroring=cell["mirrored"])
+    model = Model(Path(nnunet), weights, "cpu")
     found = evaluate(
-        Path(nnunet), Model(Path(nnunet), weights, "cpu"),
-        [LabelledCase(name, Path(label)) for name, label in held_out.items()], scoring, emit,
+        Path(nnunet), model, [LabelledCase(name, Path(label)) for name, label in held_out.items()],
+        {str(value): value for value in range(1, model.classes)}, scoring, emit,
     )  # fmt: skip
-    by_class = [round(value, 4) for value in found["dice"] if value is not None]
+    by_class = [round(value, 4) for value in found["metrics"]["dice"].values() if value is not None]
     return {
         "steps": steps, "cpu_seconds": round(spent, 1), "dice": round(sum(by_class) / len(by_class), 4),
         "class_dice": " ".join(map(str, by_class)), "parameters": done["parameters"],

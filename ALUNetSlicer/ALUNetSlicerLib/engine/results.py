@@ -14,6 +14,10 @@ from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
 from ALUNetSlicerLib.ports.i18n import tr as _
 
+DICE = "dice"
+"""The engine's name of the metric that is shown where none is asked for."""
+_TITLE = "Dice"
+
 
 class Results:
     """Of one project.
@@ -85,38 +89,49 @@ class Results:
         self._jobs.start("export", options, ended, failed)
 
 
-def plot(points: list[dict[str, Any]]) -> Any | None:
-    """The learning curve as a chart: Dice of every structure, and their mean, over the labelled slices.
+def plot(points: list[dict[str, Any]], metric: str = DICE, title: str = _TITLE) -> Any | None:
+    """The learning curve as a chart: a metric of every structure, and the mean, over the labelled slices.
 
     It is that on the test cases; without any, that on the annotated slices that the model learned from, and says so.
 
     Args:
         points: see `Results.curve`.
+        metric: name, as the engine has it.
+        title: of the metric.
 
     Returns:
         vtkMRMLPlotChartNode, the same one each time; None where nothing was measured.
     """
     tested = any(map(is_tested, points))
-    measured, on = (_("Dice on the test cases"), "dice") if tested else (_("Dice on annotated slices"), "training")
-    names = {name: None for point in points for name in point[on]}
-    curves = {name: _curve(points, on, name) for name in names}
-    return _chart("ALUNet learning curve", measured, curves) if any(curves.values()) else None
+    words = _("{metric} on the test cases") if tested else _("{metric} on annotated slices")
+    known = [(float(point["labelled_slices"]), measured(point, tested, metric)) for point in points]
+    names = {name: None for _slices, values in known for name in values}
+    curves = {name: [(slices, values[name]) for slices, values in known if name in values] for name in names}
+    return _chart("ALUNet learning curve", title, words, curves) if any(curves.values()) else None
 
 
 def is_tested(point: dict[str, Any]) -> bool:
     """Whether a point of the curve was measured on test cases."""
-    return any(dice is not None for dice in point["dice"].values())
+    return bool(measured(point, True))
 
 
-def _curve(points: list[dict[str, Any]], on: str, name: str) -> list[tuple[float, float]]:
-    known = [(float(point["labelled_slices"]), point[on].get(name)) for point in points]
-    return [(slices, float(value)) for slices, value in known if value is not None]
+def measured(point: dict[str, Any], tested: bool, metric: str = DICE) -> dict[str, float]:
+    """What was measured in a round: structure -> value, those alone that have one.
+
+    Args:
+        point: see `Results.curve`; an earlier engine gives Dice alone.
+        tested: on the test cases, or else on the annotated slices.
+        metric: its name.
+    """
+    new, old = ("metrics", "dice") if tested else ("training_metrics", "training")
+    values = (point.get(new) or {DICE: point[old]}).get(metric, {})
+    return {name: float(value) for name, value in values.items() if value is not None}
 
 
 def plot_study(curves: Curves) -> Any:
     """The curves of a simulation as a chart: strategy -> (labelled slices, Dice) of each round."""
-    return _chart("ALUNet simulation", _("Dice on the test cases"), curves)
+    return _chart("ALUNet simulation", _TITLE, _("{metric} on the test cases"), curves)
 
 
-def _chart(title: str, measured: str, curves: Curves) -> Any:
-    return curve_chart(title, curves, _("labelled slices"), measured)
+def _chart(name: str, title: str, words: str, curves: Curves) -> Any:
+    return curve_chart(name, title, curves, _("labelled slices"), words.format(metric=title))

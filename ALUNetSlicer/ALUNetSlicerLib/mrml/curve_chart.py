@@ -13,11 +13,14 @@ Curves = Mapping[str, list[tuple[float, float]]]
 _X = "labelled slices"
 
 
-def curve_chart(title: str, curves: Curves, x_title: str, y_title: str) -> Any:
-    """Draw curves between 0 and 1 into the chart of that title, and return its node; those without points are left out.
+def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title: str) -> Any:
+    """Draw curves into the chart of that title, and return its node; those without points are left out.
+
+    The axis is from 0 to 1 where all values are there.
 
     Args:
         title: names the chart; the same one is used each time.
+        measure: what the curves show, for the legend.
         x_title, y_title: of the axes.
 
     Returns:
@@ -27,18 +30,18 @@ def curve_chart(title: str, curves: Curves, x_title: str, y_title: str) -> Any:
     chart.RemoveAllPlotSeriesNodeIDs()
     for name, points in curves.items():
         if points:
-            chart.AddAndObservePlotSeriesNodeID(_series(title, name, points).GetID())
+            chart.AddAndObservePlotSeriesNodeID(_series(title, measure, name, points).GetID())
     chart.SetXAxisTitle(x_title)
     chart.SetYAxisTitle(y_title)
-    chart.SetYAxisRangeAuto(False)
+    chart.SetYAxisRangeAuto(any(not 0 <= value <= 1 for points in curves.values() for _slices, value in points))
     chart.SetYAxisRange(0.0, 1.0)
     chart.SetLegendVisibility(True)
     return chart
 
 
-def _series(title: str, name: str, points: list[tuple[float, float]]) -> Any:
+def _series(title: str, measure: str, name: str, points: list[tuple[float, float]]) -> Any:
     table = _node("vtkMRMLTableNode", f"{title}: {name}")
-    series = _node("vtkMRMLPlotSeriesNode", f"Dice, {name}")  # the legend shows its name
+    series = _node("vtkMRMLPlotSeriesNode", f"{measure}, {name}")  # the legend shows its name
     table.RemoveAllColumns()
     slicer.util.updateTableFromArray(table, list(np.asarray(points).T.copy()), [_X, name])
     series.SetAndObserveTableNodeID(table.GetID())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.engine.results import is_tested, plot
+from ALUNetSlicerLib.engine.results import is_tested, measured, plot
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -122,8 +122,7 @@ class ResultsSection(Section):
             slices=status.get("slices", 0), time=clock(60 * status.get("minutes", 0)))]  # fmt: skip
         for point in self._points[-1:]:
             tested = is_tested(point)
-            known = (point["dice"] if tested else point["training"]).items()
-            found = ", ".join(f"{name} {dice:.2f}" for name, dice in known if dice is not None)
+            found = ", ".join(f"{name} {dice:.2f}" for name, dice in measured(point, tested).items())
             said = _("Dice: {dice}") if tested else _("Dice on the slices it learned from: {dice}")
             words += [said.format(dice=found)] if found else []
         return " · ".join(words)

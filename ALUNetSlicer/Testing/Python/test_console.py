@@ -115,11 +115,16 @@ class ConsoleTest(SceneTest):
         self.assertEqual(chart.GetYAxisTitle(), "Dice on annotated slices")
         self.assertEqual(set(points[0]["training"]), {"organ", "lesion", "mean"})
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), sum(d is not None for d in points[0]["training"].values()))
-        tested = [{**point, "dice": {"organ": 0.5, "lesion": None, "mean": 0.5}} for point in points]
+        found = {"dice": {"organ": 0.5, "lesion": None, "mean": 0.5}, "far": {"mean": 7}}
+        tested = [{**point, "metrics": found} for point in points]
         self.assertIs(plot(tested), chart)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
-        self.assertIsNone(plot([{**points[0], "training": dict.fromkeys(points[0]["training"])}]))
+        self.assertEqual(plot(tested, "far", "Distance").GetYAxisTitle(), "Distance on the test cases")
+        self.assertTrue(chart.GetYAxisRangeAuto(), "7 is no share")
+        earlier = [{**point, "metrics": {}, "training_metrics": {}} for point in points]
+        self.assertEqual(plot(earlier).GetYAxisTitle(), "Dice on annotated slices", "of an earlier engine")
+        self.assertIsNone(plot([{**earlier[0], "training": dict.fromkeys(points[0]["training"])}]))
 
     def test_a_simulation_in_the_background(self):
         data = str(real_images("Task04_Hippocampus"))

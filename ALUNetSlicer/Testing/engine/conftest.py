@@ -50,6 +50,7 @@ class Trained:
                 "labels": str(self.root / "labels"),
                 "annotated": annotated,
                 "tests": [],
+                "structures": {},
                 "training": settings,
                 "scoring": {},
                 "weights_in": str(weights_in) if weights_in else None,

@@ -46,7 +46,7 @@ def test_round_zero(started):
         assert tests.isdisjoint(pool.cases), "a test case in the pool"
         record = Loop(project, RECIPE, seed=4).rounds()[0]
         assert record.labelled_samples == INITIAL and record.strategy == "initial"
-        assert set(record.dice) == {"Anterior", "Posterior", "mean"}
+        assert all(set(values) == {"Anterior", "Posterior", "mean"} for values in record.metrics.values())
         assert {"train", "evaluate"} <= set(record.seconds) and record.peak_memory_mb["train"] > 100
         assert record.hashes["pool"] == pool.sha256()
         assert record.versions["nnunetv2"].startswith("2.8")
@@ -81,7 +81,7 @@ def test_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, star
         project.fork(tmp_path / "other").close()
     one, two, other = (advance(root, "usimc", seed=seed)[0] for root, seed in
                        ((fresh, 4), (tmp_path / "again", 4), (tmp_path / "other", 5)))
-    assert one.selected == two.selected and one.hashes == two.hashes and one.dice == two.dice
+    assert one.selected == two.selected and one.hashes == two.hashes and one.metrics == two.metrics
     assert one.selected["ids"] != other.selected["ids"]
 
 
@@ -101,7 +101,7 @@ def test_stopped_anywhere_the_round_goes_on_to_the_same_batch(fresh, started, tm
             advance(fresh, "usimf", emit=stop, cancel=cancel)
     assert not (fresh / "rounds" / "001" / "manifest.json").exists()
     resumed = advance(fresh, "usimf")[0]
-    assert resumed.selected == whole.selected and resumed.dice == whole.dice
+    assert resumed.selected == whole.selected and resumed.metrics == whole.metrics
 
 
 def test_finished_rounds_come_from_disk(fresh):

@@ -254,7 +254,7 @@ class TestModel:
         assert dataset["file_ending"] == ".nii.gz" and dataset["channel_names"] == {"0": "MRI"}
         assert dataset["numTraining"] == len(loop.project.annotations.cases())
         about = json.loads(content["alunet.json"])
-        assert about["dice"] == loop.rounds()[-1].dice and about["hashes"]["weights"] and about["round"] == 0
+        assert about["dice"] == loop.rounds()[-1].metrics["dice"] and about["hashes"]["weights"] and about["round"] == 0
         assert "nnUNetv2_install_pretrained_model_from_zip model.zip" in content["README.md"].decode()
         checkpoint = torch.load(next((tmp_path / "results").rglob("*.pth")), weights_only=True)  # plain values alone
         assert checkpoint["trainer_name"] == "nnUNetTrainer"

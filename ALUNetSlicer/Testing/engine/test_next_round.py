@@ -24,7 +24,7 @@ from alunet.serve import tasks
 
 LEARNED = {
     "training": {"sha256": "0", "epochs": 1, "iterations": 1, "dice": None},
-    "evaluation": {"dice": []},
+    "evaluation": {"cases": {}, "metrics": {}},
     "costs": {},
     "device": "cpu",
 }

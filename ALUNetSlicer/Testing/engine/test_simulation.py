@@ -21,6 +21,7 @@ from alunet import query
 from alunet.errors import Cancelled, EngineError, InputError
 from alunet.imaging.dataset import DatasetDescription
 from alunet.loop import RoundRecord, preset
+from alunet.model import metrics
 from alunet.schema import Event
 from alunet.simulation import config, grid, plots, tables
 from alunet.simulation.phantom import make_phantom
@@ -34,7 +35,7 @@ def manifest(number, samples, dice, strategy="random", **more):
     return {
         "number": number, "strategy": strategy, "labelled_samples": samples, "labelled_slices": samples,
         "labelled_voxels": 1000 * samples, "fraction": samples / 1000,
-        "dice": {"anterior": dice + 0.1, "posterior": None, "mean": dice}, "diagnostics": {},
+        "metrics": {"dice": {"anterior": dice + 0.1, "posterior": None, "mean": dice}}, "diagnostics": {},
         "seconds": {"refresh labels": 1.0, "train": 60.0}, "peak_memory_mb": {"train": 900.0}, **more,
     }  # fmt: skip
 
@@ -65,6 +66,41 @@ def test_curves_have_the_promised_columns_and_round_0_for_every_strategy():
     assert (first["dice"] == 0.5).all()
     assert set(curves["label"]) == {"anterior", "posterior", "mean"}
     assert curves[curves["label"] == "posterior"]["dice"].isna().all(), "a label that no test case has is no zero"
+
+
+def with_distance(runs, values):
+    """The same runs, in which a second metric was measured, too: of each strategy, in the last round."""
+    for run in runs:
+        distance = {"anterior": None, "posterior": None, "mean": values[run.strategy] + run.seed}
+        last = {**run.rounds[-1], "metrics": {**run.rounds[-1]["metrics"], "distance": distance}}
+        yield replace(run, rounds=[*run.rounds[:-1], last])
+
+
+def test_another_metric_is_a_column_behind_dice_and_changes_none_before():
+    plain = tables.curves_table("d", runs(random=0.7, usimf=0.8))
+    curves = tables.curves_table("d", with_distance(runs(random=0.7, usimf=0.8), {"random": 3.0, "usimf": 2.0}))
+    pd.testing.assert_frame_equal(curves[list(plain.columns)], plain)
+    assert list(curves.columns[len(plain.columns) :]) == ["distance"]
+    mean = curves[curves["label"] == "mean"]
+    assert mean[mean["round"] == 0]["distance"].isna().all(), "a round of an earlier version did not measure it"
+    summary = tables.summary_table(curves)
+    pd.testing.assert_frame_equal(summary.iloc[:, :8], tables.summary_table(plain))
+    assert list(summary.columns[8:]) == ["distance_mean", "distance_std"]
+    assert list(summary["distance_mean"]) == [2.5, 3.5]
+
+
+def test_each_metric_has_a_picture_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(metrics._REGISTRY, "distance", metrics.Metric("distance", "Distance", "mm", False, 0.0, len))
+    curves = tables.curves_table("d", with_distance(runs(random=0.6, usimf=0.8), {"random": 2.0, "usimf": 3.0}))
+    drawn = plots.plot_curves(curves, tmp_path)
+    assert [path.name for path in drawn["distance"]] == ["curves_distance.png", "curves_distance.svg"]
+    assert all(path.is_file() for paths in drawn.values() for path in paths)
+    axes = plots.draw_curves(curves, "distance").axes[0]
+    assert axes.get_ylabel() == "Mean foreground Distance (mm) on the test cases"
+    order = [text.get_text() for text in axes.get_legend().get_texts()]
+    assert order == ["random", "usimf"], "a small distance is better"
+    first, second = runs(random=0.7)
+    assert list(plots.pictures(tables.curves_table("d", [first, second]), tmp_path)) == ["dice"]
 
 
 def test_rounds_tell_costs_once_and_leave_empty_what_a_strategy_has_not():
@@ -138,7 +174,7 @@ def test_a_table_that_another_program_holds_open_does_not_end_the_study(tmp_path
 
 def test_the_picture_is_written_twice_and_the_same_data_give_the_same_svg(tmp_path):
     curves = tables.curves_table("Ünïcode", runs(random=0.6, usimf=0.8, full=0.9))
-    png, svg = plots.plot_curves(curves, tmp_path)
+    png, svg = plots.plot_curves(curves, tmp_path)["dice"]
     assert png.read_bytes()[:4] == b"\x89PNG"
     text = svg.read_text(encoding="utf-8")
     assert "<svg" in text
@@ -334,7 +370,7 @@ class PretendedLoop:
         self.project, self.seed, self.recipe, self.emit, self.cancel = project, seed, recipe, emit, cancel
 
     def rounds(self):
-        return [RoundRecord(**entry.record) for entry in self.project.rounds.finished()]
+        return [RoundRecord.from_json(entry.record) for entry in self.project.rounds.finished()]
 
     def play(self, strategy, size):
         if strategy in self.broken:
@@ -349,7 +385,7 @@ class PretendedLoop:
         )  # fmt: skip
         self.project.rounds.begin(strategy, size)
         self.project.rounds.finish(number, asdict(record))
-        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
+        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.mean()}))
         return record
 
     def prepare(self):

@@ -19,7 +19,6 @@ from alunet.model import child, environment
 from alunet.model.environment import Folders
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, LabelFolder, _mark_outside
 from alunet.model.network import Model
-from alunet.model.predict import dice_per_class
 from alunet.model.settings import TrainingSettings
 
 pytestmark = pytest.mark.slow
@@ -163,6 +162,7 @@ class TestChild:
                 name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations
             },
             "tests": [],
+            "structures": {},
             "training": {"epochs": 50, "iterations": iterations, "check_iterations": 1, "batch_size": 4},
             "scoring": {},
             "weights_in": None,
@@ -228,12 +228,6 @@ class TestChild:
             environment.resolve_device("tpu")
         with pytest.raises(EngineError, match="ModuleNotFoundError"):
             child.run("alunet.nowhere:nothing", {}, environment=variables, log=tmp_path / "log")
-
-
-def test_dice_skips_classes_that_are_nowhere():
-    prediction, reference = np.array([[[0, 1, 1, 2]]]), np.array([[[0, 1, 2, 2]]])
-    found = dice_per_class(prediction, reference, 4)
-    assert found[:2] == pytest.approx([2 / 3, 2 / 3]) and np.isnan(found[2])
 
 
 def test_the_childs_variables_do_not_reach_this_process():

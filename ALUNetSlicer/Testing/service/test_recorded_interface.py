@@ -40,7 +40,7 @@ OPTION = {"required": False}
     [
         ("help", lambda new: new.update({"alunet review": {"help": "", "parameters": {}}})),
         ("help", lambda new: new["alunet suggest"]["parameters"].update({"--ahead": OPTION})),
-        ("openapi", lambda new: new["paths"].update({"/v1/strategies": {}})),
+        ("openapi", lambda new: new["paths"].update({"/v1/later": {}})),
         ("openapi", lambda new: new["paths"][PLACE]["get"]["parameters"].update({"query author": OPTION})),
         ("openapi", lambda new: new["components"]["schemas"]["Status"]["enum"].append("reviewed")),
         ("openapi", lambda new: new["components"]["schemas"]["WorkRow"]["properties"].update({"effort": {}})),

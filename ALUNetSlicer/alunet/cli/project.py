@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -15,6 +16,8 @@ from alunet.errors import InputError
 from alunet.schema import Emit, Event
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from alunet.loop.status import RoundLine, Status
     from alunet.project import Project
 
@@ -229,9 +232,26 @@ def _show(found: Status, command: str) -> None:
                 line.dice_on or "", _trained(line),
             )  # fmt: skip
         console.print(table)
+        _show_other_metrics(console, found.rounds)
     if found.train_for is not None:
         console.print(f"Training: about {duration(found.train_for)} a round")
     console.print(f"Next: {command}")
+
+
+def _show_other_metrics(console: Console, rounds: Sequence[RoundLine]) -> None:
+    """A second table, where more than Dice was measured."""
+    from rich.table import Table
+
+    from alunet.model.metrics import DICE, known
+
+    shown = [metric for metric in known(name for line in rounds for name in line.metrics) if metric.name != DICE]
+    if not shown:
+        return
+    table = Table("round", *(metric.heading for metric in shown))
+    for line in rounds:
+        values = [line.metrics.get(metric.name) for metric in shown]
+        table.add_row(str(line.number), *("" if value is None else f"{value:.3f}" for value in values))
+    console.print(table)
 
 
 def _trained(line: RoundLine) -> str:

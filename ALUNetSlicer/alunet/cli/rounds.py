@@ -142,6 +142,7 @@ def next_round(
     """Train and suggest; `NEXT_ROUND` is what `--help` shows."""
     from alunet.cli.progress import at_work
     from alunet.loop.annotation_loop import AnnotationLoop
+    from alunet.model.metrics import known
     from alunet.project import Project
     from alunet.simulation.progress import duration
 
@@ -154,8 +155,9 @@ def next_round(
     if done.record is None:
         typer.echo("Nothing was annotated since the last training, so no model was trained.")
     else:
-        dice = done.record.dice["mean"]
-        measured = "" if dice is None else f", Dice {dice:.3f} on the test cases"
+        means = [(metric, done.record.mean(metric.name)) for metric in known(done.record.metrics)]
+        words = [metric.words(mean) for metric, mean in means if mean is not None]
+        measured = f", {', '.join(words)} on the test cases" if words else ""
         back = f"; {done.released} that stayed open went back to the pool" if done.released else ""
         took = "" if done.record.train_seconds is None else f" in {duration(done.record.train_seconds)}"
         learned = f"Round {done.record.number} learned from {done.record.labelled_samples} samples{took}"

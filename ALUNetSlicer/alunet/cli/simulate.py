@@ -14,6 +14,8 @@ from alunet.cli.terminal import stop_on_terminate
 from alunet.cli.training import PRESET
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from alunet.imaging.patients import Guess
     from alunet.simulation.split import Group
     from alunet.simulation.study import SimulationResult
@@ -164,10 +166,28 @@ def _show_result(result: SimulationResult) -> None:
             _spread(row.dice_mean, row.dice_std), _spread(row.aubc_mean, row.aubc_std),
         )  # fmt: skip
     console.print(table)
+    _show_other_metrics(console, result)
     if result.summary["runs"].max() > 1:
         console.print("Mean ± standard deviation over runs (folds and seeds).", style="dim")
     for path in (result.curves_csv, result.rounds_csv, result.splits_json, *result.pictures):
         console.print(str(path), markup=False, soft_wrap=True)
+
+
+def _show_other_metrics(console: Console, result: SimulationResult) -> None:
+    """A second table, where more than Dice was measured."""
+    from rich.table import Table
+
+    from alunet.model.metrics import DICE
+    from alunet.simulation.tables import metrics_in
+
+    shown = [metric for metric in metrics_in(result.curves) if metric.name != DICE]
+    if not shown:
+        return
+    table = Table("strategy", *(metric.heading for metric in shown), title="Other metrics", title_justify="left")
+    for row in result.summary.to_dict("records"):
+        cells = (_spread(row[f"{metric.name}_mean"], row[f"{metric.name}_std"]) for metric in shown)
+        table.add_row(row["strategy"], *cells)
+    console.print(table)
 
 
 def _spread(mean: float, deviation: float) -> str:

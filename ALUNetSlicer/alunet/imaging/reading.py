@@ -301,6 +301,16 @@ def read_labels(path: Path) -> npt.NDArray[np.unsignedinteger[Any]]:
     Raises:
         InputError: the file is missing or damaged.
     """
-    array = sitk.GetArrayFromImage(read_image(Path(path)))
+    return read_labels_with_spacing(path)[0]
+
+
+def read_labels_with_spacing(path: Path) -> tuple[npt.NDArray[Any], tuple[float, ...]]:
+    """As `read_labels`, with the mm for each axis of the array.
+
+    Raises:
+        InputError: the file is missing or damaged.
+    """
+    image = read_image(Path(path))
+    array = sitk.GetArrayFromImage(image)
     kind: type[np.unsignedinteger[Any]] = np.uint8 if array.max(initial=0) <= 255 else np.uint16
-    return array.astype(kind, copy=False)
+    return array.astype(kind, copy=False), image.GetSpacing()[::-1]

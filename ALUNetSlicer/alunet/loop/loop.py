@@ -5,9 +5,9 @@ a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation (
 `Loop.next_round` does the second half of one round and the first of the next, for all of them.
 
 The project's database knows the rounds: which is open, what was chosen, what a finished one was like; ``batch.json``
-and ``manifest.json`` are printouts. A training ends with ``learned.json`` (weights and Dice), and is not repeated where
-that is. It goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end with
-this process.
+and ``manifest.json`` are printouts. A training ends with ``learned.json`` (and what was measured), and is not repeated
+where that is. It goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end
+with this process.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from alunet.errors import InputError
 from alunet.loop import children
 from alunet.loop.choice import check_choice, choose, usual_choice
 from alunet.loop.recipe import Recipe
-from alunet.loop.round_record import NextRound, RoundRecord, named_dice, selected
+from alunet.loop.round_record import NextRound, RoundRecord, measured, selected
 from alunet.model import environment, hardware
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, Round, Suggestion
@@ -229,12 +229,13 @@ class Loop:
             rounds.finish(number, asdict(record))
         record.save(folder / "manifest.json")
         self._clear(number)
-        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.dice["mean"]}))
+        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.mean()}))
         return record
 
     def rounds(self) -> list[RoundRecord]:
         """The finished rounds, in order."""
-        return [RoundRecord(**entry.record) for entry in self.project.rounds.finished() if entry.record is not None]
+        records = (entry.record for entry in self.project.rounds.finished())
+        return [RoundRecord.from_json(record) for record in records if record is not None]
 
     def current(self) -> int:
         """Number of the round that is open, or that comes next."""
@@ -294,19 +295,18 @@ class Loop:
             for case, count in project.annotations.cases().items()
         }
         tests = [{"name": case.name, "label": str(case.label)} for case in project.cases.all("test") if case.label]
-        scratch = number == 0 or self.recipe.mode == "scratch"
-        entropy = Streams(self.seed, number).sequence("training").generate_state(1)[0]
         learned: Content = self.run_child(
             "alunet.loop.steps:learn",
             folder / "train.log",
             labels=str(project.root / "nnunet" / "labels"),
             annotated=annotated,
             tests=tests,
+            structures={name: value for name, value in project.labels.items() if value > 0},
             training=asdict(children.recipe_here(self).training(number)),
             scoring=self.scoring,
-            weights_in=None if scratch else str(self._final_weights(number - 1)),
+            weights_in=None if number == 0 or self.recipe.mode == "scratch" else str(self._final_weights(number - 1)),
             weights_out=str(self.weights(number)),
-            seed=int(entropy),
+            seed=int(Streams(self.seed, number).sequence("training").generate_state(1)[0]),
             device=self.device,
             threads=self.threads,
         )
@@ -338,7 +338,7 @@ class Loop:
             fraction=costs.fraction,
             pool_samples=len(self.project.pool),
             class_voxels=[int(count) for count in project.annotations.class_voxels()],
-            dice=named_dice(project.labels, learned["evaluation"]["dice"]),
+            metrics=measured(project.labels, learned["evaluation"]),
             selected=selected(project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)),
             diagnostics=query["diagnostics"],
             seconds={name: cost["seconds"] for name, cost in spent.items()},

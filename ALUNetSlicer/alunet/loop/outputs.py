@@ -17,6 +17,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import ending_of
 from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
+from alunet.model.metrics import DICE
 from alunet.model.settings import MEASURES, ScoringSettings
 from alunet.pool import CaseGeometry
 from alunet.project import Case, Project
@@ -117,7 +118,8 @@ def export_model(loop: Loop, file: Path) -> Path:
         "labelled_samples": record.labelled_samples,
         "labelled_voxels": record.labelled_voxels,
         "class_voxels": record.class_voxels,
-        "dice": record.dice,
+        "dice": record.metrics[DICE],
+        "metrics": record.metrics,
         "recipe": record.recipe,
         "hashes": record.hashes,
         "versions": record.versions,

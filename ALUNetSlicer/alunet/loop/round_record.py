@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from alunet.loop.worklist import Worklist
+from alunet.model.metrics import DICE, MEAN, Values, with_mean
 from alunet.project import Suggestion
 from alunet.storage.files import write_json
 
@@ -28,7 +27,8 @@ class RoundRecord:
         number: 0 is the initial model.
         strategy: what chose the batch, with its options; "initial" for round 0.
         labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of the pool's samples.
-        dice: foreground label name -> mean Dice over the test cases (None where no case has it), and "mean".
+        metrics: of each metric (`alunet.model.metrics`): structure -> mean over the test cases (None where no case has
+            it), and "mean".
         selected: the batch: sample ids in the order of the picks, their gains and reasons; behind it what else was
             labelled: of the samples ahead, and of those that people chose.
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
@@ -46,7 +46,7 @@ class RoundRecord:
     fraction: float
     pool_samples: int
     class_voxels: list[int]
-    dice: dict[str, float | None]
+    metrics: dict[str, Values]
     selected: dict[str, list[Any]]
     diagnostics: dict[str, Any]
     seconds: dict[str, float]
@@ -59,14 +59,25 @@ class RoundRecord:
     arithmetic: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
 
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> RoundRecord:
+        """Read a record of the database; those of earlier versions know Dice alone."""
+        if "metrics" in stored:
+            return cls(**stored)
+        return cls(metrics={DICE: stored[DICE]}, **{key: value for key, value in stored.items() if key != DICE})
+
+    def mean(self, metric: str = DICE) -> float | None:
+        """The mean of a metric over the structures; None where it was not measured."""
+        return self.metrics.get(metric, {}).get(MEAN)
+
     @property
-    def training_dice(self) -> dict[str, float | None]:
-        """As `dice`, but on the annotated slices that the model learned from, which flatters it; None where unknown."""
-        names = [name for name in self.dice if name != "mean"]
+    def training_metrics(self) -> dict[str, Values]:
+        """As `metrics`, but on the annotated slices that the model learned from, which flatters it; Dice alone."""
+        names = [name for name in self.metrics[DICE] if name != MEAN]
         by_class = self.training.get("class_dice") or [None] * len(names)
-        mean = self.training.get("dice")
-        known = mean is not None and math.isfinite(mean)
-        return {**dict(zip(names, by_class, strict=True)), "mean": mean if known else None}
+        mean = self.training.get(DICE)  # nnU-Net's own
+        measured = mean is not None and math.isfinite(mean)
+        return {DICE: {**dict(zip(names, by_class, strict=True)), MEAN: mean if measured else None}}
 
     @property
     def train_seconds(self) -> float | None:
@@ -99,12 +110,16 @@ class NextRound:
     worklist: Worklist | None = None
 
 
-def named_dice(labels: dict[str, int], dice: Sequence[float | None]) -> dict[str, float | None]:
-    """Return the Dice of each structure by name, and their mean; None where it was not measured."""
+def measured(labels: Mapping[str, int], evaluation: Mapping[str, Any]) -> dict[str, Values]:
+    """Return the column `metrics` of a record; without test cases it holds Dice alone, which nobody measured.
+
+    Args:
+        evaluation: of the test cases, see `alunet.model.predict.evaluate`; earlier versions wrote a list of Dice.
+    """
     names = [name for name, value in labels.items() if value > 0]
-    known = [value for value in dice if value is not None]
-    mean = float(np.mean(known)) if known else None
-    return {**dict(zip(names, dice or [None] * len(names), strict=True)), "mean": mean}
+    earlier = dict(zip(names, evaluation.get(DICE) or [None] * len(names), strict=True))
+    found: Mapping[str, Values] = evaluation.get("metrics") or {DICE: earlier}
+    return {metric: with_mean({name: values.get(name) for name in names}) for metric, values in found.items()}
 
 
 def selected(suggestions: Sequence[Suggestion], chosen: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:

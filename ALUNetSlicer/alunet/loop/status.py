@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.round_record import RoundRecord
 from alunet.loop.worklist import Worklist
+from alunet.model.metrics import DICE, MEAN, Values
 
 
 @dataclass(frozen=True)
@@ -21,6 +23,7 @@ class RoundLine:
         labelled: labelled samples at its end, or now.
         dice: mean foreground Dice of its model; None where there is none (yet).
         dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained on.
+        metrics: metric -> mean over the structures, of all that were measured on the same.
         train_seconds: how long its training took; None where there was none (yet).
         steps: of that training.
     """
@@ -34,6 +37,7 @@ class RoundLine:
     dice_on: str | None
     train_seconds: float | None = None
     steps: int | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -108,20 +112,25 @@ def status(annotation: AnnotationLoop) -> Status:
 
 
 def _finished(record: RoundRecord, tested: bool) -> RoundLine:
-    measured = record.dice["mean"]
-    dice = measured if tested and measured is not None else record.training_dice["mean"]
-    known = dice is not None and math.isfinite(dice)
+    on_tests = tested and record.mean() is not None
+    found = _means(record.metrics if on_tests else record.training_metrics)
     return RoundLine(
         number=record.number,
         state="finished",
         strategy=record.strategy,
         suggested=len(record.selected["ids"]),
         labelled=record.labelled_samples,
-        dice=round(dice, 4) if known else None,
-        dice_on=("test cases" if dice is measured else "annotated slices") if known else None,
+        dice=found.get(DICE),
+        dice_on=("test cases" if on_tests else "annotated slices") if DICE in found else None,
         train_seconds=record.train_seconds,
         steps=record.steps,
+        metrics=found,
     )
+
+
+def _means(metrics: Mapping[str, Values]) -> dict[str, float]:
+    means = {metric: values[MEAN] for metric, values in metrics.items()}
+    return {metric: round(mean, 4) for metric, mean in means.items() if mean is not None and math.isfinite(mean)}
 
 
 def _unplanned(annotation: AnnotationLoop) -> list[str]:

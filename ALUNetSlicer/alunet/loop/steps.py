@@ -62,6 +62,7 @@ def learn(
     labels: str,
     annotated: dict[str, dict[str, Any]],
     tests: list[dict[str, str]],
+    structures: dict[str, int],
     training: dict[str, Any],
     scoring: dict[str, Any],
     weights_in: str | None,
@@ -76,6 +77,7 @@ def learn(
     Args:
         annotated: case -> {"file": its annotation, "slices": its annotated samples}.
         tests: [{"name", "label"}]; empty: no evaluation, and no best checkpoint.
+        structures: name -> value in the label maps of the tests.
         weights_out: the model; it evaluates.
     """
     from alunet.model.predict import LabelledCase, evaluate
@@ -101,14 +103,14 @@ def learn(
         trained = train(
             Path(nnunet), Path(labels), counts, chosen, start, Path(weights_out), seed, device, emit, names
         )
-    evaluation: dict[str, Any] = {"cases": {}, "dice": []}
+    evaluation: dict[str, Any] = {"cases": {}, "metrics": {}}
     if tests:
         with step("evaluate", emit, costs):
             from alunet.model.network import Model
 
             model = Model(Path(nnunet), Path(weights_out), resolve_device(device))
             cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
-            evaluation = evaluate(Path(nnunet), model, cases, ScoringSettings(**scoring), emit)
+            evaluation = evaluate(Path(nnunet), model, cases, structures, ScoringSettings(**scoring), emit)
     trained |= {"epochs": chosen.epochs, "iterations": chosen.iterations}
     return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
 

@@ -1,8 +1,8 @@
-"""Full-volume segmentation with nnU-Net's own predictor, and the Dice of the test cases (docs/method.md, 1.2)."""
+"""Full-volume segmentation with nnU-Net's own predictor, and what is measured on test cases (docs/method.md, 1.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 
 from alunet.model.environment import Folders
+from alunet.model.metrics import Values, mean_over_cases, measure
 from alunet.model.network import Model
 from alunet.model.settings import ScoringSettings
 from alunet.schema import Emit, Event
@@ -66,29 +67,27 @@ class Predictor:
         )
 
 
-def dice_per_class(prediction: np.ndarray, reference: np.ndarray, classes: int) -> np.ndarray:
-    """Dice 2TP/(2TP+FP+FN) of classes 1..K-1 of one case: (K-1,) float64, NaN where TP+FP+FN = 0."""
-    values = np.arange(1, classes).reshape(-1, *[1] * prediction.ndim)
-    predicted, wanted = prediction[None] == values, reference[None] == values
-    axes = tuple(range(1, predicted.ndim))
-    both, total = (predicted & wanted).sum(axes), predicted.sum(axes) + wanted.sum(axes)
-    return np.divide(2.0 * both, total, out=np.full(classes - 1, np.nan), where=total > 0)
-
-
 def evaluate(
-    nnunet: Path, model: Model, cases: Sequence[LabelledCase], settings: ScoringSettings, emit: Emit
+    nnunet: Path,
+    model: Model,
+    cases: Sequence[LabelledCase],
+    structures: Mapping[str, int],
+    settings: ScoringSettings,
+    emit: Emit,
 ) -> dict[str, Any]:
-    """Dice of the test cases: ``{"cases": {name: [per class, or null]}, "dice": [mean per class, or null]}``.
+    """Measure the test cases: ``{"cases": {case: {metric: {structure: value}}}, "metrics": {metric: {…}}}``.
 
-    Per class the mean over the cases in which the class is predicted or present; the foreground mean is the caller's.
+    The latter is the mean over the cases in which a structure is predicted or present; None where it is in no case.
+
+    Args:
+        structures: name -> value in the label maps.
     """
-    from alunet.imaging.reading import read_labels
+    from alunet.imaging.reading import read_labels_with_spacing
 
     predictor = Predictor(nnunet, model, settings)
-    table: dict[str, list[float | None]] = {}
+    table: dict[str, dict[str, Values]] = {}
     for index, case in enumerate(cases):
-        dice = dice_per_class(predictor.segment(case.name), read_labels(case.label), model.classes)
-        table[case.name] = [None if np.isnan(value) else float(value) for value in dice]
+        reference, spacing = read_labels_with_spacing(case.label)
+        table[case.name] = measure(predictor.segment(case.name), reference, spacing, structures)
         emit(Event("progress", {"phase": "evaluate", "done": index + 1, "total": len(cases), "unit": "cases"}))
-    columns = [[value for value in column if value is not None] for column in zip(*table.values(), strict=True)]
-    return {"cases": table, "dice": [float(np.mean(column)) if column else None for column in columns]}
+    return {"cases": table, "metrics": mean_over_cases(list(table.values()))}

@@ -343,6 +343,7 @@ class RoundInfo:
     Attributes:
         state: "open", "training" or "finished".
         budget: samples of its batch, without those ahead.
+        record: ``metrics`` (see `CurvePoint`), and ``dice``, which is one of them.
         train_seconds: how long the training really took; null until the round is finished.
         steps: of that training.
     """
@@ -363,6 +364,8 @@ class CurvePoint:
     Attributes:
         dice: by structure and "mean", null where there is no test case.
         training: the same on the annotated slices that the model learned from, which flatters it.
+        metrics: of each metric by structure and "mean", as `dice`, which is one of them.
+        training_metrics: as `metrics`, what was measured on the annotated slices.
     """
 
     round: int
@@ -372,3 +375,5 @@ class CurvePoint:
     fraction: float
     dice: dict[str, float | None]
     training: dict[str, float | None]
+    metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    training_metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)

@@ -6,9 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from alunet import query
+from alunet.loop import RoundRecord
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import FIRST_STRATEGY, LATER_STRATEGY
 from alunet.loop.status import status as look
+from alunet.model.metrics import DICE
 from alunet.project import Project
 from alunet.schema import CurvePoint, RoundInfo, StrategyInfo
 
@@ -42,12 +44,16 @@ def rounds(project: Project) -> list[RoundInfo]:
             known.strategy,
             known.state.value,
             known.budget,
-            None if known.record is None else {"dice": known.record.get("dice")},
+            _measured(records.get(known.number)),
             records[known.number].train_seconds if known.number in records else None,
             records[known.number].steps if known.number in records else None,
         )
         for known in project.rounds.all()
     ]
+
+
+def _measured(record: RoundRecord | None) -> dict[str, Any] | None:
+    return None if record is None else {"dice": record.metrics[DICE], "metrics": record.metrics}
 
 
 def curve(project: Project) -> list[CurvePoint]:
@@ -59,8 +65,10 @@ def curve(project: Project) -> list[CurvePoint]:
             labelled_samples=record.labelled_samples,
             labelled_slices=record.labelled_slices,
             fraction=record.fraction,
-            dice=record.dice,
-            training=record.training_dice,
+            dice=record.metrics[DICE],
+            training=record.training_metrics[DICE],
+            metrics=record.metrics,
+            training_metrics=record.training_metrics,
         )
         for record in AnnotationLoop(project).loop.rounds()
     ]

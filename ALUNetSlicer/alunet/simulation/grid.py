@@ -178,7 +178,7 @@ class Grid:
             self._say(run, Event("step", {"name": "round", "state": "started", "number": number}))
         record = finished[number] if reused else play()
         if reused:
-            data = {"name": "round", "state": "reused", "number": number, "dice": record.dice["mean"]}
+            data = {"name": "round", "state": "reused", "number": number, "dice": record.mean()}
             self._say(run, Event("step", data))
         else:
             self._finished()

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import pandas as pd
 
-from alunet.simulation.tables import MEAN, comparable, write_atomically
+from alunet.model.metrics import DICE, MEAN, Metric, known
+from alunet.simulation.tables import comparable, metrics_in, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -52,68 +53,81 @@ def styles(strategies: Iterable[str]) -> dict[str, tuple[str, str]]:
     return STYLES | {name: SPARE[index % len(SPARE)] for index, name in enumerate(others)}
 
 
-def plot_curves(curves: pd.DataFrame, folder: Path) -> tuple[Path, Path]:
-    """Draw `curves.png` and `curves.svg` into `folder` from the table of `tables.curves_table`.
+def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Metric -> where it is drawn: `curves.png` and `curves.svg` of Dice, the like of each other with values."""
+    others = [metric.name for metric in metrics_in(curves) if metric.name != DICE and curves[metric.name].notna().any()]
+    stems = {DICE: "curves", **{name: f"curves_{name}" for name in others}}
+    return {name: (folder / f"{stem}.png", folder / f"{stem}.svg") for name, stem in stems.items()}
 
-    Mean foreground Dice over labelled slices; a line is the mean over runs (folds x seeds), the band reaches from the
-    worst to the best run. `full`, the model trained on all labels, is a dashed line across.
+
+def plot_curves(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
+    """Draw the `pictures` into `folder` from the table of `tables.curves_table`.
+
+    The foreground mean of a metric over labelled slices; a line is the mean over runs (folds x seeds), the band reaches
+    from the worst to the best run. `full`, the model trained on all labels, is a dashed line across.
     """
-    figure = draw_curves(curves)
-    paths = folder / "curves.png", folder / "curves.svg"
-    for path in paths:
-        buffer = io.BytesIO()
-        metadata = {"Date": None} if path.suffix == ".svg" else None
-        figure.savefig(buffer, format=path.suffix[1:], dpi=160, metadata=metadata)
-        write_atomically(path, buffer.getvalue())
-    return paths
+    drawn = pictures(curves, folder)
+    for metric, paths in drawn.items():
+        figure = draw_curves(curves, metric)
+        for path in paths:
+            buffer = io.BytesIO()
+            metadata = {"Date": None} if path.suffix == ".svg" else None
+            figure.savefig(buffer, format=path.suffix[1:], dpi=160, metadata=metadata)
+            write_atomically(path, buffer.getvalue())
+    return drawn
 
 
-def draw_curves(curves: pd.DataFrame) -> Figure:
-    """The figure itself, for a notebook or for other formats."""
+def draw_curves(curves: pd.DataFrame, metric: str = DICE) -> Figure:
+    """The figure of a metric, for a notebook or for other formats."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    mean = comparable(curves[(curves["label"] == MEAN) & curves["dice"].notna()])
+    shown = known([metric])[0]
+    mean = comparable(curves[(curves["label"] == MEAN) & curves[metric].notna()])
     figure = Figure(figsize=(8.6, 4.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    order = _by_last_dice(mean)
+    order = _best_first(mean, shown)
     style = styles(order)
     for depth, strategy in enumerate(reversed(order)):
-        _draw_strategy(axes, mean[mean["strategy"] == strategy], strategy, style[strategy], depth)
-    _draw_reference(axes, mean[mean["strategy"] == REFERENCE])
+        _draw_strategy(axes, mean[mean["strategy"] == strategy], metric, strategy, style[strategy], depth)
+    _draw_reference(axes, mean[mean["strategy"] == REFERENCE], metric)
     _dress(axes, mean)
+    axes.set_ylabel(f"Mean foreground {shown.heading} on the test cases", fontsize=11, color=INK)
     _legend(axes, mean, order)
     return figure
 
 
-def _by_last_dice(mean: pd.DataFrame) -> list[str]:
-    """The strategies, best last Dice first, so that the legend reads in the order of the lines' ends."""
+def _best_first(mean: pd.DataFrame, metric: Metric) -> list[str]:
+    """The strategies, best last value first, so that the legend reads in the order of the lines' ends."""
     part = mean[mean["strategy"] != REFERENCE]
     last = part[part["round"] == part.groupby("strategy")["round"].transform("max")]
-    return list(last.groupby("strategy")["dice"].mean().sort_values(ascending=False, kind="stable").index)
+    means = last.groupby("strategy")[metric.name].mean()
+    return list(means.sort_values(ascending=not metric.larger_is_better, kind="stable").index)
 
 
-def _draw_strategy(axes: Axes, part: pd.DataFrame, name: str, style: tuple[str, str], depth: int) -> None:
+def _draw_strategy(
+    axes: Axes, part: pd.DataFrame, metric: str, name: str, style: tuple[str, str], depth: int
+) -> None:
     rounds = part.groupby("round")
-    samples, dice = rounds["labelled_samples"].mean(), rounds["dice"]
+    samples, values = rounds["labelled_samples"].mean(), rounds[metric]
     colour, marker = style
     if rounds.size().max() > 1:
-        axes.fill_between(samples, dice.min(), dice.max(), color=colour, alpha=0.13, linewidth=0, zorder=2)
+        axes.fill_between(samples, values.min(), values.max(), color=colour, alpha=0.13, linewidth=0, zorder=2)
     axes.plot(
-        samples, dice.mean(), color=colour, marker=marker, label=name, linewidth=2, markersize=7,
+        samples, values.mean(), color=colour, marker=marker, label=name, linewidth=2, markersize=7,
         markeredgecolor="white", markeredgewidth=0.8, zorder=3 + depth / 100, clip_on=False,
     )  # fmt: skip
 
 
-def _draw_reference(axes: Axes, part: pd.DataFrame) -> None:
+def _draw_reference(axes: Axes, part: pd.DataFrame, metric: str) -> None:
     final = part[part["round"] > 0]
     if final.empty:
         return
     final = final[final["round"] == final["round"].max()]
     count = f"{final['labelled_samples'].mean():,.0f}"
     axes.axhline(
-        final["dice"].mean(), color=INK, linestyle=(0, (6, 3)), linewidth=1.5, zorder=2.5,
+        final[metric].mean(), color=INK, linestyle=(0, (6, 3)), linewidth=1.5, zorder=2.5,
         label=f"{REFERENCE} (all {count} labelled)",
     )  # fmt: skip
 
@@ -123,7 +137,6 @@ def _dress(axes: Axes, mean: pd.DataFrame) -> None:
     axes.set_title(f"Learning curves: {dataset}", loc="left", fontsize=13, color=INK, pad=12)
     whole = (mean["labelled_samples"] == mean["labelled_slices"]).all()
     axes.set_xlabel("Labelled slices" if whole else "Labelled samples (tiles of slices)", fontsize=11, color=INK)
-    axes.set_ylabel("Mean foreground Dice on the test cases", fontsize=11, color=INK)
     axes.margins(y=0.08)
     axes.grid(axis="y", color=FAINT, linewidth=0.8, zorder=0)
     for side in ("top", "right"):

@@ -48,7 +48,7 @@ class Report:
         known = self._known.get(root, [])
         if len(known) < wanted and root.is_dir():
             with Project.open(root, shared=True) as project:
-                known = self._known[root] = [RoundRecord(**entry.record) for entry in project.rounds.finished()]
+                known = self._known[root] = [RoundRecord.from_json(entry.record) for entry in project.rounds.finished()]
         return known[:wanted]
 
     def curves(self) -> pd.DataFrame:
@@ -72,7 +72,7 @@ class Report:
                     self._emit(Event("message", {"text": text}))
 
     def draw(self) -> None:
-        """Redraw `curves.png` and `curves.svg`, once there is something to draw."""
+        """Redraw the learning curve of each metric, once there is something to draw."""
         from alunet.simulation.plots import plot_curves
 
         with self._lock:

@@ -59,9 +59,11 @@ class SimulationResult:
         return self.out / "splits.json"
 
     @property
-    def pictures(self) -> tuple[Path, Path]:
-        """The learning curves drawn: PNG and SVG."""
-        return self.out / "curves.png", self.out / "curves.svg"
+    def pictures(self) -> tuple[Path, ...]:
+        """The learning curves drawn: PNG and SVG of Dice, then of each other metric."""
+        from alunet.simulation.plots import pictures
+
+        return tuple(path for pair in pictures(self.curves, self.out).values() for path in pair)
 
 
 def simulate(

@@ -15,17 +15,15 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from alunet.model.metrics import DICE, MEAN, Metric, known
 from alunet.storage.files import atomic_path
-
-MEAN = "mean"
-"""The label under which the mean over the foreground labels stands."""
 
 INITIAL = "initial"
 """The name in `rounds.csv` of round 0, which all strategies of a fold and seed share."""
 
 KEYS = ["dataset", "strategy", "fold", "seed", "round"]
 COSTS = ["labelled_samples", "labelled_slices", "labelled_voxels", "fraction"]
-CURVES = [*KEYS, *COSTS, "label", "dice"]
+CURVES = [*KEYS, *COSTS, "label"]
 DIAGNOSTICS = ["query_size", "elbow", "batch_uncertainty"]
 
 
@@ -40,11 +38,14 @@ class RunRounds:
 
 
 def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
-    """Learning curves in tidy form, one row for each run, round and label; columns `CURVES`.
+    """Learning curves in tidy form, one row for each run, round and label; columns `CURVES` and one for each metric.
 
-    Round 0 (the initial model) is repeated for every strategy; `dice` is in 0..1, or NaN where no test case has the
-    label; the rows with label `mean` hold the foreground mean.
+    Round 0 (the initial model) is repeated for every strategy; a metric is NaN where no test case has the label, and
+    where an earlier version did not measure it; the rows with label `mean` hold the foreground mean.
     """
+    runs = list(runs)
+    names = [name for run in runs for record in run.rounds for name in record["metrics"]]
+    columns = [metric.name for metric in known([DICE, *names])]
     rows = [
         {
             "dataset": dataset,
@@ -54,13 +55,18 @@ def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
             "round": record["number"],
             **{cost: record[cost] for cost in COSTS},
             "label": label,
-            "dice": np.nan if dice is None else float(dice),
+            **{name: _number(record["metrics"].get(name, {}).get(label)) for name in columns},
         }
         for run in runs
         for record in run.rounds
-        for label, dice in record["dice"].items()
+        for label in record["metrics"][DICE]
     ]
-    return pd.DataFrame(rows, columns=CURVES)
+    return pd.DataFrame(rows, columns=[*CURVES, *columns])
+
+
+def metrics_in(curves: pd.DataFrame) -> list[Metric]:
+    """The metrics of a table of `curves_table`, Dice first."""
+    return known(column for column in curves.columns if column not in CURVES)
 
 
 def rounds_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
@@ -122,19 +128,22 @@ def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame
     """One row for each strategy, best last Dice first: mean and standard deviation over its runs (folds x seeds).
 
     Columns: strategy, runs (that have begun), round (the last one that all of these finished), labelled_samples,
-    dice_mean, dice_std, aubc_mean, aubc_std. Standard deviations are those of a sample (ddof 1), NaN for a single run.
+    dice_mean, dice_std, aubc_mean, aubc_std (of Dice), then mean and std of each other metric. Standard deviations
+    are those of a sample (ddof 1), NaN for a single run.
     The `reference` has no budget curve, hence no AUBC, and stands last.
     """
     mean = comparable(curves[curves["label"] == MEAN]).sort_values("round")
-    rows = [_summary_row(strategy, part, reference) for strategy, part in mean.groupby("strategy", sort=False)]
+    others = [metric.name for metric in metrics_in(curves) if metric.name != DICE]
+    rows = [_summary_row(strategy, part, reference, others) for strategy, part in mean.groupby("strategy", sort=False)]
     columns = ["strategy", "runs", "round", "labelled_samples", "dice_mean", "dice_std", "aubc_mean", "aubc_std"]
+    columns += [f"{name}_{what}" for name in others for what in ("mean", "std")]
     table = pd.DataFrame(rows, columns=columns)
     table["_last"] = table["strategy"] == reference
     table = table.sort_values(["_last", "dice_mean"], ascending=[True, False], kind="stable")
     return table.drop(columns="_last").reset_index(drop=True)
 
 
-def _summary_row(strategy: str, part: pd.DataFrame, reference: str) -> dict[str, Any]:
+def _summary_row(strategy: str, part: pd.DataFrame, reference: str, others: Sequence[str]) -> dict[str, Any]:
     last = int(part["round"].max())
     final = part[part["round"] == last]
     areas = [area_under_budget_curve(run["labelled_samples"], run["dice"]) for _, run in part.groupby(["fold", "seed"])]
@@ -148,6 +157,8 @@ def _summary_row(strategy: str, part: pd.DataFrame, reference: str) -> dict[str,
         "dice_std": final["dice"].std(),
         "aubc_mean": area.mean(),
         "aubc_std": area.std(),
+        **{f"{name}_mean": final[name].mean() for name in others},
+        **{f"{name}_std": final[name].std() for name in others},
     }
 
 
