@@ -227,4 +227,4 @@ def _volume_difference(pair: Pair) -> float:
     images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (pair.reference, pair.predicted)]
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(*images)
-    return abs(overlap.GetVolumeSimilarity())
+    return float(abs(overlap.GetVolumeSimilarity()))
