@@ -191,7 +191,8 @@ class Loop:
         number = self.current()
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
-        self._clear(number - 1)
+        if number:
+            self._clear(number - 1)
         self.project.rounds.begin(strategy, budget)
         batch = choose(folder)
         with self.project.together():

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.storage.disk_space import room_in
+from alunet.storage.disk_space import reporting_full_disk
 
 BUSY_SECONDS = 30.0
 
@@ -38,7 +38,7 @@ class Database:
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
         try:
-            with room_in(path.parent) if not read_only else contextlib.nullcontext():
+            with reporting_full_disk(path.parent) if not read_only else contextlib.nullcontext():
                 self._prepare(read_only)
         except sqlite3.DatabaseError as error:
             self.close()
@@ -91,7 +91,7 @@ class Database:
         if self._connection.in_transaction:
             yield
             return
-        with room_in(self.path.parent):
+        with reporting_full_disk(self.path.parent):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -103,7 +103,7 @@ class Database:
 
     def execute(self, statement: str, values: Sequence[object] = ()) -> sqlite3.Cursor:
         """Runs one statement; outside of `transaction` it commits at once."""
-        with room_in(self.path.parent):
+        with reporting_full_disk(self.path.parent):
             return self._connection.execute(statement, values)
 
     def many(self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> None:

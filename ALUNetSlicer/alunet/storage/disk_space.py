@@ -28,7 +28,7 @@ class DiskFull(InputError):
 
 
 @contextlib.contextmanager
-def room_in(folder: Path, partial: Path | None = None) -> Iterator[None]:
+def reporting_full_disk(folder: Path, partial: Path | None = None) -> Iterator[None]:
     """Raises DiskFull where the block fails because the disk of `folder` is full; other errors pass.
 
     Args:
@@ -46,9 +46,9 @@ def room_in(folder: Path, partial: Path | None = None) -> Iterator[None]:
 
 
 def known_failure(error: BaseException) -> InputError | None:
-    """The one line for an error of the system that `room_in` did not see: a full disk, or a path that cannot be used.
+    """Return the one line for a full disk, or for a path that cannot be used; None for any other error.
 
-    None for any other error.
+    It is for errors of the system that `reporting_full_disk` did not see.
     """
     reason, name = _reason(error), getattr(error, "filename", None)
     if reason:
