@@ -494,8 +494,7 @@ def test_a_whole_session_with_the_real_nnunet(real_data: Path, tmp_path: Path) -
     assert alunet("suggest", root) == shown, "the same list again"
     with pytest.raises(InputError, match="begun with"):
         alunet("suggest", root, "--budget", 7)
-    with pytest.raises(InputError, match="Nothing is annotated"):
-        alunet("next-round", root)
+    assert "no model was trained" in alunet("next-round", root), "nothing is annotated; the batch stays"
     work = json.loads((root / "rounds" / "000" / "worklist.json").read_text(encoding="utf-8"))
     asked = sorted({item["case"] for item in work["items"]})
     for case in asked[:-1]:  # nobody has seen "Posterior" yet

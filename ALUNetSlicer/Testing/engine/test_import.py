@@ -409,9 +409,9 @@ def test_a_data_set_comes_in_whole_or_not_at_all(new: Callable[..., Project], tm
     last.write_bytes(content)
     assert len(project.cases.import_dataset(folder)) == 3
     with pytest.raises(InputError, match="must agree"):
-        new(labels={"background": 0, "one": 1}).cases.cases.import_dataset(folder)
+        new(labels={"background": 0, "one": 1}).cases.import_dataset(folder)
     with pytest.raises(InputError, match="has the channels"):
-        new(channels=2).cases.cases.import_dataset(folder)
+        new(channels=2).cases.import_dataset(folder)
 
 
 # --- real images ----------------------------------------------------------------------------------------------

@@ -79,7 +79,7 @@ def test_colours_are_three_channels(new, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="transparent in parts"):
         project.cases.import_case("x", [tmp_path / "transparent.png"])
     with pytest.raises(InputError, match="3 components, but the project has 1 channel"):
-        new().cases.cases.import_case("x", [tmp_path / "rgb.png"])
+        new().cases.import_case("x", [tmp_path / "rgb.png"])
 
 
 def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_pictures_that_are_cut_off(new, tmp_path: Path, capfd, name: str, keep: 
     content = (tmp_path / name).read_bytes()
     (tmp_path / name).write_bytes(content[: int(keep * len(content))])
     with pytest.raises(InputError, match="cut off|cannot be read"):
-        new().cases.cases.import_case("case", [tmp_path / name])
+        new().cases.import_case("case", [tmp_path / name])
     assert capfd.readouterr().err == ""
 
 

@@ -181,7 +181,7 @@ def read(service, place):
 def check_rounds(service, project):
     """What a panel shows: how long the training really took, and its steps, which were written before it began."""
     finished, begun = service.ok("GET", f"/projects/{project}/rounds")
-    assert (finished["state"], begun["state"]) == ("finished", "started")
+    assert (finished["state"], begun["state"]) == ("finished", "open")
     written = json.loads((service.root / project / "rounds" / "000" / "length.json").read_text(encoding="utf-8"))
     assert written["seconds"] == 1 and finished["steps"] == written["epochs"] * written["iterations"]
     assert finished["train_seconds"] > 0 and begun["train_seconds"] is begun["steps"] is None
