@@ -523,7 +523,6 @@ def test_the_loop_by_hand_refuses_what_it_cannot_use(alunet, good: Path, project
         "suggest PROJECT --budget 0": "budget",
         "suggest PROJECT --budget 99999": "budget",
         "suggest PROJECT --strategy usimg": "Did you mean 'usim",
-        "next-round PROJECT": "annotat",
         "predict PROJECT --out OUT": "model",
         "uncertainty PROJECT first --out OUT.nii.gz": "model",
         "export PROJECT model --out OUT.zip": "model",
