@@ -153,7 +153,7 @@ def next_round(
             annotation.train_for(seconds)
         done = annotation.next_round(strategy, budget, ahead)
     if done.record is None:
-        typer.echo("Nothing was annotated since the last training, so no model was trained.")
+        typer.echo("Nothing new is annotated, so no model was trained.")
     else:
         means = [(metric, done.record.mean(metric.name)) for metric in known(done.record.metrics)]
         words = [metric.words(mean) for metric, mean in means if mean is not None]
@@ -198,18 +198,27 @@ def _show(project: Path, worklist: Worklist) -> None:
     for item in worklist.items:
         table.add_row(
             str(item.rank), item.case, str(item.slice), *([_part(item)] if in_parts else []),
-            "yes" if item.proposal else "no", item.status.value, item.reason,
+            "yes" if item.proposal else "no", _status(item), item.reason,
         )  # fmt: skip
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
     console.print(table)
     cases = len({item.case for item in worklist.items})
     typer.echo(
-        f"Round {worklist.number}: {len(worklist.items)} suggested in {cases} cases by {worklist.strategy}, "
+        f"Round {worklist.number}: {_number(worklist)} in {cases} cases by {worklist.strategy}, "
         f"{len(worklist.open())} open. Also in {project / worklist.file.relative_to(project.absolute())}"
     )
     waiting = [item.case for item in worklist.open()]
     step = "annotate" if waiting else "next-round"
     typer.echo(f"Next: {next_command(str(project), step, waiting[0] if waiting else None)}")
+
+
+def _number(worklist: Worklist) -> str:
+    ahead = sum(item.ahead for item in worklist.items)
+    return f"{len(worklist.items) - ahead} suggested" + (f" and {ahead} ahead" if ahead else "")
+
+
+def _status(item: Item) -> str:
+    return f"{item.status.value}, ahead" if item.ahead else item.status.value
 
 
 def _part(item: Item) -> str:
