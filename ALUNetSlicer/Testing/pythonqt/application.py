@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import sys
 import tempfile
 import types
@@ -27,6 +29,7 @@ def install() -> None:
     os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
     application = QtWidgets.QApplication.instance() or QtWidgets.QApplication(["slicer"])
     folder = tempfile.mkdtemp(prefix="alunet-settings-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     QtCore.QSettings.setDefaultFormat(QtCore.QSettings.IniFormat)
     QtCore.QSettings.setPath(QtCore.QSettings.IniFormat, QtCore.QSettings.UserScope, folder)
     application.setOrganizationName("alunet-test")
