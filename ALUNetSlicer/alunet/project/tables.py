@@ -138,8 +138,6 @@ def _rounds_from_files(database: Database) -> None:
         )
         if new == "finished" and state == "started":  # it was stopped between its manifest and the database
             database.execute("UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'")
-        if number == learning and new == "finished":
-            continue
         _complete_batch(database, number, batch)
         if str(number) in sizes:
             ahead = "UPDATE suggestions SET ahead = 1 WHERE round = ? AND rank >= ? AND author IS NULL"
