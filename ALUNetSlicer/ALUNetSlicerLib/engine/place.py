@@ -12,7 +12,7 @@ class EnginePlace:
 
     Attributes:
         to: "local", "http(s)://host:port" or "ssh://me@host".
-        token: of a service that was started by somebody else.
+        token: of a service that another person started.
         python, environment: that start a local engine.
     """
 

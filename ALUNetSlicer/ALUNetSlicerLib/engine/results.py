@@ -90,7 +90,7 @@ class Results:
 
 
 def plot(points: list[dict[str, Any]], metric: str = DICE, title: str = _TITLE) -> Any | None:
-    """The learning curve as a chart: a metric of every structure, and the mean, over the labelled slices.
+    """The learning curve as a chart: a metric of every structure, and the mean, over the labeled slices.
 
     It is that on the test cases; without any, that on the annotated slices that the model learned from, and says so.
 
@@ -129,9 +129,9 @@ def measured(point: dict[str, Any], tested: bool, metric: str = DICE) -> dict[st
 
 
 def plot_study(curves: Curves) -> Any:
-    """The curves of a simulation as a chart: strategy -> (labelled slices, Dice) of each round."""
+    """The curves of a simulation as a chart: strategy -> (labeled slices, Dice) of each round."""
     return _chart("ALUNet simulation", _TITLE, _("{metric} on the test cases"), curves)
 
 
 def _chart(name: str, title: str, words: str, curves: Curves) -> Any:
-    return curve_chart(name, title, curves, _("labelled slices"), words.format(metric=title))
+    return curve_chart(name, title, curves, _("labeled slices"), words.format(metric=title))

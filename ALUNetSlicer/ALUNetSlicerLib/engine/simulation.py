@@ -51,7 +51,7 @@ class Simulation:
             self.ended.emit(Failure("cancelled", "The simulation was cancelled.", "The same call goes on."))
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """Strategy -> (labelled slices, mean foreground Dice) of each round, mean over folds and seeds."""
+        """Strategy -> (labeled slices, mean foreground Dice) of each round, mean over folds and seeds."""
         found: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
         with (self._out / "curves.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):

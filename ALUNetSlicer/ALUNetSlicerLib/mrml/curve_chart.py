@@ -9,8 +9,8 @@ import numpy as np
 import slicer
 
 Curves = Mapping[str, list[tuple[float, float]]]
-"""Name -> (labelled slices, measure) of each round."""
-_X = "labelled slices"
+"""Name -> (labeled slices, measure) of each round."""
+_X = "labeled slices"
 
 
 def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title: str) -> Any:

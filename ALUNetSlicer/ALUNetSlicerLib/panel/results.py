@@ -108,7 +108,7 @@ class ResultsSection(Section):
         busy = _("Something is running already.") if workspace.jobs is not None and workspace.jobs.current else ""
         model = "" if self._points else _("There is no model yet: finish a round.")
         labels = "" if status.get("labelled") else _("No slice is annotated yet.")
-        allow(ui.plotButton, _("Show Dice over the labelled slices in Slicer's plot view."), missing or model)
+        allow(ui.plotButton, _("Show Dice over the labeled slices in Slicer's plot view."), missing or model)
         allow(ui.segmentButton, _("Segment all slices of the case into a new segmentation."), missing or model or busy)
         allow(ui.exportModelButton, _("Write the model as nnU-Net reads it."), missing or model or busy)
         allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy)

@@ -12,7 +12,7 @@ from scenes import SceneTest, random_volume
 from ALUNetSlicerLib.mrml.case_segmentation import LOCK, CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
-LABELS = {"background": 0, "liver": 1, "tumour": 2, "vessel": 3}
+LABELS = {"background": 0, "liver": 1, "tumor": 2, "vessel": 3}
 
 
 def whole(volume) -> tuple[int, ...]:

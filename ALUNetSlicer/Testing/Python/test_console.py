@@ -138,7 +138,7 @@ class ConsoleTest(SceneTest):
         curves = study.curves()
         self.assertEqual(list(curves), ["random"])
         self.assertEqual(len(curves["random"]), 2)
-        self.assertEqual(slicer.mrmlScene.GetFirstNodeByName("Dice, random").GetXColumnName(), "labelled slices")
+        self.assertEqual(slicer.mrmlScene.GetFirstNodeByName("Dice, random").GetXColumnName(), "labeled slices")
         self.assertEqual(len(self.charts), 1)
         again = self.logic.simulate("/no/such/folder", str(self.folder / "study"), ["random"], **options)
         self.assertIn("/no/such/folder", str(self.ended(again)[0]), "an older result does not make it a success")

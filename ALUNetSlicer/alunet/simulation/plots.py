@@ -63,7 +63,7 @@ def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]
 def plot_curves(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Draw the `pictures` into `folder` from the table of `tables.curves_table`.
 
-    The foreground mean of a metric over labelled slices; a line is the mean over runs (folds x seeds), the band reaches
+    The foreground mean of a metric over labeled slices; a line is the mean over runs (folds x seeds), the band reaches
     from the worst to the best run. `full`, the model trained on all labels, is a dashed line across.
     """
     drawn = pictures(curves, folder)
