@@ -244,3 +244,20 @@ def test_the_printed_batch_is_never_read(project: Project) -> None:
     kept = [entry.sample for entry in loop.suggest("random", 2)]
     (loop.folder() / "batch.json").write_text("{}", encoding="utf-8")
     assert [entry.sample for entry in loop.suggest("random", 2)] == kept
+
+
+def test_the_round_that_was_learned_last_keeps_what_was_ahead(project: Project) -> None:
+    project.worklist.suggest(0, [3, 1], [2.0, 1.0], ["x", "y"])
+    project.close()
+    connection = sqlite3.connect(project.root / "project.db")
+    connection.execute("ALTER TABLE suggestions DROP COLUMN ahead")
+    connection.execute("DROP TABLE rounds")
+    connection.execute(tables.FIRST[3])
+    connection.execute("INSERT INTO rounds VALUES (0, 'entropy', '{\"budget\": 2}', 'finished', '{}', 0, 1)")
+    connection.execute("""INSERT INTO meta VALUES ('batch sizes', '{"0": 1}'), ('learning', '0')""")
+    connection.execute("PRAGMA user_version = 4")
+    connection.commit()
+    connection.close()
+    with Project.open(project.root) as again:
+        assert [row.ahead for row in again.worklist.rows(0)] == [False, True]
+        assert (again.rounds.all()[0].budget, again.rounds.current()) == (1, 1)
