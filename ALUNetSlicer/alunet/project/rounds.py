@@ -52,11 +52,14 @@ class Rounds:
 
     def all(self) -> list[Round]:
         """Return the rounds by number."""
-        return [_round(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM rounds ORDER BY number")]
+        return self._rounds("ORDER BY number")
+
+    def _rounds(self, which: str, *values: object) -> list[Round]:
+        return [_round(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM rounds {which}", values)]
 
     def finished(self) -> list[Round]:
         """Return the finished rounds by number."""
-        return [entry for entry in self.all() if entry.state is RoundState.FINISHED]
+        return self._rounds("WHERE state = 'finished' ORDER BY number")
 
     def current(self) -> int:
         """Return the number of the round that is open or trained, or that comes next."""
@@ -64,8 +67,7 @@ class Rounds:
 
     def begun(self) -> Round | None:
         """Return the round that is open or trained, or None between two rounds."""
-        rows = self._db.rows(f"SELECT {_COLUMNS} FROM rounds WHERE number = ?", (self.current(),))
-        return _round(rows[0]) if rows else None
+        return next(iter(self._rounds("WHERE number = ?", self.current())), None)
 
     def touched(self) -> bool:
         """Return whether anything was annotated since the last training."""
@@ -90,7 +92,7 @@ class Rounds:
             " WHERE query IS NULL",
             (number, strategy, budget, time.time()),
         )
-        return _round(self._db.rows(f"SELECT {_COLUMNS} FROM rounds WHERE number = ?", (number,))[0])
+        return self._rounds("WHERE number = ?", number)[0]
 
     def keep_query(self, number: int, query: dict[str, Any]) -> None:
         """Note how the batch was chosen; from now on the round has one."""
