@@ -133,19 +133,18 @@ class Loop:
         check_choice(strategy, budget, ahead)
         number, record, released = self.current(), None, 0
         if closes in (None, number) and self.project.rounds.touched():
-            released = len(self._open_samples(number))
+            released = self._still_open(number)
             record = self.learn()
             self.emit(Event("message", {"text": f"Round {number} is learned; choosing the next batch."}))
         if self.batch() is None and len(self.candidates()):
             self.suggest(*usual_choice(self.project, strategy, budget), ahead)
         return NextRound(record, released)
 
-    def _open_samples(self, number: int) -> list[int]:
-        """Samples of a round's batch that are neither annotated nor skipped."""
-        batch = [
-            entry for entry in self.project.worklist.suggestions(number) if entry.in_batch and entry.author is None
-        ]
-        return [entry.sample for entry in batch if entry.state != "labelled" and not entry.skipped]
+    def _still_open(self, number: int) -> int:
+        """How many samples of a round's batch are neither annotated nor skipped."""
+        entries = self.project.worklist.suggestions(number)
+        batch = [entry for entry in entries if entry.in_batch and entry.author is None]
+        return sum(entry.state != "labelled" and not entry.skipped for entry in batch)
 
     def suggest(self, strategy: str, budget: int, ahead: int = 0) -> list[Suggestion]:
         """The first half of a round: choose `budget` samples with the last model and keep them as the open batch.
@@ -170,12 +169,12 @@ class Loop:
             )
         return self.open_round(strategy, budget, lambda folder: choose(self, strategy, budget, ahead, folder))
 
-    def open_round(self, strategy: str, budget: int, choose: Callable[[Path], Content]) -> list[Suggestion]:
-        """Open the next round with the batch that `choose` makes in its folder, or with the one that it has.
+    def open_round(self, strategy: str, budget: int, make: Callable[[Path], Content]) -> list[Suggestion]:
+        """Open the next round with the batch that `make` gives in its folder, or with the one that it has.
 
         Args:
             budget: samples of the batch proper.
-            choose: gives ``ids``, ``gains``, ``reasons``, ``uncertainty`` (may be missing), ``diagnostics``, ``costs``.
+            make: gives ``ids``, ``gains``, ``reasons``, ``uncertainty`` (may be missing), ``diagnostics``, ``costs``.
 
         Raises:
             InputError: the round was begun with another strategy or budget.
@@ -194,7 +193,7 @@ class Loop:
         if number:
             self._clear(number - 1)
         self.project.rounds.begin(strategy, budget)
-        batch = choose(folder)
+        batch = make(folder)
         with self.project.together():
             self.project.worklist.suggest(
                 number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"), size=budget
