@@ -120,3 +120,26 @@ def test_a_round_records_its_arithmetic(started):
         record = Loop(project, preset("cpu"), seed=0).rounds()[0]
     assert record.arithmetic["training"] in ("fp32", "bf16")
     assert record.arithmetic["reason"]
+
+
+@pytest.mark.parametrize("stages", [3, 5, 7])
+@pytest.mark.parametrize("patch", [(512, 512), (640, 448), (128, 128), (56, 40), (256, 16)])
+def test_a_trial_has_pixels_enough_for_the_lowest_resolution(patch, stages):
+    stride = 2**stages
+    sides = arithmetic.trial_sides(patch, stride)
+    assert all(side % stride == 0 for side in sides)
+    assert all(side <= max(extent, stride) for side, extent in zip(sides, patch, strict=True))
+    if all(extent >= 2 * stride for extent in patch):
+        assert all(side >= 2 * stride for side in sides)
+
+
+def test_a_network_for_large_slices_is_timed(monkeypatch):
+    from dynamic_network_architectures.architectures.unet import PlainConvUNet
+    from torch import nn
+
+    network = PlainConvUNet(
+        1, 8, [2] * 8, nn.Conv2d, 3, [1] + [2] * 7, 2, 2, 2, norm_op=nn.InstanceNorm2d,
+        nonlin=nn.LeakyReLU, deep_supervision=True,
+    )  # fmt: skip
+    monkeypatch.setattr(arithmetic, "_network", lambda nnunet: (network, 1, (512, 512)))
+    assert arithmetic.Trial(None, "cpu").training("fp32", "contiguous") > 0

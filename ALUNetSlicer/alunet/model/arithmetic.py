@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -156,8 +156,7 @@ class Trial:
         self.device = torch.device(device)
         self.network, channels, patch = _network(nnunet)
         self.network.to(self.device)
-        stride = 2 ** (len(self.network.decoder.stages))
-        sides = [min(side, _LARGEST_SIDE) // stride * stride or stride for side in patch]
+        sides = trial_sides(patch, 2 ** len(self.network.decoder.stages))
         self.images = torch.randn(2, channels, *sides, device=self.device)
 
     def training(self, precision: str, layout: str) -> float:
@@ -209,6 +208,16 @@ class Trial:
         if self.device.type == "cuda":
             torch.cuda.synchronize()
         return round(clock() - start, 5)
+
+
+def trial_sides(patch: Sequence[int], stride: int) -> list[int]:
+    """Return the sides of the images of a trial: about `_LARGEST_SIDE`, and no larger than the patch.
+
+    Each is a multiple of the network's whole stride, and twice that at least, because normalization
+    in training needs more than one pixel at the lowest resolution; a smaller patch stays as it is.
+    """
+    wanted = max(_LARGEST_SIDE // stride, 2) * stride
+    return [max(min(side, wanted) // stride * stride, stride) for side in patch]
 
 
 def memory_format(layout: str) -> torch.memory_format:
