@@ -27,6 +27,9 @@ from alunet.storage.files import write_json
 
 _LENGTH = "length.json"
 
+Costs = dict[str, dict[str, float]]
+"""Step -> seconds and peak_memory_mb."""
+
 
 def prepare(
     framework: str,
@@ -44,7 +47,8 @@ def prepare(
     def files(entries: list[dict[str, Any]]) -> list[CaseFiles]:
         return [CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"])) for entry in entries]
 
-    maker, place, costs = load_framework(framework), Path(folder), {}
+    maker, place = load_framework(framework), Path(folder)
+    costs: Costs = {}
     if plan_cases:
         with step("plan", emit, costs):
             maker.plan(place, files(plan_cases), labels, channels, dropout, width, emit)
@@ -88,7 +92,8 @@ def learn(
     """
     maker, place, model = load_framework(framework), Path(folder), Path(weights_out)
     maker.limit_threads(threads)
-    settings, costs = TrainingSettings(**training), {}
+    settings = TrainingSettings(**training)
+    costs: Costs = {}
     checked = tests if settings.checkpoint == "best" else []
     files = {case: Path(entry["file"]) for case, entry in annotated.items()}
     files |= {entry["name"]: Path(entry["label"]) for entry in checked}
@@ -173,7 +178,8 @@ def select(
         question: npz file of `write_question`.
         names: of the classes, background first.
     """
-    maker, costs = load_framework(framework), {}
+    maker = load_framework(framework)
+    costs: Costs = {}
     maker.limit_threads(threads)
     with step("query", emit, costs):
         settings, streams = ScoringSettings(**scoring), query.Streams(seed, round_number)
