@@ -1,4 +1,4 @@
-"""A second framework, in numpy: each pixel is of the class whose mean intensity is nearest. Only tests know it."""
+"""A second framework, in numpy: a pixel is of the class whose mean intensity is nearest."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.imaging.reading import read_image, read_labels
 from alunet.model.arithmetic import Arithmetic
-from alunet.model.interface import CaseFiles, MonteCarloMoments, Prepared, Samples, Trained, TrainingData
+from alunet.model.interface import (
+    CaseFiles,
+    MonteCarloMoments,
+    Prepared,
+    Samples,
+    Trained,
+    TrainingData,
+)
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import CaseGeometry
 from alunet.schema import NOT_ANNOTATED, Emit
@@ -45,7 +52,9 @@ class NearestMean:
     def limit_threads(self, threads: int) -> None:
         pass
 
-    def choose_arithmetic(self, folder: Path | None, device: str, machine: str, emit: Emit) -> Arithmetic:
+    def choose_arithmetic(
+        self, folder: Path | None, device: str, machine: str, emit: Emit
+    ) -> Arithmetic:
         return Arithmetic(machine, "cpu", reason="numpy computes in float32")
 
     def plan(
@@ -74,7 +83,9 @@ class NearestMean:
         for case, file in files.items():
             np.save(labels / f"{case}.npy", read_labels(file))
 
-    def seconds_per_step(self, data: TrainingData, settings: TrainingSettings, device: str) -> float:
+    def seconds_per_step(
+        self, data: TrainingData, settings: TrainingSettings, device: str
+    ) -> float:
         return 0.1
 
     def train(
@@ -87,22 +98,37 @@ class NearestMean:
         device: str,
         emit: Emit,
     ) -> Trained:
-        image = np.concatenate([np.load(data.folder / f"{case}.npy").ravel() for case in data.samples])
-        label = np.concatenate([np.load(data.labels / f"{case}.npy").ravel() for case in data.samples])
+        image = np.concatenate(
+            [np.load(data.folder / f"{case}.npy").ravel() for case in data.samples]
+        )
+        label = np.concatenate(
+            [np.load(data.labels / f"{case}.npy").ravel() for case in data.samples]
+        )
         classes = json.loads(self.plan_file(data.folder).read_text(encoding="utf-8"))["classes"]
         far = image.max() + 1000  # of a class that was never seen
         means = [image[label == c].mean() if (label == c).any() else far for c in range(classes)]
         with atomic_path(weights_out) as part, part.open("wb") as stream:
             np.save(stream, np.array(means, np.float32))
-        wrong = np.abs(image[label != NOT_ANNOTATED, None] - means).argmin(1) != label[label != NOT_ANNOTATED]
+        wrong = (
+            np.abs(image[label != NOT_ANNOTATED, None] - means).argmin(1)
+            != label[label != NOT_ANNOTATED]
+        )
         loss, nothing = float(wrong.mean()), [None] * (classes - 1)
         return Trained(loss, None, nothing, classes, len(image), sha256_file(weights_out))
 
-    def open(self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit) -> NearestMeanModel:
+    def open(
+        self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit
+    ) -> NearestMeanModel:
         return NearestMeanModel(folder, np.load(weights), settings)
 
     def export(
-        self, folder: Path, weights: Path, file: Path, ending: str, mirroring: bool, about: dict[str, Any]
+        self,
+        folder: Path,
+        weights: Path,
+        file: Path,
+        ending: str,
+        mirroring: bool,
+        about: dict[str, Any],
     ) -> None:
         with atomic_path(file) as part, part.open("wb") as stream:
             np.savez(stream, means=np.load(weights), name=about["name"])
@@ -134,19 +160,27 @@ class NearestMeanModel:
         return found
 
     def entropy(self, samples: Samples) -> np.ndarray:
-        return np.array([bits(self.probabilities(part)).mean() for part in self.pixels(samples)], np.float32)
+        return np.array(
+            [bits(self.probabilities(part)).mean() for part in self.pixels(samples)], np.float32
+        )
 
-    def monte_carlo(self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]) -> MonteCarloMoments:
+    def monte_carlo(
+        self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]
+    ) -> MonteCarloMoments:
         moments = [self.moments(part, dropout, passes, seed) for part in self.pixels(samples)]
         var = np.array([variance.mean(0) for variance, _ in moments], np.float32)
         std = np.array([np.sqrt(variance).mean(0) for variance, _ in moments], np.float32)
-        return MonteCarloMoments(var, std, np.array([bald.mean() for _, bald in moments], np.float32))
+        return MonteCarloMoments(
+            var, std, np.array([bald.mean() for _, bald in moments], np.float32)
+        )
 
     def moments(
         self, pixels: np.ndarray, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> tuple[np.ndarray, np.ndarray]:
         """Variance (..., K) and mutual information (...) of each pixel."""
-        each = np.stack([self.probabilities(pixels, means) for means in self.thinned(dropout, passes, seed)])
+        each = np.stack(
+            [self.probabilities(pixels, means) for means in self.thinned(dropout, passes, seed)]
+        )
         return each.var(0, ddof=1), bits(each.mean(0)) - bits(each).mean(0)
 
     def features(self, samples: Samples) -> np.ndarray:
@@ -154,12 +188,16 @@ class NearestMeanModel:
         return np.array(found, np.float32).reshape(len(samples.ids), -1)
 
     def bottleneck(self, samples: Samples, heads: str) -> tuple[np.ndarray, np.ndarray]:
-        raise InputError("A nearest-mean classifier has no convolution.", "Choose another strategy.")
+        raise InputError(
+            "A nearest-mean classifier has no convolution.", "Choose another strategy."
+        )
 
     def fisher(self, samples: Samples, heads: str) -> np.ndarray:
         return np.square(self.last_layer_gradients(samples), dtype=np.float64).mean(0)
 
-    def decoder_gradients(self, samples: Samples, coordinates: np.ndarray, heads: str) -> np.ndarray:
+    def decoder_gradients(
+        self, samples: Samples, coordinates: np.ndarray, heads: str
+    ) -> np.ndarray:
         return self.last_layer_gradients(samples)[:, coordinates]
 
     def last_layer_gradients(self, samples: Samples) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The declared interface of a model is enough: a second framework plays whole rounds, without torch and nnU-Net."""
+"""The declared interface of a model is enough: a second framework plays whole rounds."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def picture(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 @pytest.fixture
 def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
-    """Four cases to learn from and two to test on; child processes can import the second framework."""
+    """Four cases to learn from, two to test on; children can import the second framework."""
     monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
     with Project.create(tmp_path / "p", name="p", labels=LABELS, channels=["MRI"]) as project:
         for seed, name in enumerate("abcdef"):
@@ -43,7 +43,14 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Loop]:
                 sitk.WriteImage(sitk.GetImageFromArray(array), str(file))
             project.cases.import_case(name, files[:1], files[1])
         project.cases.set_role(list(TESTS), "test")
-        yield Loop(project, RECIPE.for_seconds(60), seed=1, device="cpu", threads=1, framework=NearestMean())
+        yield Loop(
+            project,
+            RECIPE.for_seconds(60),
+            seed=1,
+            device="cpu",
+            threads=1,
+            framework=NearestMean(),
+        )
 
 
 @pytest.fixture
@@ -52,7 +59,9 @@ def blocked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, loop: Loop) -> None
     folder = tmp_path / "blocked"
     folder.mkdir()
     for name in ("torch", "nnunetv2"):
-        (folder / f"{name}.py").write_text(f"raise ImportError('{name} is blocked')", encoding="utf-8")
+        (folder / f"{name}.py").write_text(
+            f"raise ImportError('{name} is blocked')", encoding="utf-8"
+        )
     monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path(__file__).parent}")
 
 
@@ -64,7 +73,12 @@ def test_a_framework_in_numpy_plays_rounds_and_its_models_leave_the_project(loop
     assert project.pool.patch == (16, 16) and set(project.pool.cases) == set("abcd")
     loop.next_round("spread", 12)
     batches = []
-    for strategy in ("entropy", "bald", "core-set", "badge-ll"):  # what each asks of a model is something else
+    for strategy in (
+        "entropy",
+        "bald",
+        "core-set",
+        "badge-ll",
+    ):  # what each asks of a model is something else
         number = loop.current()
         suggested = [entry.sample for entry in project.worklist.suggestions(number)]
         batches.append(suggested)
@@ -72,7 +86,9 @@ def test_a_framework_in_numpy_plays_rounds_and_its_models_leave_the_project(loop
         record = loop.next_round(strategy, 4).record
         assert (record.number, record.labelled_samples) == (number, sum(map(len, batches)))
         assert set(record.metrics["dice"]) == {"organ", "tumor", "mean"} and record.mean() > 0.6
-        assert record.training["iterations"] * record.training["epochs"] == 600, "60 s of steps that take 0.1 s"
+        assert record.training["iterations"] * record.training["epochs"] == 600, (
+            "60 s of steps that take 0.1 s"
+        )
     assert [len(batch) for batch in batches] == [12, 4, 4, 4]
     assert len(set(sum(batches, []))) == 24, "no sample twice"
     assert_outputs(loop, tmp_path)
@@ -81,7 +97,9 @@ def test_a_framework_in_numpy_plays_rounds_and_its_models_leave_the_project(loop
 def assert_outputs(loop: Loop, folder: Path) -> None:
     for name, file in zip(TESTS, outputs.predict(loop, TESTS, folder, ".nii.gz"), strict=True):
         segmentation = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
-        reference = read_labels(next(case.label for case in loop.project.cases.all() if case.name == name))
+        reference = read_labels(
+            next(case.label for case in loop.project.cases.all() if case.name == name)
+        )
         assert (segmentation == reference).mean() > 0.9
     for measure in MEASURES:
         file = outputs.uncertainty(loop, "e", folder / f"{measure}.nrrd", measure)

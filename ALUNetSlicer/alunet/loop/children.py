@@ -16,9 +16,11 @@ from alunet.schema import Event
 if TYPE_CHECKING:
     from alunet.loop.loop import Loop
 
+_CHOOSE = "alunet.loop.steps:choose_arithmetic"
+
 
 def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
-    """Run `function` ("package.module:name") in a child process; it gets the framework and its folder besides."""
+    """Run `function` ("package.module:name") in a child process, with framework and folder."""
     folder = loop.project.nnunet_dir
     return child.run(
         function,
@@ -36,7 +38,7 @@ def arithmetic(loop: Loop) -> Arithmetic:
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
     log = loop.project.root / "prepare.log"
-    chosen = run(loop, "alunet.loop.steps:choose_arithmetic", log, device=loop.device, machine=machine)
+    chosen = run(loop, _CHOOSE, log, device=loop.device, machine=machine)
     loop.project.settings.arithmetic = chosen
     if kept is not None:
         text = f"This project was last used on another computer ({kept['machine']}). Here: {chosen['reason']}."
@@ -55,8 +57,13 @@ def survey(device: str) -> dict[str, Any]:
     threads = hardware.usable_cores()
     with tempfile.TemporaryDirectory(prefix="alunet-") as folder:
         found = child.run(
-            "alunet.loop.steps:choose_arithmetic",
-            {"framework": SHIPPED, "folder": None, "device": device, "machine": hardware.describe(device)},
+            _CHOOSE,
+            {
+                "framework": SHIPPED,
+                "folder": None,
+                "device": device,
+                "machine": hardware.describe(device),
+            },
             environment=load_framework().variables(Path(folder), Path(folder), threads),
             log=Path(folder) / "devices.log",
         )

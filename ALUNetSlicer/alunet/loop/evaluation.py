@@ -28,17 +28,25 @@ def evaluate(
     structures: Mapping[str, int],
     emit: Emit,
 ) -> dict[str, Any]:
-    """Measure the test cases: ``{"cases": {case: {metric: {structure: value}}}, "metrics": {metric: {…}}}``.
+    """Measure the test cases: ``{"cases": {case: {metric: {structure: value}}}, "metrics": {metric:
+    {…}}}``.
 
-    The latter is the mean over the cases in which a structure is predicted or present; None where it is in no case.
+    The latter is the mean over the cases in which a structure is predicted or present; None where
+    it is in no case.
 
     Args:
-        segment: gives the segmentation of a case by its name, on the grid of its label: `TrainedModel.segment`.
+        segment: gives the segmentation of a case by its name, on the grid of its label:
+            `TrainedModel.segment`.
         structures: name -> value in the label maps.
     """
     table: dict[str, dict[str, Values]] = {}
     for index, case in enumerate(cases):
         reference, spacing = read_labels_with_spacing(case.label)
         table[case.name] = measure(segment(case.name), reference, spacing, structures)
-        emit(Event("progress", {"phase": "evaluate", "done": index + 1, "total": len(cases), "unit": "cases"}))
+        emit(
+            Event(
+                "progress",
+                {"phase": "evaluate", "done": index + 1, "total": len(cases), "unit": "cases"},
+            )
+        )
     return {"cases": table, "metrics": mean_over_cases(list(table.values()))}

@@ -49,7 +49,7 @@ class Loop:
         seed: of everything random; the same seed gives the same batches.
         device: "auto", "cpu", "cuda" or "mps".
         threads: threads of a child process; None: all cores that this process may use.
-        framework: makes the models; None: the one that is shipped. A project has the same for all its rounds.
+        framework: makes the models of all rounds; None: the one that is shipped.
         emit: hears the progress.
         cancel: set it from another thread to stop; everything finished stays.
     """
@@ -250,13 +250,13 @@ class Loop:
         """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
         return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
 
-    # --- child processes ----------------------------------------------------------------------------------------
+    # --- child processes ------------------------------------------------------------------------------
 
     def _learn(self, number: int, folder: Path) -> Content:
         return train(self, number, folder)
 
     def run_child(self, function: str, log: Path, **arguments: Any) -> Any:
-        """Run `function` ("package.module:name") in a child process, see `alunet.loop.children.run`."""
+        """Run `function` ("package.module:name") in a child process, see `children.run`."""
         return children.run(self, function, log, **arguments)
 
     @property

@@ -58,7 +58,8 @@ class ComputedOutputs:
         return self._mc[file]
 
     def _compute(self, file: Path, settings: ScoringSettings) -> None:
-        found = self._model.monte_carlo(self._chosen(), settings.dropout, settings.passes, self._noise)
+        passes = settings.dropout, settings.passes
+        found = self._model.monte_carlo(self._chosen(), *passes, self._noise)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as part:
             np.savez(part, var=found.var, std=found.std, bald=found.bald)
@@ -91,7 +92,7 @@ class ComputedOutputs:
         return self._model.decoder_gradients(self._chosen(rows), coordinates, heads)
 
     def last_layer_gradients(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """(m, d) gradients of the training loss, predictions as labels, at the last layer before the output."""
+        """(m, d) gradients of the training loss, predictions as labels, at the last layer."""
         return self._model.last_layer_gradients(self._chosen(rows))
 
     def _chosen(self, rows: np.ndarray | None = None) -> Samples:

@@ -262,7 +262,8 @@ def map_case(
     """Write the uncertainty map of one case onto the grid of its image."""
     model = _model(framework, folder, weights, scoring, device, threads, emit)
     case, class_weights = CaseGeometry.from_json(geometry), np.array(weights_of_classes)
-    write_like(model.uncertainty(case, measure, class_weights, tuple(noise)), Path(image), Path(file))
+    values = model.uncertainty(case, measure, class_weights, tuple(noise))
+    write_like(values, Path(image), Path(file))
 
 
 def pack_model(
@@ -276,11 +277,18 @@ def pack_model(
     emit: Emit,
 ) -> None:
     """Write the model as a zip file."""
-    load_framework(framework).export(Path(folder), Path(weights), Path(file), ending, mirroring, about)
+    maker = load_framework(framework)
+    maker.export(Path(folder), Path(weights), Path(file), ending, mirroring, about)
 
 
 def _model(
-    framework: str, folder: str, weights: str, scoring: dict[str, Any], device: str, threads: int, emit: Emit
+    framework: str,
+    folder: str,
+    weights: str,
+    scoring: dict[str, Any],
+    device: str,
+    threads: int,
+    emit: Emit,
 ) -> TrainedModel:
     maker = load_framework(framework)
     maker.limit_threads(threads)

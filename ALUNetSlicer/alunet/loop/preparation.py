@@ -1,4 +1,4 @@
-"""From imported images to a pool of samples: plan and preprocess, and enumerate what can be suggested."""
+"""From imported images to a pool of samples: plan, preprocess, enumerate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,10 @@ def prepare(loop: Loop) -> None:
     if not any(case.role == "pool" for case in cases):
         raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
     unseen = [case for case in cases if case.geometry is None]
-    planned = loop.framework.plan_file(project.nnunet_dir).is_file() and project.settings.patch is not None
+    planned = (
+        loop.framework.plan_file(project.nnunet_dir).is_file()
+        and project.settings.patch is not None
+    )
     if unseen or not planned:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
@@ -33,7 +36,9 @@ def prepare(loop: Loop) -> None:
 
 def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
     project = loop.project
-    entries = [{"name": case.name, "images": [str(image) for image in case.images]} for case in cases]
+    entries = [
+        {"name": case.name, "images": [str(image) for image in case.images]} for case in cases
+    ]
     pool_names = {case.name for case in project.cases.all("pool")}
     found = loop.run_child(
         "alunet.loop.steps:prepare",
@@ -60,6 +65,8 @@ def _enumerate(project: Project) -> None:
     if patch is None:
         raise InputError("The project is not planned yet.", "Plan it first.")
     if known is not None and known.patch == patch:
-        project.samples.set_pool(known.extended([new for new in geometries if new.case not in known.cases]))
+        project.samples.set_pool(
+            known.extended([new for new in geometries if new.case not in known.cases])
+        )
     else:
         project.samples.set_pool(Pool.build(geometries, patch))

@@ -1,6 +1,7 @@
-"""The long steps of the loop, each a function that a child process runs (`alunet.model.child`): JSON in, JSON out.
+"""The long steps of the loop, each a function that a child process runs: JSON in, JSON out.
 
-The first two arguments of each are the name of the framework (`alunet.model.interface`) and its folder.
+The first two arguments name the framework (`alunet.model.interface`) and its folder; `emit` comes
+from the runner (`alunet.model.child`).
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def prepare(
     emit: Emit,
     width: float = 1.0,
 ) -> dict[str, Any]:
-    """Plan from `plan_cases` unless there are none, preprocess `cases`; returns geometries, patch and costs."""
+    """Plan from `plan_cases`, if any, preprocess `cases`; returns geometries, patch and costs."""
 
     def files(entries: list[dict[str, Any]]) -> list[CaseFiles]:
         return [CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"])) for entry in entries]
@@ -61,7 +62,7 @@ def prepare(
 def choose_arithmetic(
     framework: str, folder: str | None, device: str, machine: str, emit: Emit
 ) -> dict[str, Any]:
-    """Choose how `device` computes, see `Framework.choose_arithmetic`; returns `Arithmetic` in plain values."""
+    """Choose how `device` computes; returns `Arithmetic` in plain values."""
     place = None if folder is None else Path(folder)
     return load_framework(framework).choose_arithmetic(place, device, machine, emit).to_json()
 

@@ -17,13 +17,17 @@ if TYPE_CHECKING:
 
 
 def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
-    """Train round `number` in its folder on everything that is annotated, and evaluate; see `steps.learn`."""
+    """Train a round on everything that is annotated, and evaluate; see `steps.learn`."""
     project = loop.project
     annotated = {
         case: {"file": str(project.annotations.file(case)), "slices": count}
         for case, count in project.annotations.cases().items()
     }
-    tests = [{"name": case.name, "label": str(case.label)} for case in project.cases.all("test") if case.label]
+    tests = [
+        {"name": case.name, "label": str(case.label)}
+        for case in project.cases.all("test")
+        if case.label
+    ]
     learned: dict[str, Any] = loop.run_child(
         "alunet.loop.steps:learn",
         folder / "train.log",
@@ -43,7 +47,7 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
 
 
 def _start(loop: Loop, number: int) -> str | None:
-    """The weights that the training goes on from: other ones than the model's, if that is the best checkpoint."""
+    """The final weights of the round before; not its model, if that is the best checkpoint."""
     if number == 0 or loop.recipe.mode == "scratch":
         return None
     return str(loop.recipe.training(number - 1).final_weights(loop.weights(number - 1)))
@@ -70,7 +74,9 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
         pool_samples=len(project.pool),
         class_voxels=[int(count) for count in project.annotations.class_voxels()],
         metrics=measured(project.labels, learned["evaluation"]),
-        selected=selected(project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)),
+        selected=selected(
+            project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)
+        ),
         diagnostics=query["diagnostics"],
         seconds={name: cost["seconds"] for name, cost in spent.items()},
         peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},

@@ -1,4 +1,4 @@
-"""nnU-Net v2 as a `Framework` of the loop: each call is passed on to the file of this folder that does it."""
+"""nnU-Net v2 as a `Framework`: each call goes to the file of this folder that does it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ import numpy as np
 
 from alunet.model import environment
 from alunet.model.arithmetic import Arithmetic, decide
-from alunet.model.interface import CaseFiles, MonteCarloMoments, Prepared, Samples, Trained, TrainingData
+from alunet.model.interface import (
+    CaseFiles,
+    MonteCarloMoments,
+    Prepared,
+    Samples,
+    Trained,
+    TrainingData,
+)
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import CaseGeometry
 from alunet.schema import Emit
@@ -25,7 +32,7 @@ if TYPE_CHECKING:
 
 
 class NnUnet:
-    """nnU-Net's 2D configuration, trained on sparse slices. What each method does: `alunet.model.interface`."""
+    """nnU-Net's 2D configuration, trained on sparse slices."""
 
     def resolve_device(self, device: str) -> str:
         """See `Framework.resolve_device`."""
@@ -45,7 +52,9 @@ class NnUnet:
 
         torch.set_num_threads(threads)
 
-    def choose_arithmetic(self, folder: Path | None, device: str, machine: str, emit: Emit) -> Arithmetic:
+    def choose_arithmetic(
+        self, folder: Path | None, device: str, machine: str, emit: Emit
+    ) -> Arithmetic:
         """See `Framework.choose_arithmetic`."""
         return Arithmetic(**decide(None if folder is None else str(folder), device, machine, emit))
 
@@ -84,9 +93,13 @@ class NnUnet:
             written = file.stat().st_mtime_ns
             if not target.is_file() or target.stat().st_mtime_ns != written:
                 refreshed.refresh(case, read_labels(file))
-                os.utime(target, ns=(written, written))  # the case may be annotated meanwhile: that is for next time
+                os.utime(
+                    target, ns=(written, written)
+                )  # the case may be annotated meanwhile: that is for next time
 
-    def seconds_per_step(self, data: TrainingData, settings: TrainingSettings, device: str) -> float:
+    def seconds_per_step(
+        self, data: TrainingData, settings: TrainingSettings, device: str
+    ) -> float:
         """See `Framework.seconds_per_step`."""
         from alunet.model.train import seconds_per_step
 
@@ -108,16 +121,33 @@ class NnUnet:
         samples = dict(data.samples)
         return Trained(
             **train(
-                data.folder, data.labels, samples, settings, weights_in, weights_out, seed, device, emit, data.tests
+                data.folder,
+                data.labels,
+                samples,
+                settings,
+                weights_in,
+                weights_out,
+                seed,
+                device,
+                emit,
+                data.tests,
             )
         )
 
-    def open(self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit) -> NnUnetModel:
+    def open(
+        self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit
+    ) -> NnUnetModel:
         """See `Framework.open`."""
         return NnUnetModel(folder, weights, self.resolve_device(device), settings, emit)
 
     def export(
-        self, folder: Path, weights: Path, file: Path, ending: str, mirroring: bool, about: dict[str, Any]
+        self,
+        folder: Path,
+        weights: Path,
+        file: Path,
+        ending: str,
+        mirroring: bool,
+        about: dict[str, Any],
     ) -> None:
         """See `Framework.export`: a zip file for nnU-Net's installer of pretrained models."""
         from alunet.model.export import export_model
@@ -126,9 +156,11 @@ class NnUnet:
 
 
 class NnUnetModel:
-    """A trained network in evaluation mode. What each method does: `alunet.model.interface.TrainedModel`."""
+    """A trained network in evaluation mode."""
 
-    def __init__(self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit) -> None:
+    def __init__(
+        self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit
+    ) -> None:
         from alunet.model.network import Model
 
         self._folder, self._settings, self._emit, self._device = folder, settings, emit, device
@@ -141,12 +173,16 @@ class NnUnetModel:
 
         return entropy(self._model, self._reader(samples), samples.ids, self._settings, self._emit)
 
-    def monte_carlo(self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]) -> MonteCarloMoments:
+    def monte_carlo(
+        self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]
+    ) -> MonteCarloMoments:
         """See `TrainedModel.monte_carlo`."""
         from alunet.model.score import monte_carlo
 
         settings = replace(self._settings, dropout=dropout, passes=passes)
-        return monte_carlo(self._model, self._reader(samples), samples.ids, settings, seed, self._emit)
+        return monte_carlo(
+            self._model, self._reader(samples), samples.ids, settings, seed, self._emit
+        )
 
     def features(self, samples: Samples) -> np.ndarray:
         """See `TrainedModel.features`: the output of the encoder's last activation, flattened."""
@@ -166,18 +202,22 @@ class NnUnetModel:
 
         return fisher_diagonal(self._gradients(samples, heads), samples.ids)
 
-    def decoder_gradients(self, samples: Samples, coordinates: np.ndarray, heads: str) -> np.ndarray:
+    def decoder_gradients(
+        self, samples: Samples, coordinates: np.ndarray, heads: str
+    ) -> np.ndarray:
         """See `TrainedModel.decoder_gradients`."""
         from alunet.model.gradients import decoder_gradients
 
         return decoder_gradients(self._gradients(samples, heads), samples.ids, coordinates)
 
     def last_layer_gradients(self, samples: Samples) -> np.ndarray:
-        """See `TrainedModel.last_layer_gradients`: of nnU-Net's loss, at the last 3x3 convolution of the decoder."""
+        """See `TrainedModel.last_layer_gradients`: at the last 3x3 convolution of the decoder."""
         from alunet.model.gradients import GradientReader, last_layer_gradients
         from alunet.model.losses import dice_and_cross_entropy
 
-        reader = GradientReader(self._model, self._reader(samples), "training", self._emit, dice_and_cross_entropy)
+        reader = GradientReader(
+            self._model, self._reader(samples), "training", self._emit, dice_and_cross_entropy
+        )
         return last_layer_gradients(reader, samples.ids)
 
     def segment(self, case: str) -> np.ndarray:
@@ -191,7 +231,14 @@ class NnUnetModel:
         from alunet.model.uncertainty import uncertainty_map
 
         return uncertainty_map(
-            self._folder, self._model, geometry, measure, class_weights, self._settings, seed, self._emit
+            self._folder,
+            self._model,
+            geometry,
+            measure,
+            class_weights,
+            self._settings,
+            seed,
+            self._emit,
         )
 
     @cached_property
@@ -205,7 +252,9 @@ class NnUnetModel:
 
         if self._last_reader is None or self._last_reader.pool is not samples.pool:
             images = environment.Folders(self._folder).images
-            self._last_reader = TileReader(images, samples.pool, self._settings.batch_size, self._device)
+            self._last_reader = TileReader(
+                images, samples.pool, self._settings.batch_size, self._device
+            )
         return self._last_reader
 
     def _gradients(self, samples: Samples, heads: str) -> GradientReader:
