@@ -24,9 +24,11 @@ import numpy as np
 from alunet.errors import AlunetError
 from alunet.loop import Recipe, RoundRecord
 from alunet.loop.model_outputs import ComputedOutputs
+from alunet.model.interface import load_framework
 from alunet.project import Project
 from alunet.query import Factors, Query, Streams, canonical, parse
 from alunet.query.usim import Clock, UsimOptions, draw_query_set
+from alunet.schema import ignore_events
 
 # Neighbours share embeddings: what changes the heads comes last, what changes the Fisher samples after what does not.
 _PASSES = ("dropout=0.01", "dropout=0.2", "passes=10")
@@ -96,10 +98,8 @@ def question(project: Project, cache: Path, seed: int, device: str, budget: int,
     if samples is not None and samples < len(ids):
         ids = np.sort(np.random.default_rng(0).choice(ids, samples, replace=False))
     weights = project.rounds_dir / "000" / "weights.pth"
-    outputs = ComputedOutputs(
-        project.nnunet_dir, weights, pool, ids, np.flatnonzero(labelled), streams, settings, device,
-        cache, lambda event: None,
-    )  # fmt: skip
+    model = load_framework().open(project.nnunet_dir, weights, device, settings, ignore_events)
+    outputs = ComputedOutputs(model, weights, pool, ids, np.flatnonzero(labelled), streams, settings, cache)
     voxels, sizes = project.annotations.case_voxels()
     return Query(
         ids=ids, budget=budget, case=pool.case[ids], outputs=Kept(outputs),

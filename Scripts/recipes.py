@@ -197,9 +197,10 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     import torch
 
     from alunet.loop import preset
+    from alunet.loop.evaluation import LabelledCase, evaluate
     from alunet.model.labels import LabelFolder
     from alunet.model.network import Model
-    from alunet.model.predict import LabelledCase, evaluate
+    from alunet.model.predict import Predictor
     from alunet.model.settings import ScoringSettings, TrainingSettings
     from alunet.model.train import train
 
@@ -221,10 +222,9 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
         weights, steps, spent = file, steps + length, spent + time.process_time() - start
     scoring = ScoringSettings(mirroring=cell["mirrored"])
     model = Model(Path(nnunet), weights, "cpu")
-    found = evaluate(
-        Path(nnunet), model, [LabelledCase(name, Path(label)) for name, label in held_out.items()],
-        {str(value): value for value in range(1, model.classes)}, scoring, emit,
-    )  # fmt: skip
+    cases = [LabelledCase(name, Path(label)) for name, label in held_out.items()]
+    structures = {str(value): value for value in range(1, model.classes)}
+    found = evaluate(Predictor(Path(nnunet), model, scoring).segment, cases, structures, emit)
     by_class = [round(value, 4) for value in found["metrics"]["dice"].values() if value is not None]
     return {
         "steps": steps, "cpu_seconds": round(spent, 1), "dice": round(sum(by_class) / len(by_class), 4),

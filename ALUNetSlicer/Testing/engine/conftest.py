@@ -13,6 +13,7 @@ from small import INITIAL, RECIPE
 from alunet.imaging.dataset import read_dataset_description
 from alunet.loop import Loop
 from alunet.model import child, environment
+from alunet.model.interface import SHIPPED
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 from alunet.simulation.rounds import play_first_round
@@ -46,7 +47,8 @@ class Trained:
         return child.run(
             "alunet.loop.steps:learn",
             {
-                "nnunet": str(self.nnunet),
+                "framework": SHIPPED,
+                "folder": str(self.nnunet),
                 "labels": str(self.root / "labels"),
                 "annotated": annotated,
                 "tests": [],
@@ -75,7 +77,8 @@ def trained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
     found = child.run(
         "alunet.loop.steps:prepare",
         {
-            "nnunet": str(nnunet),
+            "framework": SHIPPED,
+            "folder": str(nnunet),
             "plan_cases": cases,
             "cases": cases,
             "labels": LABELS,

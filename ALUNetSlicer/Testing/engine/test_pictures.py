@@ -14,6 +14,7 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.reading import read_labels
 from alunet.model import child, environment
+from alunet.model.interface import SHIPPED
 from alunet.project import Project
 from alunet.schema import Event
 
@@ -164,7 +165,8 @@ def prepared(folder: Path, root: Path, limit: int | None = None) -> dict:
         done = child.run(
             "alunet.loop.steps:prepare",
             {
-                "nnunet": str(project.nnunet_dir),
+                "framework": SHIPPED,
+                "folder": str(project.nnunet_dir),
                 "plan_cases": cases,
                 "cases": cases,
                 "labels": project.labels,

@@ -11,6 +11,7 @@ from test_training import trainer_of
 
 from alunet.model import child, environment
 from alunet.model.environment import Folders
+from alunet.model.interface import SHIPPED
 
 pytestmark = pytest.mark.slow
 
@@ -54,8 +55,8 @@ def test_a_network_of_another_width_is_planned_and_still_nnunets(trained, tmp_pa
         nnunet = tmp_path / str(width)
         child.run(
             "alunet.loop.steps:prepare",
-            {"nnunet": str(nnunet), "plan_cases": [{"name": "a", "images": [str(image)]}], "cases": [],
-             "labels": {"background": 0, "a": 1}, "channels": ["MRI"], "dropout": 0.01, "width": width},
+            {"framework": SHIPPED, "folder": str(nnunet), "plan_cases": [{"name": "a", "images": [str(image)]}],
+             "cases": [], "labels": {"background": 0, "a": 1}, "channels": ["MRI"], "dropout": 0.01, "width": width},
             environment=environment.variables(nnunet, tmp_path, 1), log=tmp_path / "plan.log",
         )  # fmt: skip
         plans = json.loads(Folders(nnunet).plans.read_text(encoding="utf-8"))

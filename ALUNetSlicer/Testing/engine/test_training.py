@@ -17,6 +17,7 @@ import torch
 from alunet.errors import Cancelled, EngineError, InputError
 from alunet.model import child, environment
 from alunet.model.environment import Folders
+from alunet.model.interface import SHIPPED
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, LabelFolder, _mark_outside
 from alunet.model.network import Model
 from alunet.model.settings import TrainingSettings
@@ -156,7 +157,8 @@ def test_frozen_statistics_do_not_see_annotation(trained):
 class TestChild:
     def start(self, trained, tmp_path, cancel, events, iterations=2000):
         arguments = {
-            "nnunet": str(trained.nnunet),
+            "framework": SHIPPED,
+            "folder": str(trained.nnunet),
             "labels": str(trained.root / "labels"),
             "annotated": {
                 name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations
@@ -216,11 +218,11 @@ class TestChild:
         blank = tmp_path / "blank.nrrd"
         sitk.WriteImage(sitk.Image(4, 4, 4, sitk.sitkFloat32), str(blank))
         case = [{"name": "blank", "images": [str(blank)]}]
-        plan = {"nnunet": str(tmp_path), "plan_cases": case, "cases": case, "labels": {"background": 0, "a": 1}}
+        plan = {"framework": SHIPPED, "folder": str(tmp_path), "plan_cases": case, "cases": case}
         with pytest.raises(InputError, match="'blank' has no voxel other than 0"):
             child.run(
                 "alunet.loop.steps:prepare",
-                {**plan, "channels": ["MRI"], "dropout": 0.01},
+                {**plan, "labels": {"background": 0, "a": 1}, "channels": ["MRI"], "dropout": 0.01},
                 environment=variables,
                 log=tmp_path / "log",
             )

@@ -21,7 +21,7 @@ from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.round_record import NextRound
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
-from alunet.model.environment import resolve_device
+from alunet.model.interface import load_framework
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
@@ -68,7 +68,7 @@ def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[
     if setup.seed < 0:
         raise InputError(f"{setup.seed} cannot be a seed.", "Give a whole number from 0 on.")
     if setup.device != "auto":
-        resolve_device(setup.device)
+        load_framework().resolve_device(setup.device)
     try:
         return Project.create(root, name=name, labels=labels, channels=channels, annotation=asdict(setup))
     except InputError:

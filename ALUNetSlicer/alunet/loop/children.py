@@ -8,21 +8,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.loop.recipe import Recipe
-from alunet.model import child, environment, hardware
+from alunet.model import child, hardware
 from alunet.model.arithmetic import Arithmetic
+from alunet.model.interface import SHIPPED, load_framework, name_of
 from alunet.schema import Event
 
 if TYPE_CHECKING:
     from alunet.loop.loop import Loop
 
+_CHOOSE = "alunet.loop.steps:choose_arithmetic"
+
 
 def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
-    """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""
-    nnunet = loop.project.nnunet_dir
+    """Run `function` ("package.module:name") in a child process, with framework and folder."""
+    folder = loop.project.nnunet_dir
     return child.run(
         function,
-        {"nnunet": str(nnunet), **arguments},
-        environment=environment.variables(nnunet, log.parent / "training", loop.threads),
+        {"framework": name_of(loop.framework), "folder": str(folder), **arguments},
+        environment=loop.framework.variables(folder, log.parent / "training", loop.threads),
         log=log,
         emit=loop.emit,
         cancel=loop.cancel,
@@ -35,7 +38,7 @@ def arithmetic(loop: Loop) -> Arithmetic:
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
     log = loop.project.root / "prepare.log"
-    chosen = run(loop, "alunet.model.arithmetic:decide", log, device=loop.device, machine=machine)
+    chosen = run(loop, _CHOOSE, log, device=loop.device, machine=machine)
     loop.project.settings.arithmetic = chosen
     if kept is not None:
         text = f"This project was last used on another computer ({kept['machine']}). Here: {chosen['reason']}."
@@ -54,9 +57,14 @@ def survey(device: str) -> dict[str, Any]:
     threads = hardware.usable_cores()
     with tempfile.TemporaryDirectory(prefix="alunet-") as folder:
         found = child.run(
-            "alunet.model.arithmetic:decide",
-            {"nnunet": None, "device": device, "machine": hardware.describe(device)},
-            environment=environment.variables(Path(folder), Path(folder), threads),
+            _CHOOSE,
+            {
+                "framework": SHIPPED,
+                "folder": None,
+                "device": device,
+                "machine": hardware.describe(device),
+            },
+            environment=load_framework().variables(Path(folder), Path(folder), threads),
             log=Path(folder) / "devices.log",
         )
     return {**found, "cores": os.cpu_count() or 1, "threads": threads}

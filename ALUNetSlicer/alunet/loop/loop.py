@@ -6,7 +6,7 @@ a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation (
 
 The project's database knows the rounds: which is open, what was chosen, what a finished one was like; ``batch.json``
 and ``manifest.json`` are printouts. A training ends with ``learned.json`` (and what was measured), and is not repeated
-where that is. It goes on from nnU-Net's last checkpoint. The heavy steps run in child processes, one each, which end
+where that is. It goes on from its last checkpoint. The heavy steps run in child processes, one each, which end
 with this process.
 """
 
@@ -26,15 +26,17 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.loop import children
 from alunet.loop.choice import check_choice, choose, usual_choice
+from alunet.loop.preparation import prepare
 from alunet.loop.recipe import Recipe
-from alunet.loop.round_record import NextRound, RoundRecord, measured, selected
-from alunet.model import environment, hardware
-from alunet.pool import CaseGeometry, Pool
+from alunet.loop.round_record import NextRound, RoundRecord
+from alunet.loop.training import make_record, train
+from alunet.model import hardware
+from alunet.model.interface import Framework, load_framework
 from alunet.project import Project, Round, Suggestion
 from alunet.project.rounds import CHOSEN, UNASKED
-from alunet.query import Need, Streams
+from alunet.query import Need
 from alunet.schema import Emit, Event, ignore_events
-from alunet.storage.files import sha256_file, write_json
+from alunet.storage.files import write_json
 
 Content = dict[str, Any]
 
@@ -47,6 +49,7 @@ class Loop:
         seed: of everything random; the same seed gives the same batches.
         device: "auto", "cpu", "cuda" or "mps".
         threads: threads of a child process; None: all cores that this process may use.
+        framework: makes the models of all rounds; None: the one that is shipped.
         emit: hears the progress.
         cancel: set it from another thread to stop; everything finished stays.
     """
@@ -59,55 +62,20 @@ class Loop:
         seed: int,
         device: str = "auto",
         threads: int | None = None,
+        framework: Framework | None = None,
         emit: Emit = ignore_events,
         cancel: threading.Event | None = None,
     ) -> None:
         self.project, self.recipe, self.seed, self.device = project, recipe, seed, device
         self.threads = threads or hardware.usable_cores()
+        self.framework = framework or load_framework()
         self.emit, self.cancel = emit, cancel
 
     # --- preparation ------------------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Plan and preprocess what is not yet, and enumerate the pool."""
-        project = self.project
-        cases = project.cases.all()
-        if not any(case.role == "pool" for case in cases):
-            raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
-        unseen = [case for case in cases if case.geometry is None]
-        planned = environment.Folders(project.nnunet_dir).plans.is_file() and project.settings.patch is not None
-        if unseen or not planned:
-            entries = [{"name": case.name, "images": [str(image) for image in case.images]} for case in cases]
-            pool_names = {case.name for case in project.cases.all("pool")}
-            found = self.run_child(
-                "alunet.loop.steps:prepare",
-                project.root / "prepare.log",
-                plan_cases=[] if planned else [entry for entry in entries if entry["name"] in pool_names],
-                cases=entries,
-                labels=project.labels,
-                channels=list(project.channels),
-                dropout=self.recipe.dropout,
-                width=self.recipe.width,
-            )
-            for text in found["geometries"]:
-                geometry = CaseGeometry.from_json(text)
-                project.cases.set_geometry(geometry.case, geometry)
-            project.settings.patch = found["patch"]
-            project.settings.preparation = found["costs"]
-        children.arithmetic(self)
-        self._enumerate()
-
-    def _enumerate(self) -> None:
-        """Make the pool of the cases whose role is "pool", or add those that are not in it yet."""
-        project, known = self.project, self.project.samples.known_pool()
-        geometries = [case.geometry for case in project.cases.all("pool") if case.geometry is not None]
-        patch = project.settings.patch
-        if patch is None:
-            raise InputError("The project is not planned yet.", "Plan it first.")
-        if known is not None and known.patch == patch:
-            project.samples.set_pool(known.extended([new for new in geometries if new.case not in known.cases]))
-        else:
-            project.samples.set_pool(Pool.build(geometries, patch))
+        prepare(self)
 
     # --- rounds -----------------------------------------------------------------------------------------------
 
@@ -223,7 +191,7 @@ class Loop:
         except BaseException:  # also Ctrl-C: what is annotated until the training goes on belongs to it
             rounds.set_training(number, False)
             raise
-        record = self._record(begun, learned)
+        record = make_record(self, begun, learned)
         with self.project.together():
             self.project.worklist.release()
             rounds.finish(number, asdict(record))
@@ -261,10 +229,6 @@ class Loop:
         """Where the model of round `number` lies, or will lie."""
         return self._folder(number) / "weights.pth"
 
-    def _final_weights(self, number: int) -> Path:
-        """From where the training after round `number` goes on: other weights than the model's, if that is the best."""
-        return self.recipe.training(number).final_weights(self.weights(number))
-
     def _folder(self, number: int) -> Path:
         return self.project.rounds_dir / f"{number:03d}"
 
@@ -286,72 +250,16 @@ class Loop:
         """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
         return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
 
-    # --- training ---------------------------------------------------------------------------------------------
+    # --- child processes ------------------------------------------------------------------------------
 
     def _learn(self, number: int, folder: Path) -> Content:
-        project = self.project
-        annotated = {
-            case: {"file": str(project.annotations.file(case)), "slices": count}
-            for case, count in project.annotations.cases().items()
-        }
-        tests = [{"name": case.name, "label": str(case.label)} for case in project.cases.all("test") if case.label]
-        learned: Content = self.run_child(
-            "alunet.loop.steps:learn",
-            folder / "train.log",
-            labels=str(project.root / "nnunet" / "labels"),
-            annotated=annotated,
-            tests=tests,
-            structures={name: value for name, value in project.labels.items() if value > 0},
-            training=asdict(children.recipe_here(self).training(number)),
-            scoring=self.scoring,
-            weights_in=None if number == 0 or self.recipe.mode == "scratch" else str(self._final_weights(number - 1)),
-            weights_out=str(self.weights(number)),
-            seed=int(Streams(self.seed, number).sequence("training").generate_state(1)[0]),
-            device=self.device,
-            threads=self.threads,
-        )
-        return learned
+        return train(self, number, folder)
 
     def run_child(self, function: str, log: Path, **arguments: Any) -> Any:
-        """Run `function` ("package.module:name", with `nnunet` as its first argument) in a child process."""
+        """Run `function` ("package.module:name") in a child process, see `children.run`."""
         return children.run(self, function, log, **arguments)
 
     @property
     def scoring(self) -> Content:
         """How the pool is scored on this computer: `ScoringSettings` in plain values."""
         return asdict(children.recipe_here(self).scoring)
-
-    # --- record -----------------------------------------------------------------------------------------------
-
-    def _record(self, begun: Round, learned: Content) -> RoundRecord:
-        project, costs = self.project, self.project.annotations.costs()
-        query = begun.query or {"diagnostics": {}, "costs": {}}
-        spent = {**query["costs"], **learned["costs"]}
-        return RoundRecord(
-            number=begun.number,
-            strategy=begun.strategy,
-            seed=self.seed,
-            budget=begun.budget,
-            labelled_samples=costs.samples,
-            labelled_slices=costs.slices,
-            labelled_voxels=costs.voxels,
-            fraction=costs.fraction,
-            pool_samples=len(self.project.pool),
-            class_voxels=[int(count) for count in project.annotations.class_voxels()],
-            metrics=measured(project.labels, learned["evaluation"]),
-            selected=selected(project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)),
-            diagnostics=query["diagnostics"],
-            seconds={name: cost["seconds"] for name, cost in spent.items()},
-            peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},
-            recipe=self.recipe.to_json(),
-            training=learned["training"],
-            hashes={
-                "weights": learned["training"]["sha256"],
-                "final weights": learned["training"].get("final_sha256", learned["training"]["sha256"]),
-                "plans": sha256_file(environment.Folders(project.nnunet_dir).plans),
-                "pool": self.project.pool.sha256(),
-            },
-            device=learned["device"],
-            arithmetic=children.arithmetic(self).to_json(),
-            threads=self.threads,
-        )

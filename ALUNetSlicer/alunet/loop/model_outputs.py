@@ -9,14 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
-from alunet.model import features, gradients, losses, score
-from alunet.model.environment import Folders
-from alunet.model.network import Model
-from alunet.model.reader import TileReader
+from alunet.model.interface import Samples, TrainedModel
 from alunet.model.settings import ScoringSettings
 from alunet.pool import Pool
 from alunet.query import Factors, Heads, McScores, Streams
-from alunet.schema import Emit
 from alunet.storage.files import atomic_path
 
 
@@ -29,28 +25,24 @@ class ComputedOutputs:
 
     def __init__(
         self,
-        nnunet: Path,
+        model: TrainedModel,
         weights: Path,
         pool: Pool,
         ids: np.ndarray,
         labelled: np.ndarray,
         streams: Streams,
         settings: ScoringSettings,
-        device: str,
         cache: Path,
-        emit: Emit,
     ) -> None:
-        self._model = Model(nnunet, weights, device)
-        self._reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, device)
-        self._weights, self._ids, self._labelled = weights, ids, labelled
-        self._settings, self._emit = settings, emit
+        self._model, self._weights, self._pool = model, weights, pool
+        self._ids, self._labelled, self._settings = ids, labelled, settings
         self._noise = tuple(int(word) for word in streams.sequence("mc-dropout").generate_state(4))
         self._cache = cache
         self._mc: dict[Path, McScores] = {}
 
     def entropy(self) -> np.ndarray:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
-        return score.entropy(self._model, self._reader, self._ids, self._settings, self._emit)
+        return self._model.entropy(self._chosen())
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         """Monte Carlo dropout scores of all candidates; with the recipe's rate and passes where None."""
@@ -66,7 +58,8 @@ class ComputedOutputs:
         return self._mc[file]
 
     def _compute(self, file: Path, settings: ScoringSettings) -> None:
-        found = score.monte_carlo(self._model, self._reader, self._ids, settings, self._noise, self._emit)
+        passes = settings.dropout, settings.passes
+        found = self._model.monte_carlo(self._chosen(), *passes, self._noise)
         file.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(file) as part:
             np.savez(part, var=found.var, std=found.std, bald=found.bald)
@@ -80,32 +73,27 @@ class ComputedOutputs:
 
     def features(self, rows: np.ndarray | None = None) -> np.ndarray:
         """(m, d) encoder features of the candidates at `rows`; of all where None."""
-        return features.encoder_features(self._model, self._reader, self._chosen(rows), self._emit)
+        return self._model.features(self._chosen(rows))
 
     def labelled_features(self) -> np.ndarray:
         """(l, d) encoder features of the labelled samples, by the same model."""
-        return features.encoder_features(self._model, self._reader, self._labelled, self._emit)
+        return self._model.features(Samples(self._pool, self._labelled))
 
     def bottleneck(self, rows: np.ndarray, heads: Heads = "training") -> Factors:
         """Gradient factors of the bottleneck convolution of the candidates at `rows`."""
-        return Factors(*gradients.bottleneck_factors(self._gradients(heads), self._ids[rows]))
+        return Factors(*self._model.bottleneck(self._chosen(rows), heads))
 
     def fisher(self, rows: np.ndarray, heads: Heads = "training") -> np.ndarray:
         """(P,) mean over `rows` of the squared decoder gradients."""
-        return gradients.fisher_diagonal(self._gradients(heads), self._ids[rows])
+        return self._model.fisher(self._chosen(rows), heads)
 
     def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray, heads: Heads = "training") -> np.ndarray:
         """(m, d) decoder gradients of the candidates at `rows`, at the chosen parameters."""
-        return gradients.decoder_gradients(self._gradients(heads), self._ids[rows], coordinates)
+        return self._model.decoder_gradients(self._chosen(rows), coordinates, heads)
 
     def last_layer_gradients(self, rows: np.ndarray | None = None) -> np.ndarray:
-        """(m, d) gradients of nnU-Net's training loss, predictions as labels, at the last 3x3 decoder convolution."""
-        loss = losses.dice_and_cross_entropy
-        reader = gradients.GradientReader(self._model, self._reader, "training", self._emit, loss)
-        return gradients.last_layer_gradients(reader, self._chosen(rows))
+        """(m, d) gradients of the training loss, predictions as labels, at the last layer."""
+        return self._model.last_layer_gradients(self._chosen(rows))
 
-    def _gradients(self, heads: Heads) -> gradients.GradientReader:
-        return gradients.GradientReader(self._model, self._reader, heads, self._emit)
-
-    def _chosen(self, rows: np.ndarray | None) -> np.ndarray:
-        return self._ids if rows is None else self._ids[rows]
+    def _chosen(self, rows: np.ndarray | None = None) -> Samples:
+        return Samples(self._pool, self._ids if rows is None else self._ids[rows])

@@ -17,6 +17,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import ending_of
 from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
+from alunet.model.interface import TrainedModel, load_framework
 from alunet.model.metrics import DICE
 from alunet.model.settings import MEASURES, ScoringSettings
 from alunet.pool import CaseGeometry
@@ -70,7 +71,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
     Args:
         name: of a pool or test case.
         file: its ending is one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
-        measure: one of `MEASURES`; see `alunet.model.uncertainty`.
+        measure: one of `MEASURES`; see `TrainedModel.uncertainty`.
 
     Raises:
         InputError: as `predict`, or there is no such measure.
@@ -228,7 +229,8 @@ def _all_or_none(targets: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]
 
 
 def segment_cases(
-    nnunet: str,
+    framework: str,
+    folder: str,
     cases: list[dict[str, str]],
     weights: str,
     scoring: dict[str, Any],
@@ -237,16 +239,14 @@ def segment_cases(
     emit: Emit,
 ) -> None:
     """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its file."""
-    from alunet.model.predict import Predictor
-
-    model, settings = _model(nnunet, weights, device, threads), ScoringSettings(**scoring)
-    predictor = Predictor(Path(nnunet), model, settings)
+    model = _model(framework, folder, weights, scoring, device, threads, emit)
     for case in counted(cases, "predict", emit):
-        write_like(predictor.segment(case["name"]), Path(case["image"]), Path(case["file"]))
+        write_like(model.segment(case["name"]), Path(case["image"]), Path(case["file"]))
 
 
 def map_case(
-    nnunet: str,
+    framework: str,
+    folder: str,
     geometry: str,
     image: str,
     file: str,
@@ -260,35 +260,36 @@ def map_case(
     emit: Emit,
 ) -> None:
     """Write the uncertainty map of one case onto the grid of its image."""
-    from alunet.model.uncertainty import uncertainty_map
-
-    values = uncertainty_map(
-        Path(nnunet),
-        _model(nnunet, weights, device, threads),
-        CaseGeometry.from_json(geometry),
-        measure,
-        np.array(weights_of_classes),
-        ScoringSettings(**scoring),
-        tuple(noise),
-        emit,
-    )
+    model = _model(framework, folder, weights, scoring, device, threads, emit)
+    case, class_weights = CaseGeometry.from_json(geometry), np.array(weights_of_classes)
+    values = model.uncertainty(case, measure, class_weights, tuple(noise))
     write_like(values, Path(image), Path(file))
 
 
 def pack_model(
-    nnunet: str, weights: str, file: str, ending: str, mirroring: bool, about: dict[str, Any], emit: Emit
+    framework: str,
+    folder: str,
+    weights: str,
+    file: str,
+    ending: str,
+    mirroring: bool,
+    about: dict[str, Any],
+    emit: Emit,
 ) -> None:
     """Write the model as a zip file."""
-    from alunet.model import export
+    maker = load_framework(framework)
+    maker.export(Path(folder), Path(weights), Path(file), ending, mirroring, about)
 
-    export.export_model(Path(nnunet), Path(weights), Path(file), ending, mirroring, about)
 
-
-def _model(nnunet: str, weights: str, device: str, threads: int) -> Any:
-    import torch
-
-    from alunet.model.environment import resolve_device
-    from alunet.model.network import Model
-
-    torch.set_num_threads(threads)
-    return Model(Path(nnunet), Path(weights), resolve_device(device))
+def _model(
+    framework: str,
+    folder: str,
+    weights: str,
+    scoring: dict[str, Any],
+    device: str,
+    threads: int,
+    emit: Emit,
+) -> TrainedModel:
+    maker = load_framework(framework)
+    maker.limit_threads(threads)
+    return maker.open(Path(folder), Path(weights), device, ScoringSettings(**scoring), emit)

@@ -114,7 +114,7 @@ def measured(labels: Mapping[str, int], evaluation: Mapping[str, Any]) -> dict[s
     """Return the column `metrics` of a record; without test cases it holds Dice alone, which nobody measured.
 
     Args:
-        evaluation: of the test cases, see `alunet.model.predict.evaluate`; earlier versions wrote a list of Dice.
+        evaluation: of the test cases, see `alunet.loop.evaluation.evaluate`; earlier versions wrote a list of Dice.
     """
     names = [name for name, value in labels.items() if value > 0]
     earlier = dict(zip(names, evaluation.get(DICE) or [None] * len(names), strict=True))

@@ -1,10 +1,13 @@
-"""The long steps of the loop, each a function that a child process runs (`alunet.model.child`): JSON in, JSON out."""
+"""The long steps of the loop, each a function that a child process runs: JSON in, JSON out.
+
+The first two arguments name the framework (`alunet.model.interface`) and its folder; `emit` comes
+from the runner (`alunet.model.child`).
+"""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,8 +17,10 @@ from typing import Any
 import numpy as np
 
 from alunet import query
+from alunet.loop.evaluation import LabelledCase, evaluate
+from alunet.loop.model_outputs import ComputedOutputs
 from alunet.model.child import step
-from alunet.model.environment import resolve_device
+from alunet.model.interface import CaseFiles, TrainingData, load_framework
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import Pool
 from alunet.schema import Emit
@@ -23,15 +28,13 @@ from alunet.storage.files import write_json
 
 _LENGTH = "length.json"
 
-
-def _limit_threads(threads: int) -> None:
-    import torch
-
-    torch.set_num_threads(threads)
+Costs = dict[str, dict[str, float]]
+"""Step -> seconds and peak_memory_mb."""
 
 
 def prepare(
-    nnunet: str,
+    framework: str,
+    folder: str,
     plan_cases: list[dict[str, Any]],
     cases: list[dict[str, Any]],
     labels: dict[str, int],
@@ -40,25 +43,33 @@ def prepare(
     emit: Emit,
     width: float = 1.0,
 ) -> dict[str, Any]:
-    """Plan from `plan_cases` unless a plan is there, preprocess `cases`; returns geometries, patch and costs."""
-    from alunet.model.environment import Folders
-    from alunet.model.plan import CaseFiles, load_plans, plan, preprocess
+    """Plan from `plan_cases`, if any, preprocess `cases`; returns geometries, patch and costs."""
 
     def files(entries: list[dict[str, Any]]) -> list[CaseFiles]:
         return [CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"])) for entry in entries]
 
-    folders, costs = Folders(Path(nnunet)), {}
+    maker, place = load_framework(framework), Path(folder)
+    costs: Costs = {}
     if plan_cases:
         with step("plan", emit, costs):
-            plan(Path(nnunet), files(plan_cases), labels, channels, dropout, emit, width)
+            maker.plan(place, files(plan_cases), labels, channels, dropout, width, emit)
     with step("preprocess", emit, costs):
-        geometries = preprocess(Path(nnunet), files(cases), emit)
-    _, configuration, _ = load_plans(folders)
-    return {"geometries": geometries, "patch": [int(n) for n in configuration.patch_size], "costs": costs}
+        prepared = maker.preprocess(place, files(cases), emit)
+    geometries = [geometry.to_json() for geometry in prepared.geometries]
+    return {"geometries": geometries, "patch": list(prepared.patch), "costs": costs}
+
+
+def choose_arithmetic(
+    framework: str, folder: str | None, device: str, machine: str, emit: Emit
+) -> dict[str, Any]:
+    """Choose how `device` computes; returns `Arithmetic` in plain values."""
+    place = None if folder is None else Path(folder)
+    return load_framework(framework).choose_arithmetic(place, device, machine, emit).to_json()
 
 
 def learn(
-    nnunet: str,
+    framework: str,
+    folder: str,
     labels: str,
     annotated: dict[str, dict[str, Any]],
     tests: list[dict[str, str]],
@@ -72,7 +83,7 @@ def learn(
     threads: int,
     emit: Emit,
 ) -> dict[str, Any]:
-    """Refresh the label maps of changed cases, train (unless the weights are there), and evaluate the test cases.
+    """Refresh the label maps of changed cases, train, and evaluate the test cases.
 
     Args:
         annotated: case -> {"file": its annotation, "slices": its annotated samples}.
@@ -80,39 +91,39 @@ def learn(
         structures: name -> value in the label maps of the tests.
         weights_out: the model; it evaluates.
     """
-    from alunet.model.predict import LabelledCase, evaluate
-
-    _limit_threads(threads)
-    costs: dict[str, dict[str, float]] = {}
-    with step("refresh labels", emit, costs):
-        settings = TrainingSettings(**training)
-        checked = tests if settings.checkpoint == "best" else []
-        _refresh(Path(nnunet), Path(labels), {case: entry["file"] for case, entry in annotated.items()})
-        _refresh(Path(nnunet), Path(labels), {entry["name"]: entry["label"] for entry in checked})
+    maker, place, model = load_framework(framework), Path(folder), Path(weights_out)
+    maker.limit_threads(threads)
+    settings = TrainingSettings(**training)
+    costs: Costs = {}
+    checked = tests if settings.checkpoint == "best" else []
+    files = {case: Path(entry["file"]) for case, entry in annotated.items()}
+    files |= {entry["name"]: Path(entry["label"]) for entry in checked}
     counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
-    from alunet.model.train import seconds_per_step, train
+    data = TrainingData(place, Path(labels), counts, [entry["name"] for entry in checked])
+    with step("refresh labels", emit, costs):
+        maker.refresh_labels(place, data.labels, files)
 
     def measure() -> float:
         with step("time a step", emit, costs):
-            return seconds_per_step(Path(nnunet), Path(labels), counts, settings, device)
+            return maker.seconds_per_step(data, settings, device)
 
-    chosen = settings if settings.seconds is None else paced(settings, Path(weights_out).parent, measure)
+    chosen = settings if settings.seconds is None else paced(settings, model.parent, measure)
     with step("train", emit, costs):
         start = Path(weights_in) if weights_in else None
-        names = [entry["name"] for entry in checked]
-        trained = train(
-            Path(nnunet), Path(labels), counts, chosen, start, Path(weights_out), seed, device, emit, names
-        )
+        trained = maker.train(data, chosen, start, model, seed, device, emit)
     evaluation: dict[str, Any] = {"cases": {}, "metrics": {}}
     if tests:
         with step("evaluate", emit, costs):
-            from alunet.model.network import Model
-
-            model = Model(Path(nnunet), Path(weights_out), resolve_device(device))
+            opened = maker.open(place, model, device, ScoringSettings(**scoring), emit)
             cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
-            evaluation = evaluate(Path(nnunet), model, cases, structures, ScoringSettings(**scoring), emit)
-    trained |= {"epochs": chosen.epochs, "iterations": chosen.iterations}
-    return {"training": trained, "evaluation": evaluation, "costs": costs, "device": resolve_device(device)}
+            evaluation = evaluate(opened.segment, cases, structures, emit)
+    length = {"epochs": chosen.epochs, "iterations": chosen.iterations}
+    return {
+        "training": {**trained.to_json(), **length},
+        "evaluation": evaluation,
+        "costs": costs,
+        "device": maker.resolve_device(device),
+    }
 
 
 def written_length(folder: Path) -> dict[str, Any] | None:
@@ -144,21 +155,9 @@ def paced(settings: TrainingSettings, folder: Path, measure: Callable[[], float]
     return replace(settings, epochs=written["epochs"], iterations=written["iterations"], seconds=None)
 
 
-def _refresh(nnunet: Path, labels: Path, files: dict[str, str]) -> None:
-    from alunet.imaging.reading import read_labels
-    from alunet.model.labels import LabelFolder
-
-    folder = LabelFolder(labels, nnunet)
-    for case, file in files.items():
-        source, target = Path(file), labels / f"{case}.npz"
-        written = source.stat().st_mtime_ns
-        if not target.is_file() or target.stat().st_mtime_ns != written:
-            folder.refresh(case, read_labels(source))
-            os.utime(target, ns=(written, written))  # somebody may annotate the case meanwhile: that is for next time
-
-
 def select(
-    nnunet: str,
+    framework: str,
+    folder: str,
     pool: str,
     question: str,
     strategy: str,
@@ -180,28 +179,25 @@ def select(
         question: npz file of `write_question`.
         names: of the classes, background first.
     """
-    from alunet.loop.model_outputs import ComputedOutputs
-
-    _limit_threads(threads)
-    costs: dict[str, dict[str, float]] = {}
+    maker = load_framework(framework)
+    costs: Costs = {}
+    maker.limit_threads(threads)
     with step("query", emit, costs):
-        place = resolve_device(device)
-        settings = ScoringSettings(**scoring)
-        streams = query.Streams(seed, round_number)
+        settings, streams = ScoringSettings(**scoring), query.Streams(seed, round_number)
         with np.load(question) as content:
             arrays = {name: content[name] for name in content.files}
+        model = maker.open(Path(folder), Path(weights), device, settings, emit)
         outputs = ComputedOutputs(
-            Path(nnunet),
+            model,
             Path(weights),
             Pool.load(Path(pool)),
             arrays["ids"],
             arrays["labelled"],
             streams,
             settings,
-            place,
             Path(cache),
-            emit,
         )
+        place = maker.resolve_device(device)
         batch = ask(strategy, arrays, budget, ahead, names, outputs, streams, place)
     return {**batch, "costs": costs}
 

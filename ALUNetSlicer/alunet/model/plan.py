@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.model.environment import CONFIGURATION, Folders
+from alunet.model.interface import CaseFiles
 from alunet.pool import CaseGeometry
 from alunet.schema import Emit, Event
 from alunet.storage.files import atomic_path, remove_leftovers, write_json
@@ -23,14 +23,6 @@ from alunet.storage.files import atomic_path, remove_leftovers, write_json
 _LARGE_PATCH = 128 * 128  # pixels
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
 _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
-
-
-@dataclass(frozen=True)
-class CaseFiles:
-    """One case as the planner sees it: a name and one image file a channel."""
-
-    name: str
-    images: tuple[Path, ...]
 
 
 def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:

@@ -1,28 +1,15 @@
-"""Full-volume segmentation with nnU-Net's own predictor, and what is measured on test cases (docs/method.md, 1.2)."""
+"""Full-volume segmentation with nnU-Net's own predictor (docs/method.md, 1.2)."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
 from alunet.model.environment import Folders
-from alunet.model.metrics import Values, mean_over_cases, measure
 from alunet.model.network import Model
 from alunet.model.settings import ScoringSettings
-from alunet.schema import Emit, Event
-
-
-@dataclass(frozen=True)
-class LabelledCase:
-    """A test case: its name and the file of its reference label."""
-
-    name: str
-    label: Path
 
 
 class Predictor:
@@ -65,29 +52,3 @@ class Predictor:
             properties,
             num_threads_torch=torch.get_num_threads(),
         )
-
-
-def evaluate(
-    nnunet: Path,
-    model: Model,
-    cases: Sequence[LabelledCase],
-    structures: Mapping[str, int],
-    settings: ScoringSettings,
-    emit: Emit,
-) -> dict[str, Any]:
-    """Measure the test cases: ``{"cases": {case: {metric: {structure: value}}}, "metrics": {metric: {…}}}``.
-
-    The latter is the mean over the cases in which a structure is predicted or present; None where it is in no case.
-
-    Args:
-        structures: name -> value in the label maps.
-    """
-    from alunet.imaging.reading import read_labels_with_spacing
-
-    predictor = Predictor(nnunet, model, settings)
-    table: dict[str, dict[str, Values]] = {}
-    for index, case in enumerate(cases):
-        reference, spacing = read_labels_with_spacing(case.label)
-        table[case.name] = measure(predictor.segment(case.name), reference, spacing, structures)
-        emit(Event("progress", {"phase": "evaluate", "done": index + 1, "total": len(cases), "unit": "cases"}))
-    return {"cases": table, "metrics": mean_over_cases(list(table.values()))}

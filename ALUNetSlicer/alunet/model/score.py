@@ -3,31 +3,16 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from alunet.model.dropout import MonteCarloDropout
+from alunet.model.interface import MonteCarloMoments
 from alunet.model.network import Model
 from alunet.model.reader import TileReader
 from alunet.model.settings import ScoringSettings
 from alunet.schema import Emit, Event
-
-
-@dataclass(frozen=True)
-class MonteCarloMoments:
-    """Of T dropout passes, mean over the valid pixels of a sample; float32, rows in the order of the ids.
-
-    Attributes:
-        var: (n, K) unbiased variance of the softmax over the passes.
-        std: (n, K) its square root, averaged after the root.
-        bald: (n,) mutual information H(mean p) - mean H(p), in bits.
-    """
-
-    var: np.ndarray
-    std: np.ndarray
-    bald: np.ndarray
 
 
 class Pace:

@@ -215,8 +215,13 @@ class Project:
 
     @property
     def nnunet_dir(self) -> Path:
-        """Folder of nnU-Net's raw, preprocessed and result folders."""
+        """Folder of the plan and of the preprocessed images."""
         return self.data / "nnunet"
+
+    @property
+    def training_labels_dir(self) -> Path:
+        """Folder of what is annotated here on the grid of the preprocessed images; never shared."""
+        return self.root / "nnunet" / "labels"
 
     @property
     def annotations_dir(self) -> Path:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from alunet.errors import Cancelled, InputError
 from alunet.imaging.dataset import DatasetDescription, read_dataset_description
 from alunet.loop import Loop
-from alunet.model.environment import resolve_device
 from alunet.model.hardware import usable_cores
+from alunet.model.interface import load_framework
 from alunet.project import Project
 from alunet.schema import Emit, Event, ignore_events
 from alunet.simulation import config
@@ -134,7 +134,7 @@ def simulate(
     names = config.check_strategies(strategies, as_published)
     recipe = config.recipe_of(preset, mode, epochs, iterations, as_published)
     if device != "auto":
-        resolve_device(device)
+        load_framework().resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
     wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))

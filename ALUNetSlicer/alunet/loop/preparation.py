@@ -1,0 +1,72 @@
+"""From imported images to a pool of samples: plan, preprocess, enumerate."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from alunet.errors import InputError
+from alunet.loop import children
+from alunet.pool import CaseGeometry, Pool
+from alunet.project import Case, Project
+
+if TYPE_CHECKING:
+    from alunet.loop.loop import Loop
+
+
+def prepare(loop: Loop) -> None:
+    """Plan and preprocess what is not yet, and enumerate the pool.
+
+    Raises:
+        InputError: there is no case to learn from, or one cannot be used.
+    """
+    project = loop.project
+    cases = project.cases.all()
+    if not any(case.role == "pool" for case in cases):
+        raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
+    unseen = [case for case in cases if case.geometry is None]
+    planned = (
+        loop.framework.plan_file(project.nnunet_dir).is_file()
+        and project.settings.patch is not None
+    )
+    if unseen or not planned:
+        _preprocess(loop, cases, planned)
+    children.arithmetic(loop)
+    _enumerate(project)
+
+
+def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
+    project = loop.project
+    entries = [
+        {"name": case.name, "images": [str(image) for image in case.images]} for case in cases
+    ]
+    pool_names = {case.name for case in project.cases.all("pool")}
+    found = loop.run_child(
+        "alunet.loop.steps:prepare",
+        project.root / "prepare.log",
+        plan_cases=[] if planned else [entry for entry in entries if entry["name"] in pool_names],
+        cases=entries,
+        labels=project.labels,
+        channels=list(project.channels),
+        dropout=loop.recipe.dropout,
+        width=loop.recipe.width,
+    )
+    for text in found["geometries"]:
+        geometry = CaseGeometry.from_json(text)
+        project.cases.set_geometry(geometry.case, geometry)
+    project.settings.patch = found["patch"]
+    project.settings.preparation = found["costs"]
+
+
+def _enumerate(project: Project) -> None:
+    """Make the pool of the cases whose role is "pool", or add those that are not in it yet."""
+    known = project.samples.known_pool()
+    geometries = [case.geometry for case in project.cases.all("pool") if case.geometry is not None]
+    patch = project.settings.patch
+    if patch is None:
+        raise InputError("The project is not planned yet.", "Plan it first.")
+    if known is not None and known.patch == patch:
+        project.samples.set_pool(
+            known.extended([new for new in geometries if new.case not in known.cases])
+        )
+    else:
+        project.samples.set_pool(Pool.build(geometries, patch))

@@ -1,0 +1,94 @@
+"""The training of a round: what it is given, and the record of what it gave."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from alunet.loop import children
+from alunet.loop.round_record import RoundRecord, measured, selected
+from alunet.project import Round
+from alunet.query import Streams
+from alunet.storage.files import sha256_file
+
+if TYPE_CHECKING:
+    from alunet.loop.loop import Loop
+
+
+def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
+    """Train a round on everything that is annotated, and evaluate; see `steps.learn`."""
+    project = loop.project
+    annotated = {
+        case: {"file": str(project.annotations.file(case)), "slices": count}
+        for case, count in project.annotations.cases().items()
+    }
+    tests = [
+        {"name": case.name, "label": str(case.label)}
+        for case in project.cases.all("test")
+        if case.label
+    ]
+    learned: dict[str, Any] = loop.run_child(
+        "alunet.loop.steps:learn",
+        folder / "train.log",
+        labels=str(project.training_labels_dir),
+        annotated=annotated,
+        tests=tests,
+        structures={name: value for name, value in project.labels.items() if value > 0},
+        training=asdict(children.recipe_here(loop).training(number)),
+        scoring=loop.scoring,
+        weights_in=_start(loop, number),
+        weights_out=str(loop.weights(number)),
+        seed=int(Streams(loop.seed, number).sequence("training").generate_state(1)[0]),
+        device=loop.device,
+        threads=loop.threads,
+    )
+    return learned
+
+
+def _start(loop: Loop, number: int) -> str | None:
+    """The final weights of the round before; not its model, if that is the best checkpoint."""
+    if number == 0 or loop.recipe.mode == "scratch":
+        return None
+    return str(loop.recipe.training(number - 1).final_weights(loop.weights(number - 1)))
+
+
+def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecord:
+    """Describe a round whose training is done.
+
+    Args:
+        learned: what `train` gave.
+    """
+    project, costs = loop.project, loop.project.annotations.costs()
+    query = begun.query or {"diagnostics": {}, "costs": {}}
+    spent = {**query["costs"], **learned["costs"]}
+    return RoundRecord(
+        number=begun.number,
+        strategy=begun.strategy,
+        seed=loop.seed,
+        budget=begun.budget,
+        labelled_samples=costs.samples,
+        labelled_slices=costs.slices,
+        labelled_voxels=costs.voxels,
+        fraction=costs.fraction,
+        pool_samples=len(project.pool),
+        class_voxels=[int(count) for count in project.annotations.class_voxels()],
+        metrics=measured(project.labels, learned["evaluation"]),
+        selected=selected(
+            project.worklist.suggestions(begun.number), project.worklist.chosen(begun.number)
+        ),
+        diagnostics=query["diagnostics"],
+        seconds={name: cost["seconds"] for name, cost in spent.items()},
+        peak_memory_mb={name: cost["peak_memory_mb"] for name, cost in spent.items()},
+        recipe=loop.recipe.to_json(),
+        training=learned["training"],
+        hashes={
+            "weights": learned["training"]["sha256"],
+            "final weights": learned["training"].get("final_sha256", learned["training"]["sha256"]),
+            "plans": sha256_file(loop.framework.plan_file(project.nnunet_dir)),
+            "pool": project.pool.sha256(),
+        },
+        device=learned["device"],
+        arithmetic=children.arithmetic(loop).to_json(),
+        threads=loop.threads,
+    )
