@@ -68,6 +68,11 @@ class Meter:
         self.phase, self.seconds_left = f"Unpacking {self.packages} packages", None
         self.reach(_DOWNLOAD_SHARE + _INSTALL_SHARE * min(1.0, count / max(1, self.packages)))
 
+    @property
+    def shown(self) -> tuple[str, float | None, float | None]:
+        """What a person sees: the phase, the fraction of the whole (None at first) and the seconds left."""
+        return self.phase, self.fraction or None, self.seconds_left
+
     def reach(self, fraction: float, phase: str | None = None) -> None:
         """So much of the whole is done."""
         self.fraction = max(self.fraction, fraction)

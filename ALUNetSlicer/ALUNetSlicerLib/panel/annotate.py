@@ -102,7 +102,7 @@ class AnnotateSection(Section):
 
     def add_slice(self) -> None:
         """Put the slice of the view into the worklist."""
-        self._workspace.add_slice_shown()
+        self._workspace.own_slices.add_shown()
 
     def _with_slice(self, action: Callable[[Any], None]) -> None:
         session = self._workspace.session

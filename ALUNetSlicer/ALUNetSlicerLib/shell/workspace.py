@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import Code, Health, JobKind, JobState, StrategyInfo, WorkRow
+from alunet.schema import Health, JobKind, JobState, StrategyInfo
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.engine.agent_process import Agent
@@ -21,6 +21,7 @@ from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Settings, Timer
 from ALUNetSlicerLib.ports.signal import Signal
+from ALUNetSlicerLib.shell.own_slices import OwnSlices
 from ALUNetSlicerLib.shell.recent import RecentProjects
 
 _DEVICES = 15.0
@@ -44,7 +45,7 @@ class Workspace:
         health: what the engine said of itself last; None at first.
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
         why: why it is offline, for people.
-        session, jobs, results, case_upload: of the open project, else None.
+        session, jobs, results, case_upload, own_slices: of the open project, else None.
         project: what the engine says of it; None where none is open.
         recent: projects that were opened on this computer.
         engine_changed, project_changed: emit nothing.
@@ -64,6 +65,7 @@ class Workspace:
         self.jobs: Jobs | None = None
         self.results: Results | None = None
         self.case_upload: CaseUpload | None = None
+        self.own_slices: OwnSlices | None = None
         self.project: Project | None = None
         self.recent = RecentProjects(settings)
         self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
@@ -147,7 +149,12 @@ class Workspace:
         )
         self.jobs, self.case_upload = Jobs(self.agent, name), CaseUpload(self.agent, name, self._folder)
         self.results = Results(self.agent, self.jobs, name, labels)
-        self.session.failed.connect(self.failed.emit)
+        self.own_slices = OwnSlices(
+            self.agent, name, self.author, self.session, self.jobs, self._view
+        )
+        self.own_slices.added.connect(self.refresh)
+        for part in (self.session, self.own_slices):
+            part.failed.connect(self.failed.emit)
         self.session.overlay.missing.connect(self._compute_overlay)
         self.jobs.ended.connect(self._job_ended)
         self.jobs.refresh(self.failed.emit)
@@ -156,10 +163,11 @@ class Workspace:
         """Close the open project; what runs on the engine runs on."""
         if self.project is None:
             return
-        self.session.close()
-        self.jobs.close()
+        for part in (self.session, self.jobs, self.own_slices):
+            part.close()
         self.agent.ask("unfollow", project=self.project.id)
-        self.session = self.jobs = self.results = self.case_upload = self.project = None
+        self.session = self.jobs = self.results = self.case_upload = self.own_slices = None
+        self.project = None
         self.opened.emit()
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
@@ -199,38 +207,6 @@ class Workspace:
             arrived(name)
 
         self.case_upload.send(groups, adopt, lambda: self.refresh(done), failed)
-
-    def add_slice_shown(self) -> None:
-        """Put the slice of the view into the worklist; a project that is not planned yet is planned first."""
-        view = self._view()
-        place = None if view is None else view.place()
-        case = "" if place is None else self.session.case_nodes.case_of(place[0])
-        if not case:
-            hint = _("Show a volume that you added there, then try again.")
-            self.failed.emit(Failure("no_case", _("The Red view shows no case of this project."), hint))
-            return
-
-        def refused(why: Failure) -> None:
-            if why.code == Code.NOT_READY and self.jobs.current is None:
-                self.jobs.start(JobKind.PLAN, {}, planned, self.failed.emit)
-            else:
-                self.failed.emit(why)
-
-        def planned(job: Job) -> None:
-            if job.state == JobState.DONE and self.session is not None:
-                self._add_slice(case, place[1], place[2], self.failed.emit)
-
-        self._add_slice(case, place[1], place[2], refused)
-
-    def _add_slice(self, case: str, axis: int, index: int, failed: Failed) -> None:
-        def added(rows: list[WorkRow]) -> None:
-            self.session.refresh(lambda: self.session.go_to(rows[0].sample))
-            self.refresh()
-
-        self.agent.ask(
-            "add_slice", added, failed, project=self.project.id, case=case, axis=axis, slice=index,
-            author=self.author,
-        )  # fmt: skip
 
     # --- what must be done before what ------------------------------------------------------------------------
 
