@@ -1,4 +1,4 @@
-"""What is handed in: on its way to the agent's disk, then acknowledged by the engine, or refused."""
+"""What is handed in: on its way to the agent's disk, then acknowledged or refused."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from ALUNetSlicerLib.ports.signal import Signal
 
 
 class Submissions:
-    """The slices that one person hands in. The worklist says how each one stands.
+    """The slices that one person hands in. The worklist has the state of each.
 
     Args:
         agent: with an engine chosen.
@@ -112,7 +112,7 @@ class Submissions:
             self.failed.emit(not_kept(error))
 
     def close(self) -> None:
-        """Listen no more; what was handed in arrives all the same."""
+        """Stop listening; what was handed in arrives all the same."""
         self._agent.event.disconnect(self._hear)
 
     def _hear(self, event: object) -> None:

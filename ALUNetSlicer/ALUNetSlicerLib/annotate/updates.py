@@ -1,4 +1,4 @@
-"""What the engine says of the worklist: asked for, and when another person or a round changed it."""
+"""What the engine says of the worklist: asked for, or because another person changed it."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Updates:
         self._agent.ask("worklist", take, self.failed.emit, project=self._project)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._agent.event.disconnect(self._hear)
 
     def _hear(self, event: object) -> None:

@@ -11,7 +11,7 @@ from alunet import schema
 from alunet.schema import ENDED, JobKind, JobState
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
-from ALUNetSlicerLib.engine.messages import Epoch, JobNews, Progress, ProjectNews, Step, read_progress
+from ALUNetSlicerLib.engine.messages import Epoch, JobNews, News, Progress, ProjectNews, Step, read_progress
 from ALUNetSlicerLib.ports.signal import Signal
 
 
@@ -45,15 +45,15 @@ class Job:
 
     @classmethod
     def of_row(cls, row: schema.Job) -> Job:
-        """The job of a row as the engine gives it; progress of a kind that is not known here is left out."""
+        """The job of a row as the engine gives it; progress that is not known here is left out."""
         error = None if row.error is None else Failure.of_problem(row.error)
         job = cls(row.id, row.kind, row.state, waiting=row.waiting, error=error, result=row.result)
         with contextlib.suppress(ValueError):
             job = job if row.progress is None else job.told(read_progress(row.progress))
         return replace(job, state=row.state, waiting=row.waiting)
 
-    def told(self, news: object) -> Job:
-        """The job after one of its events; those that say nothing of how far it is change nothing."""
+    def told(self, news: News | None) -> Job:
+        """The job after one of its events; only those that say how far it is change it."""
         running = replace(self, state=JobState.RUNNING, waiting="")
         if isinstance(news, Progress):
             return replace(
@@ -148,7 +148,7 @@ class Jobs:
         if isinstance(news, JobNews) and news.state in ENDED:
             self._ask(event.job)  # for its result, and why it failed
         elif isinstance(news, JobNews) and news.state == JobState.RUNNING and job is None:
-            self._set(Job(event.job, news.kind, news.state))  # somebody else's
+            self._set(Job(event.job, news.kind, news.state))  # another person started it
         elif job is not None and event.job == job.id:
             self._set(job.told(news))
 

@@ -1,6 +1,6 @@
-"""What the agent says, as types: those of `alunet.schema`, and its own, for which the schema has none.
+"""What the agent says, as types: those of `alunet.schema`, and its own where the schema has none.
 
-Whatever comes in becomes one of them here, once; nothing behind this file reads JSON.
+What comes in becomes one of them here, once; nothing behind this file reads JSON.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class ProjectStatus:
         cases, test_cases: names of the cases to learn from, and of those to evaluate on.
         labelled, slices: samples and distinct slices with a label.
         minutes: that people spent.
-        train_for: seconds that a round's training may take; None: the project has a number of steps.
+        train_for: seconds that a round's training may take; None where it has a number of steps.
     """
 
     cases: list[str] = field(default_factory=list)
@@ -94,7 +94,11 @@ class FetchedFile:
 
 @dataclass(frozen=True)
 class FetchedVoxels:
-    """Voxels of a sample without header, (k, j, i), and the version of the labels or the round of the model."""
+    """Voxels of a sample without header, in (k, j, i) order.
+
+    Attributes:
+        version: of the labels, or the round of the model.
+    """
 
     file: str
     shape: list[int]
@@ -118,7 +122,11 @@ class ConnectionStep:
 
 @dataclass(frozen=True)
 class Connection:
-    """The agent reaches its engine ("online", with its health), or does not ("offline", with the reason)."""
+    """The agent reaches its engine or does not.
+
+    Attributes:
+        state: "online", with the engine's health, or "offline", with the reason.
+    """
 
     state: str
     health: Health | None = None
@@ -175,10 +183,14 @@ class Step:
 
 @dataclass(frozen=True)
 class JobNews:
-    """A job stands in another way now."""
+    """The state of a job has changed."""
 
     kind: JobKind
     state: JobState
+
+
+News = SampleState | JobNews | Progress | Epoch | Step
+"""What an event of a project may say."""
 
 
 @dataclass(frozen=True)
@@ -196,7 +208,7 @@ class ProjectNews:
     number: int
     kind: str
     job: int | None = None
-    content: SampleState | JobNews | Progress | Epoch | Step | None = None
+    content: News | None = None
 
 
 @dataclass(frozen=True)
@@ -231,7 +243,7 @@ ANSWERS: dict[str, Any] = {
     "uncertainty": FetchedVoxels,
     "worklist": list[WorkRow],
 }
-"""Call -> type of its answer; what the others answer nobody reads."""
+"""Call -> type of its answer; the answers of other calls are not read."""
 _CONTENTS: dict[str, Any] = {
     NewsKind.SAMPLE: SampleState,
     NewsKind.JOB: JobNews,
@@ -247,7 +259,7 @@ def read_answer(call: str, content: Any) -> Any:
 
 
 def read_event(message: dict[str, Any]) -> Connection | Outbox | ProjectNews | None:
-    """An event of the agent; None for one that nobody here waits for.
+    """An event of the agent; None for one that is not read here.
 
     Raises:
         ValueError: it does not hold what such an event holds.
@@ -266,7 +278,7 @@ def read_event(message: dict[str, Any]) -> Connection | Outbox | ProjectNews | N
     return None
 
 
-def read_news(kind: str, data: dict[str, Any]) -> SampleState | JobNews | Progress | Epoch | Step | None:
+def read_news(kind: str, data: dict[str, Any]) -> News | None:
     """What an event of a project says; None where that is not read here.
 
     Raises:
@@ -275,7 +287,7 @@ def read_news(kind: str, data: dict[str, Any]) -> SampleState | JobNews | Progre
     return from_json(_CONTENTS[kind], data) if kind in _CONTENTS else None
 
 
-def read_progress(data: dict[str, Any]) -> SampleState | JobNews | Progress | Epoch | Step | None:
+def read_progress(data: dict[str, Any]) -> News | None:
     """How far a job is, as its row says it: the last event of that kind.
 
     Raises:

@@ -1,4 +1,4 @@
-"""What the processes of `alunet.agent.install` answer, as types; entries that they do not give are empty."""
+"""What the processes of `alunet.agent.install` answer, as types; what they leave out is empty."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from ALUNetSlicerLib.install.torch_sources import TorchSource
 
 _SOURCE_ONLY = "acvl-utils"
-"""The one package, of nnU-Net's, that is published without a wheel; it is plain Python and needs no compiler."""
+"""The one package, of nnU-Net's, that is published without a wheel; plain Python, no compiler."""
 _FILES = (("requirement", "requirements.txt"), ("constraint", "constraints.txt"))
 _RAW_SINCE, _RESUME_SINCE = (24, 1), (25, 1)
 

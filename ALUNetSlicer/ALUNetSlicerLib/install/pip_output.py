@@ -72,7 +72,7 @@ class Meter:
 
     @property
     def shown(self) -> tuple[str, float | None, float | None]:
-        """What a person sees: the phase, the fraction of the whole (None at first) and the seconds left."""
+        """What a person sees: the phase, the fraction (None at first) and the seconds left."""
         return self.phase, self.fraction or None, self.seconds_left
 
     def reach(self, fraction: float, phase: str | None = None) -> None:

@@ -36,13 +36,16 @@ def of_place(end: Ended, folder: Path) -> Failure | None:
 
 
 def of_folder(folder: Path) -> Failure | None:
-    """Why nothing can be installed into a folder of this computer, whatever is in it; None where it can."""
+    """Why a folder of this name, or this computer, will not do; None where they will."""
     if os.pathsep in str(folder):
         message = _("{folder} has a {letter} in its name, which Python cannot take.")
         message = message.format(folder=folder, letter=repr(os.pathsep))
         return Failure("path", message, _("Choose another folder."))
     if sys.platform == "darwin" and platform.machine() == "x86_64":
-        message = _("There is no PyTorch any more for Macs with Intel's processors, or for Slicer's build for them.")
+        message = _(
+            "There is no PyTorch any more for Macs with Intel's processors, "
+            "or for Slicer's build for them."
+        )
         return Failure("computer", message, _("Use an engine on another computer."))
     return None
 

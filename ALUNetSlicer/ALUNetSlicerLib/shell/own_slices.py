@@ -44,7 +44,7 @@ class OwnSlices:
         self._closed = False
 
     def add_shown(self) -> None:
-        """Put the slice of the view into the worklist; a project that is not planned yet is planned first."""
+        """Put the slice of the view into the worklist; where it must be, the project is planned first."""
         view = self._view()
         place = None if view is None else view.place()
         case = "" if place is None else self._session.case_nodes.case_of(place[0])

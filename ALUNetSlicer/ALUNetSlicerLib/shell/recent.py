@@ -44,7 +44,7 @@ class RecentProjects:
         self._settings = settings
 
     def all(self) -> list[RecentProject]:
-        """The projects, the last opened first; entries that nobody can read are left out."""
+        """The projects, the last opened first; entries that cannot be read are left out."""
         try:
             rows = json.loads(self._settings.get(_NAME, "[]"))
         except ValueError:

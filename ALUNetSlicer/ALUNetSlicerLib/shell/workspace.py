@@ -78,7 +78,7 @@ class Workspace:
 
     @property
     def status(self) -> ProjectStatus:
-        """How the open project stands; an empty one where none is open."""
+        """Status of the open project; an empty one where none is open."""
         return ProjectStatus() if self.project is None else self.project.status
 
     @property
