@@ -9,14 +9,16 @@ from pathlib import Path
 
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.install import packages
+from ALUNetSlicerLib.install.answers import SmokeTest
 from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
 from ALUNetSlicerLib.install.problems import of_smoke_test
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 
 _SECONDS = 180.0
 """A cold torch on a slow disk takes a minute."""
-_CHOOSE = "Choose the Python of an environment, for instance …/bin/python or …\\Scripts\\python.exe."
-_ANOTHER = "Choose an environment with Python 3.10 to 3.13, or let ALUNet install the engine."
+_CHOOSE = _("Choose the Python of an environment, for instance …/bin/python or …\\Scripts\\python.exe.")
+_ANOTHER = _("Choose an environment with Python 3.10 to 3.13, or let ALUNet install the engine.")
 
 
 @dataclass(frozen=True)
@@ -36,9 +38,10 @@ class ExistingEnvironment:
     cuda: bool
 
     def __str__(self) -> str:
-        device = "an NVIDIA GPU" if self.cuda else "no NVIDIA GPU"
+        device = _("an NVIDIA GPU") if self.cuda else _("no NVIDIA GPU")
         parts = [f"{name} {self.versions[name]}" for name in ("torch", "nnunetv2") if name in self.versions]
-        return f"Python {self.version} with {', '.join(parts)}; {device}."
+        words = _("Python {version} with {packages}; {device}.")
+        return words.format(version=self.version, packages=", ".join(parts), device=device)
 
 
 def check_existing(
@@ -63,14 +66,15 @@ def check_existing(
         stop_waiting()
         failure = _failure(python, end)
         if failure is None:
-            found = end.answer
-            done(ExistingEnvironment(python, found["python"], found["versions"], found["cuda"]))
+            found = end.read(SmokeTest)
+            done(ExistingEnvironment(python, found.python, found.versions, found.cuda))
         else:
             failed(failure)
 
     def late() -> None:
         helper.close()
-        failed(Failure("python", f"{python} does not answer within {_SECONDS:.0f} s.", _CHOOSE))
+        message = _("{python} does not answer within {seconds} s.")
+        failed(Failure("python", message.format(python=python, seconds=round(_SECONDS)), _CHOOSE))
 
     def call_off() -> None:
         stop_waiting()
@@ -89,11 +93,20 @@ def check_existing(
 def _failure(python: str, end: Ended) -> Failure | None:
     """Why a Python cannot run the engine; None where it can."""
     if end.last.startswith("alunet-old "):
-        return Failure("python", f"{python} is Python {end.last.split()[1]}; ALUNet needs 3.10 to 3.13.", _ANOTHER)
+        return _of_another_age(python, end.last.split()[1])
     if end.status is None and not end.answer:
-        return Failure("python", f"{python} cannot be used: {end.last}", _CHOOSE)
-    version = tuple(int(part) for part in end.answer.get("python", "0.0").split(".")[:2])
+        message = _("{python} cannot be used: {words}").format(python=python, words=end.last)
+        return Failure("python", message, _CHOOSE)
+    version = tuple(int(part) for part in end.read(SmokeTest).python.split(".")[:2])
     if version > packages.NEWEST_PYTHON:
-        return Failure("python", f"{python} is Python {version[0]}.{version[1]}; ALUNet needs 3.10 to 3.13.", _ANOTHER)
+        return _of_another_age(python, f"{version[0]}.{version[1]}")
     problem, hint = of_smoke_test(end)
-    return Failure("environment", f"{python} cannot run the engine: {problem}", hint) if problem else None
+    if not problem:
+        return None
+    message = _("{python} cannot run the engine: {problem}").format(python=python, problem=problem)
+    return Failure("environment", message, hint)
+
+
+def _of_another_age(python: str, version: str) -> Failure:
+    message = _("{python} is Python {version}; ALUNet needs 3.10 to 3.13.").format(python=python, version=version)
+    return Failure("python", message, _ANOTHER)

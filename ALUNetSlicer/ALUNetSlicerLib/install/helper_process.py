@@ -6,9 +6,12 @@ import json
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
+from alunet.schema import from_json
 from ALUNetSlicerLib.ports.protocols import Process
+
+Kind = TypeVar("Kind")
 
 TAIL = 400
 _CODE = (
@@ -32,6 +35,10 @@ class Ended:
     status: int | None
     answer: dict[str, Any]
     lines: tuple[str, ...]
+
+    def read(self, kind: type[Kind]) -> Kind:
+        """What it told, as one of the types of `answers`."""
+        return from_json(kind, self.answer)
 
     @property
     def last(self) -> str:

@@ -6,24 +6,22 @@ gets its name after everything in it was loaded once. All slow work is done by p
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
-import platform
-import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime, timezone
 from pathlib import Path
-from typing import TextIO
+from typing import Any
 
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install import packages
+from ALUNetSlicerLib.install.answers import PlaceAnswer, SmokeTest
 from ALUNetSlicerLib.install.helper_process import Ended, HelperProcess, command
+from ALUNetSlicerLib.install.install_log import InstallLog
 from ALUNetSlicerLib.install.packages import RESOURCES, SIZES, Installed, Size
+from ALUNetSlicerLib.install.pip_arguments import PipArguments
 from ALUNetSlicerLib.install.pip_output import Meter, explain
-from ALUNetSlicerLib.install.problems import of_computer, of_place, of_smoke_test, unwritable
+from ALUNetSlicerLib.install.problems import of_computer, of_folder, of_place, of_smoke_test, of_space, unwritable
 from ALUNetSlicerLib.install.torch_sources import TorchSource, torch_sources
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -31,10 +29,6 @@ ProcessFor = Callable[[Sequence[str], Mapping[str, str]], Process]
 LONGEST = 210
 """Letters of the longest path below the folder of an installation, torch's licences with pip's own temporary folder."""
 _PLACE = "alunet.agent.install.place"
-_SOURCE_ONLY = "acvl-utils"
-"""The one package, of nnU-Net's, that is published without a wheel; it is plain Python and needs no compiler."""
-_FILES = (("requirement", "requirements.txt"), ("constraint", "constraints.txt"))
-_RAW_SINCE, _RESUME_SINCE = (24, 1), (25, 1)
 _LOOK_SECONDS = 1.0
 
 
@@ -70,9 +64,9 @@ class Installer:
         self._part = self.folder / "part"
         self._step: HelperProcess | None = None
         self._inspecting: HelperProcess | None = None
-        self._file: TextIO | None = None
+        self._log = InstallLog(self.folder / "install.log")
         self._choice, self._build, self._fingerprint = "auto", "cpu", ""
-        self._pip = (0, 0)
+        self._pip = PipArguments("", resources, self.folder)
         self._meter = Meter(1, timer.now)
         self._free = 0
         self._call_off: Callable[[], None] = lambda: None
@@ -101,19 +95,15 @@ class Installer:
         if failure is not None:
             self._call_off = self._timer.later(0.0, lambda: self._end(failure))
             return
-        self._tell("Looking at this computer")
-        self._run(_PLACE, "look", json.dumps({"folder": str(self.folder)}), then=self._inspected)
-
-    def retry(self) -> None:
-        """Once more, with the same choice; what was downloaded completely is not downloaded again."""
-        self.start(self._choice)
+        self._tell(_("Looking at this computer"))
+        self._run(_PLACE, "look", self._given(), then=self._inspected)
 
     def cancel(self) -> None:
         """End pip and all that it started; what there is of the installation is never used."""
         if self.running:
             self._close_step()
-            hint = "What has arrived is kept for the next one."
-            self._end(Failure("cancelled", "The installation was stopped.", hint))
+            hint = _("What has arrived is kept for the next one.")
+            self._end(Failure("cancelled", _("The installation was stopped."), hint))
 
     def close(self) -> None:
         """End whatever runs: nobody is there any more to be told."""
@@ -135,42 +125,43 @@ class Installer:
             failure = of_place(end, self.folder)
             failed(failure) if failure else done()
 
-        arguments = json.dumps({"folder": str(self.folder)})
-        self._step = HelperProcess(self._process(_PLACE, "remove", arguments), lambda line: None, removed)
+        self._step = self._beside("remove", removed)
         self._step.start()
 
     def inspect_computer(self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]) -> None:
         """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how many bytes are free."""
 
         def inspected(end: Ended) -> None:
-            failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
-            failed(failure) if failure else done(end.answer["gpu"], end.answer["free"])
+            found = end.read(PlaceAnswer)
+            failure = of_computer(end, self.folder, self._python)
+            failed(failure) if failure else done(found.gpu, found.free)
 
-        arguments = json.dumps({"folder": str(self.folder)})
-        self._inspecting = HelperProcess(self._process(_PLACE, "look", arguments), lambda line: None, inspected)
+        self._inspecting = self._beside("look", inspected)
         self._inspecting.start()
 
     def _inspected(self, end: Ended) -> None:
-        failure = of_place(end, self.folder) or of_computer(self._python, end.answer)
+        found = end.read(PlaceAnswer)
+        failure = of_computer(end, self.folder, self._python)
         if failure is None:
-            self._build = packages.resolved(self._choice, end.answer["gpu"])
+            self._build = packages.resolved(self._choice, found.gpu)
             self._fingerprint = packages.fingerprint(self._build, self._resources)
-            self._pip = _version(end.answer["pip"])
+            wheels = self.folder / f"wheels-{self._fingerprint}"
+            self._pip = PipArguments(found.pip, self._resources, wheels)
             self._meter.expect(self._sizes[self._build].download)
-            given = {"folder": str(self.folder), "keep": self._fingerprint, "longest": LONGEST}
-            self._tell("Making room")
-            self._run(_PLACE, "prepare", json.dumps(given), then=self._prepared)
+            given = self._given(keep=self._fingerprint, longest=LONGEST)
+            self._tell(_("Making room"))
+            self._run(_PLACE, "prepare", given, then=self._prepared)
         else:
             self._end(failure)
 
     def _prepared(self, end: Ended) -> None:
-        self._free = end.answer.get("free", 0)
+        self._free = end.read(PlaceAnswer).free
         failure = of_place(end, self.folder) or self._room(self._build)
         if failure is not None:
             self._end(failure)
             return
         torch = packages.pinned("torch", self._resources)
-        if torch and not self._wheels():
+        if torch and not self._pip.kept():
             self._download(torch_sources(self._build, torch, packages.pinned("torchvision", self._resources)))
         else:
             self._install()
@@ -178,7 +169,7 @@ class Installer:
     def _download(self, sources: list[TorchSource]) -> None:
         """Get torch in the right build from the first source that has it: the wrong one costs gigabytes, or the GPU."""
         source, *others = sources
-        self._tell("Looking for packages")
+        self._tell(_("Looking for packages"))
         self._note(source.note)
         if source.build != self._build:
             self._meter.expect(self._sizes[source.build].download)
@@ -194,26 +185,21 @@ class Installer:
             else:
                 self._end(explain(end.lines))
 
-        wheels = str(self.folder / f"wheels-{self._fingerprint}")
-        only = ["--no-cache-dir", "--no-deps", "--only-binary=:all:", "--dest", wheels]  # kept there, not twice
-        self._run("pip", "download", *self._options(), *only, *source.arguments, then=downloaded)
+        self._run("pip", *self._pip.download(source), then=downloaded)
 
     def _install(self) -> None:
-        target = str(self._part / "p")
-        kinds = ["--only-binary=:all:", f"--no-binary={_SOURCE_ONLY}", "--no-compile", "--target", target]
-        files = [f"--{kind}={self._resources / name}" for kind, name in _FILES]
-        wheels = [str(wheel) for wheel in self._wheels()]
+        target = self._part / "p"
 
         def ended(end: Ended) -> None:
             self._call_off()
             if end.status == 0:
-                self._tell("Tidying up", 0.95)
-                self._run(_PLACE, "tidy", json.dumps({"packages": target}), then=self._tidied)
+                self._tell(_("Tidying up"), 0.95)
+                self._run(_PLACE, "tidy", json.dumps({"packages": str(target)}), then=self._tidied)
             else:
                 self._end(explain(end.lines))
 
-        self._tell("Looking for packages")
-        self._run("pip", "install", *self._options(), *kinds, *files, *wheels, then=ended)
+        self._tell(_("Looking for packages"))
+        self._run("pip", *self._pip.install(target), then=ended)
         self._count()
 
     def _tidied(self, end: Ended) -> None:
@@ -221,47 +207,42 @@ class Installer:
         if failure := of_place(end, self.folder):
             self._end(failure)
             return
-        self._tell("Trying the engine", 0.95)
+        self._tell(_("Trying the engine"), 0.95)
         target = self._part / "p"
         given = {"requirements": str(self._resources / "requirements.txt"), "inside": str(target)}
         variables = packages.environment(target, self._base)
         self._run("alunet.agent.install.smoke_test", json.dumps(given), then=self._tried, variables=variables)
 
     def _tried(self, end: Ended) -> None:
-        found = end.answer
-        problem, _ = of_smoke_test(end)
+        problem, _hint = of_smoke_test(end)
         if problem:
-            self._end(Failure("trial", f"The engine was installed, but does not load: {problem}", "Try again."))
+            message = _("The engine was installed, but does not load: {problem}").format(problem=problem)
+            self._end(Failure("trial", message, _("Try again.")))
             return
-        stamp = {
-            "fingerprint": self._fingerprint, "build": self._build, "python": packages.python_version(),
-            "versions": found["versions"], "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        }  # fmt: skip
-        given = {"folder": str(self.folder), "packages": str(self._part / "p"), "stamp": stamp}
-        self._tell("Finishing", 0.98)
-        self._run(_PLACE, "adopt", json.dumps(given), then=lambda end: self._end(of_place(end, self.folder)))
-
-    def _options(self) -> list[str]:
-        """Of pip, as far as its version knows them."""
-        raw = ["--progress-bar=raw"] if self._pip >= _RAW_SINCE else []
-        return [*raw, *(["--resume-retries=5"] if self._pip >= _RESUME_SINCE else [])]
-
-    def _wheels(self) -> list[Path]:
-        return sorted((self.folder / f"wheels-{self._fingerprint}").glob("torch*.whl"))
+        stamp = packages.stamp(self._fingerprint, self._build, end.read(SmokeTest).versions)
+        given = self._given(packages=str(self._part / "p"), stamp=stamp)
+        self._tell(_("Finishing"), 0.98)
+        self._run(_PLACE, "adopt", given, then=lambda end: self._end(of_place(end, self.folder)))
 
     def _count(self) -> None:
         """While pip unpacks it says nothing: count what is there."""
         if self._meter.packages:
-            self._meter.installed(sum(1 for _ in (self._part / "t").glob("pip-target-*/lib/python/*.dist-info")))
+            done = (self._part / "t").glob("pip-target-*/lib/python/*.dist-info")
+            self._meter.installed(len(list(done)))
             self._tell()
         self._call_off = self._timer.later(_LOOK_SECONDS, self._count)
 
     def _room(self, build: str) -> Failure | None:
-        needed = self._sizes[build].needed - sum(wheel.stat().st_size for wheel in self._wheels())
-        if self._free >= needed:
-            return None
-        message = f"{self.folder} has {self._free / 1e9:.1f} GB of free space; the engine needs {needed / 1e9:.1f} GB."
-        return Failure("disk", message, "Free space there, or choose a folder on another disk.")
+        needed = self._sizes[build].needed - sum(wheel.stat().st_size for wheel in self._pip.kept())
+        return of_space(self.folder, self._free, needed)
+
+    def _given(self, **arguments: Any) -> str:
+        """Of a function of `alunet.agent.install.place`."""
+        return json.dumps({"folder": str(self.folder), **arguments})
+
+    def _beside(self, call: str, ended: Callable[[Ended], None]) -> HelperProcess:
+        """A process that is no part of an installation; what it says is not logged."""
+        return HelperProcess(self._process(_PLACE, call, self._given()), lambda line: None, ended)
 
     def _process(self, module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Process:
         if variables is None:
@@ -277,36 +258,27 @@ class Installer:
         self._step.start()
 
     def _heard(self, line: str) -> None:
-        before = (self._meter.phase, self._meter.fraction, self._meter.seconds_left)
+        before = self._meter.shown
         if not self._meter.hear(line):
             self._note(line)
-        if before != (self._meter.phase, self._meter.fraction, self._meter.seconds_left):
+        if before != self._meter.shown:
             self._tell()
 
     def _tell(self, phase: str | None = None, fraction: float = 0.0) -> None:
         self._meter.reach(fraction, phase)
-        shown = self._meter.fraction or None
-        self.progress.emit(self._meter.phase, shown, self._meter.seconds_left)
+        self.progress.emit(*self._meter.shown)
 
     def _note(self, line: str) -> None:
-        if self._file is not None:
-            try:
-                self._file.write(line + "\n")
-            except OSError:
-                self._file = None  # a full disk; pip says so itself
+        self._log.note(line)
         self.log.emit(line)
 
     def _open(self) -> Failure | None:
         """The log; the Failure where nothing can be written."""
-        if os.pathsep in str(self.folder):
-            message = f"{self.folder} has a {os.pathsep!r} in its name, which Python cannot take."
-            return Failure("path", message, "Choose another folder.")
-        if sys.platform == "darwin" and platform.machine() == "x86_64":
-            message = "There is no PyTorch any more for Macs with Intel's processors, or for Slicer's build for them."
-            return Failure("computer", message, "Use an engine on another computer.")
+        failure = of_folder(self.folder)
+        if failure is not None:
+            return failure
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._file = (self.folder / "install.log").open("w", encoding="utf-8", buffering=1)
+            self._log.open()
         except OSError as error:
             return unwritable(self.folder, error.strerror or str(error))
         return None
@@ -323,16 +295,8 @@ class Installer:
         self._call_off()
         self._step, self.running = None, False
         if failure is None:
-            self._tell("Ready", 1.0)
+            self._tell(_("Ready"), 1.0)
         else:
             self._note(str(failure))
-        if self._file is not None:
-            with contextlib.suppress(OSError):
-                self._file.close()
-            self._file = None
+        self._log.close()
         self.ended.emit(failure)
-
-
-def _version(text: str) -> tuple[int, ...]:
-    """The first two numbers of a version."""
-    return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

@@ -12,6 +12,7 @@ import platform
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -106,15 +107,23 @@ def pinned(package: str, resources: Path = RESOURCES) -> str:
     return ""
 
 
+def stamp(fingerprint: str, build: str, versions: Mapping[str, str]) -> dict[str, Any]:
+    """What an installation that is complete says of itself; `installed` reads it."""
+    return {
+        "fingerprint": fingerprint, "build": build, "python": python_version(), "versions": dict(versions),
+        "time": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    }  # fmt: skip
+
+
 def installed(folder: Path, resources: Path = RESOURCES) -> Installed | None:
     """The installation that is complete and up to date, or None; looks at two small files at most."""
     for build in BUILDS:
         wanted = fingerprint(build, resources)
         packages = folder / f"packages-{wanted}"
         try:
-            stamp: dict[str, Any] = json.loads((packages / STAMP).read_text(encoding="utf-8"))
-            if stamp["fingerprint"] == wanted:
-                return Installed(packages, build, dict(stamp["versions"]))
+            found: dict[str, Any] = json.loads((packages / STAMP).read_text(encoding="utf-8"))
+            if found["fingerprint"] == wanted:
+                return Installed(packages, build, dict(found["versions"]))
         except (OSError, ValueError, LookupError, TypeError):
             continue
     return None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.ports.i18n import tr as _
 
 _FILE = re.compile(r"\s*(?:Downloading|Using cached) (\S+) \(([\d.]+) (bytes|kB|MB|GB)\)")
 _LOCAL = re.compile(r"\s*Processing (.+?\.(?:whl|tar\.gz))(?: \(from .*)?$")
@@ -33,7 +34,7 @@ class Meter:
     """
 
     def __init__(self, total: int, now: Callable[[], float]) -> None:
-        self.phase, self.fraction, self.began = "Looking for packages", 0.0, False
+        self.phase, self.fraction, self.began = _("Looking for packages"), 0.0, False
         self.seconds_left: float | None = None
         self.packages = 0
         self._total, self._now = float(total), now
@@ -51,7 +52,8 @@ class Meter:
         raw = _RAW.fullmatch(line)
         if raw:
             self._size, self._part = max(self._size, float(raw[2])), float(raw[1])
-            self.phase = f"Downloading {self._name} ({self._part / 1e6:.0f} of {self._size / 1e6:.0f} MB)"
+            words, part, size = _("Downloading {name} ({part} of {size} MB)"), self._part, self._size
+            self.phase = words.format(name=self._name, part=f"{part / 1e6:.0f}", size=f"{size / 1e6:.0f}")
             self._measure()
         elif found := _FILE.match(line):
             self._file(found[1], float(found[2]) * _UNITS[found[3]], "Downloading" in line)
@@ -65,8 +67,13 @@ class Meter:
 
     def installed(self, count: int) -> None:
         """So many packages are unpacked."""
-        self.phase, self.seconds_left = f"Unpacking {self.packages} packages", None
+        self.phase, self.seconds_left = _("Unpacking {count} packages").format(count=self.packages), None
         self.reach(_DOWNLOAD_SHARE + _INSTALL_SHARE * min(1.0, count / max(1, self.packages)))
+
+    @property
+    def shown(self) -> tuple[str, float | None, float | None]:
+        """What a person sees: the phase, the fraction (None at first) and the seconds left."""
+        return self.phase, self.fraction or None, self.seconds_left
 
     def reach(self, fraction: float, phase: str | None = None) -> None:
         """So much of the whole is done."""
@@ -80,7 +87,8 @@ class Meter:
         self._seen.add(name)
         self._name, self._comes = name.split("-")[0], comes
         self._size, self._part = size, 0.0 if comes else size
-        self.phase = f"{'Downloading' if comes else 'Found'} {self._name}"
+        words = _("Downloading {name}") if comes else _("Found {name}")
+        self.phase = words.format(name=self._name)
         self.began = self.began or comes
         self._measure()
 
@@ -111,22 +119,24 @@ def _size(file: str) -> float:
 
 
 REASONS = (
-    (r"No space left on device|Errno 28\b|WinError 112|not enough space", "disk", "The disk is full.",
-     "Free space there, then try again."),
+    (r"No space left on device|Errno 28\b|WinError 112|not enough space", "disk",
+     _("The disk is full."), _("Free space there, then try again.")),
     (r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification", "tls",
-     "The connection to the package index is not trusted.",
-     "A proxy may stand between: ask your IT for its certificate, and set it with pip's option cert."),
-    (r"ProxyError|407 Proxy|Tunnel connection failed", "proxy", "The proxy lets nothing through.",
-     "Ask your IT how pip gets through it (HTTPS_PROXY)."),
-    (r"Retrying \(Retry\(|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|Read timed out|Connection "
-     r"aborted|Connection broken|IncompleteRead|IncompleteDownload|incomplete-download", "network",
-     "The package index cannot be reached, or the connection broke.",
-     "Check the network, then try again: what has arrived is kept."),
-    (r"Permission denied|WinError 5\b|WinError 32\b|Errno 13\b", "write", "A file of the installation is locked.",
-     "A virus scanner may hold it, or a running engine: wait a moment, then try again."),
-    (r"WinError 206|WinError 3\b|File name too long|path too long", "path", "Windows refuses a path that is so long.",
-     "Choose a folder with a shorter path."),
-    (r"DO NOT MATCH THE HASHES", "network", "A package arrived damaged.", "Try again."),
+     _("The connection to the package index is not trusted."),
+     _("A proxy may stand between: ask your IT for its certificate, and set it with pip's option cert.")),
+    (r"ProxyError|407 Proxy|Tunnel connection failed", "proxy",
+     _("The proxy lets nothing through."), _("Ask your IT how pip gets through it (HTTPS_PROXY).")),
+    (r"Retrying \(Retry\(|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|"
+     r"Read timed out|Connection aborted|Connection broken|IncompleteRead|IncompleteDownload|"
+     r"incomplete-download", "network",
+     _("The package index cannot be reached, or the connection broke."),
+     _("Check the network, then try again: what has arrived is kept.")),
+    (r"Permission denied|WinError 5\b|WinError 32\b|Errno 13\b", "write",
+     _("A file of the installation is locked."),
+     _("A virus scanner may hold it, or a running engine: wait a moment, then try again.")),
+    (r"WinError 206|WinError 3\b|File name too long|path too long", "path",
+     _("Windows refuses a path that is so long."), _("Choose a folder with a shorter path.")),
+    (r"DO NOT MATCH THE HASHES", "network", _("A package arrived damaged."), _("Try again.")),
 )  # fmt: skip
 """What pip's words mean: a pattern, a code, the message, what to do."""
 
@@ -135,9 +145,11 @@ def explain(lines: Sequence[str]) -> Failure:
     """Why pip failed, from its last lines."""
     errors = [line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")]
     said = [line.strip() for line in lines if line.strip()]
-    last = next((error for error in reversed(errors) if error), (said or ["pip said nothing"])[-1])
+    last = next((error for error in reversed(errors) if error), (said or [_("pip said nothing")])[-1])
     for text in ("\n".join(errors), "\n".join(lines)):  # a warning is the reason only where the error names none
         for pattern, code, message, hint in REASONS:
             if re.search(pattern, text):
-                return Failure(code, f"{message} pip says: {last}", hint)
-    return Failure("pip", f"pip could not install the engine's packages: {last}", "The log has all that it said.")
+                said_by_pip = _("{message} pip says: {words}").format(message=message, words=last)
+                return Failure(code, said_by_pip, hint)
+    message = _("pip could not install the engine's packages: {words}").format(words=last)
+    return Failure("pip", message, _("The log has all that it said."))

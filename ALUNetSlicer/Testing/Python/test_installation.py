@@ -275,7 +275,7 @@ class CancelTest(InstallationCase):
         self.assertFalse(list(self.folder.glob("packages-*")))
         (self.source / "quick").touch()
         self.ends.clear()
-        installer.retry()
+        installer.start("cpu")
         self.pump.until(lambda: self.ends)
         self.assertEqual(self.ends, [None])
         self.assertTrue(installer.ready())
@@ -402,7 +402,7 @@ class WholeTest(InstallationCase):
         def ask() -> bool:
             agent.ask("health", devices.append, devices.append)
             self.pump.until(lambda: devices, 30)
-            return devices.pop()["device"] != "unknown"
+            return devices.pop().device != "unknown"
 
         self.pump.until(ask, 120)
 

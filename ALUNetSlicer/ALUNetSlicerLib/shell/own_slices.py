@@ -1,0 +1,80 @@
+"""Slices that a person chooses: the one in the view goes into the worklist."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from alunet.schema import Code, JobKind, JobState, WorkRow
+from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.signal import Signal
+
+
+class OwnSlices:
+    """Of one project.
+
+    Args:
+        agent: with an engine chosen.
+        project: id.
+        author: who chooses.
+        session, jobs: of the project.
+        view: gives the view, or None without views.
+
+    Attributes:
+        added: emits nothing; the project has a slice more in its worklist.
+        failed: emits a `Failure` for a person.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        project: str,
+        author: str,
+        session: Session,
+        jobs: Jobs,
+        view: Callable[[], SliceView | None],
+    ) -> None:
+        self.added, self.failed = Signal(), Signal()
+        self._agent, self._project, self._author = agent, project, author
+        self._session, self._jobs, self._view = session, jobs, view
+        self._closed = False
+
+    def add_shown(self) -> None:
+        """Put the slice of the view into the worklist; where it must be, the project is planned first."""
+        view = self._view()
+        place = None if view is None else view.place()
+        case = "" if place is None else self._session.case_nodes.case_of(place[0])
+        if not case:
+            hint = _("Show a volume that you added there, then try again.")
+            self.failed.emit(Failure("no_case", _("The Red view shows no case of this project."), hint))
+            return
+
+        def refused(why: Failure) -> None:
+            if why.code == Code.NOT_READY and self._jobs.current is None:
+                self._jobs.start(JobKind.PLAN, {}, planned, self.failed.emit)
+            else:
+                self.failed.emit(why)
+
+        def planned(job: Job) -> None:
+            if job.state == JobState.DONE and not self._closed:
+                self._add(case, place[1], place[2], self.failed.emit)
+
+        self._add(case, place[1], place[2], refused)
+
+    def close(self) -> None:
+        """Add nothing more."""
+        self._closed = True
+
+    def _add(self, case: str, axis: int, index: int, failed: Failed) -> None:
+        def added(rows: list[WorkRow]) -> None:
+            if not self._closed:
+                self._session.refresh(lambda: self._session.go_to(rows[0].sample))
+                self.added.emit()
+
+        self._agent.ask(
+            "add_slice", added, failed, project=self._project, case=case, axis=axis, slice=index, author=self._author
+        )
