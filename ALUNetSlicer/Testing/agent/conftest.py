@@ -25,7 +25,7 @@ from alunet.agent.client import Client
 from alunet.agent.connections.starting import own_environment
 from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
-from alunet.schema import CaseRequest
+from alunet.schema import Operations
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
@@ -194,7 +194,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = {"background": 0, "organ": 1}
         create(service.root / PROJECT, name=PROJECT, labels=labels, channels=["CT"], setup=Setup()).close()
         write_image(folder / "a.nrrd")
-        client.add_case(PROJECT, CaseRequest("a", [client.upload(folder / "a.nrrd").id]))
+        image = client.upload(folder / "a.nrrd").id
+        client.call(Operations.add_case, project=PROJECT, name="a", images=[image])
     finally:
         service.kill()
     with Project.open(service.root / PROJECT) as opened:
