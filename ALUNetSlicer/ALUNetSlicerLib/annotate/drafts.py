@@ -9,13 +9,21 @@ import json
 import os
 import uuid
 import zipfile
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
+from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.slice_geometry import Box
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.protocols import Timer
+
+DRAFT_SECONDS = 10.0
+"""How often what is painted is kept on disk while a slice is worked on."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +41,32 @@ class Draft:
     base: int
     seconds: float
     item: Slice
+
+
+class Autosave:
+    """Does something again and again, from `start` to `stop`.
+
+    Args:
+        timer: of the main thread.
+        save: what is done.
+    """
+
+    def __init__(self, timer: Timer, save: Callable[[], None]) -> None:
+        self._timer, self._save = timer, save
+        self._call_off: Callable[[], None] = lambda: None
+
+    def start(self) -> None:
+        """Begin; the first time is after a while."""
+        self.stop()
+        self._call_off = self._timer.later(DRAFT_SECONDS, self._again)
+
+    def stop(self) -> None:
+        """End it, also where it was not begun."""
+        self._call_off()
+
+    def _again(self) -> None:
+        self._save()
+        self.start()
 
 
 class Drafts:
@@ -75,8 +109,8 @@ class Drafts:
         try:
             with np.load(self._file(sample), allow_pickle=False) as content:
                 base, seconds, item = int(content["base"]), float(content["seconds"]), json.loads(str(content["item"]))
-                box = Box(item["box"]["axis"], tuple((low, high) for low, high in item["box"]["bounds"]))
-                return Draft(content["labels"], base, seconds, Slice(**{**item, "box": box}))
+                read = {"box": Box.of(**item["box"]), "status": Status(item["status"])}
+                return Draft(content["labels"], base, seconds, Slice(**{**item, **read}))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 
@@ -91,15 +125,21 @@ class Drafts:
         kept = [draft.item for draft in map(self.find, sorted(set(drafts) - known)) if draft is not None]
         last = max((item.rank for item in items), default=-1)
         marked = [
-            replace(item, status="in_progress") if item.sample in drafts and item.status == "todo" else item
+            replace(item, status=Status.IN_PROGRESS) if item.sample in drafts and item.status == Status.TODO else item
             for item in items
         ]
         return marked + [
-            replace(item, rank=last + place, ahead=True, status="in_progress", sent=True, owner="")
-            for place, item in enumerate((item for item in kept if item.status != "skipped"), 1)
+            replace(item, rank=last + place, ahead=True, status=Status.IN_PROGRESS, sent=True, owner="")
+            for place, item in enumerate((item for item in kept if item.status != Status.SKIPPED), 1)
         ]
 
     def samples(self) -> list[int]:
         """The slices with a draft, the newest last."""
         files = sorted(self._folder.glob("[0-9]*.npz"), key=lambda file: file.stat().st_mtime_ns)
         return [int(file.stem) for file in files]
+
+
+def not_kept(error: OSError) -> Failure:
+    """Say that a draft could not be kept."""
+    message = _("The draft cannot be kept: {why}.").format(why=error.strerror)
+    return Failure("disk", message, _("Free space there."))

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
+from alunet.schema import Code
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.messages import FetchedVoxels
+from ALUNetSlicerLib.ports.i18n import tr as _
 
 Then = Callable[[int, np.ndarray], None]
 """Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's box."""
@@ -57,18 +59,18 @@ class InitialLabels:
             failed: told, after `then`, that and why it could not be had; a model that made none is no failure.
         """
 
-        def take(_: int, labels: np.ndarray) -> None:
+        def take(_version: int, labels: np.ndarray) -> None:
             self._proposals[item.sample] = labels
             then(labels)
 
         def nothing(why: Failure) -> None:
             empty = np.zeros(item.box.shape, np.uint8)
-            if why.code in ("not_found", "not_ready"):
+            if why.code in (Code.NOT_FOUND, Code.NOT_READY):
                 take(0, empty)
             else:
                 then(empty)
-                message = f"The slice begins empty, as the proposal cannot be fetched: {why.message}"
-                failed(Failure(why.code, message, why.hint))
+                message = _("The slice begins empty, as the proposal cannot be fetched: {why}")
+                failed(Failure(why.code, message.format(why=why.message), why.hint))
 
         if item.sample in self._proposals:
             then(self._proposals[item.sample])
@@ -108,12 +110,13 @@ class InitialLabels:
         then(version, labels)
 
     def _fetch(self, call: str, item: Slice, then: Then, failed: Failed) -> None:
-        def take(answer: dict[str, Any]) -> None:
+        def take(answer: FetchedVoxels) -> None:
             try:
-                labels = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
+                labels = answer.read()
             except (OSError, ValueError) as error:
-                failed(Failure("spool", f"The labels of {item.case} cannot be read: {error}.", "Show the slice again."))
+                message = _("The labels of {case} cannot be read: {why}.").format(case=item.case, why=error)
+                failed(Failure("spool", message, _("Show the slice again.")))
                 return
-            then(answer["version"], labels)
+            then(answer.version, labels)
 
         self._agent.ask(call, take, failed, project=self._project, sample=item.sample)

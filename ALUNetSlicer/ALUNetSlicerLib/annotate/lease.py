@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from alunet.schema import Code
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.ports.protocols import Timer
@@ -47,7 +48,7 @@ class Lease:
         sample = self._sample
 
         def failed(why: Failure) -> None:
-            if why.code == "leased" and sample is not None:
+            if why.code == Code.LEASED and sample is not None:
                 self._refused(sample, why)
 
         self._stop()

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
-import numpy as np
-
+from alunet.schema import Code
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.engine.messages import FetchedVoxels
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.signal import Signal
@@ -45,13 +44,12 @@ class UncertaintyOverlay:
         if not self.wanted or item is None:
             return
 
-        def take(answer: dict[str, Any]) -> None:
+        def take(answer: FetchedVoxels) -> None:
             if self.wanted and self._item is item:
-                values = np.fromfile(answer["file"], answer["dtype"]).reshape(answer["shape"])
-                view.overlay(self._case_nodes.overlay(item.case, item.box, values))
+                view.overlay(self._case_nodes.overlay(item.case, item.box, answer.read()))
 
         def nothing(why: Failure) -> None:
-            if why.code in ("not_found", "not_ready"):
+            if why.code in (Code.NOT_FOUND, Code.NOT_READY):
                 self.missing.emit()
             else:
                 self.failed.emit(why)

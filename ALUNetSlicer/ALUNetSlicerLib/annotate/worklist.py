@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alunet.schema import Status, WorkRow
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
-OPEN = ("todo", "in_progress")
+OPEN = (Status.TODO, Status.IN_PROGRESS)
 
 
 @dataclass(frozen=True)
@@ -20,7 +21,6 @@ class Slice:
         reason: why it was chosen, for people.
         uncertainty: 0 to 1, None where the strategy gives none.
         ahead: beyond the batch, to go on with while the model is trained.
-        status: "todo", "in_progress", "done", "skipped" or "flagged".
         version: of the labels that the engine has, 0 for none.
         sent: whether the engine has all that was handed in here.
         owner: who else has it now; empty for nobody.
@@ -34,28 +34,45 @@ class Slice:
     reason: str
     uncertainty: float | None
     ahead: bool
-    status: str
+    status: Status
     version: int
     sent: bool = True
     owner: str = ""
 
     @classmethod
-    def of_row(cls, row: dict[str, Any], author: str) -> Slice:
+    def of_row(cls, row: WorkRow, author: str) -> Slice:
         """The slice of a row as the engine gives it, for one annotator."""
-        lease = row["lease"]
+        lease = row.lease
         return cls(
-            sample=row["sample"],
-            round=row["round"],
-            rank=row["rank"],
-            case=row["case"],
-            box=Box.of_row(row),
-            reason=row["reason"],
-            uncertainty=row["uncertainty"],
-            ahead=row["ahead"],
-            status=row["status"],
-            version=row["version"],
-            owner=lease["author"] if lease and lease["author"] != author else "",
+            sample=row.sample,
+            round=row.round,
+            rank=row.rank,
+            case=row.case,
+            box=Box.of(row.axis, row.box),
+            reason=row.reason,
+            uncertainty=row.uncertainty,
+            ahead=row.ahead,
+            status=row.status,
+            version=row.version,
+            owner=lease.author if lease is not None and lease.author != author else "",
         )
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many slices there are.
+
+    Attributes:
+        done: of the batch proper, with labels.
+        settled: of the batch proper, with nothing to do: done, skipped or flagged.
+        all: of the batch proper.
+        unsent: also of those ahead: what was handed in and is on its way.
+    """
+
+    done: int
+    settled: int
+    all: int
+    unsent: int
 
 
 class Worklist:
@@ -96,13 +113,15 @@ class Worklist:
         """Number of the newest round that has slices here; None without slices."""
         return max((item.round for item in self._slices), default=None)
 
-    def counts(self) -> dict[str, int]:
-        """How many slices of the batch proper have each status; "all" of them, and "unsent" of all."""
+    def counts(self) -> Counts:
+        """How far the batch is."""
         batch = [item for item in self._slices if not item.ahead]
-        found = {status: sum(item.status == status for item in batch) for status in ("todo", "in_progress", "done")}
-        found["skipped"] = sum(item.status == "skipped" for item in batch)
-        found["flagged"] = sum(item.status == "flagged" for item in batch)
-        return {**found, "all": len(batch), "unsent": sum(not item.sent for item in self._slices)}
+        return Counts(
+            done=sum(item.status == Status.DONE for item in batch),
+            settled=sum(item.status not in OPEN for item in batch),
+            all=len(batch),
+            unsent=sum(not item.sent for item in self._slices),
+        )
 
     def __iter__(self):  # noqa: ANN204  an iterator of slices
         return iter(self._slices)

@@ -12,7 +12,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from alunet.schema import from_json
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
+from ALUNetSlicerLib.engine.messages import ProjectNews, misfit, read_answer, read_event
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -35,7 +38,7 @@ class _Request:
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
 
 
-def _nothing(_: Any) -> None:
+def _nothing(_answer: Any) -> None:
     """An answer that nobody waits for."""
 
 
@@ -47,13 +50,14 @@ class Agent:
         timer: of the main thread.
 
     Attributes:
-        event: emits each event of the agent, a dict (see `alunet.agent.main`).
+        event: emits each event of the agent that is read here, as one of the types of `messages`.
+        failed: emits a `Failure` where an event cannot be understood.
         state: emits "running" and "ended" with the last words of the process; it is started again after that.
     """
 
     def __init__(self, process: Process, timer: Timer) -> None:
         self._process, self._timer = process, timer
-        self.event, self.state = Signal(), Signal()
+        self.event, self.failed, self.state = Signal(), Signal(), Signal()
         self._waiting: dict[int, _Request] = {}
         self._engine: dict[str, Any] | None = None
         self._follows: dict[str, int] = {}
@@ -81,6 +85,8 @@ class Agent:
 
     def ask(self, call: str, done: Done = _nothing, failed: Failed = _nothing, **args: Any) -> int:
         """Ask something; either `done` or `failed` is called once, later.
+
+        `done` gets what `messages.ANSWERS` names; an answer that is of another type is a failure.
 
         Returns:
             Number of the request, for `cancel`.
@@ -135,17 +141,32 @@ class Agent:
         except ValueError:
             return  # half a line of a process that died
         if "event" in message:
-            if message["event"] == "project":
-                self._follows[message["project"]] = max(self._follows.get(message["project"], 0), message["number"])
-            self.event.emit(message)
+            self._tell(message)
+        elif (request := self._waiting.pop(message.get("id"), None)) is not None:
+            self._answer(request, message)
+
+    def _tell(self, message: dict[str, Any]) -> None:
+        try:
+            event = read_event(message)
+        except ValueError as error:
+            self.failed.emit(misfit(str(message["event"]), error))
             return
-        request = self._waiting.pop(message.get("id"), None)
-        if request is None:
-            return
-        if "error" in message:
-            request.failed(Failure(**message["error"]))
+        if isinstance(event, ProjectNews):
+            self._follows[event.project] = max(self._follows.get(event.project, 0), event.number)
+        if event is not None:
+            self.event.emit(event)
+
+    @staticmethod
+    def _answer(request: _Request, message: dict[str, Any]) -> None:
+        try:
+            why = from_json(Failure, message["error"]) if "error" in message else None
+            answer = None if why is not None else read_answer(request.call, message.get("result"))
+        except ValueError as error:
+            why = misfit(request.call, error)
+        if why is not None:
+            request.failed(why)
         else:
-            request.done(message.get("result"))
+            request.done(answer)
 
     def _end(self, words: str) -> None:
         """The process has ended although nobody let it."""
@@ -164,5 +185,6 @@ class Agent:
         """It does not live: everybody who waits is told; the next `start` tries again."""
         self._deaths, self._closed = 0, True
         pending, self._waiting = self._waiting, {}
+        message = _("The connection helper does not start: {words}").format(words=words)
         for request in pending.values():
-            request.failed(Failure("agent", f"The connection helper does not start: {words}", "See Engine, Install."))
+            request.failed(Failure("agent", message, _("See Engine, Install.")))

@@ -9,9 +9,11 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+from alunet.schema import CaseInfo
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.mrml.volume_file import write_volume
+from ALUNetSlicerLib.ports.i18n import tr as _
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
 """Of image files."""
@@ -90,7 +92,7 @@ class CaseUpload:
         files: list[Path] = []
         made: list[Path] = []
 
-        def taken(_: Any) -> None:
+        def taken(_case: CaseInfo) -> None:
             self._clear(made)
             arrived(name)
             self._next(arrived, done, failed)
@@ -109,7 +111,7 @@ class CaseUpload:
                 made.append(files[-1])
                 write_volume(volume, files[-1])
         except OSError as error:
-            refused(Failure("disk", str(error), "Free space there, then add the volumes again."))
+            refused(Failure("disk", str(error), _("Free space there, then add the volumes again.")))
             return
         self._asked = self._agent.ask(
             "add_case", taken, refused, project=self._project, name=name, images=[str(file) for file in files]

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from alunet import schema
+from alunet.schema import ENDED, JobKind, JobState
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.messages import Epoch, JobNews, Progress, ProjectNews, Step, read_progress
 from ALUNetSlicerLib.ports.signal import Signal
-
-ENDED = ("done", "failed", "cancelled")
 
 
 @dataclass(frozen=True)
 class Job:
-    """One piece of work.
+    """One piece of work, as a person follows it.
 
     Attributes:
-        kind: "round", "predict", "uncertainty", "export", …
-        state: "queued", "running", "done", "failed" or "cancelled".
         phase: what it does now: "plan", "train", "score", …; empty at first.
         done, total: how much of the phase is done; 0 where nothing is told.
         unit: of these: "epochs", "steps", "slices", …
@@ -31,8 +31,8 @@ class Job:
     """
 
     id: int
-    kind: str
-    state: str
+    kind: JobKind
+    state: JobState
     phase: str = ""
     done: float = 0
     total: float = 0
@@ -44,30 +44,29 @@ class Job:
     result: bool = False
 
     @classmethod
-    def of_row(cls, row: dict[str, Any]) -> Job:
-        """The job of a row as the engine gives it."""
-        error = Failure(**row["error"]) if row["error"] else None
-        job = cls(row["id"], row["kind"], row["state"], waiting=row["waiting"], error=error, result=row["result"])
-        if row["progress"]:
-            job = replace(job.told(row["progress"]["kind"], row["progress"]), state=row["state"])
-        return job
+    def of_row(cls, row: schema.Job) -> Job:
+        """The job of a row as the engine gives it; progress of a kind that is not known here is left out."""
+        error = None if row.error is None else Failure.of_problem(row.error)
+        job = cls(row.id, row.kind, row.state, waiting=row.waiting, error=error, result=row.result)
+        with contextlib.suppress(ValueError):
+            job = job if row.progress is None else job.told(read_progress(row.progress))
+        return replace(job, state=row.state, waiting=row.waiting)
 
-    def told(self, kind: str, data: dict[str, Any]) -> Job:
-        """The job after one of its events."""
-        if kind == "progress":
+    def told(self, news: object) -> Job:
+        """The job after one of its events; those that say nothing of how far it is change nothing."""
+        running = replace(self, state=JobState.RUNNING, waiting="")
+        if isinstance(news, Progress):
             return replace(
-                self, state="running", waiting="", phase=data["phase"], done=data["done"], total=data["total"] or 0,
-                unit=data.get("unit") or "", seconds_left=data.get("seconds_left"),
+                running, phase=news.phase, done=news.done, total=news.total or 0, unit=news.unit or "",
+                seconds_left=news.seconds_left,
             )  # fmt: skip
-        if kind == "epoch":
+        if isinstance(news, Epoch):
             return replace(
-                self, state="running", waiting="", phase="train", done=data["epoch"], total=data["epochs"],
-                unit="epochs", dice=data.get("dice"), seconds_left=data.get("seconds_left"),
+                running, phase="train", done=news.epoch, total=news.epochs, unit="epochs", dice=news.dice,
+                seconds_left=news.seconds_left,
             )  # fmt: skip
-        if kind == "step" and data["state"] == "started":
-            return replace(
-                self, state="running", waiting="", phase=data["name"], done=0, total=0, unit="", seconds_left=None
-            )  # fmt: skip
+        if isinstance(news, Step) and news.state == "started":
+            return replace(running, phase=news.name, done=0, total=0, unit="", seconds_left=None)
         return self
 
 
@@ -94,15 +93,15 @@ class Jobs:
     def refresh(self, failed: Failed = lambda why: None) -> None:
         """Ask what runs."""
 
-        def take(rows: list[dict[str, Any]]) -> None:
-            running = [Job.of_row(row) for row in rows if row["state"] not in ENDED]
+        def take(rows: list[schema.Job]) -> None:
+            running = [Job.of_row(row) for row in rows if row.state not in ENDED]
             if running:
                 self._set(running[0])
 
         self._agent.ask("jobs", take, failed, project=self._project)
 
     def start(
-        self, kind: str, options: dict[str, Any], ended: Callable[[Job], None] | None = None,
+        self, kind: JobKind, options: dict[str, Any], ended: Callable[[Job], None] | None = None,
         failed: Failed = lambda why: None,
     ) -> None:  # fmt: skip
         """Start a piece of work.
@@ -113,7 +112,7 @@ class Jobs:
             failed: called instead where it could not be started.
         """
 
-        def take(row: dict[str, Any]) -> None:
+        def take(row: schema.Job) -> None:
             job = Job.of_row(row)
             if ended is not None:
                 self._waiting_for[job.id] = ended
@@ -135,23 +134,23 @@ class Jobs:
         self._agent.event.disconnect(self._hear)
 
     def _ask(self, number: int) -> None:
-        def take(row: dict[str, Any]) -> None:
+        def take(row: schema.Job) -> None:
             job = Job.of_row(row)
             if job.state in ENDED:
                 self._finish(job)
 
         self._agent.ask("job", take, project=self._project, job=number)
 
-    def _hear(self, event: dict[str, Any]) -> None:
-        if event["event"] != "project" or event["project"] != self._project or "job" not in event["data"]:
+    def _hear(self, event: object) -> None:
+        if not isinstance(event, ProjectNews) or event.project != self._project or event.job is None:
             return
-        number, data = event["data"]["job"], event["data"]
-        if event["kind"] == "job" and data["state"] in ENDED:
-            self._ask(number)  # for its result, and why it failed
-        elif event["kind"] == "job" and data["state"] == "running" and self.current is None:
-            self._set(Job(number, data["kind"], "running"))  # somebody else's
-        elif self.current is not None and number == self.current.id:
-            self._set(self.current.told(event["kind"], data))
+        news, job = event.content, self.current
+        if isinstance(news, JobNews) and news.state in ENDED:
+            self._ask(event.job)  # for its result, and why it failed
+        elif isinstance(news, JobNews) and news.state == JobState.RUNNING and job is None:
+            self._set(Job(event.job, news.kind, news.state))  # somebody else's
+        elif job is not None and event.job == job.id:
+            self._set(job.told(news))
 
     def _set(self, job: Job) -> None:
         self.current = job

@@ -7,9 +7,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from alunet.schema import CurvePoint, JobKind, JobState
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -32,8 +34,8 @@ class Results:
     def __init__(self, agent: Agent, jobs: Jobs, project: str, labels: Mapping[str, int]) -> None:
         self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
 
-    def curve(self, done: Callable[[list[dict[str, Any]]], None], failed: Failed) -> None:
-        """One point for each finished round; see `CurvePoint` of the engine."""
+    def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
+        """One point for each finished round."""
         self._agent.ask("curve", done, failed, project=self._project)
 
     def segment(self, case: str, volume: Any, done: Callable[[Any], None], failed: Failed) -> None:
@@ -46,18 +48,19 @@ class Results:
         """
 
         def predicted(job: Job) -> None:
-            if job.state == "done":
+            if job.state == JobState.DONE:
                 self._agent.ask("fetch", fetched, failed, project=self._project, case=case, what="proposal")
             else:
-                failed(job.error or Failure("cancelled", f"The segmentation of {case} was cancelled."))
+                message = _("The segmentation of {case} was cancelled.").format(case=case)
+                failed(job.error or Failure("cancelled", message))
 
-        def fetched(answer: dict[str, str]) -> None:
+        def fetched(answer: FetchedFile) -> None:
             try:
-                done(load_segmentation(case, volume, self._labels, Path(answer["file"])))
+                done(load_segmentation(case, volume, self._labels, Path(answer.file)))
             except ValueError as error:
-                failed(Failure("image", str(error), "Segment it again."))
+                failed(Failure("image", str(error), _("Segment it again.")))
 
-        self._jobs.start("predict", {"cases": [case]}, predicted, failed)
+        self._jobs.start(JobKind.PREDICT, {"cases": [case]}, predicted, failed)
 
     def export(self, what: str, ending: str, target: Path, done: Callable[[Path], None], failed: Failed) -> None:
         """Write the model, or all labels, to a zip file.
@@ -69,27 +72,28 @@ class Results:
         """
 
         def ended(job: Job) -> None:
-            if job.state == "done":
+            if job.state == JobState.DONE:
                 self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
             else:
-                failed(job.error or Failure("cancelled", "The export was cancelled."))
+                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
 
-        def fetched(answer: dict[str, str]) -> None:
+        def fetched(answer: FetchedFile) -> None:
             part = target.with_name(target.name + ".part")
             try:
-                shutil.copyfile(answer["file"], part)
+                shutil.copyfile(answer.file, part)
                 part.replace(target)
             except OSError as error:
                 part.unlink(missing_ok=True)
-                failed(Failure("disk", f"{target} cannot be written: {error.strerror}.", "Choose another folder."))
+                message = _("{file} cannot be written: {why}.").format(file=target, why=error.strerror)
+                failed(Failure("disk", message, _("Choose another folder.")))
                 return
             done(target)
 
         options = {"what": what} | ({"format": ending} if what == "labels" else {})
-        self._jobs.start("export", options, ended, failed)
+        self._jobs.start(JobKind.EXPORT, options, ended, failed)
 
 
-def plot(points: list[dict[str, Any]], metric: str = DICE, title: str = _TITLE) -> Any | None:
+def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> Any | None:
     """The learning curve as a chart: a metric of every structure, and the mean, over the labeled slices.
 
     It is that on the test cases; without any, that on the annotated slices that the model learned from, and says so.
@@ -104,18 +108,18 @@ def plot(points: list[dict[str, Any]], metric: str = DICE, title: str = _TITLE) 
     """
     tested = any(map(is_tested, points))
     words = _("{metric} on the test cases") if tested else _("{metric} on annotated slices")
-    known = [(float(point["labelled_slices"]), measured(point, tested, metric)) for point in points]
+    known = [(float(point.labelled_slices), measured(point, tested, metric)) for point in points]
     names = {name: None for _slices, values in known for name in values}
     curves = {name: [(slices, values[name]) for slices, values in known if name in values] for name in names}
     return _chart("ALUNet learning curve", title, words, curves) if any(curves.values()) else None
 
 
-def is_tested(point: dict[str, Any]) -> bool:
+def is_tested(point: CurvePoint) -> bool:
     """Whether a point of the curve was measured on test cases."""
     return bool(measured(point, True))
 
 
-def measured(point: dict[str, Any], tested: bool, metric: str = DICE) -> dict[str, float]:
+def measured(point: CurvePoint, tested: bool, metric: str = DICE) -> dict[str, float]:
     """What was measured in a round: structure -> value, those alone that have one.
 
     Args:
@@ -123,9 +127,9 @@ def measured(point: dict[str, Any], tested: bool, metric: str = DICE) -> dict[st
         tested: on the test cases, or else on the annotated slices.
         metric: its name.
     """
-    new, old = ("metrics", "dice") if tested else ("training_metrics", "training")
-    values = (point.get(new) or {DICE: point[old]}).get(metric, {})
-    return {name: float(value) for name, value in values.items() if value is not None}
+    new, old = (point.metrics, point.dice) if tested else (point.training_metrics, point.training)
+    values = (new or {DICE: old}).get(metric, {})
+    return {name: value for name, value in values.items() if value is not None}
 
 
 def plot_study(curves: Curves) -> Any:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -48,7 +49,7 @@ class Simulation:
         if self.running:
             self.running = False
             self._process.kill()
-            self.ended.emit(Failure("cancelled", "The simulation was cancelled.", "The same call goes on."))
+            self.ended.emit(Failure("cancelled", _("The simulation was cancelled."), _("The same call goes on.")))
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
         """Strategy -> (labeled slices, mean foreground Dice) of each round, mean over folds and seeds."""
@@ -68,10 +69,11 @@ class Simulation:
     def _over(self, words: str) -> None:
         if self.running:
             self.running = False
-            reason = (words.splitlines() or ["it gave no reason"])[-1]
-            failed = Failure("simulation", f"The simulation ended: {reason}", "The same call goes on where it was.")
+            reason = (words.splitlines() or [_("it gave no reason")])[-1]
+            message = _("The simulation ended: {reason}").format(reason=reason)
+            failed = Failure("simulation", message, _("The same call goes on where it was."))
             self.ended.emit(None if self._process.code == 0 else failed)
 
 
 def _mean(points: list[tuple[float, float]]) -> tuple[float, float]:
-    return sum(x for x, _ in points) / len(points), sum(y for _, y in points) / len(points)
+    return sum(x for x, _y in points) / len(points), sum(y for _x, y in points) / len(points)

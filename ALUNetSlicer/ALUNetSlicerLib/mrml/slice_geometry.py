@@ -35,9 +35,9 @@ class Box:
             raise ValueError(f"{self.bounds} are not one slice across axis {self.axis}.")
 
     @classmethod
-    def of_row(cls, row: dict) -> Box:
-        """The box of a row of the worklist."""
-        return cls(row["axis"], tuple((int(low), int(high)) for low, high in row["box"]))
+    def of(cls, axis: int, bounds: Sequence[Sequence[int]]) -> Box:
+        """The box of bounds that were read from JSON."""
+        return cls(axis, tuple((int(low), int(high)) for low, high in bounds))
 
     @property
     def index(self) -> int:

@@ -90,16 +90,16 @@ class Panel:
         """Sections open as they become useful, each once: what a person folds or opens afterwards stays so."""
         ui, workspace = self._ui, self._workspace
         worklist = () if workspace.session is None else workspace.session.worklist
-        status = {} if workspace.project is None else workspace.project["status"]
+        status = workspace.status
         if workspace.state == "online":
             self._once("online", ui.projectSection)
-        if status.get("cases"):
+        if status.cases:
             self._once("cases", ui.roundSection, ui.engineSection)
             if ui.strategyCombo.currentData == "":  # somebody chooses slices: the button is there
                 self._once("own", ui.annotateSection)
         if len(worklist):
             self._once("worklist", ui.annotateSection, ui.projectSection)
-        if status.get("rounds") and status["rounds"][0]["state"] == "finished":
+        if status.rounds and status.rounds[0].finished:
             self._once("model", ui.resultsSection)
 
     def _once(self, when: str, opened: Any, folded: Any = None) -> None:

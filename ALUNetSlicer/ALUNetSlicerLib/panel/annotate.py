@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.panel.binding import Section, allow
 from ALUNetSlicerLib.panel.units import clock
@@ -81,11 +82,11 @@ class AnnotateSection(Section):
 
     def skip(self) -> None:
         """Leave it out."""
-        self._with_slice(lambda session: session.set_status("skipped"))
+        self._with_slice(lambda session: session.set_status(Status.SKIPPED))
 
     def flag(self) -> None:
         """Mark it."""
-        self._with_slice(lambda session: session.set_status("flagged"))
+        self._with_slice(lambda session: session.set_status(Status.FLAGGED))
 
     def nothing_here(self) -> None:
         """Hand it in empty."""
@@ -196,23 +197,23 @@ class AnnotateSection(Section):
 
     def _status(self, item: Slice) -> str:
         words = {
-            "todo": _("○ to do"), "in_progress": _("◐ begun"), "done": _("● done"), "skipped": _("– skipped"),
-            "flagged": _("⚑ flagged"),
+            Status.TODO: _("○ to do"), Status.IN_PROGRESS: _("◐ begun"), Status.DONE: _("● done"),
+            Status.SKIPPED: _("– skipped"), Status.FLAGGED: _("⚑ flagged"),
         }  # fmt: skip
         if item.owner:
             return _("with {name}").format(name=item.owner)
         return words[item.status] + ("" if item.sent else _(", on its way"))
 
     def _progress(self) -> str:
-        session, project = self._workspace.session, self._workspace.project
+        session = self._workspace.session
         if session is None or not len(session.worklist):
             return _("No slices are suggested yet.")
         counts = session.worklist.counts()
         words = _("Round {round} · {done} of {all} done · {time} min").format(
-            round=session.worklist.round, done=counts["done"], all=counts["all"],
-            time=clock(60 * project["status"].get("minutes", 0)),
+            round=session.worklist.round, done=counts.done, all=counts.all,
+            time=clock(60 * self._workspace.status.minutes),
         )  # fmt: skip
-        waiting = _(" · {count} on their way to the engine").format(count=counts["unsent"]) if counts["unsent"] else ""
+        waiting = _(" · {count} on their way to the engine").format(count=counts.unsent) if counts.unsent else ""
         return words + waiting
 
     def _short(self) -> str:
@@ -221,7 +222,7 @@ class AnnotateSection(Section):
         if session is None or not len(session.worklist):
             return ""
         counts = session.worklist.counts()
-        return f": {counts['done']} / {counts['all']}"
+        return f": {counts.done} / {counts.all}"
 
     def _tick(self) -> None:
         """Tell the time spent on the slice, each second."""

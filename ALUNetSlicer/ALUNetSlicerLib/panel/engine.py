@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ALUNetSlicerLib.engine.messages import ConnectionStep
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.binding import Section, allow
@@ -74,8 +75,8 @@ class EngineSection(Section):
         self._say(_("Testing…"))
         self._workspace.test(self.place(), self._tested, lambda why: self._say(f"✗ {why}"))
 
-    def _tested(self, steps: list[dict[str, Any]]) -> None:
-        lines = [f"{'✓' if step['ok'] else '✗'} {step['text']} {step['hint']}".strip() for step in steps]
+    def _tested(self, steps: list[ConnectionStep]) -> None:
+        lines = [f"{'✓' if step.ok else '✗'} {step.text} {step.hint}".strip() for step in steps]
         self._say("\n".join(lines))
 
     def _say(self, text: str) -> None:
@@ -126,11 +127,10 @@ class EngineSection(Section):
             return _("Not connected.")
         if workspace.state == "starting":
             return _("The engine is being started or reached…")
-        if workspace.state == "offline":
+        if workspace.state == "offline" or health is None:
             return _("● Not reached; it is tried again. You can go on annotating. {why}").format(why=workspace.why)
         names = {"cpu": _("processor (CPU)"), "unknown": _("still looking for a GPU"), "mps": _("Apple GPU")}
-        device = health.get("device", "unknown")
-        device = ", ".join(health.get("devices") or []) or names.get(device, device)
+        device = ", ".join(health.devices) or names.get(health.device, health.device)
         return _("● Ready: {device}, {free} free on its disk, version {version}.").format(
-            device=device, free=size(health.get("disk_free", 0)), version=health.get("version", "?")
+            device=device, free=size(health.disk_free), version=health.version
         )

@@ -7,6 +7,7 @@ from typing import Any
 
 from ALUNetSlicerLib.engine.case_upload import case_name, image_files
 from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.engine.messages import Project
 from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -80,7 +81,8 @@ class ProjectSection(Section):
 
     def _suggest_preset(self) -> None:
         """Choose the recipe for the engine's device, once, while the form is closed."""
-        device = self._workspace.health.get("device", "unknown")
+        health = self._workspace.health
+        device = "unknown" if health is None else health.device
         if device != self._device and not self._ui.newButton.checked:
             self._device = device
             preset = "gpu" if device == "cuda" else "cpu"
@@ -89,11 +91,11 @@ class ProjectSection(Section):
     def _list(self) -> None:
         self._workspace.projects(self._listed)
 
-    def _listed(self, rows: list[dict[str, Any]]) -> None:
+    def _listed(self, projects: list[Project]) -> None:
         here = self._workspace.place.to
-        recent = [row["id"] for row in self._workspace.recent() if row["to"] == here]
-        rows = sorted(rows, key=lambda row: recent.index(row["id"]) if row["id"] in recent else len(recent))
-        fill(self._ui.projectCombo, [(row["name"], row["id"]) for row in rows])
+        recent = [known.id for known in self._workspace.recent.all() if known.to == here]
+        projects = sorted(projects, key=lambda row: recent.index(row.id) if row.id in recent else len(recent))
+        fill(self._ui.projectCombo, [(project.name, project.id) for project in projects])
         self._show()
 
     def _opened(self) -> None:
@@ -122,8 +124,7 @@ class ProjectSection(Section):
 
     def _groups(self) -> list[tuple[str, list[Any]]]:
         """The cases that the ticked volumes make: as many a case as the project has channels, in their order."""
-        project, volumes = self._workspace.project, self._chosen()
-        channels = len(project["channels"])
+        channels, volumes = len(self._workspace.project.channels), self._chosen()
         taken, groups = self._names(), []
         for first in range(0, len(volumes) - channels + 1, channels):
             name = case_name(volumes[first], taken)
@@ -132,8 +133,8 @@ class ProjectSection(Section):
         return groups
 
     def _names(self) -> list[str]:
-        status = self._workspace.project["status"]
-        return [*status.get("cases", []), *status.get("test_cases", [])]
+        status = self._workspace.status
+        return [*status.cases, *status.test_cases]
 
     def add_volumes(self) -> None:
         """Send the ticked volumes."""
@@ -145,7 +146,7 @@ class ProjectSection(Section):
         if not folder:
             return
         found = image_files(Path(folder), self._names())
-        if not found or len(self._workspace.project["channels"]) != 1:
+        if not found or len(self._workspace.project.channels) != 1:
             words = _("{folder} holds no NIfTI, NRRD or MHA image, or the project has several channels.")
             self._workspace.failed.emit(
                 Failure("no_images", words.format(folder=folder), _("Load the images into Slicer and tick them."))
@@ -192,7 +193,7 @@ class ProjectSection(Section):
         ui.structuresPreview.text = self._preview()
         self._show_cases(offline)
         ui.projectLabel.text = self._line()
-        ui.projectSection.text = _("Project") + (f": {workspace.project['name']}" if workspace.project else "")
+        ui.projectSection.text = _("Project") + (f": {workspace.project.name}" if workspace.project else "")
 
     def _form_lacks(self) -> str:
         ui, names = self._ui, names_in(self._ui.structuresEdit.text)
@@ -220,7 +221,7 @@ class ProjectSection(Section):
         ui.cancelAddButton.visible = bool(self._sending)
         if workspace.project is None:
             return
-        channels, groups = workspace.project["channels"], self._groups()
+        channels, groups = workspace.project.channels, self._groups()
         several = [f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups]
         ui.groupingLabel.visible = len(channels) > 1
         ui.groupingLabel.text = _("Cases of {channels}: ").format(channels=" + ".join(channels)) + "; ".join(several)
@@ -233,8 +234,7 @@ class ProjectSection(Section):
         project = self._workspace.project
         if project is None:
             return _("No project is open.")
-        status = project["status"]
         return _("{cases} cases, {slices} slices labelled, {structures}").format(
-            cases=len(self._names()), slices=status.get("slices", 0),
-            structures=", ".join(name for name, value in project["labels"].items() if value),
+            cases=len(self._names()), slices=project.status.slices,
+            structures=", ".join(name for name, value in project.labels.items() if value),
         )  # fmt: skip

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from alunet.schema import CurvePoint
+from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.engine.results import is_tested, measured, plot
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import clock
@@ -19,7 +21,7 @@ class ResultsSection(Section):
     def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop) -> None:
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
-        self._points: list[dict[str, Any]] = []
+        self._points: list[CurvePoint] = []
         formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + ([("DICOM SEG", "dicom")] if desktop.dicom_seg() else [])
         fill(ui.formatCombo, formats)
         ui.exportLabel.visible = False
@@ -55,14 +57,14 @@ class ResultsSection(Section):
         def ready(volume: Any) -> None:
             workspace.results.segment(case, volume, lambda node: self._segmented(case, node), workspace.failed.emit)
 
-        workspace.session.load(case, ready)
+        workspace.session.volumes.load(case, ready)
 
     def export_labels(self) -> None:
         """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's own dialog."""
         ending, workspace = self._ui.formatCombo.currentData, self._workspace
         if ending == "dicom":
             case = self._ui.caseCombo.currentData
-            workspace.session.load(
+            workspace.session.volumes.load(
                 case, lambda volume: self._desktop.export_dicom(workspace.session.case_nodes.segmentation(case).node)
             )
         else:
@@ -73,7 +75,7 @@ class ResultsSection(Section):
         self._export("model", "")
 
     def _export(self, what: str, ending: str) -> None:
-        name = f"{self._workspace.project['id']}-{what}.zip"
+        name = f"{self._workspace.project.id}-{what}.zip"
         target = self._desktop.save_file(_("Export {what}").format(what=what), name)
         if target:
             self._workspace.results.export(what, ending, Path(target), self._exported, self._workspace.failed.emit)
@@ -95,19 +97,18 @@ class ResultsSection(Section):
             self._workspace.jobs.changed.connect(self._show)
         self.refresh()
 
-    def _take(self, points: list[dict[str, Any]]) -> None:
+    def _take(self, points: list[CurvePoint]) -> None:
         self._points = points
         self._show()
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
-        project = workspace.project
-        missing = "" if project else _("Open a project first.")
-        status = project["status"] if project else {}
-        fill(ui.caseCombo, [(name, name) for name in [*status.get("cases", []), *status.get("test_cases", [])]])
+        missing = "" if workspace.project is not None else _("Open a project first.")
+        status = workspace.status
+        fill(ui.caseCombo, [(name, name) for name in [*status.cases, *status.test_cases]])
         busy = _("Something is running already.") if workspace.jobs is not None and workspace.jobs.current else ""
         model = "" if self._points else _("There is no model yet: finish a round.")
-        labels = "" if status.get("labelled") else _("No slice is annotated yet.")
+        labels = "" if status.labelled else _("No slice is annotated yet.")
         allow(ui.plotButton, _("Show Dice over the labeled slices in Slicer's plot view."), missing or model)
         allow(ui.segmentButton, _("Segment all slices of the case into a new segmentation."), missing or model or busy)
         allow(ui.exportModelButton, _("Write the model as nnU-Net reads it."), missing or model or busy)
@@ -115,11 +116,11 @@ class ResultsSection(Section):
         ui.resultsLabel.text = self._line(status)
         ui.resultsSection.text = _("Results")
 
-    def _line(self, status: dict[str, Any]) -> str:
-        if not status.get("labelled"):
+    def _line(self, status: ProjectStatus) -> str:
+        if not status.labelled:
             return _("Nothing yet.")
         words = [_("{slices} slices labelled in {time} min").format(
-            slices=status.get("slices", 0), time=clock(60 * status.get("minutes", 0)))]  # fmt: skip
+            slices=status.slices, time=clock(60 * status.minutes))]  # fmt: skip
         for point in self._points[-1:]:
             tested = is_tested(point)
             found = ", ".join(f"{name} {dice:.2f}" for name, dice in measured(point, tested).items())

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from alunet.schema import JobKind, JobState
+from ALUNetSlicerLib.annotate.worklist import OPEN
 from ALUNetSlicerLib.engine.jobs import Job
+from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -35,17 +38,20 @@ class RoundSection(Section):
     def start(self) -> None:
         """Start the round."""
         options = {"strategy": self._ui.strategyCombo.currentData, "budget": self._ui.budgetSpin.value}
-        minutes, usual = self._ui.trainForSpin.value, self._workspace.project["status"].get("train_for") or 0
+        minutes, usual = self._ui.trainForSpin.value, self._workspace.status.train_for or 0
         if minutes:
             options["train_for"] = usual if minutes == round(usual / 60, 1) else 60.0 * minutes
-        self._workspace.jobs.start("round", options, self._round_ended, self._workspace.failed.emit)
+        self._workspace.jobs.start(JobKind.ROUND, options, self._round_ended, self._workspace.failed.emit)
 
     def cancel(self) -> None:
         """End what runs."""
         self._workspace.jobs.cancel(self._workspace.failed.emit)
 
     def _round_ended(self, job: Job) -> None:
-        words = {"done": _("The next slices are ready."), "cancelled": _("Cancelled; nothing annotated is lost.")}
+        words = {
+            JobState.DONE: _("The next slices are ready."),
+            JobState.CANCELLED: _("Cancelled; nothing annotated is lost."),
+        }
         self._ended = words.get(job.state, "")
         self._show()
 
@@ -61,7 +67,7 @@ class RoundSection(Section):
 
     def _fill_time(self) -> None:
         """Give the time that was chosen for the project before, else the project's own."""
-        usual = self._workspace.project["status"].get("train_for") or 0
+        usual = self._workspace.status.train_for or 0
         spin = self._ui.trainForSpin
         blocked = spin.blockSignals(True)
         spin.value = self._workspace.kept("train_for", usual / 60)
@@ -70,10 +76,10 @@ class RoundSection(Section):
     def _keep_time(self) -> None:
         self._workspace.keep("train_for", self._ui.trainForSpin.value)
 
-    def _show_time(self, status: dict[str, Any], first: bool) -> None:
+    def _show_time(self, status: ProjectStatus, first: bool) -> None:
         ui = self._ui
         ui.trainForLabel.visible = ui.trainForSpin.visible = not first
-        took = [row["train_seconds"] for row in status.get("rounds", []) if row.get("train_seconds") is not None]
+        took = [row.train_seconds for row in status.rounds if row.train_seconds is not None]
         minutes = ", ".join(f"{seconds / 60:.1f}" for seconds in took[-RECENT:])
         ui.recentLabel.visible = bool(took) and not first
         ui.recentLabel.text = _("Recent rounds: {minutes} min").format(minutes=minutes)
@@ -82,19 +88,18 @@ class RoundSection(Section):
 
     def _choices(self, first: bool) -> list[tuple[str, str]]:
         """Titles and names of the engine's strategies; before there is a model, those that need none."""
-        offered = [row for row in self._workspace.strategies if row["first"] or not first]
+        offered = [row for row in self._workspace.strategies if row.first or not first]
         own = [(_("I choose them myself"), "")] if first and offered else []
-        return [(row["title"], row["name"]) for row in offered] + own
+        return [(row.title, row.name) for row in offered] + own
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
-        project = workspace.project
-        first = not (project and project["status"].get("rounds"))
+        first = not workspace.status.rounds
         fill(ui.strategyCombo, self._choices(first))
         if first != self._first:
             self._first = first
             ui.strategyCombo.setCurrentIndex(0)
-        self._show_time(project["status"] if project else {}, first)
+        self._show_time(workspace.status, first)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = workspace.missing()
         if not missing and not ui.strategyCombo.count:
@@ -114,8 +119,7 @@ class RoundSection(Section):
         """What is next, where the batch has no open slice any more."""
         worklist = self._workspace.session.worklist
         counts = worklist.counts()
-        settled = counts["done"] + counts["skipped"] + counts["flagged"]
-        return _("Every slice of this batch is done.") if settled == counts["all"] > 0 else ""
+        return _("Every slice of this batch is done.") if counts.settled == counts.all > 0 else ""
 
     def _show_job(self, job: Job) -> None:
         ui = self._ui
@@ -123,7 +127,7 @@ class RoundSection(Section):
         ui.jobProgress.setValue(round(1000 * job.done / job.total) if job.total else 0)
         ui.jobLabel.text = self._words(job)
         ui.missingLabel.visible = False
-        free = [item for item in self._workspace.session.worklist if item.status in ("todo", "in_progress")]
+        free = [item for item in self._workspace.session.worklist if item.status in OPEN]
         ui.meanwhileLabel.text = (
             _("You can go on annotating: {count} slices are ready.").format(count=len(free)) if free
             else _("No slice is left to annotate until this is done.")
@@ -137,7 +141,7 @@ class RoundSection(Section):
             "score": _("looking at all slices"), "embed": _("comparing slices"), "query": _("choosing slices"),
             "predict": _("segmenting"), "map": _("measuring uncertainty"), "export": _("writing"),
         }  # fmt: skip
-        if job.state == "queued":
+        if job.state == JobState.QUEUED:
             return job.waiting or _("starting")
         phase = job.phase.partition(":")[0]
         parts = [phases.get(phase, phase) or _("starting")]

@@ -25,12 +25,15 @@ from typing import Any
 import numpy as np
 import slicer
 
+from alunet.schema import Code, JobKind, Status
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.case_upload import case_name
 from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.engine.messages import Project
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.simulation import Simulation
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor
 from ALUNetSlicerLib.shell import assembly
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -90,19 +93,21 @@ class Console:
         """Open a project by its name or its id."""
         workspace = self.workspace
 
-        def take(rows: list[dict[str, Any]]) -> None:
-            found = [row["id"] for row in rows if project in (row["id"], row["name"])]
+        def take(projects: list[Project]) -> None:
+            found = [known.id for known in projects if project in (known.id, known.name)]
             if found:
                 workspace.open(found[0])
             else:
-                known = ", ".join(row["name"] for row in rows) or "none"
-                workspace.failed.emit(Failure("not_found", f"There is no project '{project}'.", f"There are: {known}."))
+                message = _("There is no project '{name}'.").format(name=project)
+                names = ", ".join(known.name for known in projects) or _("none")
+                hint = _("There are: {names}.").format(names=names)
+                workspace.failed.emit(Failure(Code.NOT_FOUND.value, message, hint))
 
         workspace.projects(take)
 
     def addVolumes(self, volumes: Sequence[Any], done: Callable[[], None] = lambda: None) -> None:
         """Make a case of each volume node."""
-        taken, groups = list(self.workspace.project["status"].get("cases", [])), []
+        taken, groups = list(self.workspace.status.cases), []
         for volume in volumes:
             groups.append((case_name(volume, taken), [volume]))
             taken.append(groups[-1][0])
@@ -135,7 +140,7 @@ class Console:
 
     def skip(self) -> None:
         """Leave the slice on screen out."""
-        self._need().set_status("skipped")
+        self._need().set_status(Status.SKIPPED)
 
     def nextRound(
         self, strategy: str | None = None, budget: int | None = None, train_for: float | None = None
@@ -149,7 +154,7 @@ class Console:
         self._need()
         given = {"strategy": strategy, "budget": budget, "train_for": train_for}
         options = {name: value for name, value in given.items() if value is not None}
-        self.workspace.jobs.start("round", options, failed=self.workspace.failed.emit)
+        self.workspace.jobs.start(JobKind.ROUND, options, failed=self.workspace.failed.emit)
 
     def simulate(self, dataset: str, out: str, strategies: Sequence[str], **options: Any) -> Simulation:
         """Play whole runs on a labelled data set in the background, and plot the curves at the end.

@@ -136,7 +136,7 @@ class Shell:
             session.shown.connect(self._shown)
 
     def _shown(self, item: Any) -> None:
-        self._state.engine, self._state.project = self._workspace.place.to, self._workspace.project["id"]
+        self._state.engine, self._state.project = self._workspace.place.to, self._workspace.project.id
         self._state.sample, self._state.base = item.sample, self._workspace.session.base
 
     def _scene_saved(self, *_values: Any) -> None:
@@ -178,8 +178,8 @@ def close(widget: Any) -> None:
 
 
 def forget() -> None:
-    """Let the package be imported anew."""
-    for name in [name for name in sys.modules if name.split(".")[0] == "ALUNetSlicerLib"]:
+    """Let the package be imported anew, with what it shares with the engine."""
+    for name in [name for name in sys.modules if name.split(".")[0] in ("ALUNetSlicerLib", "alunet")]:
         del sys.modules[name]
 
 

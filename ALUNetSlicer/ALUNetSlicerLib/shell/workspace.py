@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import getpass
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from alunet.schema import Code, Health, JobKind, JobState, StrategyInfo, WorkRow
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.engine.agent_process import Agent
 from ALUNetSlicerLib.engine.case_upload import CaseUpload
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.engine.messages import Connection, Outbox, Project, ProjectStatus
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Settings, Timer
 from ALUNetSlicerLib.ports.signal import Signal
+from ALUNetSlicerLib.shell.recent import RecentProjects
 
-RECENT = 8
-"""So many projects are remembered."""
 _DEVICES = 15.0
 """Seconds that an engine takes at most to find its devices."""
 _SOON = 1.0
@@ -41,11 +41,12 @@ class Workspace:
     Attributes:
         place: the engine's; None before one is chosen.
         state: "none", "starting", "online" or "offline".
-        health: what the engine said of itself last; empty at first.
+        health: what the engine said of itself last; None at first.
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
         why: why it is offline, for people.
         session, jobs, results, case_upload: of the open project, else None.
-        project: what the engine says of it, with its "status"; None where none is open.
+        project: what the engine says of it; None where none is open.
+        recent: projects that were opened on this computer.
         engine_changed, project_changed: emit nothing.
         opened: emits nothing, after another project was opened or the open one closed.
         failed: emits a `Failure` for a person.
@@ -57,19 +58,26 @@ class Workspace:
     ) -> None:  # fmt: skip
         self.place: EnginePlace | None = None
         self.state, self.why = "none", ""
-        self.health: dict[str, Any] = {}
-        self.strategies: list[dict[str, Any]] = []
+        self.health: Health | None = None
+        self.strategies: list[StrategyInfo] = []
         self.session: Session | None = None
         self.jobs: Jobs | None = None
         self.results: Results | None = None
         self.case_upload: CaseUpload | None = None
-        self.project: dict[str, Any] | None = None
+        self.project: Project | None = None
+        self.recent = RecentProjects(settings)
         self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
         self.agent, self.settings = agent, settings
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
         self._stop_asking: Callable[[], None] = lambda: None
         folder.mkdir(parents=True, exist_ok=True)
         agent.event.connect(self._hear)
+        agent.failed.connect(self.failed.emit)
+
+    @property
+    def status(self) -> ProjectStatus:
+        """How the open project stands; an empty one where none is open."""
+        return ProjectStatus() if self.project is None else self.project.status
 
     @property
     def author(self) -> str:
@@ -82,13 +90,13 @@ class Workspace:
         """Belong to an engine; it is started or reached meanwhile."""
         if self.project is not None:
             self.close()
-        self.place, self.state, self.why, self.health = place, "starting", "", {}
+        self.place, self.state, self.why, self.health = place, "starting", "", None
         self.agent.start()
         self.agent.ask("choose", failed=self._unreachable, **place.args())
         self.engine_changed.emit()
 
     def test(self, place: EnginePlace, done: Done, failed: Failed) -> None:
-        """Test the way to an engine; `done` gets its steps: name, ok, text and hint of each."""
+        """Test the way to an engine; `done` gets its steps, a list of `ConnectionStep`."""
         self.agent.start()
         self.agent.ask("test", done, failed, **place.args())
 
@@ -99,7 +107,7 @@ class Workspace:
     # --- projects ---------------------------------------------------------------------------------------------
 
     def projects(self, done: Done) -> None:
-        """The projects on the engine: id, name, labels and channels of each."""
+        """The projects on the engine, a list of `Project`."""
         self.agent.ask("projects", done, self.failed.emit)
 
     def create(
@@ -111,8 +119,8 @@ class Workspace:
             recipe: see `ProjectRequest` of the engine.
         """
 
-        def made(row: dict[str, Any]) -> None:
-            self.open(row["id"], done)
+        def made(project: Project) -> None:
+            self.open(project.id, done)
 
         self.agent.ask(
             "create_project", made, self.failed.emit, name=name, labels=labels, channels=channels, **recipe
@@ -121,24 +129,24 @@ class Workspace:
     def open(self, project: str, done: Callable[[], None] = lambda: None) -> None:
         """Open a project of the engine; what runs there is found again."""
 
-        def take(row: dict[str, Any]) -> None:
+        def take(found: Project) -> None:
             self.close()
-            self.project = row
-            self._set_up(row)
-            self._remember(row)
+            self.project = found
+            self._set_up(found)
+            self.recent.opened(self.place.to, found.id, found.name)
             self.opened.emit()
             self.session.refresh(done)
 
         self.agent.ask("project", take, self.failed.emit, project=project)
 
-    def _set_up(self, row: dict[str, Any]) -> None:
-        name, person = row["id"], Person(self.author, self._folder)
-        self.agent.ask("follow", project=name, after=row["event"])
+    def _set_up(self, project: Project) -> None:
+        name, labels, person = project.id, project.labels, Person(self.author, self._folder)
+        self.agent.ask("follow", project=name, after=project.event)
         self.session = Session(
-            self.agent, self._timer, person, self.place.to, name, row["labels"], self._view, self._editor
+            self.agent, self._timer, person, self.place.to, name, labels, self._view, self._editor
         )
         self.jobs, self.case_upload = Jobs(self.agent, name), CaseUpload(self.agent, name, self._folder)
-        self.results = Results(self.agent, self.jobs, name, row["labels"])
+        self.results = Results(self.agent, self.jobs, name, labels)
         self.session.failed.connect(self.failed.emit)
         self.session.overlay.missing.connect(self._compute_overlay)
         self.jobs.ended.connect(self._job_ended)
@@ -150,7 +158,7 @@ class Workspace:
             return
         self.session.close()
         self.jobs.close()
-        self.agent.ask("unfollow", project=self.project["id"])
+        self.agent.ask("unfollow", project=self.project.id)
         self.session = self.jobs = self.results = self.case_upload = self.project = None
         self.opened.emit()
 
@@ -158,46 +166,25 @@ class Workspace:
         """Ask how the open project stands."""
         if self.project is None:
             return
-        name = self.project["id"]
+        name = self.project.id
 
-        def take(row: dict[str, Any]) -> None:
-            if self.project is not None and self.project["id"] == name:
-                self.project = row
+        def take(found: Project) -> None:
+            if self.project is not None and self.project.id == name:
+                self.project = found
                 self.project_changed.emit()
                 done()
 
         self.agent.ask("project", take, self.failed.emit, project=name)
 
-    def recent(self) -> list[dict[str, Any]]:
-        """Projects that were opened on this computer, the last first: "to", "id", "name" and what is kept of each."""
-        try:
-            rows = json.loads(self.settings.get("recent", "[]"))
-        except ValueError:
-            return []
-        return [row for row in rows if isinstance(row, dict) and {"to", "id", "name"} <= set(row)]
-
-    def _remember(self, row: dict[str, Any]) -> None:
-        place = (self.place.to, row["id"])
-        known = {(other["to"], other["id"]): other for other in self.recent()}
-        this = {**known.pop(place, {}), "to": self.place.to, "id": row["id"], "name": row["name"]}
-        self.settings.set("recent", json.dumps([this, *known.values()][:RECENT]))
-
     def kept(self, name: str, otherwise: float) -> float:
         """What was kept of the open project on this computer."""
-        value = self._row().get(name)
-        return value if isinstance(value, (int, float)) else otherwise
+        found = None if self.project is None else self.recent.find(self.place.to, self.project.id)
+        return otherwise if found is None else found.numbers.get(name, otherwise)
 
     def keep(self, name: str, value: float) -> None:
         """Keep a number of the open project for the next time that it is opened on this computer."""
-        row = self._row()
-        if row:
-            rows = [{**known, name: value} if known == row else known for known in self.recent()]
-            self.settings.set("recent", json.dumps(rows))
-
-    def _row(self) -> dict[str, Any]:
-        """What is remembered of the open project."""
-        place = None if self.project is None else (self.place.to, self.project["id"])
-        return next((known for known in self.recent() if (known["to"], known["id"]) == place), {})
+        if self.project is not None:
+            self.recent.keep(self.place.to, self.project.id, name, value)
 
     def add_volumes(
         self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
@@ -219,29 +206,29 @@ class Workspace:
         place = None if view is None else view.place()
         case = "" if place is None else self.session.case_nodes.case_of(place[0])
         if not case:
-            hint = "Show a volume that you added there, then try again."
-            self.failed.emit(Failure("no_case", "The Red view shows no case of this project.", hint))
+            hint = _("Show a volume that you added there, then try again.")
+            self.failed.emit(Failure("no_case", _("The Red view shows no case of this project."), hint))
             return
 
         def refused(why: Failure) -> None:
-            if why.code == "not_ready" and self.jobs.current is None:
-                self.jobs.start("plan", {}, planned, self.failed.emit)
+            if why.code == Code.NOT_READY and self.jobs.current is None:
+                self.jobs.start(JobKind.PLAN, {}, planned, self.failed.emit)
             else:
                 self.failed.emit(why)
 
         def planned(job: Job) -> None:
-            if job.state == "done" and self.session is not None:
+            if job.state == JobState.DONE and self.session is not None:
                 self._add_slice(case, place[1], place[2], self.failed.emit)
 
         self._add_slice(case, place[1], place[2], refused)
 
     def _add_slice(self, case: str, axis: int, index: int, failed: Failed) -> None:
-        def added(rows: list[dict[str, Any]]) -> None:
-            self.session.refresh(lambda: self.session.go_to(rows[0]["sample"]))
+        def added(rows: list[WorkRow]) -> None:
+            self.session.refresh(lambda: self.session.go_to(rows[0].sample))
             self.refresh()
 
         self.agent.ask(
-            "add_slice", added, failed, project=self.project["id"], case=case, axis=axis, slice=index,
+            "add_slice", added, failed, project=self.project.id, case=case, axis=axis, slice=index,
             author=self.author,
         )  # fmt: skip
 
@@ -253,12 +240,11 @@ class Workspace:
             return _("The engine is not connected.")
         if self.project is None:
             return _("No project is open.")
-        status = self.project["status"]
-        if not status.get("cases"):
+        if not self.status.cases:
             return _("The project has no cases: add volumes.")
         if self.jobs.current is not None:
             return _("Something is running already.")
-        if status.get("rounds") and not (status.get("labelled") or self.session.worklist.counts()["done"]):
+        if self.status.rounds and not (self.status.labelled or self.session.worklist.counts().done):
             return _("No slice is annotated yet.")
         return ""
 
@@ -267,54 +253,57 @@ class Workspace:
         self.close()
         self._stop_asking()
         self.agent.event.disconnect(self._hear)
+        self.agent.failed.disconnect(self.failed.emit)
         self.agent.close()
 
     def _compute_overlay(self) -> None:
         """The uncertainty of this model has not been computed: do that once, then show it."""
         if self.jobs.current is None and self.session.current is not None:
             cases = {"cases": [self.session.current.case]}
-            self.jobs.start("uncertainty", cases, lambda job: self._overlay_ready(job.state), self.failed.emit)
+            self.jobs.start(JobKind.UNCERTAINTY, cases, self._overlay_ready, self.failed.emit)
 
-    def _overlay_ready(self, state: str) -> None:
-        if state == "done" and self.session is not None:
+    def _overlay_ready(self, job: Job) -> None:
+        if job.state == JobState.DONE and self.session is not None:
             self.session.overlay.show(self.session.current)
 
     def _job_ended(self, job: Job) -> None:
         if job.error is not None:
             self.failed.emit(job.error)
-        if self.session is not None and job.kind in ("plan", "round"):
+        if self.session is not None and job.kind in (JobKind.PLAN, JobKind.ROUND):
             self.session.refresh()
-        elif self.session is not None and job.kind == "predict":
+        elif self.session is not None and job.kind == JobKind.PREDICT:
             self.session.new_proposals()
         self.refresh()
 
     def _ask_health(self) -> None:
         """The engine has found its devices by now."""
 
-        def take(health: dict[str, Any]) -> None:
+        def take(health: Health) -> None:
             self.health = health
             self.engine_changed.emit()
 
         if self.state == "online":
             self.agent.ask("health", take)
 
-    def _take_strategies(self, rows: list[dict[str, Any]]) -> None:
-        self.strategies = [row for row in rows if not row["simulation"]]
+    def _take_strategies(self, rows: list[StrategyInfo]) -> None:
+        self.strategies = [row for row in rows if not row.simulation]
         self.engine_changed.emit()
 
-    def _hear(self, event: dict[str, Any]) -> None:
-        if event["event"] == "connection":
-            self.state = event["state"]
-            self.health = event.get("health") or self.health
-            self.why = str(Failure(**event["error"])) if event.get("error") else ""
-            self.engine_changed.emit()
-            if self.state == "online":
-                self.agent.ask("strategies", self._take_strategies)
-            if self.health.get("device") == "unknown":
-                self._timer.later(_DEVICES, self._ask_health)
-        elif event["event"] == "outbox" and event["state"] == "sent":
+    def _hear(self, event: object) -> None:
+        if isinstance(event, Connection):
+            self._connected(event)
+        elif isinstance(event, Outbox) and event.stored is not None:
             self._stop_asking()
             self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes
+
+    def _connected(self, news: Connection) -> None:
+        self.state, self.health = news.state, news.health or self.health
+        self.why = "" if news.error is None else str(news.error)
+        self.engine_changed.emit()
+        if self.state == "online":
+            self.agent.ask("strategies", self._take_strategies)
+        if self.health is not None and self.health.device == "unknown":
+            self._timer.later(_DEVICES, self._ask_health)
 
 
 def _login() -> str:

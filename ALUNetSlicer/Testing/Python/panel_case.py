@@ -146,7 +146,7 @@ class PanelCase(SceneTest):
         nodes = sample_data.load()
         self.until(lambda: self.ui.volumesList.count == sample_data.CASES)
         self.click("addVolumesButton")
-        self.until(lambda: len(self.workspace.project["status"]["cases"]) == sample_data.CASES)
+        self.until(lambda: len(self.workspace.status.cases) == sample_data.CASES)
         return nodes
 
     def round(self, budget: int, seconds: float = 300) -> None:

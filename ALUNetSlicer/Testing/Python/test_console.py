@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
 
@@ -68,8 +69,8 @@ class ConsoleTest(SceneTest):
         self.label_three()
         logic.nextRound(strategy="entropy", budget=2, train_for=1)
         self.wait(lambda: logic.session.worklist.round == 1, 300)
-        self.wait(lambda: logic.workspace.project["status"]["rounds"][0]["train_seconds"] is not None)
-        self.assertEqual(logic.workspace.project["status"]["train_for"], 30)
+        self.wait(lambda: logic.workspace.status.rounds[0].train_seconds is not None)
+        self.assertEqual(logic.workspace.status.train_for, 30)
         points: list = []
         logic.workspace.results.curve(points.extend, lambda why: self.fail(str(why)))
         self.wait(lambda: points)
@@ -102,7 +103,7 @@ class ConsoleTest(SceneTest):
         self.wait(lambda: logic.currentSlice.sample != skipped)
         logic.setLabels(np.where(logic.labels() == 0, 2, 0).astype(np.uint8))
         logic.submit()
-        self.wait(lambda: logic.session.worklist.counts()["unsent"] == 0)
+        self.wait(lambda: logic.session.worklist.counts().unsent == 0)
         statuses = [row.status for row in logic.session.worklist if not row.ahead]
         self.assertEqual(statuses, ["done", "skipped", "done"])
         logic.goTo(first)
@@ -113,18 +114,18 @@ class ConsoleTest(SceneTest):
         """Without test cases the curves are of the slices that the model learned from, and say so."""
         chart = plot(points)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on annotated slices")
-        self.assertEqual(set(points[0]["training"]), {"organ", "lesion", "mean"})
-        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), sum(d is not None for d in points[0]["training"].values()))
+        self.assertEqual(set(points[0].training), {"organ", "lesion", "mean"})
+        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), sum(d is not None for d in points[0].training.values()))
         found = {"dice": {"organ": 0.5, "lesion": None, "mean": 0.5}, "far": {"mean": 7}}
-        tested = [{**point, "metrics": found} for point in points]
+        tested = [replace(point, metrics=found) for point in points]
         self.assertIs(plot(tested), chart)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
         self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
         self.assertEqual(plot(tested, "far", "Distance").GetYAxisTitle(), "Distance on the test cases")
         self.assertTrue(chart.GetYAxisRangeAuto(), "7 is no share")
-        earlier = [{**point, "metrics": {}, "training_metrics": {}} for point in points]
+        earlier = [replace(point, metrics={}, training_metrics={}) for point in points]
         self.assertEqual(plot(earlier).GetYAxisTitle(), "Dice on annotated slices", "of an earlier engine")
-        self.assertIsNone(plot([{**earlier[0], "training": dict.fromkeys(points[0]["training"])}]))
+        self.assertIsNone(plot([replace(earlier[0], training=dict.fromkeys(points[0].training))]))
 
     def test_a_simulation_in_the_background(self):
         data = str(real_images("Task04_Hippocampus"))

@@ -38,7 +38,7 @@ class GeometryCasesTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.images = real_images("geometry_cases")
-        self.project = self.ask("create_project", name="geometry", labels=["one", "two"], channels=["MR"])["id"]
+        self.project = self.ask("create_project", name="geometry", labels=["one", "two"], channels=["MR"]).id
 
     def test_every_file_by_way_of_the_engine(self):
         """Sent, fetched, shown, painted and sent again: the voxels and their place stay what they are."""
@@ -55,7 +55,7 @@ class GeometryCasesTest(EngineCase):
                 image = {"case": case, "what": "images/0", "format": "nrrd"}
                 fetched = self.ask("fetch", project=self.project, **image)
                 case_nodes = CaseNodes(self.project, LABELS)
-                volume = case_nodes.load(case, Path(fetched["file"]))
+                volume = case_nodes.load(case, Path(fetched.file))
                 self.as_slicer_reads(file, volume)
                 self.shown(volume)
                 self.painted(case_nodes.segmentation(case))

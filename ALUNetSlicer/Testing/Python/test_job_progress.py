@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import unittest
 
+from alunet.schema import JobKind, JobState
 from ALUNetSlicerLib.engine.jobs import Job
+from ALUNetSlicerLib.engine.messages import read_news
 
 
 class JobTest(unittest.TestCase):
     def told(self, *events: tuple[str, dict]) -> Job:
-        job = Job(1, "round", "running")
+        job = Job(1, JobKind.ROUND, JobState.RUNNING)
         for kind, data in events:
-            job = job.told(kind, data)
+            job = job.told(read_news(kind, data))
         return job
 
     def test_a_step_begins_a_phase_of_which_nothing_is_known_yet(self):

@@ -122,7 +122,7 @@ class PanelTest(PanelCase):
         self.goes_on(lambda: self.click("nothingButton"))
         self.goes_on(lambda: self.click("flagButton"))
         self.goes_on(lambda: self.click("skipButton"))
-        self.until(lambda: session.worklist.counts()["unsent"] == 0)
+        self.until(lambda: session.worklist.counts().unsent == 0)
         statuses = [row.status for row in session.worklist][:4]
         self.assertEqual(statuses, ["done", "done", "flagged", "skipped"])
         self.assertIn("2 of 4 done", ui.progressLabel.text)
@@ -191,7 +191,7 @@ class PanelTest(PanelCase):
             slicer.mrmlScene.RemoveNode(node)
         added: list = []
         self.workspace.agent.ask(
-            "add_case", added.append, lambda why: self.fail(str(why)), project=self.workspace.project["id"],
+            "add_case", added.append, lambda why: self.fail(str(why)), project=self.workspace.project.id,
             name="Test", images=[str(files[0])], label=str(files[1]), role="test",
         )  # fmt: skip
         self.until(lambda: added)

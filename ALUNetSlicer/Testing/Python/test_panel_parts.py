@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from functools import partial
 from unittest.mock import patch
 
@@ -113,12 +114,12 @@ class ProjectTest(PanelCase):
         ui, workspace = self.ui, self.workspace
         self.assertEqual(ui.presetCombo.currentData, "cpu")
         self.connect()
-        workspace.health = {**workspace.health, "device": "cuda"}
+        workspace.health = replace(workspace.health, device="cuda")
         workspace.engine_changed.emit()
         self.assertEqual(ui.presetCombo.currentData, "gpu")
         self.click("newButton")
         self.choose("presetCombo", "quick")
-        workspace.health = {**workspace.health, "device": "cpu"}
+        workspace.health = replace(workspace.health, device="cpu")
         workspace.engine_changed.emit()
         self.assertEqual(ui.presetCombo.currentData, "quick", "what a person chose stays")
 
@@ -140,16 +141,16 @@ class ProjectTest(PanelCase):
         slicer.mrmlScene.Clear()
         self.answers.folder_answer = str(images)
         self.click("addFolderButton")
-        self.until(lambda: self.workspace.project["status"]["cases"] == ["Phantom_1", "Phantom_2"])
+        self.until(lambda: self.workspace.status.cases == ["Phantom_1", "Phantom_2"])
         self.create("Second", "T1, T2")
-        self.assertEqual(self.workspace.project["channels"], ["T1", "T2"])
+        self.assertEqual(self.workspace.project.channels, ["T1", "T2"])
         self.pairs()
-        first = next(row["id"] for row in self.workspace.recent() if row["name"] == "First")
+        first = next(row.id for row in self.workspace.recent.all() if row.name == "First")
         self.choose("projectCombo", first)
         self.click("openButton")
-        self.until(lambda: self.workspace.project["id"] == first)
+        self.until(lambda: self.workspace.project.id == first)
         self.assertIn("2 cases", ui.projectLabel.text)
-        self.assertEqual([row["name"] for row in self.workspace.recent()], ["First", "Second"])
+        self.assertEqual([row.name for row in self.workspace.recent.all()], ["First", "Second"])
 
     def pairs(self) -> None:
         """Two channels make a case of two volumes; what is not ticked stays out, what was cancelled is not sent."""
@@ -164,7 +165,7 @@ class ProjectTest(PanelCase):
         self.assertIn("Sending case 1 of 2", ui.sendLabel.text)
         self.click("cancelAddButton")
         self.until(lambda: ui.addVolumesButton.enabled)
-        self.assertLess(len(self.workspace.project["status"]["cases"]), 2)
+        self.assertLess(len(self.workspace.status.cases), 2)
         self.assertTrue(ui.messageLabel.isHidden(), "who cancels need not be told")
 
     def test_a_job_is_cancelled(self):

@@ -26,7 +26,7 @@ class RoundsTest(EngineCase):
         made = self.ask(
             "create_project", name="Two rounds", labels=["organ"], channels=["CT"], epochs=1, iterations=2
         )  # fmt: skip
-        self.project, self.labels = made["id"], made["labels"]
+        self.project, self.labels = made.id, made.labels
         self.agent.ask("follow", project=self.project, after=0)
         self.jobs = Jobs(self.agent, self.project)
         self.told: list = []
@@ -76,9 +76,9 @@ class RoundsTest(EngineCase):
             truth = truths[item.case][item.box.slices].astype(np.uint8)
             session.case_nodes.segmentation(item.case).write(item.box, truth)
             session.submit(lambda: None)
-        self.pump.until(lambda: session.worklist.counts()["unsent"] == 0 or self.failures)
+        self.pump.until(lambda: session.worklist.counts().unsent == 0 or self.failures)
         self.assertEqual(self.failures, [])
-        self.assertEqual(session.worklist.counts()["done"], len(batch))
+        self.assertEqual(session.worklist.counts().done, len(batch))
 
     def session(self) -> Session:
         return Session(
@@ -107,7 +107,7 @@ class RoundsTest(EngineCase):
         self.assertEqual((session.current.sample, session.current.box), (begun.sample, begun.box))
         np.testing.assert_array_equal(session.labels(), half)
         session.submit(lambda: None)
-        self.pump.until(lambda: session.worklist.counts()["unsent"] == 0)
+        self.pump.until(lambda: session.worklist.counts().unsent == 0)
         self.assertEqual(session.worklist.find(begun.sample).status, "done")
 
     def test_two_rounds(self):
@@ -132,7 +132,7 @@ class RoundsTest(EngineCase):
         case = self.ask("cases", project=self.project)[0]
         self.assertEqual(case["shape"], list(SHAPE))
         stored = self.ask("fetch", project=self.project, case="Scan_0", what="images/0")
-        volume = session.case_nodes.load("again", Path(stored["file"]))
+        volume = session.case_nodes.load("again", Path(stored.file))
         original = slicer.mrmlScene.GetFirstNodeByName("Scan #0")
         np.testing.assert_array_equal(
             slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVolume(original), "bit by bit"

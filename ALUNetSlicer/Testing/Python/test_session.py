@@ -13,9 +13,11 @@ from engines import PYTHON, environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import QuietEditor, SceneTest
 
+from alunet.schema import Status
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
 from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.messages import Connection
 
 SHAPE = (5, 20, 24)
 _HELPERS = str(Path(__file__).resolve().parents[1])
@@ -38,6 +40,10 @@ with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "
         made.cases.import_case(name, [root / f"{name}.nii.gz"])
     suggest(plan(made), range(10), reasons=[f"reason {n}" for n in range(10)])
 """
+
+
+def is_online(event: object) -> bool:
+    return isinstance(event, Connection) and event.state == "online"
 
 
 class SessionTest(SceneTest):
@@ -73,7 +79,7 @@ class SessionTest(SceneTest):
         self.agent.ask("choose", to=self.address, token=self.token)
         self.agent.ask("follow", project="p", after=0)
         online: list = []
-        self.agent.event.connect(lambda event: online.append(1) if event.get("state") == "online" else None)
+        self.agent.event.connect(lambda event: online.append(1) if is_online(event) else None)
         self.pump.until(lambda: online)
         labels = {"background": 0, "organ": 1, "lesion": 2}
         self.editor = QuietEditor()
@@ -118,7 +124,7 @@ class SessionTest(SceneTest):
 
     def all_sent(self) -> None:
         """Wait until the engine has all that was handed in."""
-        self.pump.until(lambda: self.session.worklist.counts()["unsent"] == 0)
+        self.pump.until(lambda: self.session.worklist.counts().unsent == 0)
         self.assertEqual(self.failures, [])
 
     def test_a_whole_batch_arrives_voxel_for_voxel(self):
@@ -132,7 +138,7 @@ class SessionTest(SceneTest):
                 self.go(self.session.submit)
         self.session.submit()
         self.all_sent()
-        self.assertEqual(self.session.worklist.counts()["done"], 10)
+        self.assertEqual(self.session.worklist.counts().done, 10)
         for name in ("a", "b"):
             np.testing.assert_array_equal(self.stored(name), expected[name])
 
@@ -184,8 +190,8 @@ class SessionTest(SceneTest):
 
     def test_skip_flag_and_nothing_here(self):
         self.go(self.session.next)
-        self.go(self.session.set_status, "skipped")
-        self.go(self.session.set_status, "flagged")
+        self.go(self.session.set_status, Status.SKIPPED)
+        self.go(self.session.set_status, Status.FLAGGED)
         self.paint(1)
         self.go(self.session.nothing_here)
         self.all_sent()

@@ -72,13 +72,13 @@ class SlicesTest(SceneTest):
             show_slice(node, volume, 0, 1)
 
     def test_boxes(self):
-        box = Box.of_row({"axis": 1, "box": [[2, 5], [7, 8], [0, 9]]})
+        box = Box.of(1, [[2, 5], [7, 8], [0, 9]])
         self.assertEqual((box.index, box.shape, box.extent), (7, (3, 1, 9), (0, 8, 7, 7, 2, 4)))
         self.assertTrue(box.fits((9, 8, 5)))
         self.assertFalse(box.fits((9, 7, 5)))
         for axis, bounds in ((0, [[2, 5], [7, 8], [0, 9]]), (3, [[2, 3]] * 3), (0, [[3, 3]] * 3), (0, [[-1, 0]] * 3)):
             with self.assertRaises(ValueError):
-                Box.of_row({"axis": axis, "box": bounds})
+                Box.of(axis, bounds)
 
 
 if __name__ == "__main__":

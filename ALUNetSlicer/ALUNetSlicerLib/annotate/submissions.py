@@ -1,0 +1,140 @@
+"""What is handed in: on its way to the agent's disk, then acknowledged by the engine, or refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from uuid import uuid4
+
+import numpy as np
+
+from alunet.schema import Status
+from ALUNetSlicerLib.annotate.drafts import Draft, Drafts, not_kept
+from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
+from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.worklist import Worklist
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.engine.messages import Outbox
+from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.signal import Signal
+
+
+class Submissions:
+    """The slices that one person hands in. The worklist says how each one stands.
+
+    Args:
+        agent: with an engine chosen.
+        project: id.
+        person: whose they are; files on their way are in the person's folder.
+        worklist, drafts, initial_labels: of the project.
+
+    Attributes:
+        changed: emits nothing; the worklist changed.
+        acknowledged: emits a slice's number and the version that its labels became.
+        failed: emits a `Failure` for a person to read.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        project: str,
+        person: Person,
+        worklist: Worklist,
+        drafts: Drafts,
+        initial_labels: InitialLabels,
+    ) -> None:
+        self.changed, self.acknowledged, self.failed = Signal(), Signal(), Signal()
+        self._agent, self._project, self._person = agent, project, person
+        self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
+        self._ask = partial(agent.ask, project=project, author=person.author)
+        agent.event.connect(self._hear)
+
+    def hand_in(self, draft: Draft, safe: Callable[[], None]) -> bool:
+        """Hand labels in as done.
+
+        Args:
+            safe: called when the agent has them on disk; from then on they arrive.
+
+        Returns:
+            Whether they are on their way; False where not even the disk takes them.
+        """
+        item, labels = draft.item, draft.labels
+        folder, stored = self._person.folder, labels.dtype.newbyteorder("<")
+        file = folder / f"{uuid4().hex}.raw"
+        try:
+            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
+        except OSError as error:
+            message = _("{folder} cannot be written: {why}.").format(folder=folder, why=error.strerror)
+            self.failed.emit(Failure("disk", message, _("Free space.")))
+            return False
+
+        def on_disk(_entry: object) -> None:
+            file.unlink(missing_ok=True)
+            self._drafts.drop(item.sample)
+            known = self._worklist.find(item.sample)
+            if known is not None and not known.sent:  # else the engine has answered already
+                self._worklist.change(item.sample, status=Status.DONE)
+            self.changed.emit()
+            safe()
+
+        def refused(why: Failure) -> None:
+            file.unlink(missing_ok=True)
+            self._initial_labels.drop(item.sample)
+            self._worklist.change(item.sample, sent=True)
+            self.failed.emit(why)
+
+        self.keep(draft)
+        self._initial_labels.hold(item.sample, draft.base, labels)
+        self._worklist.change(item.sample, sent=False)
+        self._ask(
+            "submit", on_disk, refused, sample=item.sample, file=str(file),
+            shape=list(labels.shape), dtype=labels.dtype.name, base_version=draft.base,
+            seconds=draft.seconds, status=Status.DONE,
+        )  # fmt: skip
+        return True
+
+    def set_status(self, sample: int, status: Status, safe: Callable[[], None]) -> None:
+        """Hand in a status without labels; `safe` is called when the agent has it on disk."""
+
+        def on_disk(_entry: object) -> None:
+            self._worklist.change(sample, status=status, sent=False)
+            self.changed.emit()
+            safe()
+
+        self._ask("set_status", on_disk, self.failed.emit, sample=sample, status=status)
+
+    def keep(self, draft: Draft) -> None:
+        """Keep what is not handed in, or not safe yet, on this computer's disk."""
+        try:
+            self._drafts.keep(draft.item.sample, draft)
+        except OSError as error:
+            self.failed.emit(not_kept(error))
+
+    def close(self) -> None:
+        """Listen no more; what was handed in arrives all the same."""
+        self._agent.event.disconnect(self._hear)
+
+    def _hear(self, event: object) -> None:
+        if isinstance(event, Outbox) and event.project == self._project:
+            self._answered(event)
+
+    def _answered(self, news: Outbox) -> None:
+        """What became of a slice that was handed in."""
+        if news.stored is not None:
+            status, version = news.stored.status, news.stored.version
+            self._worklist.change(news.sample, sent=True, status=status, version=version)
+            if news.annotation:
+                self._rebase(news.sample, version)
+        elif news.error is not None:
+            self._worklist.change(news.sample, sent=True, status=Status.TODO)
+            self.failed.emit(news.error)
+        self.changed.emit()
+
+    def _rebase(self, sample: int, version: int) -> None:
+        """What goes on from labels that were handed in goes on from the version they became."""
+        self.acknowledged.emit(sample, version)
+        try:
+            self._initial_labels.rebase(sample, version)
+        except OSError as error:
+            self.failed.emit(not_kept(error))

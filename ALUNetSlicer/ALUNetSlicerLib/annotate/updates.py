@@ -1,0 +1,76 @@
+"""What the engine says of the worklist: asked for, and when another person or a round changed it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from alunet.schema import SampleState, WorkRow
+from ALUNetSlicerLib.annotate.drafts import Drafts
+from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
+from ALUNetSlicerLib.annotate.worklist import Slice, Worklist
+from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.messages import NewsKind, ProjectNews
+from ALUNetSlicerLib.ports.signal import Signal
+
+
+class Updates:
+    """Keeps the worklist of one project as the engine has it.
+
+    Args:
+        agent: with an engine chosen; the project must be followed.
+        project: id.
+        author: for whom; what others have is not theirs.
+        worklist, drafts, initial_labels: of the project.
+
+    Attributes:
+        changed: emits nothing; the worklist changed.
+        failed: emits a `Failure` for a person to read.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        project: str,
+        author: str,
+        worklist: Worklist,
+        drafts: Drafts,
+        initial_labels: InitialLabels,
+    ) -> None:
+        self.changed, self.failed = Signal(), Signal()
+        self._agent, self._project, self._author = agent, project, author
+        self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
+        agent.event.connect(self._hear)
+
+    def refresh(self, done: Callable[[], None] = lambda: None) -> None:
+        """Ask for the worklist."""
+
+        def take(rows: list[WorkRow]) -> None:
+            before = self._worklist.round
+            items = [Slice.of_row(row, self._author) for row in rows]
+            self._worklist.fill(self._drafts.mark(items))
+            if self._worklist.round != before:
+                self._initial_labels.drop_proposals()
+            self.changed.emit()
+            done()
+
+        self._agent.ask("worklist", take, self.failed.emit, project=self._project)
+
+    def close(self) -> None:
+        """Listen no more."""
+        self._agent.event.disconnect(self._hear)
+
+    def _hear(self, event: object) -> None:
+        if not isinstance(event, ProjectNews) or event.project != self._project:
+            return
+        if isinstance(event.content, SampleState):
+            self._stored(event.content)
+        elif event.kind == NewsKind.WORKLIST:
+            self.refresh()  # another person chose a slice
+
+    def _stored(self, state: SampleState) -> None:
+        """The engine has stored a sample; of what is on its way from here the outbox tells."""
+        known = self._worklist.find(state.sample)
+        if known is not None and known.sent:
+            self._worklist.change(state.sample, status=state.status, version=state.version)
+            self._initial_labels.drop(state.sample)
+            self.changed.emit()

@@ -1,0 +1,295 @@
+"""What the agent says, as types: those of `alunet.schema`, and its own, for which the schema has none.
+
+Whatever comes in becomes one of them here, once; nothing behind this file reads JSON.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Any
+
+import numpy as np
+
+from alunet.schema import (
+    CaseInfo,
+    CurvePoint,
+    Health,
+    Job,
+    JobKind,
+    JobState,
+    Lease,
+    NumberedEvent,
+    ProjectInfo,
+    SampleState,
+    StrategyInfo,
+    WorkRow,
+    from_json,
+)
+from ALUNetSlicerLib.engine.failure import Failure
+from ALUNetSlicerLib.ports.i18n import tr as _
+
+
+class NewsKind(str, Enum):
+    """Kinds of a project's events that are read here."""
+
+    SAMPLE = "sample"
+    WORKLIST = "worklist"
+    JOB = "job"
+    PROGRESS = "progress"
+    EPOCH = "epoch"
+    STEP = "step"
+
+
+@dataclass(frozen=True)
+class RoundLine:
+    """A round, as the status of its project has it.
+
+    Attributes:
+        train_seconds: how long its training took; None where there was none yet.
+    """
+
+    state: str = ""
+    train_seconds: float | None = None
+
+    @property
+    def finished(self) -> bool:
+        """Whether it has a model."""
+        return self.state == "finished"
+
+
+@dataclass(frozen=True)
+class ProjectStatus:
+    """What is read here of the status of a project.
+
+    Attributes:
+        cases, test_cases: names of the cases to learn from, and of those to evaluate on.
+        labelled, slices: samples and distinct slices with a label.
+        minutes: that people spent.
+        train_for: seconds that a round's training may take; None: the project has a number of steps.
+    """
+
+    cases: list[str] = field(default_factory=list)
+    test_cases: list[str] = field(default_factory=list)
+    labelled: int = 0
+    slices: int = 0
+    minutes: float = 0.0
+    train_for: float | None = None
+    rounds: list[RoundLine] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Project(ProjectInfo):
+    """A project with its status; one of a list has an empty one."""
+
+    status: ProjectStatus = field(default_factory=ProjectStatus)
+
+
+@dataclass(frozen=True)
+class FetchedFile:
+    """A file that was fetched into the agent's spool folder."""
+
+    file: str
+
+
+@dataclass(frozen=True)
+class FetchedVoxels:
+    """Voxels of a sample without header, (k, j, i), and the version of the labels or the round of the model."""
+
+    file: str
+    shape: list[int]
+    dtype: str
+    version: int
+
+    def read(self) -> np.ndarray:
+        """The voxels; raises OSError or ValueError where the file is gone or not of this shape."""
+        return np.fromfile(self.file, self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True)
+class ConnectionStep:
+    """What one step of a connection test found, and what to do."""
+
+    name: str
+    ok: bool
+    text: str
+    hint: str = ""
+
+
+@dataclass(frozen=True)
+class Connection:
+    """The agent reaches its engine ("online", with its health), or does not ("offline", with the reason)."""
+
+    state: str
+    health: Health | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Outbox:
+    """What became of something that was handed in.
+
+    Attributes:
+        state: "sent", "conflict", "refused" or "waiting".
+        annotation: whether it has voxels; else it is a status alone.
+        stored: what the engine has on disk, where it was sent.
+        error: why it was refused, or with what it was in conflict.
+    """
+
+    project: str
+    sample: int
+    state: str
+    annotation: bool
+    stored: SampleState | None = None
+    error: Failure | None = None
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a phase of a job is."""
+
+    phase: str
+    done: float
+    total: float | None = None
+    unit: str | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """How far a training is, and the Dice of its last epoch."""
+
+    epoch: float
+    epochs: float
+    dice: float | None = None
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step of a job: "started", "finished" or "reused"."""
+
+    name: str
+    state: str
+
+
+@dataclass(frozen=True)
+class JobNews:
+    """A job stands in another way now."""
+
+    kind: JobKind
+    state: JobState
+
+
+@dataclass(frozen=True)
+class ProjectNews:
+    """An event of a project that is followed.
+
+    Attributes:
+        number: of the event.
+        kind: see `NewsKind`; others, too.
+        job: that it belongs to; None for none.
+        content: what it says, where that is read here.
+    """
+
+    project: str
+    number: int
+    kind: str
+    job: int | None = None
+    content: SampleState | JobNews | Progress | Epoch | Step | None = None
+
+
+@dataclass(frozen=True)
+class _Followed:
+    project: str
+
+
+@dataclass(frozen=True)
+class _OfJob:
+    job: int | None = None
+
+
+ANSWERS: dict[str, Any] = {
+    "add_case": CaseInfo,
+    "add_slice": list[WorkRow],
+    "annotation": FetchedVoxels,
+    "cancel_job": Job,
+    "create_project": Project,
+    "curve": list[CurvePoint],
+    "fetch": FetchedFile,
+    "fetch_result": FetchedFile,
+    "health": Health,
+    "job": Job,
+    "jobs": list[Job],
+    "lease": Lease,
+    "project": Project,
+    "projects": list[Project],
+    "proposal": FetchedVoxels,
+    "start": Job,
+    "strategies": list[StrategyInfo],
+    "test": list[ConnectionStep],
+    "uncertainty": FetchedVoxels,
+    "worklist": list[WorkRow],
+}
+"""Call -> type of its answer; what the others answer nobody reads."""
+_CONTENTS: dict[str, Any] = {
+    NewsKind.SAMPLE: SampleState,
+    NewsKind.JOB: JobNews,
+    NewsKind.PROGRESS: Progress,
+    NewsKind.EPOCH: Epoch,
+    NewsKind.STEP: Step,
+}
+
+
+def read_answer(call: str, content: Any) -> Any:
+    """The answer to a call; raises ValueError where it is of another type."""
+    return from_json(ANSWERS[call], content) if call in ANSWERS else content
+
+
+def read_event(message: dict[str, Any]) -> Connection | Outbox | ProjectNews | None:
+    """An event of the agent; None for one that nobody here waits for.
+
+    Raises:
+        ValueError: it does not hold what such an event holds.
+    """
+    kind = message["event"]
+    if kind == "connection":
+        return from_json(Connection, message)
+    if kind == "outbox":
+        sent, answer = message.get("state") == "sent", message.get("answer")
+        part = {"stored" if sent else "error": answer} if message.get("state") != "waiting" else {}
+        return from_json(Outbox, {**message, **part})
+    if kind == "project":
+        event, project = from_json(NumberedEvent, message), from_json(_Followed, message).project
+        job = from_json(_OfJob, event.data).job
+        return ProjectNews(project, event.number, event.kind, job, read_news(event.kind, event.data))
+    return None
+
+
+def read_news(kind: str, data: dict[str, Any]) -> SampleState | JobNews | Progress | Epoch | Step | None:
+    """What an event of a project says; None where that is not read here.
+
+    Raises:
+        ValueError: it does not hold what an event of that kind holds.
+    """
+    return from_json(_CONTENTS[kind], data) if kind in _CONTENTS else None
+
+
+def read_progress(data: dict[str, Any]) -> SampleState | JobNews | Progress | Epoch | Step | None:
+    """How far a job is, as its row says it: the last event of that kind.
+
+    Raises:
+        ValueError: it does not hold what an event of that kind holds.
+    """
+    return read_news(str(data.get("kind")), data)
+
+
+def misfit(what: str, why: ValueError) -> Failure:
+    """Say that an answer or an event is of another version of ALUNet than this side.
+
+    Args:
+        what: the call, or the kind of event.
+    """
+    message = _("What the engine says ({what}) cannot be understood: {why}.").format(what=what, why=why)
+    hint = _("Update ALUNet on this computer and on the engine's computer to the same version.")
+    return Failure("misfit", message, hint)
