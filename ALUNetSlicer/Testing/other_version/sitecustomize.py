@@ -1,4 +1,4 @@
-"""On PYTHONPATH, and with the variable ALUNET_TEST_API: a process of ALUNet that speaks that version of the contract."""
+"""On PYTHONPATH: with the variable ALUNET_TEST_API, ALUNet speaks that version of the contract."""
 
 import os
 
