@@ -2,8 +2,8 @@
 
 What is asked is never lost with the process: an agent that died is started again, connected again,
 and asked again. All its calls may come twice: those that change something carry a key. Nothing is
-asked before the agent has answered a greeting that names this side's version of the contract: it may
-come from another installation of ALUNet.
+asked before the agent has answered a greeting that names this side's version of the contract: it
+may come from another installation of ALUNet.
 """
 
 from __future__ import annotations
@@ -170,8 +170,8 @@ class Agent:
             return
         why = Failure(**message["error"])
         if why.code != WRONG_VERSION:  # it knows no greeting with a version
-            text = _("ALUNet that runs the connection helper speaks another version than this module.")
-            hint = _("Update ALUNet on this computer, the module and its engine to the same version.")
+            text = _("The connection helper is of another version of ALUNet than this module.")
+            hint = _("Update the module and the engine on this computer to the same version.")
             why = Failure(WRONG_VERSION, text, hint)
         self._refused = why
         self._fail_all(why)

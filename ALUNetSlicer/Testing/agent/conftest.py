@@ -34,7 +34,7 @@ PROJECT = "work"
 
 
 def speaking(api: int | None) -> dict[str, str]:
-    """Variables of a process of ALUNet that speaks this version of the contract; None: the usual one."""
+    """Variables of a process that speaks this version of the contract; None: the usual one."""
     variables = own_environment(sys.executable)
     if api is not None:
         path = f"{PACKAGE / 'Testing' / 'other_version'}{os.pathsep}{variables['PYTHONPATH']}"

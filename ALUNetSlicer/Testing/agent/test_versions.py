@@ -1,4 +1,4 @@
-"""Agent and engine of different versions: nothing is sent, nothing is lost, and one line says what to update."""
+"""Agent and engine of different versions: nothing is sent or lost, one line says what to update."""
 
 from __future__ import annotations
 
@@ -53,7 +53,9 @@ def worklist(service: Service) -> dict[int, tuple[str, int]]:
 
 def all_wait(agent: AgentProcess, keys: list[str], service: Service) -> None:
     waiting = agent.ask("waiting")
-    assert [(entry["key"], entry["state"]) for entry in waiting] == [(key, "waiting") for key in keys]
+    assert [(entry["key"], entry["state"]) for entry in waiting] == [
+        (key, "waiting") for key in keys
+    ]
     assert {worklist(service)[sample] for sample in (3, 4, 5)} == {("todo", 0)}
 
 
@@ -100,7 +102,10 @@ def test_an_engine_replaced_by_another_version_under_a_connected_agent_refuses_n
     agent.connect(other)
     restart(other, API - 1)
     keys = annotate(agent, tmp_path)
-    assert agent.event(event="connection", state="offline")["error"]["code"] in ("wrong_version", "unreachable")
+    assert agent.event(event="connection", state="offline")["error"]["code"] in (
+        "wrong_version",
+        "unreachable",
+    )
     deadline = time.monotonic() + SECONDS
     while agent.refused("health")["code"] != "wrong_version":
         assert time.monotonic() < deadline
@@ -148,7 +153,9 @@ def test_a_local_engine_of_another_version_is_named_by_its_environment_and_not_k
 ):
     agent, root = start_agent(), tmp_path / "projects"
     try:
-        number = agent.send("connect", to=f"local:{root}", python=sys.executable, environment=speaking(API - 1))
+        number = agent.send(
+            "connect", to=f"local:{root}", python=sys.executable, environment=speaking(API - 1)
+        )
         error = agent.answer(number)["error"]
     finally:
         end_service_of(root)

@@ -8,26 +8,21 @@ start an engine.
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import alunet
 from alunet.agent import outbox
+from alunet.agent.call_table import CALLS, Call, Task, call
 from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
-from alunet.agent.http_transport import Cancel
 from alunet.agent.outbox import Entry
-from alunet.agent.session import Push, Session, about
-from alunet.agent.thread_pools import Pace
+from alunet.agent.session import Session, about
 from alunet.errors import InputError
 from alunet.schema import (
     FILE_FORMATS,
@@ -38,12 +33,10 @@ from alunet.schema import (
     Operations,
     Status,
     Voxels,
-    from_json,
     to_data,
 )
-from alunet.schema.operations import fields_of
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["CALLS", "Engine"]
 CASE_FILES: dict[str, Operation[File]] = {
     "images": Operations.case_image,
     "annotation": Operations.case_annotation,
@@ -53,17 +46,8 @@ CASE_FILES: dict[str, Operation[File]] = {
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call: its lane, its function and the shape of its arguments."""
-
-    lane: str
-    function: Callable[..., Any]
-    arguments: type
-
-
-@dataclass(frozen=True)
 class Engine:
-    """Where an engine is and what it takes to get in; these are arguments of each call that takes one.
+    """Where an engine is and what it takes to get in: arguments of each call that takes one.
 
     Attributes:
         to: see `connections.target`.
@@ -88,75 +72,9 @@ class Engine:
         return parse(self.to), access
 
 
-@dataclass
-class Task:
-    """One request on its way: how it tells of its progress, and whether it was cancelled."""
-
-    id: Any
-    push: Push
-    cancel: Cancel = field(default_factory=Cancel)
-    pace: Pace = field(default_factory=Pace)
-
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Tell how far it is."""
-        if self.pace.lets(last=done >= total):
-            self.push({"event": "progress", "id": self.id, "phase": phase, "done": done, "total": total})
-
-
-CALLS: dict[str, Call] = {}
-
-
-def call(lane: str) -> Callable[[Function], Function]:
-    """Makes a function a call of its name; a parameter that is a dataclass is its fields."""
-
-    def register(function: Function) -> Function:
-        hints = typing.get_type_hints(function)
-        parts: list[tuple[str, Any, Any]] = []
-        groups: dict[str, Any] = {}
-        for part in list(inspect.signature(function).parameters.values())[2:]:
-            if dataclasses.is_dataclass(hints[part.name]):
-                groups[part.name] = hints[part.name]
-                parts += fields_of(hints[part.name])
-            else:
-                default = dataclasses.MISSING if part.default is part.empty else part.default
-                parts.append((part.name, hints[part.name], dataclasses.field(default=default)))
-
-        def run(session: Session, task: Task, **given: Any) -> Any:
-            for name, kind in groups.items():
-                names = [part.name for part in dataclasses.fields(kind)]
-                given[name] = kind(**{name: given.pop(name) for name in names})
-            return function(session, task, **given)
-
-        name = function.__name__
-        CALLS[name] = Call(lane, run, dataclasses.make_dataclass(name, parts, kw_only=True))
-        return function
-
-    return register
-
-
-def arguments(name: str, given: Any) -> dict[str, Any]:
-    """Arguments of a call, checked.
-
-    Raises:
-        InputError: no such call, or its arguments are not these.
-    """
-    if name not in CALLS:
-        raise InputError(f"There is no call {name!r}.", f"There are: {', '.join(sorted(CALLS))}.")
-    shape = CALLS[name].arguments
-    known = [part.name for part in dataclasses.fields(shape)]
-    unknown = sorted(set(given) - set(known)) if isinstance(given, dict) else []
-    if unknown:
-        raise InputError(f"{name} knows no argument {unknown[0]!r}.", f"It knows: {', '.join(known)}.")
-    try:
-        read: Any = from_json(shape, given)
-    except ValueError as error:
-        raise InputError(f"{error}.", "This is a defect of the viewer.") from error
-    return {key: getattr(read, key) for key in known}
-
-
 @call("local")
 def hello(session: Session, task: Task, api: int | None = None) -> Any:
-    """Who the agent is; `api` is the viewer's version of the contract, refused where it is another."""
+    """Who the agent is; `api` is the viewer's version of the contract, refused if it is another."""
     check_viewer(api)
     known = [OLDEST_API, NEWEST_API]
     return {
@@ -169,13 +87,13 @@ def hello(session: Session, task: Task, api: int | None = None) -> Any:
 
 @call("link")
 def connect(session: Session, task: Task, engine: Engine, seconds: float = 120.0) -> Any:
-    """Belong to an engine; its health is the answer. A failure is told, and tried again all the same."""
+    """Belong to an engine; its health is the answer. After a failure it is tried again."""
     return to_data(session.connect(*engine.reach(), seconds))
 
 
 @call("local")
 def choose(session: Session, task: Task, engine: Engine) -> Any:
-    """Belong to an engine without waiting for it: ``connection`` events tell the rest; `submit` works at once."""
+    """Belong to an engine without waiting: ``connection`` events follow; `submit` works at once."""
     session.choose(*engine.reach())
 
 
@@ -219,7 +137,11 @@ def fetch(
     format: str = "nrrd",
     measure: str | None = None,
 ) -> Any:
-    """Fetch ``images/CHANNEL``, ``annotation``, ``proposal`` or ``uncertainty`` of a case into the spool folder."""
+    """Fetch a file of a case into the spool folder.
+
+    Args:
+        what: ``images/CHANNEL``, ``annotation``, ``proposal`` or ``uncertainty``.
+    """
     if format not in FILE_FORMATS:
         raise InputError(f"Images cannot be had as {format!r}.", f"Choose: {', '.join(FILE_FORMATS)}.")
     name, _, channel = what.partition("/")
@@ -230,16 +152,14 @@ def fetch(
     given = {"project": project, "case": case, "format": format}
     given |= {"channel": channel} if channel else {}
     given |= {"measure": measure} if measure and name == "uncertainty" else {}
-    target = session.spool_file(f"{case}-{what}.{format}")
-    return {"file": str(session.client.fetch(operation, target, task.progress, task.cancel, **given))}
+    return _file(session, task, operation, f"{case}-{what}.{format}", given)
 
 
 @call("transfer")
 def fetch_result(session: Session, task: Task, project: str, job: int, ending: str = "zip") -> Any:
     """Fetch the file that a job made into the spool folder."""
-    target = session.spool_file(f"job-{job}.{ending}")
     given = {"project": project, "job": job}
-    return {"file": str(session.client.fetch(Operations.result, target, task.progress, task.cancel, **given))}
+    return _file(session, task, Operations.result, f"job-{job}.{ending}", given)
 
 
 @call("local")
@@ -302,6 +222,15 @@ def follow(session: Session, task: Task, project: str, after: int = 0) -> Any:
 def unfollow(session: Session, task: Task, project: str) -> Any:
     """Push them no more."""
     session.line.unfollow(project)
+
+
+def _file(
+    session: Session, task: Task, operation: Operation[File], name: str, given: dict[str, Any]
+) -> dict[str, str]:
+    """Fetch a file into the spool folder."""
+    target = session.spool_file(name)
+    session.client.fetch(operation, target, task.progress, task.cancel, **given)
+    return {"file": str(target)}
 
 
 def _ask(operation: Operation[Any], session: Session, task: Task, **given: Any) -> Any:

@@ -1,8 +1,8 @@
-"""The typed client of a service, usable from Python on its own: every operation of `Operations` with one method.
+"""The typed client of a service, usable from Python on its own: one method for all `Operations`.
 
-    client = Client("http://127.0.0.1:8000", token)
-    client.call(Operations.health).device
-    client.call(Operations.worklist, project="liver")[0].case
+client = Client("http://127.0.0.1:8000", token)
+client.call(Operations.health).device
+client.call(Operations.worklist, project="liver")[0].case
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Client:
     def upload(
         self, file: Path, progress: Progress = no_progress, cancel: Cancel | None = None
     ) -> Upload:
-        """Send a file, from where an earlier attempt ended; raises InputError if it can't be read."""
+        """Send a file from where an earlier attempt ended; raises InputError if it isn't readable."""
         return upload(self.wire, file, progress, cancel or Cancel())
 
     def fetch(

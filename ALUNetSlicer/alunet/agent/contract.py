@@ -1,7 +1,7 @@
 """The version of the contract: which of two sides to update where they differ.
 
-Viewer, agent and engine each name theirs. Where they differ nothing is sent: what a person annotates
-stays in the outbox, or in the viewer, until both sides speak the same.
+Viewer, agent and engine each name theirs. Where they differ nothing is sent: what a person
+annotates stays in the outbox, or in the viewer, until both sides speak the same.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def check_engine(version: int | None, place: str) -> None:
 
 
 def check_viewer(version: int | None) -> None:
-    """Raise `WrongVersion` where the viewer's version of the contract is out of range; None: it names none."""
+    """Raise `WrongVersion` where the version that the viewer names, if it does, is out of range."""
     if version is None or OLDEST_API <= version <= NEWEST_API:
         return
     own = Path(alunet.__file__).parent

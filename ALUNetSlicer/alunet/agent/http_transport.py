@@ -202,7 +202,7 @@ class HttpTransport:
         return answer
 
     def _check(self, answer: requests.Response) -> None:
-        """Raise what an answer stands for that is no success, or of another version of the contract."""
+        """Raise what an answer means that is no success, or of another version of the contract."""
         version = answer.headers.get(Header.API)
         if version is not None:
             check_engine(int(version) if version.isdecimal() else None, self.place)

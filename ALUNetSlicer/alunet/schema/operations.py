@@ -1,7 +1,7 @@
 """The operations of the service, each declared once.
 
-The service's route, the client's request, the agent's call and docs/api.md follow from what stands here. Only what an
-operation does is elsewhere: a handler in `alunet.serve.routes`.
+The service's route, the client's request, the agent's call and docs/api.md follow from this table.
+What an operation does is a handler in `alunet.serve.routes`.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ PLACES = {"project": str, "case": str, "upload": str, "channel": int, "job": int
 
 
 class File(bytes):
-    """Answer: a file, with an ``ETag`` (SHA-256 of its bytes); ``Range`` is understood."""
+    """Answer: a file, with an ``ETag`` (SHA-256 of its bytes); a ``Range`` of it with status 206."""
 
 
 class Voxels(bytes):
@@ -54,8 +54,8 @@ class Operation(Generic[Answer]):
         request: method and path below `PREFIX`; names of `PLACES` are in braces.
         answer: dataclass of the schema or a list of one, None, `File` or `Voxels`.
         summary: one line, for docs/api.md.
-        body: dataclass of the schema, bytes, or None where there is none.
         query: parameters.
+        body: dataclass of the schema, bytes, or None where there is none.
         statuses: of success, the usual one first.
         keyed: it takes a `Header.KEY`, by which a request that is sent again is done once.
         step: it is a step of a transfer or a stream, for which client and agent have methods.
@@ -65,8 +65,8 @@ class Operation(Generic[Answer]):
     request: str
     answer: type[Answer]
     summary: str
-    body: Any = None
     query: tuple[Parameter, ...] = ()
+    body: Any = None
     statuses: tuple[int, ...] = (200,)
     keyed: bool = False
     step: bool = False
@@ -96,7 +96,7 @@ class Operation(Generic[Answer]):
         return not self.step and self.body is not bytes and self.answer not in (File, Voxels)
 
     def arguments(self) -> type:
-        """A dataclass of all that a caller gives: places, query, fields of the body, and the key."""
+        """A dataclass of all that a caller gives: places, query, fields of the body, the key."""
         given = [(name, PLACES[name], dataclasses.field()) for name in self.places]
         given += [(part.name, part.kind, part.field) for part in self.query]
         given += fields_of(self.body) if dataclasses.is_dataclass(self.body) else []
@@ -114,7 +114,9 @@ class Operation(Generic[Answer]):
         if missing:
             raise TypeError(f"{self.name} needs the argument {missing[0]!r}")
         places = {name: quote(str(left.pop(name)), safe="") for name in self.places}
-        query = {part.name: to_data(left.pop(part.name)) for part in self.query if part.name in left}
+        query = {
+            part.name: to_data(left.pop(part.name)) for part in self.query if part.name in left
+        }
         body = None
         if dataclasses.is_dataclass(self.body):
             make: Any = self.body
@@ -141,11 +143,17 @@ _SAMPLE = _PROJECT + "/samples/{sample}"
 _FORMAT = Parameter("format", str | None, None)
 _MEASURE = Parameter("measure", str, "entropy")
 _AUTHOR = Parameter("author", str)
-_MADE, _BYTES = (201, 200), (200, 206)
+_SUBMITTED = (
+    _AUTHOR,
+    Parameter("base_version", int, 0),
+    Parameter("seconds", float | None, None),
+    Parameter("status", w.Status, w.Status.DONE),
+)
+_MADE = (201, 200)
 
 
 class Operations:
-    """All of them."""
+    """What can be asked of the service."""
 
     health = Operation("GET /health", m.Health, "Version, device, free memory and disk.")
     strategies = Operation("GET /strategies", list[m.StrategyInfo], "The ways to choose slices.")
@@ -192,36 +200,29 @@ class Operations:
         f"GET {_CASE}/images/{{channel}}",
         File,
         "An image as it was uploaded, or in another format.",
-        query=(_FORMAT,),
-        statuses=_BYTES,
+        (_FORMAT,),
     )
     case_annotation = Operation(
         f"GET {_CASE}/annotation",
         File,
         "What is annotated of a case; the largest label plus 1 where nobody did.",
-        query=(_FORMAT,),
-        statuses=_BYTES,
+        (_FORMAT,),
     )
     case_proposal = Operation(
-        f"GET {_CASE}/proposal",
-        File,
-        "The newest segmentation of a case.",
-        query=(_FORMAT,),
-        statuses=_BYTES,
+        f"GET {_CASE}/proposal", File, "The newest segmentation of a case.", (_FORMAT,)
     )
     case_uncertainty = Operation(
         f"GET {_CASE}/uncertainty",
         File,
         "The newest uncertainty map of a case.",
-        query=(_MEASURE, _FORMAT),
-        statuses=_BYTES,
+        (_MEASURE, _FORMAT),
     )
 
     worklist = Operation(
         f"GET {_PROJECT}/worklist",
         list[w.WorkRow],
         "A round's batch in the order to work in; by default of the newest round.",
-        query=(Parameter("round", int | None, None),),
+        (Parameter("round", int | None, None),),
     )
     add_slice = Operation(
         f"POST {_PROJECT}/worklist",
@@ -237,11 +238,7 @@ class Operations:
         body=w.LeaseRequest,
     )
     give_back = Operation(
-        f"DELETE {_SAMPLE}/lease",
-        NoneType,
-        "Give a sample back.",
-        query=(_AUTHOR,),
-        statuses=(204,),
+        f"DELETE {_SAMPLE}/lease", NoneType, "Give a sample back.", (_AUTHOR,), statuses=(204,)
     )
     set_status = Operation(
         f"PATCH {_SAMPLE}",
@@ -254,19 +251,14 @@ class Operations:
         f"GET {_SAMPLE}/annotation",
         Voxels,
         "The newest labels of a sample, or those of a version.",
-        query=(Parameter("version", int | None, None),),
+        (Parameter("version", int | None, None),),
     )
     put_annotation = Operation(
         f"PUT {_SAMPLE}/annotation",
         w.SampleState,
         "Submit labels of a sample; they are on disk when this is answered.",
+        _SUBMITTED,
         body=bytes,
-        query=(
-            _AUTHOR,
-            Parameter("base_version", int, 0),
-            Parameter("seconds", float | None, None),
-            Parameter("status", w.Status, w.Status.DONE),
-        ),
         keyed=True,
     )
     proposal = Operation(
@@ -279,7 +271,7 @@ class Operations:
         Voxels,
         "How unsure the newest model is of each voxel of a sample, float32; "
         "its version is that model's round.",
-        query=(_MEASURE,),
+        (_MEASURE,),
     )
 
     start = Operation(
@@ -295,18 +287,13 @@ class Operations:
     cancel_job = Operation(
         f"DELETE {_PROJECT}/jobs/{{job}}", m.Job, "End a job; one that has ended stays as it is."
     )
-    result = Operation(
-        f"GET {_PROJECT}/jobs/{{job}}/result",
-        File,
-        "The file that a job made.",
-        statuses=_BYTES,
-    )
+    result = Operation(f"GET {_PROJECT}/jobs/{{job}}/result", File, "The file that a job made.")
     events = Operation(
         f"GET {_PROJECT}/events",
         list[m.NumberedEvent],
         "What happened after an event; as a list, or as a stream for those who accept "
         "`text/event-stream`.",
-        query=(Parameter("after", int, 0), Parameter("limit", int, 100)),
+        (Parameter("after", int, 0), Parameter("limit", int, 100)),
         step=True,
     )
 
