@@ -41,10 +41,10 @@ class Workspace:
     Attributes:
         place: the engine's; None before one is chosen.
         state: "none", "starting", "online" or "offline".
+        outdated: whether it is offline because of different versions of the contract.
         health: what the engine said of itself last; None at first.
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
         why: why it is offline, for people.
-        outdated: whether it is offline because of different versions of the contract.
         session, jobs, results, case_upload: of the open project, else None.
         project: what the engine says of it; None where none is open.
         recent: projects that were opened on this computer.
