@@ -19,12 +19,14 @@ Written by `python3 Scripts/api.py` from the OpenAPI document that every service
 one: [On another computer](remote.md).
 
 Every request carries `Authorization: Bearer TOKEN`. Every error has one shape: `code` for programs, `message` and
-`hint` for people, and `details`. From Python, `alunet.agent.client.Client` has one method a request:
+`hint` for people, and `details`. From Python, `alunet.agent.client.Client` sends each request by its
+name; path, query and fields of the body are its arguments, and the answer is a typed object:
 
 ```python
 from alunet.agent.client import Client
+from alunet.schema import Operations
 client = Client("http://127.0.0.1:8000", "TOKEN")
-for row in client.worklist("liver"):
+for row in client.call(Operations.worklist, project="liver"):
     print(row.rank, row.case, row.slice, row.status)
 ```
 """

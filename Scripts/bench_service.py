@@ -25,12 +25,14 @@ SLICES, SIDE = 100, 512
 
 def measure(quick: bool) -> Measured:
     """All figures of the service, in a folder of their own that is removed."""
+    from alunet.schema import Operations
+
     repeats = 10 if quick else 40
     with tempfile.TemporaryDirectory() as name, _service(Path(name) / "projects") as client:
         folder = Path(name)
         figures = _upload(client, folder)
         _make_pool(folder / "projects" / "bench")
-        health = median(client.health, repeats)
+        health = median(lambda: client.call(Operations.health), repeats)
         figures.append(("health", health, health, "ms"))
         return figures + _annotations(client, folder, repeats) + _proposal(client, folder, repeats)
 
@@ -53,12 +55,12 @@ def _upload(client: Any, folder: Path) -> Measured:
     import numpy as np
     import SimpleITK as sitk
 
-    from alunet.schema import CaseRequest, ProjectRequest
+    from alunet.schema import Operations
 
     file = folder / "scan.mha"
     voxels = np.random.default_rng(0).integers(-1000, 1000, (SLICES, SIDE, SIDE), np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
-    client.create_project(ProjectRequest(name="bench", labels=["organ"], channels=["CT"]))
+    client.call(Operations.create_project, name="bench", labels=["organ"], channels=["CT"])
     sent: list[Any] = []
     ours = median(lambda: sent.append(client.upload(file)), 1)
 
@@ -68,7 +70,7 @@ def _upload(client: Any, folder: Path) -> Measured:
             os.fsync(stream.fileno())
 
     naive, mebibytes = median(copy, 3), file.stat().st_size / 2**20
-    client.add_case("bench", CaseRequest(name="scan", role="pool", images=[sent[0].id], label=None))
+    client.call(Operations.add_case, project="bench", name="scan", images=[sent[0].id])
     rate = f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with fsync"
     return [("upload, checked", ours, naive, rate)]
 
@@ -93,6 +95,8 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
 
     import numpy as np
 
+    from alunet.schema import Operations
+
     labels = np.zeros((1, SIDE, SIDE), np.uint8)
     labels[:, 100:300, 150:350] = 1
     packed = gzip.compress(labels.tobytes(), 1)
@@ -108,7 +112,11 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
 
     samples = iter(range(SLICES))
     one, naive = median(lambda: put(next(samples)), repeats), median(write, repeats)
-    fetched = median(lambda: client.fetch_annotation("bench", 0, folder / "fetched"), repeats)
+    sample = {"project": "bench", "sample": 0}
+    target = folder / "fetched"
+    fetched = median(
+        lambda: client.fetch_voxels(Operations.annotation, target, **sample), repeats
+    )
     rest = list(samples)[:40]
     with ThreadPoolExecutor(8) as people:
         eight = median(lambda: list(people.map(put, rest)), 1) / len(rest)
@@ -124,14 +132,18 @@ def _proposal(client: Any, folder: Path, repeats: int) -> Measured:
     import numpy as np
     import SimpleITK as sitk
 
+    from alunet.schema import Operations
+
     source = folder / "projects" / "bench" / "rounds" / "000" / "proposals" / "scan.mha"
     source.parent.mkdir(parents=True)
     voxels = np.zeros((SLICES, SIDE, SIDE), np.uint8)
     voxels[20:80, 100:300, 150:350] = 1
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(source), True)
     naive = median(lambda: shutil.copyfile(source, folder / "read.mha"), repeats)
-    whole = median(lambda: client.fetch("bench", "scan", "proposal", folder / "proposal.mha"), repeats)
-    one = median(lambda: client.fetch_proposal("bench", 50, folder / "proposal.raw"), repeats)
+    case, sample = {"project": "bench", "case": "scan"}, {"project": "bench", "sample": 50}
+    target = folder / "fetched"
+    whole = median(lambda: client.fetch(Operations.case_proposal, target, **case), repeats)
+    one = median(lambda: client.fetch_voxels(Operations.proposal, target, **sample), repeats)
     return [
         ("proposal of a slice of 512 x 512", one, whole, "ms; against that of its case, 512 x 512 x 100"),
         ("proposal of a case of 512 x 512 x 100", whole, naive, "ms; against copying its file"),

@@ -1,7 +1,9 @@
 """The one process that Slicer talks to: requests and answers as JSON lines, events between them.
 
-What is asked is never lost with the process: an agent that died is started again, connected again, and asked again. All
-its calls may come twice: those that change something carry a key.
+What is asked is never lost with the process: an agent that died is started again, connected again,
+and asked again. All its calls may come twice: those that change something carry a key. Nothing is
+asked before the agent has answered a greeting that names this side's version of the contract: it
+may come from another installation of ALUNet.
 """
 
 from __future__ import annotations
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from alunet.schema import from_json
+from alunet.schema import API, from_json
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.messages import ProjectNews, misfit, read_answer, read_event
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -24,6 +26,10 @@ _RETRY_SECONDS = (0.0, 1.0, 3.0)
 """How long to wait before the agent is started again, by the number of deaths in a row."""
 _CALM_SECONDS = 60.0
 """An agent that lived so long did not die of what was asked."""
+_GREETING = 0
+"""Number of the first request to each process."""
+WRONG_VERSION = "wrong_version"
+"""Code of a `Failure`: agent, engine or this side has another version of the contract."""
 
 
 @dataclass(frozen=True)
@@ -63,23 +69,29 @@ class Agent:
         self._follows: dict[str, int] = {}
         self._number, self._deaths, self._born = 0, 0, 0.0
         self._rest = b""
-        self._running, self._closed = False, True
+        self._running, self._closed, self._greeted = False, True, False
+        self._refused: Failure | None = None
         self._call_off: Callable[[], None] = lambda: None
 
     def start(self) -> None:
-        """Start the process, where it does not run."""
+        """Start the process, where none runs that understands this side."""
         self._closed = False
+        if self._refused is not None:
+            self._process.close()
+            self._running, self._refused = False, None
         if not self._running:
             self._rest, self._running, self._born = b"", True, self._timer.now()
+            self._greeted = False
             self._process.start(self._hear, self._end)
             if self._running:
                 self.state.emit("running", "")
-                self._ask_again()
+                greeting = _Request("hello", {"api": API}, _nothing, _nothing)
+                self._process.write(greeting.line(_GREETING))
 
     def close(self) -> None:
         """Let the process end; what is in its outbox is sent by the next one. Nothing more is answered."""
         self._call_off()
-        self._closed, self._running = True, False
+        self._closed, self._running, self._greeted = True, False, False
         self._waiting.clear()
         self._process.close()
 
@@ -95,8 +107,12 @@ class Agent:
             args["key"] = str(uuid.uuid4())
         self._remember(call, args)
         self._number += 1
-        self._waiting[self._number] = request = _Request(call, args, done, failed)
-        if self._running:
+        request = _Request(call, args, done, failed)
+        if self._refused is not None:
+            self._timer.later(0.0, lambda why=self._refused: failed(why))
+            return self._number
+        self._waiting[self._number] = request
+        if self._greeted:
             self._process.write(request.line(self._number))
         return self._number
 
@@ -142,8 +158,23 @@ class Agent:
             return  # half a line of a process that died
         if "event" in message:
             self._tell(message)
+        elif message.get("id") == _GREETING:
+            self._take_greeting(message)
         elif (request := self._waiting.pop(message.get("id"), None)) is not None:
             self._answer(request, message)
+
+    def _take_greeting(self, message: dict[str, Any]) -> None:
+        if "error" not in message:
+            self._greeted = True
+            self._ask_again()
+            return
+        why = Failure(**message["error"])
+        if why.code != WRONG_VERSION:  # it knows no greeting with a version
+            text = _("The connection helper is of another version of ALUNet than this module.")
+            hint = _("Update the module and the engine on this computer to the same version.")
+            why = Failure(WRONG_VERSION, text, hint)
+        self._refused = why
+        self._fail_all(why)
 
     def _tell(self, message: dict[str, Any]) -> None:
         try:
@@ -170,8 +201,8 @@ class Agent:
 
     def _end(self, words: str) -> None:
         """The process has ended although nobody let it."""
-        self._running = False
-        if self._closed:
+        self._running = self._greeted = False
+        if self._closed or self._refused is not None:
             return
         calm = self._timer.now() - self._born > _CALM_SECONDS
         self._deaths = 1 if calm else self._deaths + 1
@@ -184,7 +215,10 @@ class Agent:
     def _give_up(self, words: str) -> None:
         """It does not live: everybody who waits is told; the next `start` tries again."""
         self._deaths, self._closed = 0, True
-        pending, self._waiting = self._waiting, {}
         message = _("The connection helper does not start: {words}").format(words=words)
+        self._fail_all(Failure("agent", message, _("See Engine, Install.")))
+
+    def _fail_all(self, why: Failure) -> None:
+        pending, self._waiting = self._waiting, {}
         for request in pending.values():
-            request.failed(Failure("agent", message, _("See Engine, Install.")))
+            request.failed(why)

@@ -117,6 +117,8 @@ class EngineSection(Section):
 
     def _short(self) -> str:
         words = {"starting": _("starting…"), "online": _("ready"), "offline": _("not reached")}
+        if self._workspace.outdated:
+            words["offline"] = _("another version")
         place = self._workspace.place
         where = place.to if place is not None and place.remote else _("this computer")
         return f"{where}, {words.get(self._workspace.state, '')}"
@@ -127,6 +129,8 @@ class EngineSection(Section):
             return _("Not connected.")
         if workspace.state == "starting":
             return _("The engine is being started or reached…")
+        if workspace.outdated:
+            return f"● {workspace.why}"
         if workspace.state == "offline" or health is None:
             return _("● Not reached; it is tried again. You can go on annotating. {why}").format(why=workspace.why)
         names = {"cpu": _("processor (CPU)"), "unknown": _("still looking for a GPU"), "mps": _("Apple GPU")}

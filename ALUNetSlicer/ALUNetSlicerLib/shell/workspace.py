@@ -10,7 +10,7 @@ from typing import Any
 from alunet.schema import Health, JobKind, JobState, StrategyInfo
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import Session
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, Agent
 from ALUNetSlicerLib.engine.case_upload import CaseUpload
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import Job, Jobs
@@ -42,6 +42,7 @@ class Workspace:
     Attributes:
         place: the engine's; None before one is chosen.
         state: "none", "starting", "online" or "offline".
+        outdated: whether it is offline because of different versions of the contract.
         health: what the engine said of itself last; None at first.
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
         why: why it is offline, for people.
@@ -58,7 +59,7 @@ class Workspace:
         editor: Editor,
     ) -> None:  # fmt: skip
         self.place: EnginePlace | None = None
-        self.state, self.why = "none", ""
+        self.state, self.why, self.outdated = "none", "", False
         self.health: Health | None = None
         self.strategies: list[StrategyInfo] = []
         self.session: Session | None = None
@@ -93,6 +94,7 @@ class Workspace:
         if self.project is not None:
             self.close()
         self.place, self.state, self.why, self.health = place, "starting", "", None
+        self.outdated = False
         self.agent.start()
         self.agent.ask("choose", failed=self._unreachable, **place.args())
         self.engine_changed.emit()
@@ -103,7 +105,7 @@ class Workspace:
         self.agent.ask("test", done, failed, **place.args())
 
     def _unreachable(self, why: Failure) -> None:
-        self.state, self.why = "offline", str(why)
+        self.state, self.why, self.outdated = "offline", str(why), why.code == WRONG_VERSION
         self.engine_changed.emit()
 
     # --- projects ---------------------------------------------------------------------------------------------
@@ -275,6 +277,7 @@ class Workspace:
     def _connected(self, news: Connection) -> None:
         self.state, self.health = news.state, news.health or self.health
         self.why = "" if news.error is None else str(news.error)
+        self.outdated = news.error is not None and news.error.code == WRONG_VERSION
         self.engine_changed.emit()
         if self.state == "online":
             self.agent.ask("strategies", self._take_strategies)

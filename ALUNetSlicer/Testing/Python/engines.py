@@ -12,6 +12,7 @@ from pathlib import Path
 import slicer
 
 import ALUNetSlicerLib
+from alunet.schema import API
 
 try:
     from pytest import mark
@@ -33,11 +34,20 @@ def environment() -> dict[str, str]:
     return {**slicer.util.startupEnvironment(), "PYTHONPATH": PACKAGES}
 
 
-def serve(root: Path, port: int = 0, device: str = "cpu") -> tuple[subprocess.Popen, str, str]:
+def another_version(api: int) -> dict[str, str]:
+    """The same of a process of ALUNet that speaks another version of the contract."""
+    places = os.pathsep.join((str(Path(PACKAGES) / "Testing" / "other_version"), PACKAGES))
+    return {**environment(), "PYTHONPATH": places, "ALUNET_TEST_API": str(api)}
+
+
+def serve(
+    root: Path, port: int = 0, device: str = "cpu", api: int = API
+) -> tuple[subprocess.Popen, str, str]:
     """Start a real service on a folder of projects; return its process, address and token."""
     command = [PYTHON, "-m", "alunet", "serve", "--root", str(root), "--port", str(port)]
     command += ["--threads", "1", "--device", device]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=environment(), text=True)
+    variables = environment() if api == API else another_version(api)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, env=variables, text=True)
     note = json.loads(process.stdout.readline())
     return process, note["address"], note["token"]
 

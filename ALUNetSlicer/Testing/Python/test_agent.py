@@ -6,10 +6,11 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from engines import PYTHON, environment
+from engines import PACKAGES, PYTHON, another_version, environment
 from pump import PipeProcess, Pump, agent_command
 
-from ALUNetSlicerLib.engine.agent_process import Agent
+from alunet.schema import API
+from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, Agent
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -87,7 +88,8 @@ class AgentTest(unittest.TestCase):
         self.assertIn("does not start", failures[0].message)
 
     def test_what_is_not_json_is_passed_over(self):
-        program = "import sys; print('noise'); print('{\"id\": 1, \"result\": 5}', flush=True); sys.stdin.read()"
+        answers = """print('noise\\n{"id": 0, "result": {}}\\n{"id": 1, "result": 5}', flush=True)"""
+        program = f"import sys; {answers}; sys.stdin.read()"
         self.agent.close()
         self.agent = Agent(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
         self.addCleanup(self.agent.close)
@@ -95,6 +97,37 @@ class AgentTest(unittest.TestCase):
         self.agent.ask("hello", answers.append)
         self.agent.start()
         self.pump.until(lambda: answers == [5])
+
+    def test_an_agent_of_another_version_is_asked_nothing_and_says_which_side_to_update(self):
+        for version, update in ((API - 1, f"Update ALUNet in {PACKAGES}"), (API + 1, "Update the viewer")):
+            process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(version))
+            agent, failures = Agent(process, self.pump), []
+            self.addCleanup(agent.close)
+            agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)
+            agent.start()
+            self.pump.until(lambda found=failures: found)
+            self.assertEqual(failures[0].code, WRONG_VERSION)
+            for words in (f"The viewer speaks version {API} of the contract", f" version {version}."):
+                self.assertIn(words, failures[0].message)
+            self.assertTrue(failures[0].hint.startswith(update), failures[0].hint)
+            self.assertIn("on this computer", failures[0].hint)
+            agent.ask("waiting", self.fail, failures.append)
+            self.pump.until(lambda found=failures: len(found) == 2)
+            self.assertEqual(failures[0], failures[1])
+
+    def test_what_was_annotated_is_asked_again_after_the_update(self):
+        process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(API - 1))
+        agent, failures, answers = Agent(process, self.pump), [], []
+        self.addCleanup(agent.close)
+        agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)
+        agent.start()
+        self.pump.until(lambda: failures)
+        process._environment = environment()  # ALUNet was updated there
+        agent.start()
+        agent.ask("choose", answers.append, self.fail, to=NOWHERE, token="t", allow_plain=True)
+        agent.ask("hello", answers.append, self.fail)
+        self.pump.until(lambda: len(answers) == 2)
+        self.assertEqual(answers[1]["api"], [API, API])
 
 
 if __name__ == "__main__":

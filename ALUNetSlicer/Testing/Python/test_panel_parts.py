@@ -8,10 +8,12 @@ from functools import partial
 from unittest.mock import patch
 
 import slicer
-from engines import PYTHON
+from engines import PACKAGES, PYTHON, another_version, serve, stop
 from panel_case import PanelCase
 from pip_case import TINY, make_slow_source, make_wheel
 
+from alunet.schema import API
+from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports import qt_ports
@@ -94,6 +96,42 @@ class EngineTest(PanelCase):
         self.assertIn(PYTHON, ui.installLabel.text)
         self.click("removeButton")
         self.assertIn("to download", ui.installLabel.text)
+
+    def test_an_agent_of_another_version_is_one_line_that_says_what_to_update(self):
+        self.widget.cleanup()
+        with patch.object(packages, "agent_environment", lambda: another_version(API - 1)):
+            self.open()
+        self.click("remoteRadio")
+        self.type("addressEdit", self.address)
+        self.type("tokenEdit", self.token)
+        self.click("connectButton")
+        self.until(lambda: self.workspace.outdated)
+        said = self.ui.engineStateLabel.text
+        self.assertIn(f"The viewer speaks version {API} of the contract, ALUNet in {PACKAGES}", said)
+        self.assertIn(f"version {API - 1}. Update ALUNet in {PACKAGES}", said)
+        self.assertIn("another version", self.ui.engineSection.text)
+
+    def test_an_engine_of_another_version_is_one_line_too_and_goes_with_the_update(self):
+        def replace(api: int) -> None:
+            stop(service)
+            again, *_ = serve(root, port, api=api)
+            self.addCleanup(stop, again)
+
+        root = self.folder / "another"
+        service, self.address, self.token = serve(root, api=API - 1)
+        port = int(self.address.rsplit(":", 1)[1])
+        self.click("remoteRadio")
+        self.type("addressEdit", self.address)
+        self.type("tokenEdit", self.token)
+        self.click("connectButton")
+        self.until(lambda: self.workspace.outdated)
+        said = self.ui.engineStateLabel.text
+        self.assertIn(f"The engine (127.0.0.1) speaks version {API - 1} of the contract", said)
+        self.assertIn("Update ALUNet there (127.0.0.1) and start its service anew.", said)
+        replace(API)
+        self.until(lambda: self.workspace.state == "online")
+        self.assertFalse(self.workspace.outdated)
+        self.assertIn("Ready", self.ui.engineStateLabel.text)
 
 
 class ProjectTest(PanelCase):

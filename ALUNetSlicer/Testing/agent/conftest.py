@@ -25,7 +25,7 @@ from alunet.agent.client import Client
 from alunet.agent.connections.starting import own_environment
 from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
-from alunet.schema import CaseRequest
+from alunet.schema import Operations
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
@@ -33,11 +33,20 @@ SHAPE = (40, 20, 24)
 PROJECT = "work"
 
 
+def speaking(api: int | None) -> dict[str, str]:
+    """Variables of a process that speaks this version of the contract; None: the usual one."""
+    variables = own_environment(sys.executable)
+    if api is not None:
+        path = f"{PACKAGE / 'Testing' / 'other_version'}{os.pathsep}{variables['PYTHONPATH']}"
+        variables |= {"PYTHONPATH": path, "ALUNET_TEST_API": str(api)}
+    return variables
+
+
 class Service:
     """A real `alunet serve` that can be killed and started again on the same root and port."""
 
-    def __init__(self, root: Path, *options: str) -> None:
-        self.root, self.options = root, options
+    def __init__(self, root: Path, *options: str, api: int | None = None) -> None:
+        self.root, self.options, self.api = root, options, api
         self.port = 0
         self.start()
 
@@ -46,7 +55,7 @@ class Service:
         command += ["--threads", "1", "--device", "cpu", *self.options]
         self.process = subprocess.Popen(
             command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            env=own_environment(sys.executable), start_new_session=True,
+            env=speaking(self.api), start_new_session=True,
         )  # fmt: skip
         line = json.loads(self.process.stdout.readline())
         self.address, self.token = line["address"], line["token"]
@@ -64,10 +73,10 @@ class Service:
 class AgentProcess:
     """A real agent, spoken to as a viewer does."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, api: int | None = None) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "alunet.agent", "--home", str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-            env=own_environment(sys.executable),
+            env=speaking(api),
         )  # fmt: skip
         self.number = 0
         self.answers: dict[Any, queue.Queue] = {}
@@ -155,8 +164,8 @@ def start_agent(tmp_path: Path) -> Iterator[Any]:
     """Starts agents that share one home, and ends them."""
     started: list[AgentProcess] = []
 
-    def start(home: Path = tmp_path / "home") -> AgentProcess:
-        started.append(AgentProcess(home))
+    def start(home: Path = tmp_path / "home", api: int | None = None) -> AgentProcess:
+        started.append(AgentProcess(home, api))
         return started[-1]
 
     yield start
@@ -194,7 +203,8 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         labels = {"background": 0, "organ": 1}
         create(service.root / PROJECT, name=PROJECT, labels=labels, channels=["CT"], setup=Setup()).close()
         write_image(folder / "a.nrrd")
-        client.add_case(PROJECT, CaseRequest("a", [client.upload(folder / "a.nrrd").id]))
+        image = client.upload(folder / "a.nrrd").id
+        client.call(Operations.add_case, project=PROJECT, name="a", images=[image])
     finally:
         service.kill()
     with Project.open(service.root / PROJECT) as opened:
@@ -218,6 +228,7 @@ class Relay:
         self._to = port
         self._open: set[socket.socket] = set()
         self._up = True
+        self.taken = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
         threading.Thread(target=self._accept, daemon=True).start()
@@ -226,6 +237,7 @@ class Relay:
         with contextlib.suppress(OSError):
             while True:
                 near, _ = self._listening.accept()
+                self.taken += 1
                 if not self._up:
                     near.close()
                     continue

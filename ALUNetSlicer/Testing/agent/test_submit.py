@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from alunet.schema import Operations
+
 from .conftest import PROJECT, SECONDS, AgentProcess, Service
 
 SLICE = (1, 20, 24)
@@ -41,7 +43,9 @@ def wait_until(condition: Callable[[], object], seconds: float = SECONDS) -> Non
 
 def stored(service: Service, folder: Path, sample: int, version: int | None = None) -> tuple[int, int]:
     """Version and value of a stored annotation."""
-    about = service.client().fetch_annotation(PROJECT, sample, folder / "fetched.raw", version)
+    about = service.client().fetch_voxels(
+        Operations.annotation, folder / "fetched.raw", project=PROJECT, sample=sample, version=version
+    )
     values = set((folder / "fetched.raw").read_bytes())
     assert about["shape"] == list(SLICE)
     assert len(values) == 1

@@ -10,18 +10,20 @@ import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from alunet.agent.client import Client, WrongVersion, check_version
+from alunet.agent.client import Client
 from alunet.agent.connections import Access
 from alunet.agent.connections.ssh import free_port
 from alunet.agent.connections.target import parse
+from alunet.agent.contract import WrongVersion, check_engine
 from alunet.agent.diagnose import diagnose
 from alunet.agent.http_transport import Cancel, HttpTransport, ServiceError, Stranger, Unreachable
 from alunet.agent.transfer import Damaged
 from alunet.errors import Cancelled, InputError
-from alunet.schema import API, CaseRequest
+from alunet.schema import API, Operations
 
 from .conftest import PROJECT, Relay, Service, write_image
 
@@ -60,12 +62,12 @@ def test_tls_is_trusted_where_the_authority_is_named_and_nowhere_else(secure):
     steps = diagnose(parse(secure.address), Access(secure.token, ca))
     assert [step.name for step in steps] == ["name", "port", "tls", "token", "version", "machine"]
     assert all(step.ok for step in steps)
-    assert Client(secure.address, secure.token, ca).health().api == API
+    assert Client(secure.address, secure.token, ca).call(Operations.health).api == API
     step = last_step(secure.address, Access(secure.token))
     assert step.name == "tls"
     assert "vouches" in step.text
     with pytest.raises(Unreachable, match="certificate"):
-        Client(secure.address, secure.token).health()
+        Client(secure.address, secure.token).call(Operations.health)
 
 
 @needs_openssl
@@ -100,7 +102,7 @@ def test_what_is_no_alunet_service_is_told_and_never_trusted():
         assert step.name == "service"
         assert "not as an ALUNet service" in step.text
         with pytest.raises(Stranger):
-            Client(address, "t").health()
+            Client(address, "t").call(Operations.health)
         server.shutdown()
 
 
@@ -115,16 +117,21 @@ def test_a_netrc_does_not_replace_the_token(shared_service, tmp_path, monkeypatc
     (tmp_path / ".netrc").write_text("machine 127.0.0.1 login x password y\n", encoding="ascii")
     monkeypatch.setenv("NETRC", str(tmp_path / ".netrc"))
     monkeypatch.setenv("HTTP_PROXY", f"http://127.0.0.1:{free_port()}")
-    assert shared_service.client().health().api == API
+    assert shared_service.client().call(Operations.health).api == API
 
 
 @pytest.mark.parametrize(
-    ("version", "where"), [(API - 1, "engine's computer"), (API + 1, "this computer"), (None, "this")]
+    ("version", "where"),
+    [(API - 1, "there (gpu-box)"), (API + 1, "on this computer"), (None, "on this computer")],
 )
 def test_another_version_of_the_contract_is_refused_with_what_to_update(version, where):
     with pytest.raises(WrongVersion) as caught:
-        check_version({"api": version})
-    assert where in caught.value.hint
+        check_engine(version, "gpu-box")
+    assert caught.value.hint.startswith("Update ALUNet " + where)
+
+
+def image_of(case: str) -> dict[str, Any]:
+    return {"project": PROJECT, "case": case, "channel": 0}
 
 
 def test_an_upload_goes_on_where_the_line_broke(working, relay: Relay, tmp_path):
@@ -168,8 +175,9 @@ def test_a_cancelled_upload_goes_on_with_the_next_attempt(working, tmp_path):
 def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path):
     write_image(tmp_path / "large.nrrd", (40, 512, 300))
     direct = working.client()
-    direct.add_case(PROJECT, CaseRequest("large", [direct.upload(tmp_path / "large.nrrd").id]))
-    whole = direct.fetch(PROJECT, "large", "images/0", tmp_path / "whole.nrrd").read_bytes()
+    image = direct.upload(tmp_path / "large.nrrd").id
+    direct.call(Operations.add_case, project=PROJECT, name="large", images=[image])
+    whole = direct.fetch(Operations.case_image, tmp_path / "whole.nrrd", **image_of("large")).read_bytes()
     client = Client(f"http://127.0.0.1:{relay.port}", working.token)
     cuts, seen = [True], []
 
@@ -180,7 +188,7 @@ def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path
             relay.cut()
             relay.mend()
 
-    fetched = client.fetch(PROJECT, "large", "images/0", tmp_path / "fetched.nrrd", progress=progress)
+    fetched = client.fetch(Operations.case_image, tmp_path / "fetched.nrrd", progress, **image_of("large"))
     assert not cuts
     assert seen == sorted(seen)  # it did not start over
     assert fetched.read_bytes() == whole
@@ -192,12 +200,12 @@ def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path
 def test_a_download_that_is_damaged_or_cannot_be_written_leaves_nothing(working, tmp_path, monkeypatch):
     client = working.client()
     with pytest.raises(InputError, match="cannot be written"):
-        client.fetch(PROJECT, "a", "images/0", tmp_path / "no" / "such" / "folder.nrrd")
+        client.fetch(Operations.case_image, tmp_path / "no" / "such" / "folder.nrrd", **image_of("a"))
     with pytest.raises(ServiceError):
-        client.fetch(PROJECT, "a", "proposal", tmp_path / "proposal.nrrd")
+        client.fetch(Operations.case_proposal, tmp_path / "proposal.nrrd", project=PROJECT, case="a")
     monkeypatch.setattr("alunet.agent.transfer.hashlib.sha256", hashlib.sha1)
     with pytest.raises(Damaged):
-        client.fetch(PROJECT, "a", "images/0", tmp_path / "image.nrrd")
+        client.fetch(Operations.case_image, tmp_path / "image.nrrd", **image_of("a"))
     assert [file.name for file in tmp_path.iterdir() if file.is_file()] == []
 
 

@@ -16,7 +16,7 @@ import psutil
 from facts import STRUCTURES
 
 from alunet.agent.client import Client
-from alunet.schema import JobKind, JobRequest, JobState, Status, WorkRow
+from alunet.schema import JobKind, JobState, Operations, Status, WorkRow
 
 OPEN = STRUCTURES + 1
 """An unannotated voxel."""
@@ -32,7 +32,7 @@ class Service:
         line = json.loads(self.process.stdout.readline())
         self.root, self.address, self.token = root, line["address"], line["token"]
         self.client = Client(self.address, self.token)
-        self.project = next((known.id for known in self.client.projects()), "")
+        self.project = next((known.id for known in self.client.call(Operations.projects)), "")
 
     @property
     def folder(self) -> Path:
@@ -56,18 +56,26 @@ class Service:
 
     def start(self, **options: Any) -> int:
         """Start a job that learns and suggests."""
-        return self.client.start(self.project, JobRequest(JobKind.ROUND, options)).id
+        given = {"project": self.project, "kind": JobKind.ROUND, "options": options}
+        return self.client.call(Operations.start, **given).id
+
+    def worklist(self) -> list[WorkRow]:
+        """The rows of the newest round."""
+        return self.client.call(Operations.worklist, project=self.project)
 
     def finish(self, job: int) -> None:
         """Wait for a job that has to succeed."""
-        wait(lambda: self.client.job(self.project, job).state not in (JobState.QUEUED, JobState.RUNNING))
-        found = self.client.job(self.project, job)
+        given = {"project": self.project, "job": job}
+        running = (JobState.QUEUED, JobState.RUNNING)
+        wait(lambda: self.client.call(Operations.job, **given).state not in running)
+        found = self.client.call(Operations.job, **given)
         if found.state is not JobState.DONE:
             raise SystemExit(f"The job failed: {found}")
 
     def trains(self, job: int) -> bool:
         """Whether the job has come to its training."""
-        steps = [event.data for event in self.client.events(self.project) if event.kind == "step"]
+        events = self.client.call(Operations.events, project=self.project, limit=1000)
+        steps = [event.data for event in events if event.kind == "step"]
         return any(step["job"] == job and step["name"] == "train" for step in steps)
 
 

@@ -31,7 +31,6 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +43,7 @@ import facts  # noqa: E402
 from actors import Agent, Annotator, Service, wait  # noqa: E402
 
 from alunet.agent.outbox import pack  # noqa: E402
-from alunet.schema import CaseRequest, ProjectRequest, SliceRequest, Status, WorkRow  # noqa: E402
+from alunet.schema import Operations, Status, WorkRow  # noqa: E402
 from alunet.simulation.phantom import make_phantom  # noqa: E402
 
 NAME, SEED = "recorded", 7
@@ -78,17 +77,20 @@ def images(folder: Path) -> dict[str, np.ndarray]:
 def create(service: Service, folder: Path) -> None:
     """Make the project and bring its images, through the service."""
     client = service.client
-    service.project = client.create_project(ProjectRequest(NAME, ["organ", "lesion"], ["MRI"], "cpu", 1, 3, SEED)).id
+    service.project = client.call(
+        Operations.create_project, name=NAME, labels=["organ", "lesion"], channels=["MRI"], epochs=1,
+        iterations=3, seed=SEED,
+    ).id  # fmt: skip
     for name in (*POOL, TEST):
         image, label = (client.upload(folder / part / f"{name}.nii.gz").id for part in ("imagesTr", "labelsTr"))
-        request = CaseRequest(name, [image], "pool", None)
-        client.add_case(service.project, replace(request, role="test", label=label) if name == TEST else request)
+        more = {"role": "test", "label": label} if name == TEST else {}
+        client.call(Operations.add_case, project=service.project, name=name, images=[image], **more)
 
 
 def first_round(service: Service, person: Annotator) -> None:
     """Round 0, in the viewer: every status, a corrected slice, and one that belongs to the round after."""
     service.finish(service.start(strategy="spread", budget=4, ahead=3))
-    rows = service.client.worklist(service.project)
+    rows = service.worklist()
     for row in rows[:4]:
         person.annotate(row, "Ada")
     person.annotate(rows[1], "Ben", base=1, unsure=True)
@@ -119,7 +121,7 @@ def alunet(*words: object) -> None:
 
 def third_round(service: Service, person: Annotator) -> None:
     """Round 2, in the viewer again: what the strategy chose, and a slice of one's own choice."""
-    rows = service.client.worklist(service.project)
+    rows = service.worklist()
     for row in rows[:2]:
         person.annotate(row, "Ada")
     chosen = own_choice(service, "Ben")
@@ -129,12 +131,13 @@ def third_round(service: Service, person: Annotator) -> None:
 
 def own_choice(service: Service, author: str) -> WorkRow:
     """Put the first slice that is in no worklist and has no labels yet into the newest one."""
-    shown = {(row.case, row.slice) for row in service.client.worklist(service.project)}
+    shown = {(row.case, row.slice) for row in service.worklist()}
     for case in POOL:
         for number in range(CUT[0].stop - CUT[0].start):
             if (case, number) not in shown:
                 try:
-                    return service.client.add_slice(service.project, SliceRequest(case, 0, number, author))[0]
+                    given = {"case": case, "axis": 0, "slice": number, "author": author}
+                    return service.client.call(Operations.add_slice, project=service.project, **given)[0]
                 except Exception:  # noqa: BLE001  it has labels, or nothing is in it: the next one
                     continue
     raise SystemExit("No slice is left to choose.")
@@ -142,7 +145,7 @@ def own_choice(service: Service, author: str) -> WorkRow:
 
 def half_of_the_fourth(service: Service, person: Annotator) -> list[WorkRow]:
     """Round 3, half done: a correction, a conflict, a refusal, every status; returns what is still open."""
-    rows = service.client.worklist(service.project)
+    rows = service.worklist()
     person.annotate(rows[0], "Ada")
     person.annotate(rows[1], "Ada", careless=True)
     first = rows[1].version + 1
@@ -154,7 +157,8 @@ def half_of_the_fourth(service: Service, person: Annotator) -> list[WorkRow]:
     person.mark(rows[4], "Ada", Status.SKIPPED)
     person.mark(rows[5], "Ben", Status.FLAGGED)
     own_choice(service, "Cyd")
-    service.client.lease(service.project, rows[3].sample, "Ada", 60.0)
+    given = {"project": service.project, "sample": rows[3].sample}
+    service.client.call(Operations.lease, author="Ada", seconds=60.0, **given)
     return [rows[3], rows[6]]
 
 
@@ -205,9 +209,8 @@ def running(root: Path, person: Annotator) -> Iterator[Service]:
 
 def die_in_training(service: Service, person: Annotator) -> None:
     """Learn round 3, annotate one more slice meanwhile, and lose the power."""
-    row = next(row for row in service.client.worklist(service.project) if row.status is Status.TODO)
-    longer = {"train_for": 60} if hasattr(ProjectRequest, "train_for") else {}
-    job = service.start(strategy="entropy", budget=3, ahead=2, **longer)
+    row = next(row for row in service.worklist() if row.status is Status.TODO)
+    job = service.start(strategy="entropy", budget=3, ahead=2, train_for=60)
     wait(lambda: service.trains(job))
     voxels = person.drawn(row)
     content = {"author": "Ben", "seconds": 8.0, "status": "done", "base_version": row.version, "dtype": "uint8"}

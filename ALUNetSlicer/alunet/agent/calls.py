@@ -1,139 +1,100 @@
 """What a viewer can ask of its agent: one function a call. Its keyword arguments are the call's ``args``.
 
-Each runs in one of four thread pools: `local` needs no engine and is answered at once, in order; `quick` is one
-request; `transfer` moves files; `link` may start an engine.
+What is one request to the engine is a call by its declaration in `alunet.schema.operations`; here
+are those for which the agent does more. Each runs in one of four thread pools: `local` needs no
+engine and is answered at once, in order; `quick` is one request; `transfer` moves files; `link` may
+start an engine.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import inspect
 import os
-import typing
-from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import alunet
 from alunet.agent import outbox
-from alunet.agent.client import NEWEST_API, OLDEST_API, with_images
+from alunet.agent.call_table import CALLS, Call, Task, call
 from alunet.agent.connections import Access, read_token
-from alunet.agent.connections.target import parse
+from alunet.agent.connections.target import Target, parse
+from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
-from alunet.agent.http_transport import Cancel
 from alunet.agent.outbox import Entry
-from alunet.agent.session import Push, Session, about
-from alunet.agent.thread_pools import Pace
+from alunet.agent.session import Session, about
 from alunet.errors import InputError
 from alunet.schema import (
     FILE_FORMATS,
     NOT_ANNOTATED,
-    CaseRequest,
-    JobKind,
-    JobRequest,
-    ProjectRequest,
-    SliceRequest,
+    OPERATIONS,
+    File,
+    Operation,
+    Operations,
     Status,
-    from_json,
-    to_json,
+    Voxels,
+    to_data,
 )
 
-Function = TypeVar("Function", bound=Callable[..., Any])
+__all__ = ["CALLS", "Engine"]
+CASE_FILES: dict[str, Operation[File]] = {
+    "images": Operations.case_image,
+    "annotation": Operations.case_annotation,
+    "proposal": Operations.case_proposal,
+    "uncertainty": Operations.case_uncertainty,
+}
 
 
 @dataclass(frozen=True)
-class Call:
-    """One call: its lane, its function and the shape of its arguments."""
+class Engine:
+    """Where an engine is and what it takes to get in: arguments of each call that takes one.
 
-    lane: str
-    function: Callable[..., Any]
-    arguments: type
-
-
-@dataclass
-class Task:
-    """One request on its way: how it tells of its progress, and whether it was cancelled."""
-
-    id: Any
-    push: Push
-    cancel: Cancel = field(default_factory=Cancel)
-    pace: Pace = field(default_factory=Pace)
-
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Tell how far it is."""
-        if self.pace.lets(last=done >= total):
-            self.push({"event": "progress", "id": self.id, "phase": phase, "done": done, "total": total})
-
-
-CALLS: dict[str, Call] = {}
-
-
-def call(lane: str) -> Callable[[Function], Function]:
-    """Makes a function a call of its name."""
-
-    def register(function: Function) -> Function:
-        hints = typing.get_type_hints(function)
-        given = list(inspect.signature(function).parameters.values())[2:]
-        parts = [
-            (part.name, hints[part.name])
-            if part.default is part.empty
-            else (part.name, hints[part.name], dataclasses.field(default=part.default))
-            for part in given
-        ]
-        name = function.__name__
-        CALLS[name] = Call(lane, function, dataclasses.make_dataclass(name, parts))
-        return function
-
-    return register
-
-
-def arguments(name: str, given: Any) -> dict[str, Any]:
-    """Arguments of a call, checked.
-
-    Raises:
-        InputError: no such call, or its arguments are not these.
+    Attributes:
+        to: see `connections.target`.
+        token_file: file with the token, instead of `token`.
+        ca, allow_plain, python, environment, ssh_options: see `Access`.
     """
-    if name not in CALLS:
-        raise InputError(f"There is no call {name!r}.", f"There are: {', '.join(sorted(CALLS))}.")
-    shape = CALLS[name].arguments
-    known = [part.name for part in dataclasses.fields(shape)]
-    unknown = sorted(set(given) - set(known)) if isinstance(given, dict) else []
-    if unknown:
-        raise InputError(f"{name} knows no argument {unknown[0]!r}.", f"It knows: {', '.join(known)}.")
-    try:
-        read: Any = from_json(shape, given)
-    except ValueError as error:
-        raise InputError(f"{error}.", "This is a defect of the viewer.") from error
-    return {key: getattr(read, key) for key in known}
+
+    to: str
+    token: str = field(default="", repr=False)
+    token_file: str | None = None
+    ca: str | None = None
+    allow_plain: bool = False
+    python: str = ""
+    environment: dict[str, str] | None = field(default=None, repr=False)
+    ssh_options: list[str] | None = None
+
+    def reach(self) -> tuple[Target, Access]:
+        """The engine and the way in; raises InputError where they cannot be read."""
+        token = read_token(self.token_file) if self.token_file else self.token
+        options = tuple(self.ssh_options or ())
+        access = Access(token, self.ca, self.allow_plain, self.python, self.environment, options)
+        return parse(self.to), access
 
 
 @call("local")
-def hello(session: Session, task: Task) -> Any:
-    """Who the agent is."""
-    api = [OLDEST_API, NEWEST_API]
-    return {"version": alunet.__version__, "api": api, "pid": os.getpid(), "spool": str(session.spool)}
+def hello(session: Session, task: Task, api: int | None = None) -> Any:
+    """Who the agent is; `api` is the viewer's version of the contract, refused if it is another."""
+    check_viewer(api)
+    known = [OLDEST_API, NEWEST_API]
+    return {
+        "version": alunet.__version__,
+        "api": known,
+        "pid": os.getpid(),
+        "spool": str(session.spool),
+    }
 
 
 @call("link")
-def connect(
-    session: Session, task: Task, to: str, token: str = "", token_file: str | None = None, ca: str | None = None,
-    allow_plain: bool = False, python: str = "", environment: dict[str, str] | None = None,
-    ssh_options: list[str] | None = None, seconds: float = 120.0,
-) -> Any:  # fmt: skip
-    """Belong to an engine; its health is the answer. A failure is told, and tried again all the same."""
-    access = _access(token, token_file, ca, allow_plain, python, environment, ssh_options)
-    return to_json(session.connect(parse(to), access, seconds))
+def connect(session: Session, task: Task, engine: Engine, seconds: float = 120.0) -> Any:
+    """Belong to an engine; its health is the answer. After a failure it is tried again."""
+    return to_data(session.connect(*engine.reach(), seconds))
 
 
 @call("local")
-def choose(
-    session: Session, task: Task, to: str, token: str = "", token_file: str | None = None, ca: str | None = None,
-    allow_plain: bool = False, python: str = "", environment: dict[str, str] | None = None,
-    ssh_options: list[str] | None = None,
-) -> Any:  # fmt: skip
-    """Belong to an engine without waiting for it: ``connection`` events tell the rest; `submit` works at once."""
-    session.choose(parse(to), _access(token, token_file, ca, allow_plain, python, environment, ssh_options))
+def choose(session: Session, task: Task, engine: Engine) -> Any:
+    """Belong to an engine without waiting: ``connection`` events follow; `submit` works at once."""
+    session.choose(*engine.reach())
 
 
 @call("local")
@@ -143,167 +104,62 @@ def disconnect(session: Session, task: Task) -> Any:
 
 
 @call("link")
-def test(
-    session: Session, task: Task, to: str, token: str = "", token_file: str | None = None, ca: str | None = None,
-    allow_plain: bool = False, python: str = "", environment: dict[str, str] | None = None,
-    ssh_options: list[str] | None = None,
-) -> Any:  # fmt: skip
+def test(session: Session, task: Task, engine: Engine) -> Any:
     """Test a connection step by step; see `diagnose`."""
-    access = _access(token, token_file, ca, allow_plain, python, environment, ssh_options)
-    return [dataclasses.asdict(step) for step in diagnose(parse(to), access)]
-
-
-@call("quick")
-def health(session: Session, task: Task) -> Any:
-    """How the engine is."""
-    return to_json(session.client.health())
-
-
-@call("quick")
-def projects(session: Session, task: Task) -> Any:
-    """All projects."""
-    return [to_json(row) for row in session.client.projects()]
-
-
-@call("quick")
-def project(session: Session, task: Task, project: str) -> Any:
-    """One project."""
-    return to_json(session.client.project(project))
-
-
-@call("quick")
-def create_project(
-    session: Session, task: Task, name: str, labels: list[str], channels: list[str], preset: str = "cpu",
-    epochs: int | None = None, iterations: int | None = None, seed: int = 0, train_for: float | None = None,
-) -> Any:  # fmt: skip
-    """Make a project."""
-    request = ProjectRequest(name, labels, channels, preset, epochs, iterations, seed, train_for)
-    return to_json(session.client.create_project(request))
-
-
-@call("quick")
-def cases(session: Session, task: Task, project: str) -> Any:
-    """The cases of a project."""
-    return [to_json(row) for row in session.client.cases(project)]
+    return to_data(diagnose(*engine.reach()))
 
 
 @call("transfer")
 def add_case(
-    session: Session, task: Task, project: str, name: str, images: list[str], role: str = "pool",
+    session: Session,
+    task: Task,
+    project: str,
+    name: str,
+    images: list[str],
+    role: str = "pool",
     label: str | None = None,
-) -> Any:  # fmt: skip
+) -> Any:
     """Upload image files, one a channel, and make a case of them."""
     client = session.client
-    sent = [client.upload(Path(file), task.progress, task.cancel) for file in images]
-    reference = client.upload(Path(label), task.progress, task.cancel) if label else None
-    return to_json(client.add_case(project, with_images(CaseRequest(name, [], role), sent, reference)))
+    sent = [client.upload(Path(file), task.progress, task.cancel).id for file in images]
+    reference = client.upload(Path(label), task.progress, task.cancel).id if label else None
+    about = {"project": project, "name": name, "role": role}
+    return to_data(client.call(Operations.add_case, images=sent, label=reference, **about))
 
 
 @call("transfer")
 def fetch(
-    session: Session, task: Task, project: str, case: str, what: str, format: str = "nrrd", measure: str | None = None
+    session: Session,
+    task: Task,
+    project: str,
+    case: str,
+    what: str,
+    format: str = "nrrd",
+    measure: str | None = None,
 ) -> Any:
-    """Fetch ``images/CHANNEL``, ``annotation``, ``proposal`` or ``uncertainty`` of a case into the spool folder."""
+    """Fetch a file of a case into the spool folder.
+
+    Args:
+        what: ``images/CHANNEL``, ``annotation``, ``proposal`` or ``uncertainty``.
+    """
     if format not in FILE_FORMATS:
         raise InputError(f"Images cannot be had as {format!r}.", f"Choose: {', '.join(FILE_FORMATS)}.")
-    params = {"format": format} | ({"measure": measure} if measure else {})
-    target = session.spool_file(f"{case}-{what}.{format}")
-    return {"file": str(session.client.fetch(project, case, what, target, params, task.progress, task.cancel))}
-
-
-@call("quick")
-def start(session: Session, task: Task, project: str, kind: JobKind, options: dict[str, Any], key: str = "") -> Any:
-    """Start a job."""
-    return to_json(session.client.start(project, JobRequest(kind, options), key))
-
-
-@call("quick")
-def jobs(session: Session, task: Task, project: str) -> Any:
-    """The jobs of a project."""
-    return [to_json(row) for row in session.client.jobs(project)]
-
-
-@call("quick")
-def job(session: Session, task: Task, project: str, job: int) -> Any:
-    """One job."""
-    return to_json(session.client.job(project, job))
-
-
-@call("quick")
-def cancel_job(session: Session, task: Task, project: str, job: int) -> Any:
-    """End a job."""
-    return to_json(session.client.cancel_job(project, job))
+    name, _, channel = what.partition("/")
+    operation = CASE_FILES.get(name)
+    if operation is None or bool(channel) is not ("channel" in operation.places):
+        known = "images/CHANNEL, annotation, proposal, uncertainty"
+        raise InputError(f"A case has no file {what!r}.", f"There are: {known}.")
+    given = {"project": project, "case": case, "format": format}
+    given |= {"channel": channel} if channel else {}
+    given |= {"measure": measure} if measure and name == "uncertainty" else {}
+    return _file(session, task, operation, f"{case}-{what}.{format}", given)
 
 
 @call("transfer")
 def fetch_result(session: Session, task: Task, project: str, job: int, ending: str = "zip") -> Any:
     """Fetch the file that a job made into the spool folder."""
-    target = session.spool_file(f"job-{job}.{ending}")
-    return {"file": str(session.client.fetch_result(project, job, target, task.progress, task.cancel))}
-
-
-@call("quick")
-def strategies(session: Session, task: Task) -> Any:
-    """The engine's ways to choose slices."""
-    return [to_json(info) for info in session.client.strategies()]
-
-
-@call("quick")
-def rounds(session: Session, task: Task, project: str) -> Any:
-    """The rounds of a project."""
-    return [to_json(row) for row in session.client.rounds(project)]
-
-
-@call("quick")
-def worklist(session: Session, task: Task, project: str) -> Any:
-    """The suggested samples."""
-    return [to_json(row) for row in session.client.worklist(project)]
-
-
-@call("quick")
-def add_slice(session: Session, task: Task, project: str, case: str, axis: int, slice: int, author: str) -> Any:
-    """Put a slice that a person chose into the worklist; its rows are the answer, also where it is there already."""
-    request = SliceRequest(case, axis, slice, author)
-    return [to_json(row) for row in session.client.add_slice(project, request)]
-
-
-@call("quick")
-def curve(session: Session, task: Task, project: str) -> Any:
-    """The learning curve."""
-    return [to_json(row) for row in session.client.curve(project)]
-
-
-@call("quick")
-def lease(session: Session, task: Task, project: str, sample: int, author: str, seconds: float = 300.0) -> Any:
-    """Take a sample for a while, or keep it."""
-    return to_json(session.client.lease(project, sample, author, seconds))
-
-
-@call("quick")
-def give_back(session: Session, task: Task, project: str, sample: int, author: str) -> Any:
-    """Give a leased sample back."""
-    session.client.give_back(project, sample, author)
-
-
-@call("quick")
-def annotation(session: Session, task: Task, project: str, sample: int, version: int | None = None) -> Any:
-    """Fetch an annotation's voxels, without header, into the spool folder."""
-    target = session.spool_file(f"sample-{sample}.raw")
-    return session.client.fetch_annotation(project, sample, target, version) | {"file": str(target)}
-
-
-@call("quick")
-def proposal(session: Session, task: Task, project: str, sample: int) -> Any:
-    """Fetch the newest proposal for a sample as `annotation` does; its version is the round of the model."""
-    target = session.spool_file(f"proposal-{sample}.raw")
-    return session.client.fetch_proposal(project, sample, target) | {"file": str(target)}
-
-
-@call("quick")
-def uncertainty(session: Session, task: Task, project: str, sample: int, measure: str = "entropy") -> Any:
-    """Fetch how unsure the newest model is of a sample's voxels, float32, as `proposal` does."""
-    target = session.spool_file(f"uncertainty-{sample}.raw")
-    return session.client.fetch_uncertainty(project, sample, target, measure) | {"file": str(target)}
+    given = {"project": project, "job": job}
+    return _file(session, task, Operations.result, f"job-{job}.{ending}", given)
 
 
 @call("local")
@@ -368,9 +224,27 @@ def unfollow(session: Session, task: Task, project: str) -> Any:
     session.line.unfollow(project)
 
 
-def _access(
-    token: str, token_file: str | None, ca: str | None, allow_plain: bool, python: str,
-    environment: dict[str, str] | None, ssh_options: list[str] | None,
-) -> Access:  # fmt: skip
-    token = read_token(token_file) if token_file else token
-    return Access(token, ca, allow_plain, python, environment, tuple(ssh_options or ()))
+def _file(
+    session: Session, task: Task, operation: Operation[File], name: str, given: dict[str, Any]
+) -> dict[str, str]:
+    """Fetch a file into the spool folder."""
+    target = session.spool_file(name)
+    session.client.fetch(operation, target, task.progress, task.cancel, **given)
+    return {"file": str(target)}
+
+
+def _ask(operation: Operation[Any], session: Session, task: Task, **given: Any) -> Any:
+    """One request to the engine and its answer."""
+    return to_data(session.client.call(operation, **given))
+
+
+def _voxels(operation: Operation[Voxels], session: Session, task: Task, **given: Any) -> Any:
+    """Fetch voxels of a sample, without header, into the spool folder."""
+    target = session.spool_file(f"{operation.name}-{given['sample']}.raw")
+    return session.client.fetch_voxels(operation, target, **given) | {"file": str(target)}
+
+
+for _name, _operation in OPERATIONS.items():
+    if _name not in CALLS and (_operation.plain or _operation.answer is Voxels):
+        _function = partial(_ask if _operation.plain else _voxels, _operation)
+        CALLS[_name] = Call("quick", _function, _operation.arguments())

@@ -6,11 +6,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from alunet.agent.client import Client, WrongVersion
+from alunet.agent.client import Client
 from alunet.agent.connections.links import Link
+from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import Stranger, Unreachable
 from alunet.errors import AlunetError
-from alunet.schema import Health
+from alunet.schema import Health, Operations
 
 WATCH_SECONDS = 10.0
 FIRST_PAUSE, LONGEST_PAUSE = 0.5, 30.0
@@ -78,7 +79,7 @@ class Connection:
     def _connect(self) -> None:
         try:
             client = self._link.connect()
-            health = client.health()
+            health = client.call(Operations.health)
         except AlunetError as error:
             self._is_offline(error)
         except OSError as error:
@@ -100,7 +101,7 @@ class Connection:
     def _alive(self, client: Client) -> bool:
         """Whether the engine still answers; where not, it is offline from now on."""
         try:
-            client.health()
+            client.call(Operations.health)
         except (Unreachable, Stranger, WrongVersion) as error:
             self._is_offline(error)
             return False

@@ -23,7 +23,7 @@ from alunet.agent.connections.ssh import Ssh, SshError
 from alunet.agent.connections.target import Target
 from alunet.agent.http_transport import ServiceError, Stranger, Unreachable
 from alunet.errors import AlunetError, InputError
-from alunet.schema import Health
+from alunet.schema import Health, Operations
 
 SECONDS = 10.0
 GIB = 2**30
@@ -171,7 +171,7 @@ def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, s
 def _service(client: Client) -> Iterator[Step]:
     """Token and version, then what the engine has to work with."""
     try:
-        health = client.health()
+        health = client.call(Operations.health)
     except ServiceError as error:
         name = "token" if error.status == 401 else "service"
         hint = "Ask whoever runs the service for the token; it changes when they make a new one."

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import requests
 
+from alunet.agent.contract import check_engine
 from alunet.errors import AlunetError, Cancelled, InputError
-from alunet.schema import PREFIX, Code, Header, Problem, from_json
+from alunet.schema import PREFIX, Code, Header, Operation, Problem, from_json
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -80,6 +81,30 @@ class Cancel:
         self.check()
 
 
+@dataclass(frozen=True)
+class Request:
+    """One request.
+
+    Attributes:
+        path: below `PREFIX`.
+        body: goes as JSON.
+        data: goes as it is.
+    """
+
+    method: str
+    path: str
+    body: Any = None
+    data: bytes | None = None
+    params: Mapping[str, Any] = field(default_factory=dict)
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+def request_for(operation: Operation[Any], given: Mapping[str, Any], **more: Any) -> Request:
+    """The request of an operation with these arguments; `more` is `data` and `headers`."""
+    path, params, body = operation.split(given)
+    return Request(operation.method, path, body, params=params, **more)
+
+
 class HttpTransport:
     """Requests to one service; may be used from several threads.
 
@@ -87,13 +112,21 @@ class HttpTransport:
         base: for instance ``https://gpu.hospital.example:8443``, without `PREFIX`.
         token: of the service.
         ca: file with the certificate authority to trust; without it the ones `requests` knows.
-        allow_plain: send the token in clear text to another computer; for a network that somebody vouches for.
+        allow_plain: send the token in clear text to another computer, in a network that is trusted.
+        place: the engine's computer, as a person knows it; without: the host in `base`.
 
     Raises:
         InputError: no such address, or it would need `allow_plain`.
     """
 
-    def __init__(self, base: str, token: str, ca: str | None = None, allow_plain: bool = False) -> None:
+    def __init__(
+        self,
+        base: str,
+        token: str,
+        ca: str | None = None,
+        allow_plain: bool = False,
+        place: str = "",
+    ) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise InputError(f"{base!r} is no address of a service.", "Write it like https://host:8443.")
@@ -106,38 +139,28 @@ class HttpTransport:
         if ca is not None and not Path(ca).is_file():
             raise InputError(f"There is no file {ca}.", "Name the PEM file of the authority to trust.")
         self.base = base.rstrip("/")
+        self.place = place or parts.hostname
         self._auth = _Bearer(token)
         self._verify: str | bool = ca or True
         self._own = threading.local()
 
     def call(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        data: bytes | None = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        repeat: bool = True,
-        cancel: Cancel | None = None,
+        self, request: Request, *, repeat: bool = True, cancel: Cancel | None = None
     ) -> Any:
         """One request and its JSON answer.
 
         Args:
-            body: goes as JSON.
-            data: goes as it is.
             repeat: whether the same request twice does the same as once, so that it may be sent again.
 
         Raises:
-            Unreachable, Stranger, ServiceError, Cancelled
+            Unreachable, Stranger, ServiceError, WrongVersion, Cancelled
         """
         cancel = cancel or Cancel()
         attempt = 1
         while True:
             cancel.check()
             try:
-                with self.send(method, path, body=body, data=data, params=params, headers=headers) as answer:
+                with self.send(request) as answer:
                     return _content(answer)
             except Unreachable:
                 if not repeat or attempt == ATTEMPTS:
@@ -145,38 +168,46 @@ class HttpTransport:
             cancel.sleep(FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1))
             attempt += 1
 
-    def send(
-        self,
-        method: str,
-        path: str,
-        *,
-        body: Any = None,
-        data: bytes | None = None,
-        params: Mapping[str, Any] | None = None,
-        headers: Mapping[str, str] | None = None,
-        read_seconds: float = READ_SECONDS,
-    ) -> requests.Response:
+    def send(self, request: Request, read_seconds: float = READ_SECONDS) -> requests.Response:
         """One request, once; the answer's body is not read yet, and the caller closes it.
 
         Raises:
-            Unreachable, Stranger, ServiceError
+            Unreachable, Stranger, ServiceError, WrongVersion
         """
-        sent = {"Accept-Encoding": "identity", **(headers or {})}
-        if body is not None:
-            data, sent["Content-Type"] = json.dumps(body).encode("utf-8"), "application/json"
+        data, headers = request.data, {"Accept-Encoding": "identity", **request.headers}
+        if request.body is not None:
+            data, headers["Content-Type"] = json.dumps(request.body).encode(), "application/json"
         elif data is not None:
-            sent.setdefault("Content-Type", "application/octet-stream")
+            headers.setdefault("Content-Type", "application/octet-stream")
         try:
             answer = self._session().request(
-                method, f"{self.base}{PREFIX}{path}", data=data, params=params, headers=sent, auth=self._auth,
-                verify=self._verify, stream=True, allow_redirects=False, timeout=(CONNECT_SECONDS, read_seconds),
-            )  # fmt: skip
+                request.method,
+                f"{self.base}{PREFIX}{request.path}",
+                data=data,
+                params=request.params,
+                headers=headers,
+                auth=self._auth,
+                verify=self._verify,
+                stream=True,
+                allow_redirects=False,
+                timeout=(CONNECT_SECONDS, read_seconds),
+            )
         except requests.RequestException as error:
             raise unreachable(self.base, error) from error
-        if answer.status_code >= 300 or Header.API not in answer.headers:
-            with answer:
-                raise _refusal(self.base, answer)
+        try:
+            self._check(answer)
+        except AlunetError:
+            answer.close()
+            raise
         return answer
+
+    def _check(self, answer: requests.Response) -> None:
+        """Raise what an answer means that is no success, or of another version of the contract."""
+        version = answer.headers.get(Header.API)
+        if version is not None:
+            check_engine(int(version) if version.isdecimal() else None, self.place)
+        if answer.status_code >= 300 or version is None:
+            raise _refusal(self.base, answer)
 
     def _session(self) -> requests.Session:
         """A session of this thread's own; what the environment says about proxies does not concern loopback."""

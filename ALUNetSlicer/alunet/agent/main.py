@@ -26,7 +26,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alunet.agent.calls import CALLS, Task, arguments
+from alunet.agent.call_table import Task, arguments
+from alunet.agent.calls import CALLS
 from alunet.agent.http_transport import described
 from alunet.agent.session import Session
 from alunet.agent.thread_pools import ThreadPools

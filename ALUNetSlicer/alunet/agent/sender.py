@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.agent.client import Client
+from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described, is_code
 from alunet.agent.outbox import Entry, Outbox, OutboxError
-from alunet.schema import Code, SampleState, Status, to_json
+from alunet.schema import Code, Operations, SampleState, Status, to_json
 
 if sys.platform == "win32":
     import msvcrt
@@ -109,7 +110,7 @@ class Sender:
         """One attempt; whether there is a definite answer."""
         try:
             answer = to_json(_send(client, entry))
-        except (Unreachable, Stranger) as error:
+        except (Unreachable, Stranger, WrongVersion) as error:
             return self._wait_for(str(error), entry)
         except ServiceError as error:
             if self._may_pass(error, entry):
@@ -150,7 +151,8 @@ def _send(client: Client, entry: Entry) -> SampleState:
     if entry.is_annotation:
         return client.put_annotation(entry.project, entry.sample, entry.content, entry.body or b"", entry.key)
     status, author = Status(entry.content["status"]), entry.content["author"]
-    return client.set_status(entry.project, entry.sample, status, author, entry.key)
+    given = {"project": entry.project, "sample": entry.sample, "status": status, "author": author}
+    return client.call(Operations.set_status, entry.key, **given)
 
 
 class _turn(contextlib.AbstractContextManager[bool]):

@@ -17,11 +17,12 @@ from alunet.agent.client import Client
 from alunet.agent.connection import Connection
 from alunet.agent.connections import Access, link_to
 from alunet.agent.connections.target import Target
+from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described
 from alunet.agent.outbox import Entry, Outbox
 from alunet.agent.sender import Sender
 from alunet.errors import AlunetError, InputError
-from alunet.schema import Code, Health, to_json
+from alunet.schema import Code, Health, Operations, to_json
 
 Push = Callable[[dict[str, Any]], None]
 SPOOL_DAYS = 2.0
@@ -63,7 +64,7 @@ class Session:
     def connect(self, target: Target, access: Access, seconds: float) -> Health:
         """Belong to this engine from now on, and wait for it, at most so long; raises why it cannot be reached."""
         self.choose(target, access)
-        return self.line.connection.require(seconds).health()
+        return self.line.connection.require(seconds).call(Operations.health)
 
     def disconnect(self) -> None:
         """Belong to no engine; what waits in the outbox stays there."""
@@ -158,7 +159,7 @@ class _Line:
                     if event is not None:
                         after = event.number
                         self._push({"event": "project", "project": project, **to_json(event)})
-            except (Unreachable, Stranger):
+            except (Unreachable, Stranger, WrongVersion):
                 self.connection.doubt()
             except ServiceError as error:
                 if error.code == Code.NOT_FOUND.value:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +20,16 @@ import requests
 from alunet.agent.http_transport import (
     Cancel,
     HttpTransport,
+    Request,
     ServiceError,
     Unreachable,
     is_code,
     patiently,
+    request_for,
     unreachable,
 )
 from alunet.errors import AlunetError, InputError
-from alunet.schema import PART_BYTES, Code, Header, Upload, UploadRequest, from_json, to_json
+from alunet.schema import PART_BYTES, Code, Header, Operations, Upload, from_json
 
 Progress = Callable[[str, int, int], None]
 """Gets the phase ("checksum", "upload", "download"), bytes done and bytes in all."""
@@ -50,8 +53,9 @@ def upload(wire: HttpTransport, file: Path, progress: Progress, cancel: Cancel) 
         with file.open("rb") as stream:
             size = os.fstat(stream.fileno()).st_size
             digest = _digest(stream, size, progress, cancel)
-            request = to_json(UploadRequest(f"image{_ending(file)}", size, digest))
-            state = from_json(Upload, wire.call("POST", "/uploads", body=request, cancel=cancel))
+            about = {"filename": f"image{_ending(file)}", "size": size, "sha256": digest}
+            begin = request_for(Operations.begin_upload, about)
+            state = from_json(Upload, wire.call(begin, cancel=cancel))
             return _Parts(wire, stream, state, progress, cancel).send()
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror or error}.", "Check the file.") from error
@@ -78,6 +82,7 @@ class _Parts:
     def __init__(self, wire: HttpTransport, stream: Any, state: Upload, progress: Progress, cancel: Cancel) -> None:
         self._wire, self._stream, self._state = wire, stream, state
         self._progress, self._cancel = progress, cancel
+        self._ask = request_for(Operations.upload, {"upload": state.id})
         self._part = 2**20
         self._sure = True
 
@@ -90,29 +95,30 @@ class _Parts:
 
     def _send_one(self) -> bool:
         """One part; after a failure the service is asked first how far it got."""
-        address = f"/uploads/{self._state.id}"
         if not self._sure:
-            self._state = from_json(Upload, self._wire.call("GET", address, repeat=False))
+            self._state = from_json(Upload, self._wire.call(self._ask, repeat=False))
             self._sure = True
         else:
             self._sure = False
-            self._append(address)
+            self._append()
             self._sure = True
         self._progress("upload", self._state.offset, self._state.size)
         return self._state.offset >= self._state.size
 
-    def _append(self, address: str) -> None:
+    def _append(self) -> None:
         offset = self._state.offset
         self._stream.seek(offset)
         part = self._stream.read(min(self._part, self._state.size - offset))
         started = time.monotonic()
         try:
             headers = {Header.OFFSET: str(offset)}
-            answer = self._wire.call("PATCH", address, data=part, headers=headers, repeat=False)
+            given = {"upload": self._state.id}
+            request = request_for(Operations.append, given, data=part, headers=headers)
+            answer = self._wire.call(request, repeat=False)
         except ServiceError as error:
             if not is_code(error, Code.WRONG_OFFSET):
                 raise
-            answer = self._wire.call("GET", address, repeat=False)
+            answer = self._wire.call(self._ask, repeat=False)
         self._state = from_json(Upload, answer)
         seconds = time.monotonic() - started
         if seconds < 1:
@@ -122,7 +128,7 @@ class _Parts:
 
 
 def download(
-    wire: HttpTransport, address: str, target: Path, params: dict[str, str], progress: Progress, cancel: Cancel
+    wire: HttpTransport, request: Request, target: Path, progress: Progress, cancel: Cancel
 ) -> Path:
     """Fetch a file; see `client.Client.fetch`.
 
@@ -132,7 +138,7 @@ def download(
     partial = target.with_name(target.name + ".part")
     try:
         with partial.open("wb") as stream:
-            receiver = _Receiver(wire, address, params, stream, progress, cancel)
+            receiver = _Receiver(wire, request, stream, progress, cancel)
             patiently(receiver.receive, lambda: receiver.done, cancel)
             receiver.check()
         partial.replace(target)
@@ -148,9 +154,9 @@ class _Receiver:
     """Takes one file in, over as many connections as it needs."""
 
     def __init__(
-        self, wire: HttpTransport, address: str, params: dict[str, str], stream: Any, progress: Progress, cancel: Cancel
+        self, wire: HttpTransport, request: Request, stream: Any, progress: Progress, cancel: Cancel
     ) -> None:
-        self._wire, self._address, self._params, self._stream = wire, address, params, stream
+        self._wire, self._request, self._stream = wire, request, stream
         self._progress, self._cancel = progress, cancel
         self._etag = ""
         self._start_over()
@@ -162,8 +168,11 @@ class _Receiver:
 
     def receive(self) -> bool:
         """Everything that one connection gives; returns True, or raises Unreachable where it broke."""
-        headers = {"Range": f"bytes={self.done}-", "If-Range": self._etag} if self.done and self._etag else {}
-        with self._wire.send("GET", self._address, params=self._params, headers=headers) as answer:
+        request = self._request
+        if self.done and self._etag:
+            rest = {"Range": f"bytes={self.done}-", "If-Range": self._etag}
+            request = replace(request, headers=rest)
+        with self._wire.send(request) as answer:
             if answer.status_code != 206 or answer.headers.get("ETag", "") != self._etag:
                 self._start_over()
             self._etag = answer.headers.get("ETag", "")

@@ -5,7 +5,7 @@ each other: HTTP under `PREFIX`, JSON bodies made of dataclasses with `to_json` 
 `Problem`.
 """
 
-from alunet.schema.codec import from_json, to_json
+from alunet.schema.codec import from_json, to_data, to_json
 from alunet.schema.events import Emit, Event, ignore_events
 from alunet.schema.messages import (
     API,
@@ -36,6 +36,7 @@ from alunet.schema.messages import (
     Upload,
     UploadRequest,
 )
+from alunet.schema.operations import OPERATIONS, File, Operation, Operations, Voxels
 from alunet.schema.work import (
     NOT_ANNOTATED,
     Lease,
@@ -54,6 +55,7 @@ __all__ = [
     "FILE_FORMATS",
     "LABEL_DTYPES",
     "NOT_ANNOTATED",
+    "OPERATIONS",
     "PART_BYTES",
     "PREFIX",
     "PRESET_PURPOSES",
@@ -64,6 +66,7 @@ __all__ = [
     "CurvePoint",
     "Emit",
     "Event",
+    "File",
     "Header",
     "Health",
     "Job",
@@ -73,6 +76,8 @@ __all__ = [
     "Lease",
     "LeaseRequest",
     "NumberedEvent",
+    "Operation",
+    "Operations",
     "Problem",
     "ProjectInfo",
     "ProjectRequest",
@@ -84,8 +89,10 @@ __all__ = [
     "StrategyInfo",
     "Upload",
     "UploadRequest",
+    "Voxels",
     "WorkRow",
     "from_json",
     "ignore_events",
+    "to_data",
     "to_json",
 ]

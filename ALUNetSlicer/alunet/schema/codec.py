@@ -16,6 +16,13 @@ def to_json(message: Any) -> dict[str, Any]:
     return {key: _plain(value) for key, value in asdict(message).items()}
 
 
+def to_data(value: Any) -> Any:
+    """Anything that an operation takes or gives as JSON-able data."""
+    if isinstance(value, (list, tuple)):
+        return [to_data(item) for item in value]
+    return to_json(value) if is_dataclass(value) else _plain(value)
+
+
 def from_json(kind: type[Kind], content: Any) -> Kind:
     """A dataclass of the schema from JSON data; entries it does not know are left out.
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from alunet.agent.client import Client
 from alunet.agent.connections.starting import find_or_start
 from alunet.agent.connections.target import Target
+from alunet.agent.contract import check_engine
 from alunet.errors import InputError
 
 
@@ -58,7 +59,9 @@ class LocalLink(Link):
     def connect(self) -> Client:
         """Find the service, or start it."""
         found = find_or_start(self._python, Path(self._target.root), self._access.environment)
-        return Client(found.address, found.token, self._access.ca)
+        place = f"this computer, {self._python}"
+        check_engine(found.api, place)
+        return Client(found.address, found.token, self._access.ca, place=place)
 
 
 class WebLink(Link):

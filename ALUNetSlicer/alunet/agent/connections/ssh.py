@@ -22,6 +22,7 @@ import alunet
 from alunet.agent.client import Client
 from alunet.agent.connections.links import Access, Link
 from alunet.agent.connections.target import Target
+from alunet.agent.contract import check_engine
 from alunet.errors import AlunetError
 from alunet.schema import Announcement, from_json
 
@@ -160,9 +161,10 @@ class SshLink(Link):
         """Find or start the service there, and forward a port anew."""
         self.close()
         found = self._find()
+        check_engine(found.api, self._target.host)
         remote = int(found.address.rsplit(":", 1)[1])
         port = self._forward(remote)
-        return Client(f"http://127.0.0.1:{port}", found.token)
+        return Client(f"http://127.0.0.1:{port}", found.token, place=self._target.host)
 
     def close(self) -> None:
         """End the forwarding."""

@@ -15,11 +15,11 @@ from fastapi.responses import StreamingResponse
 
 from alunet.errors import InputError
 from alunet.project import Project
-from alunet.schema import EVENT_STREAM, Code, Job, JobRequest, NumberedEvent, to_json
+from alunet.schema import EVENT_STREAM, Code, Job, JobRequest, NumberedEvent, Operations, to_json
 from alunet.schema import Header as Names
 from alunet.serve import tasks
 from alunet.serve.problems import Refused
-from alunet.serve.routes.cases import FILE
+from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
 
 _LOOK_SECONDS = 0.3
@@ -37,43 +37,36 @@ def router(state: State) -> APIRouter:
 
 
 def _add_jobs(routes: APIRouter, state: State) -> None:
-    place = "/projects/{project}/jobs"
-
-    @routes.post(place, status_code=202)
+    @serves(routes, Operations.start)
     def start(
         project: str, request: JobRequest, key: Annotated[str, Header(alias=Names.KEY, max_length=100)] = ""
     ) -> Job:
-        """Start a job."""
         tasks.check(request.kind, request.options)
         with state.projects.open(project) as opened:
             number = _begin(opened, request, key, state.settings.limits.jobs)
             state.supervisor.wake(project)
             return opened.jobs.get(number)
 
-    @routes.get(place)
+    @serves(routes, Operations.jobs)
     def get_all(project: str) -> list[Job]:
-        """All jobs, by number."""
         with state.projects.open(project) as opened:
             return opened.jobs.all()
 
-    @routes.get(place + "/{job}")
+    @serves(routes, Operations.job)
     def get(project: str, job: int) -> Job:
-        """One job."""
         with state.projects.open(project) as opened:
             return _find(opened, job)
 
-    @routes.delete(place + "/{job}")
+    @serves(routes, Operations.cancel_job)
     def cancel(project: str, job: int) -> Job:
-        """End a job; one that has ended stays as it is."""
         with state.projects.open(project) as opened:
             _find(opened, job)
             opened.jobs.cancel(job)
             state.supervisor.wake(project)
             return opened.jobs.get(job)
 
-    @routes.get(place + "/{job}/result", response_class=Response, responses=FILE)
+    @serves(routes, Operations.result)
     def result(request: Request, project: str, job: int) -> Response:
-        """The file that a job made."""
         with state.projects.open(project) as opened:
             _find(opened, job)
             file = opened.jobs.result(job)
@@ -106,7 +99,7 @@ def _find(project: Project, number: int) -> Job:
 def _add_events(routes: APIRouter, state: State) -> None:
     stream = {200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}}
 
-    @routes.get("/projects/{project}/events", response_model=list[NumberedEvent], responses=stream)
+    @serves(routes, Operations.events, stream)
     async def events(
         request: Request,
         project: str,
@@ -114,8 +107,6 @@ def _add_events(routes: APIRouter, state: State) -> None:
         limit: Annotated[int, Query(ge=1, le=_MOST_EVENTS)] = 100,
         last: Annotated[str, Header(alias="Last-Event-ID")] = "",
     ) -> Response | list[NumberedEvent]:
-        """What happened after an event; as a list, or as a stream for those who accept `text/event-stream`."""
-
         def read(position: int) -> list[NumberedEvent]:
             with state.projects.open(project) as opened:
                 found = opened.events.after(position, limit)

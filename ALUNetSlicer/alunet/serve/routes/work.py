@@ -21,6 +21,7 @@ from alunet.schema import (
     Code,
     Lease,
     LeaseRequest,
+    Operations,
     SampleState,
     SliceRequest,
     Status,
@@ -31,14 +32,13 @@ from alunet.schema import (
 from alunet.schema import Header as Names
 from alunet.serve.cases import find, newest_output
 from alunet.serve.problems import Refused
-from alunet.serve.routes.cases import BINARY
+from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
 from alunet.serve.upload_limits import gunzip
 
 MOST_SECONDS = 24 * 3600.0
 Author = Annotated[str, Query(min_length=1, max_length=100)]
 Key = Annotated[str, Header(alias=Names.KEY, max_length=100)]
-VOXELS = {200: {**BINARY, "description": "Voxels of the sample's box, (k, j, i), little-endian"}}
 
 
 def router(state: State) -> APIRouter:
@@ -51,17 +51,13 @@ def router(state: State) -> APIRouter:
 
 
 def _add_work(routes: APIRouter, state: State) -> None:
-    place = "/projects/{project}/samples/{sample}"
-
-    @routes.get("/projects/{project}/worklist")
+    @serves(routes, Operations.worklist)
     def worklist(project: str, round: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> list[WorkRow]:
-        """A round's batch in the order to work in; by default of the newest round."""
         with state.projects.open(project) as opened:
             return opened.worklist.rows(round)
 
-    @routes.post("/projects/{project}/worklist", status_code=201)
+    @serves(routes, Operations.add_slice)
     def choose(project: str, request: SliceRequest, response: Response) -> list[WorkRow]:
-        """Put a slice of one's own choice into the worklist; the same again finds it (200)."""
         _check_author(request.author)
         with state.projects.open(project) as opened:
             case = find(opened, request.case).name
@@ -69,9 +65,8 @@ def _add_work(routes: APIRouter, state: State) -> None:
         response.status_code = 201 if fresh else 200
         return rows
 
-    @routes.post(place + "/lease")
+    @serves(routes, Operations.lease)
     def lease(project: str, sample: int, request: LeaseRequest) -> Lease:
-        """Take a sample for a while, or for a while longer."""
         _check_author(request.author)
         if not 1 <= request.seconds <= MOST_SECONDS:
             raise InputError(f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}.")
@@ -79,16 +74,14 @@ def _add_work(routes: APIRouter, state: State) -> None:
             _check_sample(opened, sample)
             return opened.worklist.lease(sample, request.author, request.seconds)
 
-    @routes.delete(place + "/lease", status_code=204)
+    @serves(routes, Operations.give_back)
     def give_back(project: str, sample: int, author: Author) -> None:
-        """Give a sample back."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             opened.worklist.give_back(sample, author)
 
-    @routes.patch(place)
+    @serves(routes, Operations.set_status)
     def set_status(project: str, sample: int, request: StatusRequest, key: Key = "") -> SampleState:
-        """Note a status without labels."""
         _check_author(request.author)
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
@@ -98,13 +91,10 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
 
 def _add_annotations(routes: APIRouter, state: State) -> None:
-    place = "/projects/{project}/samples/{sample}/annotation"
-
-    @routes.get(place, response_class=Response, responses=VOXELS)
+    @serves(routes, Operations.annotation)
     def get(
         request: Request, project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None
     ) -> Response:
-        """The newest labels of a sample, or those of a version."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             try:
@@ -113,7 +103,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
                 raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
         return _voxels(request, number, labels)
 
-    @routes.put(place, openapi_extra={"requestBody": {**BINARY, "required": True}})
+    @serves(routes, Operations.put_annotation)
     async def put(
         request: Request,
         project: str,
@@ -127,7 +117,6 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         status: Status = Status.DONE,
     ) -> SampleState:
-        """Submit labels of a sample; they are on disk when this is answered."""
         body, packed = await request.body(), request.headers.get("content-encoding", "identity")
 
         def submit() -> SampleState:
@@ -144,11 +133,8 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
 
 def _add_answers(routes: APIRouter, state: State) -> None:
     """What the model says of a sample."""
-    place = "/projects/{project}/samples/{sample}"
-
-    @routes.get(place + "/proposal", response_class=Response, responses=VOXELS)
+    @serves(routes, Operations.proposal)
     def proposal(request: Request, project: str, sample: int) -> Response:
-        """The newest proposal for a sample; its version is the round of the model that made it."""
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             place = opened.samples.place(sample)
@@ -157,9 +143,8 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
         return _voxels(request, found[0], read_labels(found[1])[place.slices])
 
-    @routes.get(place + "/uncertainty", response_class=Response, responses=VOXELS)
+    @serves(routes, Operations.uncertainty)
     def uncertainty(request: Request, project: str, sample: int, measure: str = "entropy") -> Response:
-        """How unsure the newest model is of each voxel of a sample, float32; its version is that model's round."""
         if measure not in MEASURES:
             raise Refused(Code.NOT_FOUND, f"There is no measure '{measure[:20]}'.", f"Ask for {', '.join(MEASURES)}.")
         with state.projects.open(project) as opened:

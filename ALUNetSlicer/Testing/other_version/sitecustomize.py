@@ -1,0 +1,9 @@
+"""On PYTHONPATH: with the variable ALUNET_TEST_API, ALUNet speaks that version of the contract."""
+
+import os
+
+if "ALUNET_TEST_API" in os.environ:
+    import alunet.schema
+    import alunet.schema.messages
+
+    alunet.schema.API = alunet.schema.messages.API = int(os.environ["ALUNET_TEST_API"])
