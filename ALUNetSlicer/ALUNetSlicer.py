@@ -18,7 +18,7 @@ class ALUNetSlicer(ScriptedLoadableModule):
 
     def __init__(self, parent: object) -> None:
         ScriptedLoadableModule.__init__(self, parent)
-        module.describe(parent)
+        module.describe_module(parent)
 
 
 class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):

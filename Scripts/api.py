@@ -36,11 +36,11 @@ def openapi() -> dict[str, Any]:
     """The document of a service on an empty folder."""
     sys.path.insert(0, str(ROOT / "ALUNetSlicer"))
     from alunet.serve.app import build
-    from alunet.serve.settings import Settings
+    from alunet.serve.settings import ServiceSettings
     from alunet.serve.state import State
 
     with tempfile.TemporaryDirectory() as folder:
-        state = State(Settings(Path(folder), "token"))
+        state = State(ServiceSettings(Path(folder), "token"))
         try:
             return build(state).openapi()
         finally:

@@ -33,7 +33,7 @@ def compare(repeats: int) -> dict[str, object]:
     from alunet.model import arithmetic, hardware
     from alunet.schema import ignore_events
 
-    chosen = arithmetic.Arithmetic(**arithmetic.decide(None, "cpu", hardware.describe("cpu"), ignore_events))
+    chosen = arithmetic.Arithmetic(**arithmetic.decide(None, "cpu", hardware.describe_computer("cpu"), ignore_events))
     trial = arithmetic.Trial(None, "cpu")
     table = {}
     for what, work, candidate in (

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
@@ -23,7 +23,7 @@ class CaseVolumes:
         failed: gets why a volume cannot be had.
     """
 
-    def __init__(self, agent: Agent, project: str, case_nodes: CaseNodes, failed: Failed) -> None:
+    def __init__(self, agent: AgentProcess, project: str, case_nodes: CaseNodes, failed: Failed) -> None:
         self._agent, self._project = agent, project
         self._case_nodes, self._failed = case_nodes, failed
 

@@ -10,7 +10,7 @@ import numpy as np
 from alunet.schema import Code
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.messages import FetchedVoxels
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -28,7 +28,7 @@ class InitialLabels:
         project: id.
     """
 
-    def __init__(self, agent: Agent, drafts: Drafts, project: str) -> None:
+    def __init__(self, agent: AgentProcess, drafts: Drafts, project: str) -> None:
         self._agent, self._drafts, self._project = agent, drafts, project
         self._labels: dict[int, tuple[int, np.ndarray]] = {}
         self._proposals: dict[int, np.ndarray] = {}

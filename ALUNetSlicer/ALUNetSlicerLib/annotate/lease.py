@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alunet.schema import Code
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.ports.protocols import Timer
 
 LEASE_SECONDS = 300.0
 
 
-class Lease:
+class SliceLease:
     """The one slice that one person has. Without a connection nobody is told, and work goes on.
 
     Args:
@@ -23,7 +23,7 @@ class Lease:
     """
 
     def __init__(
-        self, agent: Agent, timer: Timer, project: str, author: str, refused: Callable[[int, Failure], None]
+        self, agent: AgentProcess, timer: Timer, project: str, author: str, refused: Callable[[int, Failure], None]
     ) -> None:  # fmt: skip
         self._agent, self._timer, self._project, self._author = agent, timer, project, author
         self._refused = refused

@@ -14,13 +14,13 @@ from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
 from ALUNetSlicerLib.annotate.display import SliceDisplay
 from ALUNetSlicerLib.annotate.drafts import Autosave, Draft, Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
-from ALUNetSlicerLib.annotate.lease import Lease
+from ALUNetSlicerLib.annotate.lease import SliceLease
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.submissions import Submissions
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.updates import Updates
-from ALUNetSlicerLib.annotate.worklist import Slice, Worklist
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
@@ -29,7 +29,7 @@ from ALUNetSlicerLib.ports.protocols import Editor, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
 
-class Session:
+class AnnotationSession:
     """One person's work on one project.
 
     Args:
@@ -53,10 +53,10 @@ class Session:
     """
 
     def __init__(
-        self, agent: Agent, timer: Timer, person: Person, engine: str, project: str, labels: dict[str, int],
+        self, agent: AgentProcess, timer: Timer, person: Person, engine: str, project: str, labels: dict[str, int],
         view: Callable[[], SliceView | None], editor: Editor,
     ) -> None:  # fmt: skip
-        self.worklist, self.case_nodes = Worklist(), CaseNodes(project, labels)
+        self.worklist, self.case_nodes = SliceWorklist(), CaseNodes(project, labels)
         self.proposals = True
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
         self.overlay = UncertaintyOverlay(agent, project, self.case_nodes, view)
@@ -72,7 +72,7 @@ class Session:
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
         self._submissions.acknowledged.connect(self._acknowledged)
-        self._lease = Lease(agent, timer, project, person.author, self._leased)
+        self._lease = SliceLease(agent, timer, project, person.author, self._leased)
         self._current: CurrentSlice | None = None
         self._wanted: int | None = None
         self._autosave = Autosave(timer, self.keep_draft)

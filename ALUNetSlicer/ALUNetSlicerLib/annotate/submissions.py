@@ -12,10 +12,10 @@ from alunet.schema import Status
 from ALUNetSlicerLib.annotate.drafts import Draft, Drafts, not_kept
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.person import Person
-from ALUNetSlicerLib.annotate.worklist import Worklist
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.annotate.worklist import SliceWorklist
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.messages import Outbox
+from ALUNetSlicerLib.engine.messages import OutboxNews
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -37,10 +37,10 @@ class Submissions:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: AgentProcess,
         project: str,
         person: Person,
-        worklist: Worklist,
+        worklist: SliceWorklist,
         drafts: Drafts,
         initial_labels: InitialLabels,
     ) -> None:
@@ -116,10 +116,10 @@ class Submissions:
         self._agent.event.disconnect(self._hear)
 
     def _hear(self, event: object) -> None:
-        if isinstance(event, Outbox) and event.project == self._project:
+        if isinstance(event, OutboxNews) and event.project == self._project:
             self._answered(event)
 
-    def _answered(self, news: Outbox) -> None:
+    def _answered(self, news: OutboxNews) -> None:
         """What became of a slice that was handed in."""
         if news.stored is not None:
             status, version = news.stored.status, news.stored.version

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from alunet.schema import Code
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import FetchedVoxels
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
@@ -29,7 +29,13 @@ class UncertaintyOverlay:
         failed: emits a `Failure`.
     """
 
-    def __init__(self, agent: Agent, project: str, case_nodes: CaseNodes, view: Callable[[], SliceView | None]) -> None:
+    def __init__(
+        self,
+        agent: AgentProcess,
+        project: str,
+        case_nodes: CaseNodes,
+        view: Callable[[], SliceView | None],
+    ) -> None:
         self.wanted = False
         self.missing, self.failed = Signal(), Signal()
         self._agent, self._project, self._case_nodes, self._view = agent, project, case_nodes, view

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from alunet.schema import SampleState, WorkRow
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
-from ALUNetSlicerLib.annotate.worklist import Slice, Worklist
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.messages import NewsKind, ProjectNews
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -29,10 +29,10 @@ class Updates:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: AgentProcess,
         project: str,
         author: str,
-        worklist: Worklist,
+        worklist: SliceWorklist,
         drafts: Drafts,
         initial_labels: InitialLabels,
     ) -> None:

@@ -75,7 +75,7 @@ class Counts:
     unsent: int
 
 
-class Worklist:
+class SliceWorklist:
     """The slices of a batch and of those ahead."""
 
     def __init__(self) -> None:

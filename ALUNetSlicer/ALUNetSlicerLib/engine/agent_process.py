@@ -48,7 +48,7 @@ def _nothing(_answer: Any) -> None:
     """An answer that nobody waits for."""
 
 
-class Agent:
+class AgentProcess:
     """An agent process, asked from the main thread; every answer comes there too, later.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 from uuid import uuid4
 
 from alunet.schema import CaseInfo
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -58,7 +58,7 @@ class CaseUpload:
         folder: for files on their way; each is removed when it has arrived.
     """
 
-    def __init__(self, agent: Agent, project: str, folder: Path) -> None:
+    def __init__(self, agent: AgentProcess, project: str, folder: Path) -> None:
         self._agent, self._project, self._folder = agent, project, folder
         self._queue: list[tuple[str, list[Any]]] = []
         self._asked: int | None = None

@@ -9,14 +9,14 @@ from typing import Any
 
 from alunet import schema
 from alunet.schema import ENDED, JobKind, JobState
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
-from ALUNetSlicerLib.engine.messages import Epoch, JobNews, News, Progress, ProjectNews, Step, read_progress
+from ALUNetSlicerLib.engine.messages import Epoch, JobNews, News, Progress, ProjectNews, StepNews, read_progress
 from ALUNetSlicerLib.ports.signal import Signal
 
 
 @dataclass(frozen=True)
-class Job:
+class JobProgress:
     """One piece of work, as a person follows it.
 
     Attributes:
@@ -44,7 +44,7 @@ class Job:
     result: bool = False
 
     @classmethod
-    def of_row(cls, row: schema.Job) -> Job:
+    def of_row(cls, row: schema.Job) -> JobProgress:
         """The job of a row as the engine gives it; progress that is not known here is left out."""
         error = None if row.error is None else Failure.of_problem(row.error)
         job = cls(row.id, row.kind, row.state, waiting=row.waiting, error=error, result=row.result)
@@ -52,7 +52,7 @@ class Job:
             job = job if row.progress is None else job.told(read_progress(row.progress))
         return replace(job, state=row.state, waiting=row.waiting)
 
-    def told(self, news: News | None) -> Job:
+    def told(self, news: News | None) -> JobProgress:
         """The job after one of its events; only those that say how far it is change it."""
         running = replace(self, state=JobState.RUNNING, waiting="")
         if isinstance(news, Progress):
@@ -65,12 +65,12 @@ class Job:
                 running, phase="train", done=news.epoch, total=news.epochs, unit="epochs", dice=news.dice,
                 seconds_left=news.seconds_left,
             )  # fmt: skip
-        if isinstance(news, Step) and news.state == "started":
+        if isinstance(news, StepNews) and news.state == "started":
             return replace(running, phase=news.name, done=0, total=0, unit="", seconds_left=None)
         return self
 
 
-class Jobs:
+class JobTracker:
     """The newest work on one project, whoever started it: one that runs on the engine is found again after a restart.
 
     Args:
@@ -79,29 +79,29 @@ class Jobs:
 
     Attributes:
         current: what runs or waits now; None for nothing.
-        changed: emits the `Job` whenever something is known of it.
-        ended: emits the `Job` once when it has ended.
+        changed: emits the `JobProgress` whenever something is known of it.
+        ended: emits the `JobProgress` once when it has ended.
     """
 
-    def __init__(self, agent: Agent, project: str) -> None:
-        self.current: Job | None = None
+    def __init__(self, agent: AgentProcess, project: str) -> None:
+        self.current: JobProgress | None = None
         self.changed, self.ended = Signal(), Signal()
         self._agent, self._project = agent, project
-        self._waiting_for: dict[int, Callable[[Job], None]] = {}
+        self._waiting_for: dict[int, Callable[[JobProgress], None]] = {}
         agent.event.connect(self._hear)
 
     def refresh(self, failed: Failed = lambda why: None) -> None:
         """Ask what runs."""
 
         def take(rows: list[schema.Job]) -> None:
-            running = [Job.of_row(row) for row in rows if row.state not in ENDED]
+            running = [JobProgress.of_row(row) for row in rows if row.state not in ENDED]
             if running:
                 self._set(running[0])
 
         self._agent.ask("jobs", take, failed, project=self._project)
 
     def start(
-        self, kind: JobKind, options: dict[str, Any], ended: Callable[[Job], None] | None = None,
+        self, kind: JobKind, options: dict[str, Any], ended: Callable[[JobProgress], None] | None = None,
         failed: Failed = lambda why: None,
     ) -> None:  # fmt: skip
         """Start a piece of work.
@@ -113,7 +113,7 @@ class Jobs:
         """
 
         def take(row: schema.Job) -> None:
-            job = Job.of_row(row)
+            job = JobProgress.of_row(row)
             if ended is not None:
                 self._waiting_for[job.id] = ended
             if job.state in ENDED:
@@ -135,7 +135,7 @@ class Jobs:
 
     def _ask(self, number: int) -> None:
         def take(row: schema.Job) -> None:
-            job = Job.of_row(row)
+            job = JobProgress.of_row(row)
             if job.state in ENDED:
                 self._finish(job)
 
@@ -148,15 +148,15 @@ class Jobs:
         if isinstance(news, JobNews) and news.state in ENDED:
             self._ask(event.job)  # for its result, and why it failed
         elif isinstance(news, JobNews) and news.state == JobState.RUNNING and job is None:
-            self._set(Job(event.job, news.kind, news.state))  # another person started it
+            self._set(JobProgress(event.job, news.kind, news.state))  # another person started it
         elif job is not None and event.job == job.id:
             self._set(job.told(news))
 
-    def _set(self, job: Job) -> None:
+    def _set(self, job: JobProgress) -> None:
         self.current = job
         self.changed.emit(job)
 
-    def _finish(self, job: Job) -> None:
+    def _finish(self, job: JobProgress) -> None:
         known = self.current is not None and self.current.id == job.id
         listener = self._waiting_for.pop(job.id, None)
         if known:

@@ -42,7 +42,7 @@ class NewsKind(str, Enum):
 
 
 @dataclass(frozen=True)
-class RoundLine:
+class RoundStatus:
     """A round, as the status of its project has it.
 
     Attributes:
@@ -75,11 +75,11 @@ class ProjectStatus:
     slices: int = 0
     minutes: float = 0.0
     train_for: float | None = None
-    rounds: list[RoundLine] = field(default_factory=list)
+    rounds: list[RoundStatus] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Project(ProjectInfo):
+class ProjectWithStatus(ProjectInfo):
     """A project with its status; one of a list has an empty one."""
 
     status: ProjectStatus = field(default_factory=ProjectStatus)
@@ -121,7 +121,7 @@ class ConnectionStep:
 
 
 @dataclass(frozen=True)
-class Connection:
+class ConnectionNews:
     """The agent reaches its engine or does not.
 
     Attributes:
@@ -134,7 +134,7 @@ class Connection:
 
 
 @dataclass(frozen=True)
-class Outbox:
+class OutboxNews:
     """What became of something that was handed in.
 
     Attributes:
@@ -174,7 +174,7 @@ class Epoch:
 
 
 @dataclass(frozen=True)
-class Step:
+class StepNews:
     """A step of a job: "started", "finished" or "reused"."""
 
     name: str
@@ -189,7 +189,7 @@ class JobNews:
     state: JobState
 
 
-News = SampleState | JobNews | Progress | Epoch | Step
+News = SampleState | JobNews | Progress | Epoch | StepNews
 """What an event of a project may say."""
 
 
@@ -226,7 +226,7 @@ ANSWERS: dict[str, Any] = {
     "add_slice": list[WorkRow],
     "annotation": FetchedVoxels,
     "cancel_job": Job,
-    "create_project": Project,
+    "create_project": ProjectWithStatus,
     "curve": list[CurvePoint],
     "fetch": FetchedFile,
     "fetch_result": FetchedFile,
@@ -234,8 +234,8 @@ ANSWERS: dict[str, Any] = {
     "job": Job,
     "jobs": list[Job],
     "lease": Lease,
-    "project": Project,
-    "projects": list[Project],
+    "project": ProjectWithStatus,
+    "projects": list[ProjectWithStatus],
     "proposal": FetchedVoxels,
     "start": Job,
     "strategies": list[StrategyInfo],
@@ -249,7 +249,7 @@ _CONTENTS: dict[str, Any] = {
     NewsKind.JOB: JobNews,
     NewsKind.PROGRESS: Progress,
     NewsKind.EPOCH: Epoch,
-    NewsKind.STEP: Step,
+    NewsKind.STEP: StepNews,
 }
 
 
@@ -258,7 +258,7 @@ def read_answer(call: str, content: Any) -> Any:
     return from_json(ANSWERS[call], content) if call in ANSWERS else content
 
 
-def read_event(message: dict[str, Any]) -> Connection | Outbox | ProjectNews | None:
+def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | ProjectNews | None:
     """An event of the agent; None for one that is not read here.
 
     Raises:
@@ -266,11 +266,11 @@ def read_event(message: dict[str, Any]) -> Connection | Outbox | ProjectNews | N
     """
     kind = message["event"]
     if kind == "connection":
-        return from_json(Connection, message)
+        return from_json(ConnectionNews, message)
     if kind == "outbox":
         sent, answer = message.get("state") == "sent", message.get("answer")
         part = {"stored" if sent else "error": answer} if message.get("state") != "waiting" else {}
-        return from_json(Outbox, {**message, **part})
+        return from_json(OutboxNews, {**message, **part})
     if kind == "project":
         event, project = from_json(NumberedEvent, message), from_json(_Followed, message).project
         job = from_json(_OfJob, event.data).job

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from alunet.schema import CurvePoint, JobKind, JobState
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
-from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
 from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
@@ -31,7 +31,7 @@ class Results:
         labels: structure name -> value.
     """
 
-    def __init__(self, agent: Agent, jobs: Jobs, project: str, labels: Mapping[str, int]) -> None:
+    def __init__(self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]) -> None:
         self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
@@ -47,7 +47,7 @@ class Results:
             done: gets the vtkMRMLSegmentationNode.
         """
 
-        def predicted(job: Job) -> None:
+        def predicted(job: JobProgress) -> None:
             if job.state == JobState.DONE:
                 self._agent.ask("fetch", fetched, failed, project=self._project, case=case, what="proposal")
             else:
@@ -71,7 +71,7 @@ class Results:
             target: the file.
         """
 
-        def ended(job: Job) -> None:
+        def ended(job: JobProgress) -> None:
             if job.state == JobState.DONE:
                 self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
             else:

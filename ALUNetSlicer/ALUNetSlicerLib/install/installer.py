@@ -144,7 +144,7 @@ class Installer:
         failure = of_computer(end, self.folder, self._python)
         if failure is None:
             self._build = packages.resolved(self._choice, found.gpu)
-            self._fingerprint = packages.fingerprint(self._build, self._resources)
+            self._fingerprint = packages.installation_fingerprint(self._build, self._resources)
             wheels = self.folder / f"wheels-{self._fingerprint}"
             self._pip = PipArguments(found.pip, self._resources, wheels)
             self._meter.expect(self._sizes[self._build].download)

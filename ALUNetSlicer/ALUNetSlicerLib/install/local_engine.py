@@ -10,7 +10,7 @@ from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.existing_environment import ExistingEnvironment, check_existing
 from ALUNetSlicerLib.install.installer import Installer, ProcessFor
-from ALUNetSlicerLib.ports.protocols import Settings, Timer
+from ALUNetSlicerLib.ports.protocols import Timer, UserSettings
 
 
 class LocalEngine:
@@ -25,7 +25,7 @@ class LocalEngine:
     """
 
     def __init__(
-        self, installer: Installer, process_for: ProcessFor, timer: Timer, settings: Settings, python: str,
+        self, installer: Installer, process_for: ProcessFor, timer: Timer, settings: UserSettings, python: str,
         foreign: Mapping[str, str],
     ) -> None:  # fmt: skip
         self.installer = installer

@@ -92,7 +92,7 @@ def python_version() -> str:
     return f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def fingerprint(build: str, resources: Path = RESOURCES) -> str:
+def installation_fingerprint(build: str, resources: Path = RESOURCES) -> str:
     """Of what is wanted: other requirements, another Python or computer makes another one."""
     parts = [build, python_version(), sys.platform, platform.machine()]
     parts += [(resources / f"{name}.txt").read_text(encoding="utf-8") for name in ("requirements", "constraints")]
@@ -118,7 +118,7 @@ def stamp(fingerprint: str, build: str, versions: Mapping[str, str]) -> dict[str
 def installed(folder: Path, resources: Path = RESOURCES) -> Installed | None:
     """The installation that is complete and up to date, or None; looks at two small files at most."""
     for build in BUILDS:
-        wanted = fingerprint(build, resources)
+        wanted = installation_fingerprint(build, resources)
         packages = folder / f"packages-{wanted}"
         try:
             found: dict[str, Any] = json.loads((packages / STAMP).read_text(encoding="utf-8"))

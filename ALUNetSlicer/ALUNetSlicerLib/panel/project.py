@@ -7,7 +7,7 @@ from typing import Any
 
 from ALUNetSlicerLib.engine.case_upload import case_name, image_files
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.messages import Project
+from ALUNetSlicerLib.engine.messages import ProjectWithStatus
 from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -91,7 +91,7 @@ class ProjectSection(Section):
     def _list(self) -> None:
         self._workspace.projects(self._listed)
 
-    def _listed(self, projects: list[Project]) -> None:
+    def _listed(self, projects: list[ProjectWithStatus]) -> None:
         here = self._workspace.place.to
         recent = [known.id for known in self._workspace.recent.all() if known.to == here]
         projects = sorted(projects, key=lambda row: recent.index(row.id) if row.id in recent else len(recent))

@@ -6,7 +6,7 @@ from typing import Any
 
 from alunet.schema import JobKind, JobState
 from ALUNetSlicerLib.annotate.worklist import OPEN
-from ALUNetSlicerLib.engine.jobs import Job
+from ALUNetSlicerLib.engine.jobs import JobProgress
 from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import left
@@ -47,7 +47,7 @@ class RoundSection(Section):
         """End what runs."""
         self._workspace.jobs.cancel(self._workspace.failed.emit)
 
-    def _round_ended(self, job: Job) -> None:
+    def _round_ended(self, job: JobProgress) -> None:
         words = {
             JobState.DONE: _("The next slices are ready."),
             JobState.CANCELLED: _("Cancelled; nothing annotated is lost."),
@@ -121,7 +121,7 @@ class RoundSection(Section):
         counts = worklist.counts()
         return _("Every slice of this batch is done.") if counts.settled == counts.all > 0 else ""
 
-    def _show_job(self, job: Job) -> None:
+    def _show_job(self, job: JobProgress) -> None:
         ui = self._ui
         ui.jobProgress.setRange(0, 1000 if job.total else 0)
         ui.jobProgress.setValue(round(1000 * job.done / job.total) if job.total else 0)
@@ -133,7 +133,7 @@ class RoundSection(Section):
             else _("No slice is left to annotate until this is done.")
         )  # fmt: skip
 
-    def _words(self, job: Job) -> str:
+    def _words(self, job: JobProgress) -> str:
         phases = {
             "plan": _("planning"), "preprocess": _("preparing images"), "read images": _("reading images"),
             "refresh labels": _("reading labels"), "time a step": _("timing a step"), "train": _("training"),

@@ -59,7 +59,7 @@ class Editor(Protocol):
         """No effect is active, no key of the editor works, nothing is edited."""
 
 
-class Settings(Protocol):
+class UserSettings(Protocol):
     """What belongs to the person, on this computer; never in a scene."""
 
     def get(self, name: str, otherwise: str = "") -> str:

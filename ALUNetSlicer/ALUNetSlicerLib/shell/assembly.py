@@ -10,7 +10,7 @@ from typing import Any
 
 import slicer
 
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.results import plot_study
 from ALUNetSlicerLib.engine.simulation import Simulation, arguments
@@ -39,7 +39,7 @@ def assemble(editor: Editor) -> Parts:
     installer = Installer(qt_ports.QtProcess, timer, python, folder / "engine")
     local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
     command = [python, "-m", "alunet.agent", "--home", str(folder / "agent"), "--parent", str(os.getpid())]
-    agent = Agent(qt_ports.QtProcess(command, packages.agent_environment()), timer)
+    agent = AgentProcess(qt_ports.QtProcess(command, packages.agent_environment()), timer)
     workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor)
     return Parts(workspace, local, timer)
 

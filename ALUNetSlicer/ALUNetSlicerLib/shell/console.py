@@ -26,11 +26,11 @@ import numpy as np
 import slicer
 
 from alunet.schema import Code, JobKind, Status
-from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.case_upload import case_name
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.messages import Project
+from ALUNetSlicerLib.engine.messages import ProjectWithStatus
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.simulation import Simulation
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -59,7 +59,7 @@ class Console:
         return self.assemble(assembly.qt_ports.NoEditor()).workspace
 
     @property
-    def session(self) -> Session | None:
+    def session(self) -> AnnotationSession | None:
         """The work on the open project."""
         return self.workspace.session
 
@@ -93,7 +93,7 @@ class Console:
         """Open a project by its name or its id."""
         workspace = self.workspace
 
-        def take(projects: list[Project]) -> None:
+        def take(projects: list[ProjectWithStatus]) -> None:
             found = [known.id for known in projects if project in (known.id, known.name)]
             if found:
                 workspace.open(found[0])
@@ -167,7 +167,7 @@ class Console:
         """
         return assembly.simulate(self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options)
 
-    def _need(self) -> Session:
+    def _need(self) -> AnnotationSession:
         if self.session is None:
             raise RuntimeError("No project is open: call connect(), then openProject() or createProject().")
         return self.session

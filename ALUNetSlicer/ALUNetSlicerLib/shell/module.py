@@ -19,11 +19,11 @@ from ALUNetSlicerLib.shell.console import Console
 from ALUNetSlicerLib.shell.scene_state import SceneState
 from ALUNetSlicerLib.shell.workspace import Workspace
 
-__all__ = ["Console", "Shell", "close", "describe", "forget", "run_tests"]
+__all__ = ["Console", "Shell", "close", "describe_module", "forget", "run_tests"]
 _TESTS = Path(__file__).resolve().parents[2] / "Testing" / "Python"
 
 
-def describe(parent: Any) -> None:
+def describe_module(parent: Any) -> None:
     """Fill in what Slicer's menus and its help say."""
     parent.title = "ALUNet"
     parent.categories = ["Active Learning"]
@@ -42,7 +42,7 @@ def describe(parent: Any) -> None:
     slicer.app.connect("startupCompleted()", lambda: sample_data.register(icon))
 
 
-class Panel(Protocol):
+class PanelLike(Protocol):
     """What the shell asks of the panel that it is given."""
 
     @property
@@ -62,7 +62,7 @@ class Panel(Protocol):
         """The scene has other volumes."""
 
 
-PanelOf = Callable[[Any, Workspace, LocalEngine, qt_ports.QtDesktop, qt_ports.QtTimer], Panel]
+PanelOf = Callable[[Any, Workspace, LocalEngine, qt_ports.QtDesktop, qt_ports.QtTimer], PanelLike]
 """Makes a panel of its widgets, the workspace, the engine on this computer, dialogs and a timer."""
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alunet.schema import Code, JobKind, JobState, WorkRow
-from ALUNetSlicerLib.annotate.session import Session
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.annotate.session import AnnotationSession
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
-from ALUNetSlicerLib.engine.jobs import Job, Jobs
+from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.signal import Signal
@@ -31,11 +31,11 @@ class OwnSlices:
 
     def __init__(
         self,
-        agent: Agent,
+        agent: AgentProcess,
         project: str,
         author: str,
-        session: Session,
-        jobs: Jobs,
+        session: AnnotationSession,
+        jobs: JobTracker,
         view: Callable[[], SliceView | None],
     ) -> None:
         self.added, self.failed = Signal(), Signal()
@@ -59,7 +59,7 @@ class OwnSlices:
             else:
                 self.failed.emit(why)
 
-        def planned(job: Job) -> None:
+        def planned(job: JobProgress) -> None:
             if job.state == JobState.DONE and not self._closed:
                 self._add(case, place[1], place[2], self.failed.emit)
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from alunet.schema import from_json
-from ALUNetSlicerLib.ports.protocols import Settings
+from ALUNetSlicerLib.ports.protocols import UserSettings
 
 MOST = 8
 """So many projects are remembered."""
@@ -40,7 +40,7 @@ class RecentProjects:
         settings: of the person.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: UserSettings) -> None:
         self._settings = settings
 
     def all(self) -> list[RecentProject]:

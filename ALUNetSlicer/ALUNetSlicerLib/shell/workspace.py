@@ -9,17 +9,17 @@ from typing import Any
 
 from alunet.schema import Health, JobKind, JobState, StrategyInfo
 from ALUNetSlicerLib.annotate.person import Person
-from ALUNetSlicerLib.annotate.session import Session
-from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, Agent
+from ALUNetSlicerLib.annotate.session import AnnotationSession
+from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
 from ALUNetSlicerLib.engine.case_upload import CaseUpload
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
-from ALUNetSlicerLib.engine.jobs import Job, Jobs
-from ALUNetSlicerLib.engine.messages import Connection, Outbox, Project, ProjectStatus
+from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
+from ALUNetSlicerLib.engine.messages import ConnectionNews, OutboxNews, ProjectStatus, ProjectWithStatus
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
-from ALUNetSlicerLib.ports.protocols import Editor, Settings, Timer
+from ALUNetSlicerLib.ports.protocols import Editor, Timer, UserSettings
 from ALUNetSlicerLib.ports.signal import Signal
 from ALUNetSlicerLib.shell.own_slices import OwnSlices
 from ALUNetSlicerLib.shell.recent import RecentProjects
@@ -37,7 +37,7 @@ class Workspace:
         agent, timer: of the main thread.
         settings: of the person.
         folder: of this computer's drafts and of files on their way.
-        view, editor: see `Session`.
+        view, editor: see `AnnotationSession`.
 
     Attributes:
         place: the engine's; None before one is chosen.
@@ -55,19 +55,24 @@ class Workspace:
     """
 
     def __init__(
-        self, agent: Agent, timer: Timer, settings: Settings, folder: Path, view: Callable[[], SliceView | None],
+        self,
+        agent: AgentProcess,
+        timer: Timer,
+        settings: UserSettings,
+        folder: Path,
+        view: Callable[[], SliceView | None],
         editor: Editor,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.place: EnginePlace | None = None
         self.state, self.why, self.outdated = "none", "", False
         self.health: Health | None = None
         self.strategies: list[StrategyInfo] = []
-        self.session: Session | None = None
-        self.jobs: Jobs | None = None
+        self.session: AnnotationSession | None = None
+        self.jobs: JobTracker | None = None
         self.results: Results | None = None
         self.case_upload: CaseUpload | None = None
         self.own_slices: OwnSlices | None = None
-        self.project: Project | None = None
+        self.project: ProjectWithStatus | None = None
         self.recent = RecentProjects(settings)
         self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
         self.agent, self.settings = agent, settings
@@ -111,7 +116,7 @@ class Workspace:
     # --- projects ---------------------------------------------------------------------------------------------
 
     def projects(self, done: Done) -> None:
-        """The projects on the engine, a list of `Project`."""
+        """The projects on the engine, a list of `ProjectWithStatus`."""
         self.agent.ask("projects", done, self.failed.emit)
 
     def create(
@@ -123,7 +128,7 @@ class Workspace:
             recipe: see `ProjectRequest` of the engine.
         """
 
-        def made(project: Project) -> None:
+        def made(project: ProjectWithStatus) -> None:
             self.open(project.id, done)
 
         self.agent.ask(
@@ -133,7 +138,7 @@ class Workspace:
     def open(self, project: str, done: Callable[[], None] = lambda: None) -> None:
         """Open a project of the engine; what runs there is found again."""
 
-        def take(found: Project) -> None:
+        def take(found: ProjectWithStatus) -> None:
             self.close()
             self.project = found
             self._set_up(found)
@@ -143,13 +148,13 @@ class Workspace:
 
         self.agent.ask("project", take, self.failed.emit, project=project)
 
-    def _set_up(self, project: Project) -> None:
+    def _set_up(self, project: ProjectWithStatus) -> None:
         name, labels, person = project.id, project.labels, Person(self.author, self._folder)
         self.agent.ask("follow", project=name, after=project.event)
-        self.session = Session(
+        self.session = AnnotationSession(
             self.agent, self._timer, person, self.place.to, name, labels, self._view, self._editor
         )
-        self.jobs, self.case_upload = Jobs(self.agent, name), CaseUpload(self.agent, name, self._folder)
+        self.jobs, self.case_upload = JobTracker(self.agent, name), CaseUpload(self.agent, name, self._folder)
         self.results = Results(self.agent, self.jobs, name, labels)
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view
@@ -178,7 +183,7 @@ class Workspace:
             return
         name = self.project.id
 
-        def take(found: Project) -> None:
+        def take(found: ProjectWithStatus) -> None:
             if self.project is not None and self.project.id == name:
                 self.project = found
                 self.project_changed.emit()
@@ -240,11 +245,11 @@ class Workspace:
             cases = {"cases": [self.session.current.case]}
             self.jobs.start(JobKind.UNCERTAINTY, cases, self._overlay_ready, self.failed.emit)
 
-    def _overlay_ready(self, job: Job) -> None:
+    def _overlay_ready(self, job: JobProgress) -> None:
         if job.state == JobState.DONE and self.session is not None:
             self.session.overlay.show(self.session.current)
 
-    def _job_ended(self, job: Job) -> None:
+    def _job_ended(self, job: JobProgress) -> None:
         if job.error is not None:
             self.failed.emit(job.error)
         if self.session is not None and job.kind in (JobKind.PLAN, JobKind.ROUND):
@@ -268,13 +273,13 @@ class Workspace:
         self.engine_changed.emit()
 
     def _hear(self, event: object) -> None:
-        if isinstance(event, Connection):
+        if isinstance(event, ConnectionNews):
             self._connected(event)
-        elif isinstance(event, Outbox) and event.stored is not None:
+        elif isinstance(event, OutboxNews) and event.stored is not None:
             self._stop_asking()
             self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes
 
-    def _connected(self, news: Connection) -> None:
+    def _connected(self, news: ConnectionNews) -> None:
         self.state, self.health = news.state, news.health or self.health
         self.why = "" if news.error is None else str(news.error)
         self.outdated = news.error is not None and news.error.code == WRONG_VERSION

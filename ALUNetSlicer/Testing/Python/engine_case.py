@@ -10,7 +10,7 @@ from engines import environment, serve, stop
 from pump import PipeProcess, Pump, agent_command
 from scenes import SceneTest
 
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
 
 
@@ -24,7 +24,7 @@ class EngineCase(SceneTest):
         self.folder, self.pump = Path(folder.name), Pump()
         service, address, token = serve(self.folder / "root")
         self.addCleanup(stop, service)
-        self.agent = Agent(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
+        self.agent = AgentProcess(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
         self.addCleanup(self.agent.close)
         self.agent.start()
         self.ask("connect", to=address, token=token)

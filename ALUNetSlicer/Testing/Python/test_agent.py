@@ -10,7 +10,7 @@ from engines import PACKAGES, PYTHON, another_version, environment
 from pump import PipeProcess, Pump, agent_command
 
 from alunet.schema import API
-from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, Agent
+from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
 
 NOWHERE = "http://127.0.0.1:9"
 
@@ -22,7 +22,7 @@ class AgentTest(unittest.TestCase):
         self.folder, self.pump = Path(folder.name), Pump()
         variables = environment()
         self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), variables)
-        self.agent = Agent(self.process, self.pump)
+        self.agent = AgentProcess(self.process, self.pump)
         self.addCleanup(self.agent.close)
         self.events: list[dict] = []
         self.states: list[str] = []
@@ -80,7 +80,7 @@ class AgentTest(unittest.TestCase):
 
     def test_an_agent_that_does_not_start_is_told_to_all_who_wait(self):
         self.process = PipeProcess(self.pump, [str(self.folder / "nothing")])
-        agent, failures = Agent(self.process, self.pump), []
+        agent, failures = AgentProcess(self.process, self.pump), []
         agent.ask("hello", self.fail, failures.append)
         agent.start()
         self.pump.until(lambda: failures, 30)
@@ -91,7 +91,7 @@ class AgentTest(unittest.TestCase):
         answers = """print('noise\\n{"id": 0, "result": {}}\\n{"id": 1, "result": 5}', flush=True)"""
         program = f"import sys; {answers}; sys.stdin.read()"
         self.agent.close()
-        self.agent = Agent(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
+        self.agent = AgentProcess(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
         self.addCleanup(self.agent.close)
         answers: list = []
         self.agent.ask("hello", answers.append)
@@ -101,7 +101,7 @@ class AgentTest(unittest.TestCase):
     def test_an_agent_of_another_version_is_asked_nothing_and_says_which_side_to_update(self):
         for version, update in ((API - 1, f"Update ALUNet in {PACKAGES}"), (API + 1, "Update the viewer")):
             process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(version))
-            agent, failures = Agent(process, self.pump), []
+            agent, failures = AgentProcess(process, self.pump), []
             self.addCleanup(agent.close)
             agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)
             agent.start()
@@ -117,7 +117,7 @@ class AgentTest(unittest.TestCase):
 
     def test_what_was_annotated_is_asked_again_after_the_update(self):
         process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(API - 1))
-        agent, failures, answers = Agent(process, self.pump), [], []
+        agent, failures, answers = AgentProcess(process, self.pump), [], []
         self.addCleanup(agent.close)
         agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)
         agent.start()

@@ -20,7 +20,7 @@ from engines import slow
 from pip_case import TINY, InstallationCase, make_slow_source, make_wheel
 from pump import PipeProcess, agent_command
 
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.install import packages, torch_sources
 from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.install.packages import Size
@@ -388,7 +388,7 @@ class WholeTest(InstallationCase):
         """An agent of the bare Python starts the engine with the packages, and it answers."""
         home, root = self.top / "home", self.top / "projects"
         command = [python, *agent_command(home)[1:]]
-        agent = Agent(PipeProcess(self.pump, command, packages.agent_environment(own)), self.pump)
+        agent = AgentProcess(PipeProcess(self.pump, command, packages.agent_environment(own)), self.pump)
         self.addCleanup(agent.close)
         agent.start()
         answers: list = []

@@ -5,13 +5,13 @@ from __future__ import annotations
 import unittest
 
 from alunet.schema import JobKind, JobState
-from ALUNetSlicerLib.engine.jobs import Job
+from ALUNetSlicerLib.engine.jobs import JobProgress
 from ALUNetSlicerLib.engine.messages import read_news
 
 
 class JobTest(unittest.TestCase):
-    def told(self, *events: tuple[str, dict]) -> Job:
-        job = Job(1, JobKind.ROUND, JobState.RUNNING)
+    def told(self, *events: tuple[str, dict]) -> JobProgress:
+        job = JobProgress(1, JobKind.ROUND, JobState.RUNNING)
         for kind, data in events:
             job = job.told(read_news(kind, data))
         return job

@@ -9,10 +9,10 @@ from typing import Any
 
 from alunet import schema
 from alunet.schema import JobKind, JobState, Lease, SampleState, Status, WorkRow, to_json
-from ALUNetSlicerLib.engine.agent_process import Agent
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.jobs import Job
-from ALUNetSlicerLib.engine.messages import Connection, Outbox, ProjectNews, Step
+from ALUNetSlicerLib.engine.jobs import JobProgress
+from ALUNetSlicerLib.engine.messages import ConnectionNews, OutboxNews, ProjectNews, StepNews
 
 ROW = WorkRow(
     sample=7, round=1, rank=0, case="a", slice=2, axis=0, box=[[2, 3], [0, 4], [0, 5]], reason="far",
@@ -57,7 +57,7 @@ class Clock:
 class MessagesTest(unittest.TestCase):
     def setUp(self) -> None:
         self.pipe = Pipe()
-        self.agent = Agent(self.pipe, Clock())
+        self.agent = AgentProcess(self.pipe, Clock())
         self.agent.start()
         self.events: list = []
         self.failures: list[Failure] = []
@@ -103,7 +103,7 @@ class MessagesTest(unittest.TestCase):
     def test_a_connection_is_told_with_its_reason(self):
         error = {"code": "failed", "message": "No way.", "hint": ""}
         self.pipe.say(event="connection", engine="local", state="offline", error=error)
-        self.assertEqual(self.events, [Connection("offline", None, Failure("failed", "No way."))])
+        self.assertEqual(self.events, [ConnectionNews("offline", None, Failure("failed", "No way."))])
 
     def test_the_outbox_tells_what_was_stored_what_was_refused_and_what_waits(self):
         entry = {"event": "outbox", "key": "k", "project": "p", "sample": 7, "annotation": True}
@@ -113,7 +113,7 @@ class MessagesTest(unittest.TestCase):
         conflict = Failure("stale_annotation", "Late.")
         expected = [(SampleState(7, Status.DONE, 2), None), (None, conflict), (None, conflict), (None, None)]
         self.assertEqual([(news.stored, news.error) for news in self.events], expected)
-        self.assertTrue(all(isinstance(news, Outbox) and news.annotation for news in self.events))
+        self.assertTrue(all(isinstance(news, OutboxNews) and news.annotation for news in self.events))
 
     def test_news_of_a_project_say_what_they_are_about(self):
         for number, (kind, data) in enumerate((
@@ -124,7 +124,7 @@ class MessagesTest(unittest.TestCase):
             self.pipe.say(event="project", project="p", number=number, kind=kind, data=data, time=1.0)
         self.assertEqual(self.events, [
             ProjectNews("p", 0, "sample", None, SampleState(7, Status.FLAGGED, 0)),
-            ProjectNews("p", 1, "step", 4, Step("train", "started")),
+            ProjectNews("p", 1, "step", 4, StepNews("train", "started")),
             ProjectNews("p", 2, "message", 4, None),
         ])  # fmt: skip
 
@@ -133,7 +133,7 @@ class MessagesTest(unittest.TestCase):
         self.pipe.say(event="project", project="p", number=1, kind="sample", data=data, time=1.0)
         self.pipe.say(event="of a newer agent")
         self.pipe.say(event="connection", engine="local", state="offline")
-        self.assertEqual(self.events, [Connection("offline")])
+        self.assertEqual(self.events, [ConnectionNews("offline")])
         self.assertRegex(str(self.failures[0]), r"\(project\) cannot be understood: .*'reviewed'.* Update ALUNet")
         self.assertEqual(len(self.failures), 1)
 
@@ -142,9 +142,9 @@ class MessagesTest(unittest.TestCase):
             1, JobKind.ROUND, JobState.DONE, {}, {"kind": "epoch", "epoch": 3, "epochs": 4, "dice": 0.5}, "", None,
             1.0, 2.0, 3.0, None, True, 1,
         )  # fmt: skip
-        job = Job.of_row(self.answer("job", result=to_json(row))[0][0])
+        job = JobProgress.of_row(self.answer("job", result=to_json(row))[0][0])
         self.assertEqual((job.state, job.phase, job.done, job.dice), (JobState.DONE, "train", 3.0, 0.5))
-        self.assertEqual(Job.of_row(schema.Job(**{**vars(row), "progress": {"kind": "epoch"}})).phase, "")
+        self.assertEqual(JobProgress.of_row(schema.Job(**{**vars(row), "progress": {"kind": "epoch"}})).phase, "")
 
 
 if __name__ == "__main__":

@@ -11,10 +11,10 @@ from engines import slow
 from scenes import QuietEditor, make_volume
 
 from ALUNetSlicerLib.annotate.person import Person
-from ALUNetSlicerLib.annotate.session import Session
+from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.case_upload import CaseUpload, case_name
-from ALUNetSlicerLib.engine.jobs import Jobs
+from ALUNetSlicerLib.engine.jobs import JobTracker
 
 SHAPE = (6, 40, 44)
 
@@ -28,7 +28,7 @@ class RoundsTest(EngineCase):
         )  # fmt: skip
         self.project, self.labels = made.id, made.labels
         self.agent.ask("follow", project=self.project, after=0)
-        self.jobs = Jobs(self.agent, self.project)
+        self.jobs = JobTracker(self.agent, self.project)
         self.told: list = []
         self.jobs.changed.connect(self.told.append)
         self.failures: list = []
@@ -61,7 +61,7 @@ class RoundsTest(EngineCase):
         self.assertEqual(self.failures, [])
         return ended[0]
 
-    def annotate(self, truths: dict[str, np.ndarray], session: Session) -> None:
+    def annotate(self, truths: dict[str, np.ndarray], session: AnnotationSession) -> None:
         """The batch, by somebody who paints what is there."""
         shown: list = []
         session.shown.connect(shown.append)
@@ -80,13 +80,13 @@ class RoundsTest(EngineCase):
         self.assertEqual(self.failures, [])
         self.assertEqual(session.worklist.counts().done, len(batch))
 
-    def session(self) -> Session:
-        return Session(
+    def session(self) -> AnnotationSession:
+        return AnnotationSession(
             self.agent, self.pump, Person("ann", self.folder), "engine", self.project, self.labels, lambda: None,
             QuietEditor(),
         )  # fmt: skip
 
-    def begin_one_ahead(self, session: Session) -> tuple[Slice, np.ndarray]:
+    def begin_one_ahead(self, session: AnnotationSession) -> tuple[Slice, np.ndarray]:
         """A slice for the time of the training is begun, and not handed in."""
         item = next(item for item in session.worklist if item.ahead)
         session.go_to(item.sample)
@@ -96,7 +96,7 @@ class RoundsTest(EngineCase):
         session.paint(half)
         return item, half
 
-    def it_is_found_again(self, session: Session, begun: Slice, half: np.ndarray) -> None:
+    def it_is_found_again(self, session: AnnotationSession, begun: Slice, half: np.ndarray) -> None:
         """After the round, in a viewer that was started anew, whatever the next batch is."""
         ready: list = []
         session.refresh(lambda: ready.append(1))
@@ -143,7 +143,7 @@ class RoundsTest(EngineCase):
         ended: list = []
         self.jobs.start("round", {"budget": 2}, ended.append, self.failures.append)
         self.pump.until(lambda: self.jobs.current is not None)
-        other = Jobs(self.agent, self.project)  # a viewer that was started again
+        other = JobTracker(self.agent, self.project)  # a viewer that was started again
         other.refresh()
         self.pump.until(lambda: other.current is not None)
         self.assertEqual(other.current.id, self.jobs.current.id)

@@ -15,9 +15,9 @@ from scenes import QuietEditor, SceneTest
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.person import Person
-from ALUNetSlicerLib.annotate.session import Session
-from ALUNetSlicerLib.engine.agent_process import Agent
-from ALUNetSlicerLib.engine.messages import Connection
+from ALUNetSlicerLib.annotate.session import AnnotationSession
+from ALUNetSlicerLib.engine.agent_process import AgentProcess
+from ALUNetSlicerLib.engine.messages import ConnectionNews
 
 SHAPE = (5, 20, 24)
 _HELPERS = str(Path(__file__).resolve().parents[1])
@@ -43,7 +43,7 @@ with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "
 
 
 def is_online(event: object) -> bool:
-    return isinstance(event, Connection) and event.state == "online"
+    return isinstance(event, ConnectionNews) and event.state == "online"
 
 
 class SessionTest(SceneTest):
@@ -74,7 +74,7 @@ class SessionTest(SceneTest):
     def open(self, author: str = "ann") -> None:
         """As a viewer does when it starts."""
         self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), self.environment)
-        self.agent = Agent(self.process, self.pump)
+        self.agent = AgentProcess(self.process, self.pump)
         self.agent.start()
         self.agent.ask("choose", to=self.address, token=self.token)
         self.agent.ask("follow", project="p", after=0)
@@ -83,7 +83,7 @@ class SessionTest(SceneTest):
         self.pump.until(lambda: online)
         labels = {"background": 0, "organ": 1, "lesion": 2}
         self.editor = QuietEditor()
-        self.session = Session(
+        self.session = AnnotationSession(
             self.agent, self.pump, Person(author, self.folder), self.address, "p", labels, lambda: None, self.editor
         )  # fmt: skip
         self.session.failed.connect(self.failures.append)

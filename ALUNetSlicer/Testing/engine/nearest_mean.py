@@ -16,8 +16,8 @@ from alunet.model.arithmetic import Arithmetic
 from alunet.model.interface import (
     CaseFiles,
     MonteCarloMoments,
+    PoolSamples,
     Prepared,
-    Samples,
     Trained,
     TrainingData,
 )
@@ -150,7 +150,7 @@ class NearestMeanModel:
         noise = np.random.default_rng(seed).standard_normal((passes, len(self.means)))
         return (self.means * (1 + dropout * noise)).astype(np.float32)
 
-    def pixels(self, samples: Samples) -> list[np.ndarray]:
+    def pixels(self, samples: PoolSamples) -> list[np.ndarray]:
         """Of each sample, flat: what is inside the image."""
         pool, found = samples.pool, []
         for sample in samples.ids:
@@ -159,13 +159,13 @@ class NearestMeanModel:
             found.append(image[pool.slice[sample], top:bottom, left:right].ravel())
         return found
 
-    def entropy(self, samples: Samples) -> np.ndarray:
+    def entropy(self, samples: PoolSamples) -> np.ndarray:
         return np.array(
             [bits(self.probabilities(part)).mean() for part in self.pixels(samples)], np.float32
         )
 
     def monte_carlo(
-        self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]
+        self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:
         moments = [self.moments(part, dropout, passes, seed) for part in self.pixels(samples)]
         var = np.array([variance.mean(0) for variance, _ in moments], np.float32)
@@ -183,24 +183,24 @@ class NearestMeanModel:
         )
         return each.var(0, ddof=1), bits(each.mean(0)) - bits(each).mean(0)
 
-    def features(self, samples: Samples) -> np.ndarray:
+    def features(self, samples: PoolSamples) -> np.ndarray:
         found = [(part.mean(), part.std(), part.min(), part.max()) for part in self.pixels(samples)]
         return np.array(found, np.float32).reshape(len(samples.ids), -1)
 
-    def bottleneck(self, samples: Samples, heads: str) -> tuple[np.ndarray, np.ndarray]:
+    def bottleneck(self, samples: PoolSamples, heads: str) -> tuple[np.ndarray, np.ndarray]:
         raise InputError(
             "A nearest-mean classifier has no convolution.", "Choose another strategy."
         )
 
-    def fisher(self, samples: Samples, heads: str) -> np.ndarray:
+    def fisher(self, samples: PoolSamples, heads: str) -> np.ndarray:
         return np.square(self.last_layer_gradients(samples), dtype=np.float64).mean(0)
 
     def decoder_gradients(
-        self, samples: Samples, coordinates: np.ndarray, heads: str
+        self, samples: PoolSamples, coordinates: np.ndarray, heads: str
     ) -> np.ndarray:
         return self.last_layer_gradients(samples)[:, coordinates]
 
-    def last_layer_gradients(self, samples: Samples) -> np.ndarray:
+    def last_layer_gradients(self, samples: PoolSamples) -> np.ndarray:
         """Of the means: (n, K)."""
         found = []
         for part in self.pixels(samples):

@@ -95,10 +95,10 @@ def test_the_older_control_groups_are_read_too(monkeypatch, tmp_path):
 
 def test_the_description_names_what_limits_the_processor(monkeypatch):
     monkeypatch.delenv("ATEN_CPU_CAPABILITY", raising=False)
-    free = hardware.describe("cpu")
+    free = hardware.describe_computer("cpu")
     monkeypatch.setenv("ATEN_CPU_CAPABILITY", "avx2")
-    assert hardware.describe("cpu") != free
-    assert "ATEN_CPU_CAPABILITY=avx2" in hardware.describe("cpu")
+    assert hardware.describe_computer("cpu") != free
+    assert "ATEN_CPU_CAPABILITY=avx2" in hardware.describe_computer("cpu")
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[3]
 ENGINE = ROOT / "ALUNetSlicer" / "alunet"
 MODULES = sorted(ENGINE.rglob("*.py"))
+SLICER_SIDE = ROOT / "ALUNetSlicer" / "ALUNetSlicerLib"
 HEAVY = ("numpy", "scipy", "pandas", "matplotlib", "torch", "nnunetv2", "SimpleITK", "numba", "typer", "rich")
 
 sys.path.insert(0, str(ROOT / "Scripts"))
@@ -65,6 +66,17 @@ def test_floor_0_needs_the_standard_library_alone(name):
 @pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ENGINE).as_posix())
 def test_a_file_stays_readable(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def test_a_class_name_is_defined_once_on_both_sides():
+    defined: dict[str, list[str]] = {}
+    for path in [*MODULES, *sorted(SLICER_SIDE.rglob("*.py"))]:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                place = path.relative_to(ENGINE.parent).as_posix()
+                defined.setdefault(node.name, []).append(place)
+    assert {"Job", "JobProgress"} <= set(defined)  # the engine's, and the Slicer side's
+    assert {name: places for name, places in defined.items() if len(places) > 1} == {}
 
 
 def test_the_icon_is_a_png_of_128_by_128():

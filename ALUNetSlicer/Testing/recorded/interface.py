@@ -133,11 +133,11 @@ def _agents_options() -> dict[str, Any]:
 def requests() -> dict[str, Any]:
     """The OpenAPI document of a service on an empty folder, without what its library adds and the program's version."""
     from alunet.serve.app import build
-    from alunet.serve.settings import Settings
+    from alunet.serve.settings import ServiceSettings
     from alunet.serve.state import State
 
     with tempfile.TemporaryDirectory() as folder:
-        state = State(Settings(Path(folder), "token", "cpu"))
+        state = State(ServiceSettings(Path(folder), "token", "cpu"))
         try:
             document = build(state).openapi()
         finally:

@@ -11,12 +11,12 @@ import SimpleITK as sitk
 
 from alunet.serve import files
 from alunet.serve.files import Files
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 
 
 @pytest.fixture
 def given(tmp_path: Path) -> Files:
-    return Files(Settings(tmp_path / "root", "token"))
+    return Files(ServiceSettings(tmp_path / "root", "token"))
 
 
 def image(folder: Path, seed: int, shape: tuple[int, int, int] = (4, 5, 6)) -> tuple[Path, np.ndarray]:
@@ -45,7 +45,7 @@ def test_only_the_last_used_are_kept(given: Files, tmp_path: Path, monkeypatch: 
 
 
 def test_a_full_disk_keeps_nobody_from_looking(small_disk: Path, fill: Callable[[int], Path], tmp_path: Path) -> None:
-    given = Files(Settings(small_disk / "root", "token"))
+    given = Files(ServiceSettings(small_disk / "root", "token"))
     file, voxels = image(tmp_path, 1, (40, 100, 100))
     fill(256)
     for _ in range(2):

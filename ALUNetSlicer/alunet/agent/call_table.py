@@ -10,8 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from alunet.agent.http_transport import Cancel
-from alunet.agent.session import Push, Session
-from alunet.agent.thread_pools import Pace
+from alunet.agent.session import Push, ViewerSession
+from alunet.agent.thread_pools import Throttle
 from alunet.errors import InputError
 from alunet.schema import from_json
 from alunet.schema.operations import fields_of
@@ -29,13 +29,13 @@ class Call:
 
 
 @dataclass
-class Task:
+class RunningCall:
     """One request on its way: how it tells of its progress, and whether it was cancelled."""
 
     id: Any
     push: Push
     cancel: Cancel = field(default_factory=Cancel)
-    pace: Pace = field(default_factory=Pace)
+    pace: Throttle = field(default_factory=Throttle)
 
     def progress(self, phase: str, done: int, total: int) -> None:
         """Tell how far it is."""
@@ -61,7 +61,7 @@ def call(lane: str) -> Callable[[Function], Function]:
                 default = dataclasses.MISSING if part.default is part.empty else part.default
                 parts.append((part.name, hints[part.name], dataclasses.field(default=default)))
 
-        def run(session: Session, task: Task, **given: Any) -> Any:
+        def run(session: ViewerSession, task: RunningCall, **given: Any) -> Any:
             for name, kind in groups.items():
                 names = [part.name for part in dataclasses.fields(kind)]
                 given[name] = kind(**{name: given.pop(name) for name in names})

@@ -16,13 +16,13 @@ from typing import Any
 
 import alunet
 from alunet.agent import outbox
-from alunet.agent.call_table import CALLS, Call, Task, call
+from alunet.agent.call_table import CALLS, Call, RunningCall, call
 from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
 from alunet.agent.outbox import Entry
-from alunet.agent.session import Session, about
+from alunet.agent.session import ViewerSession, about
 from alunet.errors import InputError
 from alunet.schema import (
     FILE_FORMATS,
@@ -73,7 +73,7 @@ class Engine:
 
 
 @call("local")
-def hello(session: Session, task: Task, api: int | None = None) -> Any:
+def hello(session: ViewerSession, task: RunningCall, api: int | None = None) -> Any:
     """Who the agent is; `api` is the viewer's version of the contract, refused if it is another."""
     check_viewer(api)
     known = [OLDEST_API, NEWEST_API]
@@ -86,33 +86,33 @@ def hello(session: Session, task: Task, api: int | None = None) -> Any:
 
 
 @call("link")
-def connect(session: Session, task: Task, engine: Engine, seconds: float = 120.0) -> Any:
+def connect(session: ViewerSession, task: RunningCall, engine: Engine, seconds: float = 120.0) -> Any:
     """Belong to an engine; its health is the answer. After a failure it is tried again."""
     return to_data(session.connect(*engine.reach(), seconds))
 
 
 @call("local")
-def choose(session: Session, task: Task, engine: Engine) -> Any:
+def choose(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
     """Belong to an engine without waiting: ``connection`` events follow; `submit` works at once."""
     session.choose(*engine.reach())
 
 
 @call("local")
-def disconnect(session: Session, task: Task) -> Any:
+def disconnect(session: ViewerSession, task: RunningCall) -> Any:
     """Belong to no engine."""
     session.disconnect()
 
 
 @call("link")
-def test(session: Session, task: Task, engine: Engine) -> Any:
+def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
     """Test a connection step by step; see `diagnose`."""
     return to_data(diagnose(*engine.reach()))
 
 
 @call("transfer")
 def add_case(
-    session: Session,
-    task: Task,
+    session: ViewerSession,
+    task: RunningCall,
     project: str,
     name: str,
     images: list[str],
@@ -129,8 +129,8 @@ def add_case(
 
 @call("transfer")
 def fetch(
-    session: Session,
-    task: Task,
+    session: ViewerSession,
+    task: RunningCall,
     project: str,
     case: str,
     what: str,
@@ -156,7 +156,7 @@ def fetch(
 
 
 @call("transfer")
-def fetch_result(session: Session, task: Task, project: str, job: int, ending: str = "zip") -> Any:
+def fetch_result(session: ViewerSession, task: RunningCall, project: str, job: int, ending: str = "zip") -> Any:
     """Fetch the file that a job made into the spool folder."""
     given = {"project": project, "job": job}
     return _file(session, task, Operations.result, f"job-{job}.{ending}", given)
@@ -164,7 +164,8 @@ def fetch_result(session: Session, task: Task, project: str, job: int, ending: s
 
 @call("local")
 def submit(
-    session: Session, task: Task, project: str, sample: int, file: str, shape: list[int], dtype: str, base_version: int,
+    session: ViewerSession, task: RunningCall, project: str, sample: int, file: str,
+    shape: list[int], dtype: str, base_version: int,
     author: str, seconds: float, status: Status = Status.DONE, key: str = "",
 ) -> Any:  # fmt: skip
     """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
@@ -186,7 +187,7 @@ def submit(
 
 @call("local")
 def set_status(
-    session: Session, task: Task, project: str, sample: int, status: Status, author: str, key: str = ""
+    session: ViewerSession, task: RunningCall, project: str, sample: int, status: Status, author: str, key: str = ""
 ) -> Any:
     """Set a status without an annotation, through the outbox like `submit`."""
     content = {"status": status.value, "author": author}
@@ -195,37 +196,37 @@ def set_status(
 
 
 @call("local")
-def waiting(session: Session, task: Task) -> Any:
+def waiting(session: ViewerSession, task: RunningCall) -> Any:
     """What this engine has not acknowledged: entries that wait, and those that were refused."""
     return [about(entry) for entry in session.outbox.entries(session.line.engine)]
 
 
 @call("local")
-def retry(session: Session, task: Task, key: str) -> Any:
+def retry(session: ViewerSession, task: RunningCall, key: str) -> Any:
     """Send a refused entry again."""
     session.line.sender.retry(key)
 
 
 @call("local")
-def discard(session: Session, task: Task, key: str) -> Any:
+def discard(session: ViewerSession, task: RunningCall, key: str) -> Any:
     """Forget a refused entry for good."""
     session.outbox.discard(key)
 
 
 @call("local")
-def follow(session: Session, task: Task, project: str, after: int = 0) -> Any:
+def follow(session: ViewerSession, task: RunningCall, project: str, after: int = 0) -> Any:
     """Push the events of a project with numbers above `after` as ``project`` events."""
     session.line.follow(project, after)
 
 
 @call("local")
-def unfollow(session: Session, task: Task, project: str) -> Any:
+def unfollow(session: ViewerSession, task: RunningCall, project: str) -> Any:
     """Push them no more."""
     session.line.unfollow(project)
 
 
 def _file(
-    session: Session, task: Task, operation: Operation[File], name: str, given: dict[str, Any]
+    session: ViewerSession, task: RunningCall, operation: Operation[File], name: str, given: dict[str, Any]
 ) -> dict[str, str]:
     """Fetch a file into the spool folder."""
     target = session.spool_file(name)
@@ -233,12 +234,12 @@ def _file(
     return {"file": str(target)}
 
 
-def _ask(operation: Operation[Any], session: Session, task: Task, **given: Any) -> Any:
+def _ask(operation: Operation[Any], session: ViewerSession, task: RunningCall, **given: Any) -> Any:
     """One request to the engine and its answer."""
     return to_data(session.client.call(operation, **given))
 
 
-def _voxels(operation: Operation[Voxels], session: Session, task: Task, **given: Any) -> Any:
+def _voxels(operation: Operation[Voxels], session: ViewerSession, task: RunningCall, **given: Any) -> Any:
     """Fetch voxels of a sample, without header, into the spool folder."""
     target = session.spool_file(f"{operation.name}-{given['sample']}.raw")
     return session.client.fetch_voxels(operation, target, **given) | {"file": str(target)}

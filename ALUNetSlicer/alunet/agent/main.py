@@ -26,10 +26,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from alunet.agent.call_table import Task, arguments
+from alunet.agent.call_table import RunningCall, arguments
 from alunet.agent.calls import CALLS
 from alunet.agent.http_transport import described
-from alunet.agent.session import Session
+from alunet.agent.session import ViewerSession
 from alunet.agent.thread_pools import ThreadPools
 from alunet.errors import AlunetError, InputError
 
@@ -41,16 +41,16 @@ class Agent:
     """One agent, for one viewer.
 
     Args:
-        home: see `Session`.
+        home: see `ViewerSession`.
         requests, answers: binary streams of JSON lines.
     """
 
     def __init__(self, home: Path, requests: BinaryIO, answers: BinaryIO) -> None:
         self._requests, self._answers = requests, answers
         self._writing = threading.Lock()
-        self._tasks: dict[Any, Task] = {}
+        self._tasks: dict[Any, RunningCall] = {}
         self._lanes = ThreadPools()
-        self._session = Session(home, self.say)
+        self._session = ViewerSession(home, self.say)
 
     def run(self) -> None:
         """Serve until the requests end; what was asked of the outbox before is done."""
@@ -85,11 +85,11 @@ class Agent:
         except AlunetError as error:
             self.say({"id": number, "error": described(error)})
             return
-        task = Task(number, self.say)
+        task = RunningCall(number, self.say)
         self._tasks[_key(number)] = task
         self._lanes.add(CALLS[name].lane, partial(self._do, task, name, given))
 
-    def _do(self, task: Task, name: str, given: dict[str, Any]) -> None:
+    def _do(self, task: RunningCall, name: str, given: dict[str, Any]) -> None:
         try:
             task.cancel.check()
             answer = {"id": task.id, "result": CALLS[name].function(self._session, task, **given)}

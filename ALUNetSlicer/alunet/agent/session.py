@@ -37,7 +37,7 @@ def default_home() -> Path:
     return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alunet" / "agent"
 
 
-class Session:
+class ViewerSession:
     """What the calls of one viewer work on.
 
     Args:

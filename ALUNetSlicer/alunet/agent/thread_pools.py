@@ -36,7 +36,7 @@ class ThreadPools:
             works.get()()
 
 
-class Pace:
+class Throttle:
     """Lets through at most one in `seconds`, and always the last."""
 
     def __init__(self, seconds: float = 0.2) -> None:

@@ -18,7 +18,7 @@ from alunet.schema import Emit, Event
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from alunet.loop.status import RoundLine, Status
+    from alunet.loop.status import ProjectOverview, RoundLine
     from alunet.project import Project
 
 PROJECT = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]
@@ -182,11 +182,11 @@ def status(
 ) -> None:
     """Show where a project stands; `STATUS` is what `--help` shows."""
     from alunet.loop.annotation_loop import AnnotationLoop
-    from alunet.loop.status import status as look
+    from alunet.loop.status import status as overview_of
     from alunet.project import Project
 
     with Project.open(project, read_only=True) as opened:
-        found = look(AnnotationLoop(opened))
+        found = overview_of(AnnotationLoop(opened))
     command = next_command(str(project), found.step, found.case)
     if as_json:
         typer.echo(json.dumps({**asdict(found), "next": command}, indent=1, ensure_ascii=False))
@@ -205,7 +205,7 @@ def next_command(project: str, step: str, case: str | None = None) -> str:
     }.get(step, f"alunet {step} {project}")
 
 
-def _show(found: Status, command: str) -> None:
+def _show(found: ProjectOverview, command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 

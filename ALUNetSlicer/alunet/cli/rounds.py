@@ -13,7 +13,7 @@ from alunet.cli.training import optional_seconds, train_for_option
 
 if TYPE_CHECKING:
     from alunet.loop.labelling import Taken
-    from alunet.loop.worklist import Item, Worklist
+    from alunet.loop.worklist import Item, RoundWorklist
 
 SUGGEST = """Suggest which slices to annotate, and write the list to the project: PROJECT/rounds/NNN/worklist.json.
 
@@ -187,7 +187,7 @@ def _numbers(slices: list[int] | tuple[int, ...]) -> str:
     return f"slice{'s' if len(slices) > 1 else ''} {', '.join(map(str, slices))}"
 
 
-def _show(project: Path, worklist: Worklist) -> None:
+def _show(project: Path, worklist: RoundWorklist) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -212,7 +212,7 @@ def _show(project: Path, worklist: Worklist) -> None:
     typer.echo(f"Next: {next_command(str(project), step, waiting[0] if waiting else None)}")
 
 
-def _number(worklist: Worklist) -> str:
+def _number(worklist: RoundWorklist) -> str:
     ahead = sum(item.ahead for item in worklist.items)
     return f"{len(worklist.items) - ahead} suggested" + (f" and {ahead} ahead" if ahead else "")
 

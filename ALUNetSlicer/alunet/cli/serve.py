@@ -54,7 +54,7 @@ def serve(
     try:
         from alunet.schema import to_json
         from alunet.serve import server
-        from alunet.serve.settings import Settings
+        from alunet.serve.settings import ServiceSettings
     except ModuleNotFoundError as error:
         raise InputError(f"The service needs {error.name}.", "Type: pip install 'alunet[serve]'") from error
 
@@ -66,5 +66,5 @@ def serve(
         typer.echo(f"alunet: warning: {host} without TLS: everybody on the way can read along.", err=True)
     token = server.read_token(token_file or root / ".alunet" / "token")
     seconds = None if idle is None else idle * 60
-    settings = Settings(root, token, device, threads, seconds)
+    settings = ServiceSettings(root, token, device, threads, seconds)
     server.serve(settings, address, lambda note: typer.echo(json.dumps(to_json(note))))

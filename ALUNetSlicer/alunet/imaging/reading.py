@@ -15,7 +15,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.integrity import check_integrity
-from alunet.imaging.stderr import quiet_on_failure
+from alunet.imaging.stderr import discard_stderr_on_failure
 from alunet.storage.files import atomic_path
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
@@ -97,7 +97,7 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
     try:
         check_integrity(path, ending)
-        with quiet_on_failure():
+        with discard_stderr_on_failure():
             image = sitk.ReadImage(str(path))
             _check_geometry(image, path)
             return image
@@ -281,7 +281,7 @@ def save_image(image: sitk.Image, path: Path) -> None:
     Raises:
         RuntimeError: it could not be written as a whole; ITK alone says nothing of a NIfTI file that is cut off.
     """
-    with quiet_on_failure():
+    with discard_stderr_on_failure():
         sitk.WriteImage(image, str(path), True)
         try:
             check_integrity(path, ending_of(path))

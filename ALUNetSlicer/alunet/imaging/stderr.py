@@ -13,7 +13,7 @@ _ONE_AT_A_TIME = threading.Lock()  # standard error belongs to the whole process
 
 
 @contextlib.contextmanager
-def quiet_on_failure() -> Iterator[None]:
+def discard_stderr_on_failure() -> Iterator[None]:
     """Holds back what is printed on standard error: shown where the block ends well, dropped where it raises."""
     with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
         try:

@@ -20,7 +20,7 @@ from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.round_record import NextRound
 from alunet.loop.steps import written_length
-from alunet.loop.worklist import Worklist, make_worklist, proposal_file, save_worklist
+from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
 from alunet.model.interface import load_framework
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
@@ -120,7 +120,7 @@ class AnnotationLoop:
 
     # --- the batch --------------------------------------------------------------------------------------------
 
-    def suggest(self, strategy: str | None = None, budget: int | None = None, ahead: int = 0) -> Worklist:
+    def suggest(self, strategy: str | None = None, budget: int | None = None, ahead: int = 0) -> RoundWorklist:
         """Choose the round's batch, or give the one that is open; with proposals where there is a model.
 
         Args:
@@ -150,7 +150,7 @@ class AnnotationLoop:
         if worklist is not None and worklist.items and all(item.status is Status.SKIPPED for item in worklist.items):
             self.project.rounds.forget_query(worklist.number)
 
-    def worklist(self) -> Worklist | None:
+    def worklist(self) -> RoundWorklist | None:
         """The open batch as it is now, or None; before a strategy has chosen it is what people chose."""
         begun = self.project.rounds.begun()
         if begun is None or (begun.query is None and not self.project.worklist.suggestions(begun.number)):
@@ -158,7 +158,7 @@ class AnnotationLoop:
         strategy = CHOSEN if begun.query is None else begun.strategy
         return make_worklist(self.project, self.loop.folder(), begun.number, strategy, begun.budget)
 
-    def _saved(self) -> Worklist:
+    def _saved(self) -> RoundWorklist:
         """The open batch, whose manifest says the same."""
         worklist = self.worklist()
         if worklist is None:

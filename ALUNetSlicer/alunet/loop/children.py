@@ -34,7 +34,7 @@ def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
 
 def arithmetic(loop: Loop) -> Arithmetic:
     """Return how this computer computes: chosen once for a project, and anew when it comes to another computer."""
-    machine, kept = hardware.describe(loop.device), loop.project.settings.arithmetic
+    machine, kept = hardware.describe_computer(loop.device), loop.project.settings.arithmetic
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
     log = loop.project.root / "prepare.log"
@@ -62,7 +62,7 @@ def survey(device: str) -> dict[str, Any]:
                 "framework": SHIPPED,
                 "folder": None,
                 "device": device,
-                "machine": hardware.describe(device),
+                "machine": hardware.describe_computer(device),
             },
             environment=load_framework().variables(Path(folder), Path(folder), threads),
             log=Path(folder) / "devices.log",

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alunet.model.interface import Samples, TrainedModel
+from alunet.model.interface import PoolSamples, TrainedModel
 from alunet.model.settings import ScoringSettings
 from alunet.pool import Pool
 from alunet.query import Factors, Heads, McScores, Streams
@@ -77,7 +77,7 @@ class ComputedOutputs:
 
     def labelled_features(self) -> np.ndarray:
         """(l, d) encoder features of the labelled samples, by the same model."""
-        return self._model.features(Samples(self._pool, self._labelled))
+        return self._model.features(PoolSamples(self._pool, self._labelled))
 
     def bottleneck(self, rows: np.ndarray, heads: Heads = "training") -> Factors:
         """Gradient factors of the bottleneck convolution of the candidates at `rows`."""
@@ -95,5 +95,5 @@ class ComputedOutputs:
         """(m, d) gradients of the training loss, predictions as labels, at the last layer."""
         return self._model.last_layer_gradients(self._chosen(rows))
 
-    def _chosen(self, rows: np.ndarray | None = None) -> Samples:
-        return Samples(self._pool, self._ids if rows is None else self._ids[rows])
+    def _chosen(self, rows: np.ndarray | None = None) -> PoolSamples:
+        return PoolSamples(self._pool, self._ids if rows is None else self._ids[rows])

@@ -11,7 +11,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from alunet.loop.worklist import Worklist
+from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values, with_mean
 from alunet.project import Suggestion
 from alunet.storage.files import write_json
@@ -107,7 +107,7 @@ class NextRound:
 
     record: RoundRecord | None
     released: int
-    worklist: Worklist | None = None
+    worklist: RoundWorklist | None = None
 
 
 def measured(labels: Mapping[str, int], evaluation: Mapping[str, Any]) -> dict[str, Values]:

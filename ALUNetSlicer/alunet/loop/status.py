@@ -9,7 +9,7 @@ from typing import Any
 
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.round_record import RoundRecord
-from alunet.loop.worklist import Worklist
+from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values
 
 
@@ -41,7 +41,7 @@ class RoundLine:
 
 
 @dataclass(frozen=True)
-class Status:
+class ProjectOverview:
     """Everything about a project that fits on a screen.
 
     Attributes:
@@ -76,7 +76,7 @@ class Status:
     case: str | None
 
 
-def status(annotation: AnnotationLoop) -> Status:
+def status(annotation: AnnotationLoop) -> ProjectOverview:
     """Where the project stands; nothing is changed, so it may be open for reading only."""
     project, worklist = annotation.project, annotation.worklist()
     everything, costs = project.cases.all(), project.annotations.costs()
@@ -89,7 +89,7 @@ def status(annotation: AnnotationLoop) -> Status:
         rounds.append(RoundLine(begun.number, state, worklist.strategy, size, costs.samples, None, None))
     counts = [int(count) for count in project.annotations.class_voxels()]
     step, case = _next(annotation, worklist)
-    return Status(
+    return ProjectOverview(
         project=project.name,
         labels=project.labels,
         channels=project.channels,
@@ -144,7 +144,7 @@ def _unplanned(annotation: AnnotationLoop) -> list[str]:
     ]
 
 
-def _next(annotation: AnnotationLoop, worklist: Worklist | None) -> tuple[str, str | None]:
+def _next(annotation: AnnotationLoop, worklist: RoundWorklist | None) -> tuple[str, str | None]:
     if not annotation.project.cases.all("pool"):
         return "add", None
     if _unplanned(annotation):

@@ -54,7 +54,7 @@ class Item:
 
 
 @dataclass(frozen=True)
-class Worklist:
+class RoundWorklist:
     """The batch of round `number`, in the order of the picks; `file` is its manifest."""
 
     number: int
@@ -73,7 +73,7 @@ def proposal_file(folder: Path, case: str) -> Path:
     return folder / "proposals" / f"{case}{EXACT_ENDING}"
 
 
-def make_worklist(project: Project, folder: Path, number: int, strategy: str, budget: int) -> Worklist:
+def make_worklist(project: Project, folder: Path, number: int, strategy: str, budget: int) -> RoundWorklist:
     """The worklist of a round, as it stands now."""
     items = []
     for row in project.worklist.rows(number):
@@ -92,17 +92,17 @@ def make_worklist(project: Project, folder: Path, number: int, strategy: str, bu
             proposal=proposal if proposal.is_file() else None,
         )
         items.append(item)
-    return Worklist(number, strategy, budget, tuple(items), folder / "worklist.json")
+    return RoundWorklist(number, strategy, budget, tuple(items), folder / "worklist.json")
 
 
-def save_worklist(project: Project, worklist: Worklist) -> Worklist:
+def save_worklist(project: Project, worklist: RoundWorklist) -> RoundWorklist:
     """Write the manifest, whole or not at all."""
     worklist.file.parent.mkdir(parents=True, exist_ok=True)  # a round of chosen slices has no folder before
     write_json(worklist.file, _manifest(project, worklist))
     return worklist
 
 
-def _manifest(project: Project, worklist: Worklist) -> dict[str, Any]:
+def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
     cases = {case.name: case for case in project.cases.all("pool")}
     grids = {name: grid_of(cases[name].images[0]) for name in {item.case for item in worklist.items}}
     ordered = sorted(worklist.items, key=lambda item: (item.case, item.slice, item.sample))

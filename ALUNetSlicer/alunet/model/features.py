@@ -7,7 +7,7 @@ import torch
 
 from alunet.model.network import Model
 from alunet.model.reader import TileReader
-from alunet.model.score import Pace
+from alunet.model.score import TimedProgress
 from alunet.schema import Emit
 
 
@@ -18,7 +18,7 @@ def encoder_features(model: Model, reader: TileReader, ids: np.ndarray, emit: Em
     Dropout is off; the decoder is not run.
     """
     rows: np.ndarray | None = None
-    pace = Pace("embed: encoder", len(ids), emit)
+    pace = TimedProgress("embed: encoder", len(ids), emit)
     for tiles in reader.batches(ids):
         images = torch.from_numpy(tiles.images).to(model.device, model.dtype)
         flat = model.network.encoder(images)[-1].flatten(1).float().cpu().numpy()

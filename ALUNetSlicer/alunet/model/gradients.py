@@ -17,7 +17,7 @@ from torch.nn import functional
 from alunet.model.losses import Loss, log_likelihood
 from alunet.model.network import Model
 from alunet.model.reader import TileReader, Tiles
-from alunet.model.score import Pace
+from alunet.model.score import TimedProgress
 from alunet.schema import Emit
 
 
@@ -57,7 +57,7 @@ class GradientReader:
         self, ids: np.ndarray, layers: list[nn.Conv2d], phase: str
     ) -> Iterator[tuple[Tiles, list[torch.Tensor], list[torch.Tensor]]]:
         """Yield (tiles, inputs, deltas) of each batch; inputs[l] (b, C_in, h, w), deltas[l] (b, C_out, h, w)."""
-        pace = Pace(phase, len(ids), self.emit)
+        pace = TimedProgress(phase, len(ids), self.emit)
         for tiles in self.reader.batches(ids):
             inputs, deltas = self._backward(tiles, layers)
             yield tiles, inputs, deltas

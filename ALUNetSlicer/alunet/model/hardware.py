@@ -64,7 +64,7 @@ def allocator_variables() -> dict[str, str]:
     return {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 32)}
 
 
-def describe(device: str) -> str:
+def describe_computer(device: str) -> str:
     """Return one line that differs between computers that compute differently: processor, limits, cards, torch."""
     name, features = _processor()
     parts = [name, " ".join(features)]

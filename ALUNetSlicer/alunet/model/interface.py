@@ -108,7 +108,7 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Samples:
+class PoolSamples:
     """Samples of a pool, `ids` (n,) ascending; the padding of a patch is no part of them."""
 
     pool: Pool
@@ -144,12 +144,12 @@ class TrainedModel(Protocol):
 
     # --- score ------------------------------------------------------------------------------------
 
-    def entropy(self, samples: Samples) -> Floats:
+    def entropy(self, samples: PoolSamples) -> Floats:
         """(n,) float32: mean entropy of the pixels in one pass without dropout, bits."""
         ...
 
     def monte_carlo(
-        self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]
+        self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:
         """Moments of `passes` (2 or more) thinned models, the same for all samples.
 
@@ -159,25 +159,25 @@ class TrainedModel(Protocol):
         """
         ...
 
-    def features(self, samples: Samples) -> Floats:
+    def features(self, samples: PoolSamples) -> Floats:
         """(n, d) float32: what the model makes of each sample; n may be 0, d is 0 then."""
         ...
 
     # --- gradients, of a sample's loss against the model's own prediction -------------------------
 
-    def bottleneck(self, samples: Samples, heads: str) -> tuple[Floats, Floats]:
+    def bottleneck(self, samples: PoolSamples, heads: str) -> tuple[Floats, Floats]:
         """`delta` (n, C_out, h, w), `inputs` (n, C_in, h, w), float32; see `query.Factors`."""
         ...
 
-    def fisher(self, samples: Samples, heads: str) -> Floats:
+    def fisher(self, samples: PoolSamples, heads: str) -> Floats:
         """(P,) float64: mean over the samples of the squared gradient of each decoder parameter."""
         ...
 
-    def decoder_gradients(self, samples: Samples, coordinates: Ints, heads: str) -> Floats:
+    def decoder_gradients(self, samples: PoolSamples, coordinates: Ints, heads: str) -> Floats:
         """(n, d) float32: gradients at `coordinates` (d,), places in the order of `fisher`."""
         ...
 
-    def last_layer_gradients(self, samples: Samples) -> Floats:
+    def last_layer_gradients(self, samples: PoolSamples) -> Floats:
         """(n, d) float32: gradients of the training loss at the last layer before the output."""
         ...
 
@@ -246,7 +246,7 @@ class Framework(Protocol):
 
         Args:
             folder: with a plan; None: for a network of a usual size.
-            machine: `alunet.model.hardware.describe` of this computer.
+            machine: `alunet.model.hardware.describe_computer` of this computer.
         """
         ...
 

@@ -16,8 +16,8 @@ from alunet.model.arithmetic import Arithmetic, decide
 from alunet.model.interface import (
     CaseFiles,
     MonteCarloMoments,
+    PoolSamples,
     Prepared,
-    Samples,
     Trained,
     TrainingData,
 )
@@ -167,14 +167,14 @@ class NnUnetModel:
         self._model = Model(folder, weights, device)
         self._last_reader: TileReader | None = None
 
-    def entropy(self, samples: Samples) -> np.ndarray:
+    def entropy(self, samples: PoolSamples) -> np.ndarray:
         """See `TrainedModel.entropy`."""
         from alunet.model.score import entropy
 
         return entropy(self._model, self._reader(samples), samples.ids, self._settings, self._emit)
 
     def monte_carlo(
-        self, samples: Samples, dropout: float, passes: int, seed: tuple[int, ...]
+        self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:
         """See `TrainedModel.monte_carlo`."""
         from alunet.model.score import monte_carlo
@@ -184,33 +184,33 @@ class NnUnetModel:
             self._model, self._reader(samples), samples.ids, settings, seed, self._emit
         )
 
-    def features(self, samples: Samples) -> np.ndarray:
+    def features(self, samples: PoolSamples) -> np.ndarray:
         """See `TrainedModel.features`: the output of the encoder's last activation, flattened."""
         from alunet.model.features import encoder_features
 
         return encoder_features(self._model, self._reader(samples), samples.ids, self._emit)
 
-    def bottleneck(self, samples: Samples, heads: str) -> tuple[np.ndarray, np.ndarray]:
+    def bottleneck(self, samples: PoolSamples, heads: str) -> tuple[np.ndarray, np.ndarray]:
         """See `TrainedModel.bottleneck`."""
         from alunet.model.gradients import bottleneck_factors
 
         return bottleneck_factors(self._gradients(samples, heads), samples.ids)
 
-    def fisher(self, samples: Samples, heads: str) -> np.ndarray:
+    def fisher(self, samples: PoolSamples, heads: str) -> np.ndarray:
         """See `TrainedModel.fisher`."""
         from alunet.model.gradients import fisher_diagonal
 
         return fisher_diagonal(self._gradients(samples, heads), samples.ids)
 
     def decoder_gradients(
-        self, samples: Samples, coordinates: np.ndarray, heads: str
+        self, samples: PoolSamples, coordinates: np.ndarray, heads: str
     ) -> np.ndarray:
         """See `TrainedModel.decoder_gradients`."""
         from alunet.model.gradients import decoder_gradients
 
         return decoder_gradients(self._gradients(samples, heads), samples.ids, coordinates)
 
-    def last_layer_gradients(self, samples: Samples) -> np.ndarray:
+    def last_layer_gradients(self, samples: PoolSamples) -> np.ndarray:
         """See `TrainedModel.last_layer_gradients`: at the last 3x3 convolution of the decoder."""
         from alunet.model.gradients import GradientReader, last_layer_gradients
         from alunet.model.losses import dice_and_cross_entropy
@@ -247,7 +247,7 @@ class NnUnetModel:
 
         return Predictor(self._folder, self._model, self._settings)
 
-    def _reader(self, samples: Samples) -> TileReader:
+    def _reader(self, samples: PoolSamples) -> TileReader:
         from alunet.model.reader import TileReader
 
         if self._last_reader is None or self._last_reader.pool is not samples.pool:
@@ -257,7 +257,7 @@ class NnUnetModel:
             )
         return self._last_reader
 
-    def _gradients(self, samples: Samples, heads: str) -> GradientReader:
+    def _gradients(self, samples: PoolSamples, heads: str) -> GradientReader:
         from alunet.model.gradients import GradientReader
 
         return GradientReader(self._model, self._reader(samples), heads, self._emit)

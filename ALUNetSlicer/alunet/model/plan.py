@@ -63,7 +63,7 @@ def plan(
     for folder in (folders.raw, folders.preprocessed):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folders.raw / "dataset.json", _dataset_json(cases, labels, channels))
-    write_json(folders.fingerprint, fingerprint(cases, len(channels), emit))
+    write_json(folders.fingerprint, dataset_fingerprint(cases, len(channels), emit))
     ExperimentPlanner(folders.raw.name).plan_experiment()
     plans = json.loads(folders.plans.read_text(encoding="utf-8"))
     for configuration in plans["configurations"].values():
@@ -99,7 +99,7 @@ def _dataset_json(cases: Sequence[CaseFiles], labels: dict[str, int], channels: 
     }
 
 
-def fingerprint(cases: Sequence[CaseFiles], channels: int, emit: Emit) -> dict[str, Any]:
+def dataset_fingerprint(cases: Sequence[CaseFiles], channels: int, emit: Emit) -> dict[str, Any]:
     """nnU-Net's dataset fingerprint, with intensity statistics of the images' bodies instead of labelled voxels.
 
     The body of an image are the voxels above its Otsu threshold: without labels, the nearest thing to nnU-Net's

@@ -15,7 +15,7 @@ from alunet.model.settings import ScoringSettings
 from alunet.schema import Emit, Event
 
 
-class Pace:
+class TimedProgress:
     """Progress events with the time left.
 
     Args:
@@ -58,7 +58,7 @@ def entropy(model: Model, reader: TileReader, ids: np.ndarray, settings: Scoring
     """Mean entropy of one deterministic pass, in bits: (n,) float32."""
     network = model.full_resolution(settings)
     result = np.empty(len(ids), np.float32)
-    pace = Pace("score: entropy", len(ids), emit)
+    pace = TimedProgress("score: entropy", len(ids), emit)
     for tiles in reader.batches(ids):
         probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
         valid = torch.from_numpy(tiles.valid).to(model.device).float()
@@ -83,7 +83,7 @@ def monte_carlo(
         np.empty((len(ids), model.classes), np.float32),
         np.empty(len(ids), np.float32),
     )
-    pace = Pace("score: dropout passes", len(ids), emit)
+    pace = TimedProgress("score: dropout passes", len(ids), emit)
     with MonteCarloDropout(network, settings.dropout, seed).active() as dropout:
         for tiles in reader.batches(ids):
             images = torch.from_numpy(tiles.images).to(model.device)

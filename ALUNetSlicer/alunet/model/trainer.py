@@ -23,7 +23,7 @@ from alunet.model import batches
 from alunet.model.arithmetic import memory_format
 from alunet.model.labels import LabelFolder
 from alunet.model.schedules import RateSchedule, WeightAverage
-from alunet.model.score import Pace
+from alunet.model.score import TimedProgress
 from alunet.model.settings import TrainingSettings
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import atomic_path
@@ -53,7 +53,7 @@ class SparseTrainer(nnUNetTrainer):
         self.best: dict[str, Any] = {}
         self.emit: Emit = ignore_events
         self._saved = time.monotonic()
-        self._pace: Pace | None = None
+        self._pace: TimedProgress | None = None
         self._average: WeightAverage | None = None
 
     def configure(
@@ -227,7 +227,7 @@ class SparseTrainer(nnUNetTrainer):
         self.network.train()
         self._iteration = 0
         if self._pace is None:
-            self._pace = Pace("train", self.steps, self.emit, "steps", self._done(), _TOLD_SECONDS)
+            self._pace = TimedProgress("train", self.steps, self.emit, "steps", self._done(), _TOLD_SECONDS)
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:

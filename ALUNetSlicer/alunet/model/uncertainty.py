@@ -15,7 +15,7 @@ from alunet.model.dropout import MonteCarloDropout
 from alunet.model.environment import Folders
 from alunet.model.network import Model
 from alunet.model.reader import TileReader
-from alunet.model.score import Pace, entropy_bits, pixel_moments
+from alunet.model.score import TimedProgress, entropy_bits, pixel_moments
 from alunet.model.settings import MEASURES, ScoringSettings
 from alunet.pool import CaseGeometry, Pool
 from alunet.schema import Emit
@@ -55,7 +55,7 @@ def uncertainty_map(
     reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, model.device.type)
     total = np.zeros(geometry.grid_shape, np.float32)
     tiles_of = np.zeros(geometry.grid_shape, np.uint16)
-    pace = Pace(f"map: {measure}", len(pool), emit)
+    pace = TimedProgress(f"map: {measure}", len(pool), emit)
     with _pixels(model, measure, weights, settings, seed) as pixels:
         for tiles in reader.batches(np.arange(len(pool))):
             values = pixels(torch.from_numpy(tiles.images).to(model.device)).cpu().numpy()

@@ -7,8 +7,8 @@ holds what goes in and comes out, `random_streams` the randomness. Importing thi
 from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth
 from alunet.query.random_streams import STREAMS, Streams
 from alunet.query.registry import (
+    RegisteredStrategy,
     Strategy,
-    StrategyInfo,
     as_published,
     canonical,
     get,
@@ -19,6 +19,7 @@ from alunet.query.registry import (
 )
 
 __all__ = [
-    "STREAMS", "Batch", "Factors", "Heads", "McScores", "Need", "Query", "ModelOutputs", "Strategy", "StrategyInfo",
-    "Streams", "Truth", "as_published", "canonical", "get", "infos", "names", "parse", "register",
+    "STREAMS", "Batch", "Factors", "Heads", "McScores", "ModelOutputs", "Need", "Query",
+    "RegisteredStrategy", "Strategy", "Streams", "Truth", "as_published", "canonical", "get", "infos",
+    "names", "parse", "register",
 ]

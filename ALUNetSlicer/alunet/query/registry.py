@@ -40,7 +40,7 @@ T = TypeVar("T", bound=type)
 
 
 @dataclass(frozen=True)
-class StrategyInfo:
+class RegisteredStrategy:
     """What is known of a strategy without running it.
 
     Attributes:
@@ -69,7 +69,7 @@ class StrategyInfo:
 class Strategy:
     """A strategy with its options, ready to select."""
 
-    info: StrategyInfo
+    info: RegisteredStrategy
     options: Options
 
     @property
@@ -108,7 +108,7 @@ class Strategy:
 
 
 _PUBLISHED = "published"  # the word that stands for these options
-_REGISTRY: dict[str, StrategyInfo] = {}
+_REGISTRY: dict[str, RegisteredStrategy] = {}
 
 
 def register(name: str, *, title: str, needs: Iterable[Need], source: str, summary: str,
@@ -118,7 +118,7 @@ def register(name: str, *, title: str, needs: Iterable[Need], source: str, summa
     def enter(options: T) -> T:
         if name in _REGISTRY and _REGISTRY[name].options.__qualname__ != options.__qualname__:
             raise ValueError(f"two strategies are named {name!r}")
-        _REGISTRY[name] = StrategyInfo(name, title, frozenset(needs) - {Need.NOTHING}, source, summary, options,
+        _REGISTRY[name] = RegisteredStrategy(name, title, frozenset(needs) - {Need.NOTHING}, source, summary, options,
                                        takes_all, dict(published or {}))
         return options
 
@@ -131,12 +131,12 @@ def names() -> list[str]:
     return sorted(_REGISTRY)
 
 
-def infos() -> list[StrategyInfo]:
+def infos() -> list[RegisteredStrategy]:
     """All strategies, sorted by name."""
     return [_REGISTRY[name] for name in names()]
 
 
-def get(name: str) -> StrategyInfo:
+def get(name: str) -> RegisteredStrategy:
     """The strategy of that name.
 
     Raises:

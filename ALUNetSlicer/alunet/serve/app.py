@@ -23,7 +23,7 @@ hint for people.
 
 
 def build(state: State) -> FastAPI:
-    """The application of a service, still without `alunet.serve.guard.Guard`."""
+    """The application of a service, still without `alunet.serve.guard.RequestGuard`."""
     app = FastAPI(
         title="ALUNet",
         version=alunet.__version__,

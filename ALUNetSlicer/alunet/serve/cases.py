@@ -58,12 +58,12 @@ def find(project: Project, name: str) -> Case:
     raise Refused(Code.NOT_FOUND, f"There is no case '{name[:150]}'.", "See the list of cases.")
 
 
-def describe(project: Project, name: str) -> CaseInfo:
+def describe_case(project: Project, name: str) -> CaseInfo:
     """One case as clients see it."""
     return _describe(project, find(project, name), project.annotations.cases())
 
 
-def describe_all(project: Project) -> list[CaseInfo]:
+def describe_cases(project: Project) -> list[CaseInfo]:
     """All cases, by name."""
     annotated = project.annotations.cases()
     return [_describe(project, case, annotated) for case in project.cases.all()]

@@ -19,7 +19,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import ending_of, read_image, write_image
 from alunet.schema import FILE_FORMATS, Code
 from alunet.serve.problems import Refused
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 from alunet.storage.disk_space import DiskFull
 from alunet.storage.files import atomic_path, sha256_file
 
@@ -37,7 +37,7 @@ class Files:
         settings: of the service.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._converted = settings.own / "converted"
         self._converted.mkdir(parents=True, exist_ok=True)
         self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()

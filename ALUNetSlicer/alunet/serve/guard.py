@@ -10,7 +10,7 @@ from typing import Any
 
 from alunet.schema import API, PART_BYTES, Code, Header, Problem, to_json
 from alunet.serve.problems import STATUS, Refused, problem_of
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -19,7 +19,7 @@ Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
-class Guard:
+class RequestGuard:
     """ASGI middleware around the whole application.
 
     Attributes:
@@ -27,7 +27,7 @@ class Guard:
         open: requests being answered now.
     """
 
-    def __init__(self, app: App, settings: Settings, raw_limit: int = PART_BYTES) -> None:
+    def __init__(self, app: App, settings: ServiceSettings, raw_limit: int = PART_BYTES) -> None:
         self._app, self._settings, self._raw_limit = app, settings, raw_limit
         self._expected = b"Bearer " + settings.token.encode("ascii")
         self.last, self.open = time.monotonic(), 0

@@ -18,7 +18,7 @@ from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
 from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 from alunet.serve.status import status
 from alunet.storage.locks import InUse
 
@@ -34,7 +34,7 @@ class Projects:
         settings: of the service.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._making = threading.Lock()
 
@@ -89,7 +89,7 @@ class Projects:
                 raise Refused(Code.TOO_MANY, "The service has too many projects.", "Move some of them elsewhere.")
             name = known or identity(request.name)
             with self._made(self._settings.root / name, request, known is None) as project:
-                return describe(name, project), known is None
+                return describe_project(name, project), known is None
 
     def _named(self, name: str) -> str | None:
         """Id of the project that has this name."""
@@ -143,7 +143,7 @@ def identity(name: str) -> str:
     return f"{words}-{secrets.token_hex(4)}"
 
 
-def describe(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
+def describe_project(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
     """A project as clients see it; its status where `whole` is set."""
     event = project.events.newest()  # before its status: what happens meanwhile is told twice rather than never
     stands = status(project) if whole else {}

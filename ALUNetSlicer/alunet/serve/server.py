@@ -22,8 +22,8 @@ import uvicorn
 from alunet.errors import InputError
 from alunet.schema import API, Announcement, to_json
 from alunet.serve.app import build
-from alunet.serve.guard import Guard
-from alunet.serve.settings import Settings
+from alunet.serve.guard import RequestGuard
+from alunet.serve.settings import ServiceSettings
 from alunet.serve.state import State
 from alunet.storage.files import write_json
 from alunet.storage.locks import FileLock
@@ -71,7 +71,7 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(settings: Settings, address: Address, announce: Callable[[Announcement], None]) -> None:
+def serve(settings: ServiceSettings, address: Address, announce: Callable[[Announcement], None]) -> None:
     """Serve until the process is told to end, or until it is idle for too long.
 
     Where a service runs on that root already it is announced instead, and nothing is started.
@@ -114,10 +114,10 @@ def _listen(address: Address) -> Iterator[socket.socket]:
 
 
 def _run(
-    settings: Settings, address: Address, listening: socket.socket, announce: Callable[[Announcement], None]
+    settings: ServiceSettings, address: Address, listening: socket.socket, announce: Callable[[Announcement], None]
 ) -> None:
     state = State(settings)
-    guard = Guard(build(state), settings)
+    guard = RequestGuard(build(state), settings)
     config = uvicorn.Config(
         guard,
         log_config=None,
@@ -153,7 +153,7 @@ def _write_note(file: Path, note: Announcement) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which says when it listens and ends when nobody needs it."""
 
-    def __init__(self, config: uvicorn.Config, state: State, guard: Guard, ready: Callable[[], object]) -> None:
+    def __init__(self, config: uvicorn.Config, state: State, guard: RequestGuard, ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._state, self._guard, self._ready = state, guard, ready
 

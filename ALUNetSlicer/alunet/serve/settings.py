@@ -30,7 +30,7 @@ class Limits:
 
 
 @dataclass(frozen=True)
-class Settings:
+class ServiceSettings:
     """How a service runs.
 
     Attributes:

@@ -13,7 +13,7 @@ from alunet.schema import API, Health
 from alunet.serve.device import Device
 from alunet.serve.files import Files
 from alunet.serve.projects import Projects
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 from alunet.serve.supervisor import Supervisor
 from alunet.serve.uploads import Uploads
 
@@ -25,7 +25,7 @@ class State:
         settings: of it.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self.settings = settings
         self.projects = Projects(settings)
         self.uploads = Uploads(settings)

@@ -9,7 +9,7 @@ from alunet import query
 from alunet.loop import RoundRecord
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import FIRST_STRATEGY, LATER_STRATEGY
-from alunet.loop.status import status as look
+from alunet.loop.status import status as overview_of
 from alunet.model.metrics import DICE
 from alunet.project import Project
 from alunet.schema import CurvePoint, RoundInfo, StrategyInfo
@@ -32,7 +32,7 @@ def strategies() -> list[StrategyInfo]:
 
 def status(project: Project) -> dict[str, Any]:
     """What `alunet status --json` says, but for the next command to type."""
-    return asdict(look(AnnotationLoop(project)))
+    return asdict(overview_of(AnnotationLoop(project)))
 
 
 def rounds(project: Project) -> list[RoundInfo]:

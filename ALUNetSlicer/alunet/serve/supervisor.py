@@ -18,7 +18,7 @@ from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.schema import Job, JobState
 from alunet.serve.projects import Projects
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 from alunet.serve.worker import interrupted
 
 _LOOK_SECONDS = 0.5
@@ -39,7 +39,7 @@ class Supervisor:
         projects: of the service.
     """
 
-    def __init__(self, settings: Settings, projects: Projects) -> None:
+    def __init__(self, settings: ServiceSettings, projects: Projects) -> None:
         self._settings, self._projects = settings, projects
         self._processes: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]] = {}
         self._active, self._running = set(projects.ids()), 0

@@ -27,7 +27,7 @@ ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULA
 
 
 @dataclass(frozen=True)
-class Task:
+class JobContext:
     """A job about to be done.
 
     Attributes:
@@ -54,7 +54,7 @@ class Task:
         return self.project.jobs.folder / f"{self.job.id}-{name}"
 
 
-def run(task: Task) -> Path | None:
+def run(task: JobContext) -> Path | None:
     """Do the job; returns the file that it made, if any.
 
     Raises:
@@ -80,12 +80,12 @@ def check(kind: JobKind, options: dict[str, Any]) -> None:
         check_seconds(options["train_for"])
 
 
-def _plan(task: Task) -> None:
+def _plan(task: JobContext) -> None:
     task.annotation_loop().plan()
 
 
 def _round(
-    task: Task,
+    task: JobContext,
     strategy: str | None = None,
     budget: int | None = None,
     ahead: int | None = None,
@@ -106,13 +106,13 @@ def _round(
         task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
 
 
-def _predict(task: Task, cases: Sequence[str] = ()) -> None:
+def _predict(task: JobContext, cases: Sequence[str] = ()) -> None:
     loop = task.annotation_loop().loop
     loop.last()
     outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING)
 
 
-def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy") -> None:
+def _uncertainty(task: JobContext, cases: Sequence[str] = (), measure: str = "entropy") -> None:
     loop = task.annotation_loop().loop
     loop.last()
     names = list(cases) or list(dict.fromkeys(row.case for row in task.project.worklist.rows()))
@@ -122,7 +122,7 @@ def _uncertainty(task: Task, cases: Sequence[str] = (), measure: str = "entropy"
             outputs.uncertainty(loop, name, file, measure)
 
 
-def _export(task: Task, what: str = "model", format: str = "nii.gz") -> Path:
+def _export(task: JobContext, what: str = "model", format: str = "nii.gz") -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
     target = task.result("labels.zip")
@@ -140,7 +140,7 @@ def _pack(files: Sequence[Path], folder: Path, target: Path) -> None:
 
 
 def _simulate(
-    task: Task,
+    task: JobContext,
     strategies: Sequence[str] = ("random", "usimf"),
     rounds: int = 3,
     budget: int = 20,

@@ -16,7 +16,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import ENDINGS, ending_of
 from alunet.schema import PART_BYTES, Code, Upload, UploadRequest, to_json
 from alunet.serve.problems import Refused
-from alunet.serve.settings import Settings
+from alunet.serve.settings import ServiceSettings
 from alunet.storage.files import sha256_file, write_json
 
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -36,7 +36,7 @@ class Uploads:
         settings: of the service.
     """
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: ServiceSettings) -> None:
         self._settings, self._folder = settings, settings.own / "uploads"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)

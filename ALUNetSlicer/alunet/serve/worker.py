@@ -121,7 +121,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     try:
         with _turn(root, project, job, watch) as owned:
             project.jobs.begin(job.id)
-            result = tasks.run(tasks.Task(owned, job, threads, watch.emit, watch.cancel))
+            result = tasks.run(tasks.JobContext(owned, job, threads, watch.emit, watch.cancel))
     except Cancelled:
         state = JobState.CANCELLED
     except AlunetError as error:

@@ -138,7 +138,7 @@ def recipe_of(
     return recipe.as_published() if as_published else recipe
 
 
-def fingerprint(description: DatasetDescription) -> dict[str, Any]:
+def dataset_identity(description: DatasetDescription) -> dict[str, Any]:
     """What tells one data set from another without opening an image: names, not places."""
     names = "\n".join(name for name, _, _ in description.cases)
     return {

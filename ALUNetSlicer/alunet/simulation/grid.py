@@ -22,7 +22,7 @@ _GO_ON = "Everything finished is kept: the same command goes on from here."
 
 
 @dataclass(frozen=True)
-class Settings:
+class RunSettings:
     """How each run is played, the same for all.
 
     Attributes:
@@ -50,7 +50,7 @@ class Run:
         return f"fold {self.fold}, seed {self.seed}, {self.strategy}"
 
 
-class Grid:
+class ExperimentGrid:
     """Plays all runs of `study`, `settings.jobs` at a time, each in a thread with projects of its own.
 
     Args:
@@ -67,7 +67,7 @@ class Grid:
         data: Project,
         study: Study,
         tests: dict[int, list[str]],
-        settings: Settings,
+        settings: RunSettings,
         finished: Callable[[], None],
         emit: Emit,
         cancel: threading.Event,

@@ -18,7 +18,7 @@ from alunet.model.interface import load_framework
 from alunet.project import Project
 from alunet.schema import Emit, Event, ignore_events
 from alunet.simulation import config
-from alunet.simulation.grid import Grid, Settings
+from alunet.simulation.grid import ExperimentGrid, RunSettings
 from alunet.simulation.report import Report
 from alunet.simulation.split import Group, Split
 from alunet.storage.files import FolderLock
@@ -138,7 +138,7 @@ def simulate(
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
     wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))
-    settings = Settings(recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs)
+    settings = RunSettings(recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs)
     try:
         report = _play(Path(out), wanted, data, settings, _one_at_a_time(emit or ignore_events))
     except KeyboardInterrupt:
@@ -146,7 +146,7 @@ def simulate(
     return SimulationResult(report.curves(), report.rounds(), report.summary(), Path(out))
 
 
-def _play(out: Path, wanted: config.Study, data: _Data, settings: Settings, emit: Emit) -> Report:
+def _play(out: Path, wanted: config.Study, data: _Data, settings: RunSettings, emit: Emit) -> Report:
     """Import and prepare what is not yet, and play the wanted runs; returns the report of all runs in `out`."""
     tests, cancel = data.split.tests(wanted.folds), threading.Event()
     study = config.merge(out, wanted)
@@ -159,7 +159,7 @@ def _play(out: Path, wanted: config.Study, data: _Data, settings: Settings, emit
         if not data.split.is_by_case:
             emit(Event("message", {"text": f"Pool and test cases are split {data.split}."}))
         try:
-            Grid(out / "runs", project, wanted, tests, settings, report.write, emit, cancel).play()
+            ExperimentGrid(out / "runs", project, wanted, tests, settings, report.write, emit, cancel).play()
         finally:
             report.write()
             report.draw()
@@ -190,8 +190,8 @@ class _Data:
         return cls(path, pool, limit, Split.of(pool, test, group), test_path, test)
 
     def fingerprint(self) -> dict[str, object]:
-        test = None if self.test is None else config.fingerprint(self.test)
-        return {"dataset": config.fingerprint(self.pool), "test set": test, "split": str(self.split)}
+        test = None if self.test is None else config.dataset_identity(self.test)
+        return {"dataset": config.dataset_identity(self.pool), "test set": test, "split": str(self.split)}
 
 
 @contextlib.contextmanager

@@ -37,7 +37,7 @@ _PATIENCE = 8
 """Tries to move or remove what a virus scanner, or a process that is just ending, still holds open."""
 
 
-def look(folder: str) -> dict[str, Any]:
+def inspect_folder(folder: str) -> dict[str, Any]:
     """What this computer has: Python, pip, an NVIDIA GPU, free bytes where the folder is or will be."""
     place = Path(folder)
     while not place.exists() and place != place.parent:
@@ -67,11 +67,11 @@ def prepare(folder: str, keep: str, longest: int) -> dict[str, Any]:
             if old.name != f"wheels-{keep}" and not (old / STAMP).is_file():
                 _remove(old)
         if in_use(place / f"packages-{keep}"):
-            return {**look(folder), "problem": "in_use", "reason": "an engine runs"}
+            return {**inspect_folder(folder), "problem": "in_use", "reason": "an engine runs"}
         (place / PART / "t").mkdir(parents=True)
     except OSError as error:
-        return {**look(folder), **_problem("write", error)}
-    return {**look(folder), **_probe(place / PART, longest)}
+        return {**inspect_folder(folder), **_problem("write", error)}
+    return {**inspect_folder(folder), **_probe(place / PART, longest)}
 
 
 def tidy(packages: str) -> dict[str, Any]:
@@ -217,7 +217,7 @@ def _problem(name: str, error: OSError) -> dict[str, str]:
 
 
 CALLS: dict[str, Callable[..., dict[str, Any]]] = {
-    "look": look, "prepare": prepare, "tidy": tidy, "adopt": adopt, "remove": remove,
+    "look": inspect_folder, "prepare": prepare, "tidy": tidy, "adopt": adopt, "remove": remove,
 }  # fmt: skip
 
 if __name__ == "__main__":

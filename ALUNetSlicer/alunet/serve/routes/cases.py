@@ -47,17 +47,17 @@ def _add_cases(routes: APIRouter, state: State) -> None:
         fresh = cases.create(state.projects, state.uploads, project, request, state.settings.limits)
         response.status_code = 201 if fresh else 200
         with state.projects.open(project) as opened:
-            return cases.describe(opened, request.name)
+            return cases.describe_case(opened, request.name)
 
     @serves(routes, Operations.cases)
     def get_all(project: str) -> list[CaseInfo]:
         with state.projects.open(project) as opened:
-            return cases.describe_all(opened)
+            return cases.describe_cases(opened)
 
     @serves(routes, Operations.case)
     def get(project: str, case: str) -> CaseInfo:
         with state.projects.open(project) as opened:
-            return cases.describe(opened, case)
+            return cases.describe_case(opened, case)
 
 
 def _add_files(routes: APIRouter, state: State) -> None:

@@ -14,7 +14,7 @@ from alunet.schema import (
     StrategyInfo,
 )
 from alunet.serve import status
-from alunet.serve.projects import describe
+from alunet.serve.projects import describe_project
 from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
 
@@ -36,7 +36,7 @@ def router(state: State) -> APIRouter:
         found = []
         for identifier in state.projects.ids():
             with state.projects.open(identifier) as project:
-                found.append(describe(identifier, project))
+                found.append(describe_project(identifier, project))
         return found
 
     @serves(routes, Operations.create_project)
@@ -48,7 +48,7 @@ def router(state: State) -> APIRouter:
     @serves(routes, Operations.project)
     def project(project: str) -> ProjectInfo:
         with state.projects.open(project) as opened:
-            return describe(project, opened, whole=True)
+            return describe_project(project, opened, whole=True)
 
     @serves(routes, Operations.rounds)
     def rounds(project: str) -> list[RoundInfo]:
