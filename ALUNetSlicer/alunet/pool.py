@@ -297,6 +297,23 @@ class Pool:
         (k0, k1), (j0, j1), (i0, i1) = self.raw_box[sample].tolist()
         return slice(k0, k1), slice(j0, j1), slice(i0, i1)
 
+    def covered_voxels(self, samples: npt.NDArray[np.integer[Any]]) -> int:
+        """Return how many voxels of image files are in the samples; one in several counts once."""
+        boxes = self.raw_box[samples].astype(np.int64)
+        extents = boxes[:, :, 1] - boxes[:, :, 0]
+        keys = np.stack([self.case[samples], self.slice[samples]], 1)
+        _, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+        single = counts[group.ravel()] == 1
+        total = int(extents[single].prod(axis=1).sum())
+        for number in np.flatnonzero(counts > 1):
+            own = boxes[group.ravel() == number]
+            low, high = own[:, :, 0].min(0), own[:, :, 1].max(0)
+            covered = np.zeros(high - low, bool)
+            for box in own:
+                covered[tuple(slice(a, b) for a, b in box - low[:, None])] = True
+            total += int(covered.sum())
+        return total
+
     def padding(self, sample: int) -> tuple[Range, Range]:
         """Pixels to add before and after, per (row, column), to make a sample's valid box a full patch.
 

@@ -9,14 +9,12 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from alunet.schema import CaseInfo
+from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING, CaseInfo
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
 
-ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha")
-"""Of image files."""
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -38,11 +36,16 @@ def free_name(text: str, taken: Sequence[str]) -> str:
 
 
 def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path]]]:
-    """Name and file of each case that the images of a folder make, in the order of their names."""
+    """Name and file of each case that the images of a folder make, in the order of their names.
+
+    Hidden files, and segmentations of Slicer, are no images.
+    """
     found, names = [], list(taken)
     for file in sorted(folder.iterdir()):
-        ending = next((ending for ending in ENDINGS if file.name.lower().endswith(ending)), "")
-        if ending and file.is_file():
+        name = file.name.lower()
+        ending = next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), "")
+        hidden = name.startswith(".") or name.endswith(SEGMENTATION_ENDING)
+        if ending and not hidden and file.is_file():
             name = free_name(file.name[: -len(ending)], names)
             names.append(name)
             found.append((name, [file]))

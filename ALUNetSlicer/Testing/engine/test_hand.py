@@ -123,8 +123,8 @@ def test_other_slices_or_all_of_them(project: Project, tmp_path: Path) -> None:
     drawn = drawing()
     drawn[5] = OPEN
     file, hand = label_file(tmp_path, drawn), AnnotationLoop(project)
-    assert hand.annotate("a", file, slices=[0, 3]).slices == (0, 3)
-    taken = hand.annotate("a", file, all_slices=True)
+    assert hand.annotate("a", file, slices=[0, 3], ignore=OPEN).slices == (0, 3)
+    taken = hand.annotate("a", file, all_slices=True, ignore=OPEN)
     assert (taken.slices, taken.unchanged, taken.empty) == ((1, 2, 4), (0, 3), (5,))
     assert np.array_equal(project.annotations.read("a"), drawn)
     assert project.samples.labelled()[project.pool.samples_of("a")].tolist() == [True] * 5 + [False]
@@ -134,11 +134,14 @@ def test_voxels_may_stay_open(project: Project, tmp_path: Path) -> None:
     batch(project, ("a", 1), ("a", 2))
     drawn = drawing()
     drawn[1, :5], drawn[2] = OPEN, OPEN
-    taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn))
+    with pytest.raises(InputError, match="holds the value 255.*say so"):
+        AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn))
+    taken = AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), ignore=OPEN)
     assert (taken.slices, taken.empty) == ((1,), (2,))
+    assert taken.open_voxels == drawn[1, :5].size == project.annotations.open_voxels()
     assert len(AnnotationLoop(project).worklist().open()) == 1
     with pytest.raises(InputError, match="annotates nothing in slice 2 of a"):
-        AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2])
+        AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2], ignore=OPEN)
 
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
@@ -157,7 +160,7 @@ def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tupl
         assert hand.annotate("a", deep, slices=[4]).slices == (4,)
         assert np.array_equal(project.annotations.read("a").take(4, axis), drawn.take(4, axis))
         assert project.samples.labelled().sum() == 2
-        with pytest.raises(InputError, match="does not fit its image: origin"):
+        with pytest.raises(InputError, match="does not cover slice 2 of a: it has slice 4"):
             hand.annotate("a", deep, slices=[2])
 
 
@@ -178,12 +181,13 @@ def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(t
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda image: image[1:, :, :], "size 23 x 20 x 6 instead of 24 x 20 x 6"),
+        (lambda image: sitk.ConstantPad(image, (1, 0, 0)), "size 25 x 20 x 6 instead of 24 x 20 x 6"),
         (lambda image: image.SetSpacing((0.7, 0.8, 3.0)), "spacing"),
         (lambda image: image.SetOrigin((0, 0, 0)), "origin"),
         (lambda image: image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), "direction"),
-        (lambda image: image + 2, "value 4, but the labels are 0, 1, 2, 255"),
-        (lambda image: image + 1, "value 3, but the labels are 0, 1, 2, 255"),  # "not annotated" in earlier versions
+        (lambda image: image + 2, "value 4, but the labels are 0 background, 1 liver, 2 tumour"),
+        # 3 was "not annotated" in earlier versions
+        (lambda image: image + 1, "value 3, but the labels are 0 background, 1 liver, 2 tumour"),
         (lambda image: sitk.Cast(image, sitk.sitkFloat32) + 0.5, "no whole number"),
     ],
 )

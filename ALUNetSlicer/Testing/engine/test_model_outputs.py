@@ -18,8 +18,9 @@ import torch
 from small import RECIPE
 
 from alunet.errors import Cancelled, InputError
-from alunet.imaging.reading import Grid
-from alunet.imaging.writing import WRITTEN_ENDINGS, grid_of
+from alunet.imaging.grids import Grid
+from alunet.imaging.reading import grid_of
+from alunet.imaging.writing import WRITTEN_ENDINGS
 from alunet.loop import Loop, outputs
 from alunet.model import score, uncertainty
 from alunet.model.environment import Folders

@@ -6,6 +6,7 @@ import gzip
 import struct
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -138,3 +139,25 @@ def test_voxels_that_are_no_numbers_although_itk_reads_zeros(
     with pytest.raises(InputError, match="has 2 voxels that are NaN or infinite"):
         project.cases.import_case("bad", [bad])
     project.cases.import_case("good", [good])
+
+
+@pytest.mark.parametrize("off", [0.005, 0.03, 0.08, 0.5])
+@pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
+def test_axes_not_quite_at_right_angles_are_read_below_a_twentieth_of_a_voxel(tmp_path, off, ending):
+    array = np.random.default_rng(0).integers(1, 1000, (6, 21, 31)).astype(np.int16)
+    affine = np.diag([-0.8, -0.8, 3.0, 1.0])
+    affine[0, 1] = off * 0.8 / 20
+    file = tmp_path / f"s{ending}"
+    image = nibabel.Nifti1Image(array.T, affine)
+    image.set_sform(affine, 1)
+    image.header["qform_code"] = 0
+    nibabel.save(image, file)
+    with Project.create(tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["CT"]) as project:
+        if off >= 0.05:
+            with pytest.raises(InputError, match="so that voxels are up to .* voxels off.*Resample"):
+                project.cases.import_case("s", [file])
+            return
+        project.cases.import_case("s", [file])
+        (kept,) = project.cases.all()[0].images
+        assert kept.name == "s_0000.mha"
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(kept))), array)

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from alunet.errors import InputError
-from alunet.imaging.reading import Grid, ending_of, read_image
-from alunet.imaging.writing import WRITTEN_ENDINGS, displacement, grid_of, write_like
+from alunet.imaging.grids import Grid, displacement
+from alunet.imaging.reading import ending_of, grid_of, read_image
+from alunet.imaging.writing import WRITTEN_ENDINGS, write_like
 
 
 def random_map(shape: tuple[int, ...], dtype: str) -> np.ndarray:

@@ -125,7 +125,7 @@ def picture_set(folder: Path, count: int = 3, labels: dict | None = None, **cont
     return folder
 
 
-def test_values_with_gaps_are_renumbered_and_told(tmp_path: Path) -> None:
+def test_values_with_gaps_keep_their_meaning_and_are_said(tmp_path: Path) -> None:
     folder = picture_set(tmp_path / "set")
     found = read_dataset_description(folder)
     assert (found.labels, found.values) == ({"background": 0, "cell": 1}, (0, 255))
@@ -133,9 +133,9 @@ def test_values_with_gaps_are_renumbered_and_told(tmp_path: Path) -> None:
     with Project.create(tmp_path / "p", name="p", labels=found.labels, channels=found.channels) as project:
         assert project.cases.import_dataset(folder, emit=events.append) == ["c0", "c1", "c2"]
         assert set(np.unique(read_labels(project.cases.all()[0].label))) == {0, 1}
-        assert project.cases.label_values == (0, 255)
+        assert project.cases.structures.values == (0, 255)
     notes = [event.data["text"] for event in events if event.kind == "message"]
-    assert notes == ["Label values are renumbered without gaps: cell 255 becomes 1."]
+    assert notes == ["Values in label files: 255 cell."]
 
 
 def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
     found = read_dataset_description(folder)
     assert (found.labels, found.values) == ({"background": 0, "membrane": 1}, (255, 0))
     with Project.create(tmp_path / "p", name="p", labels={"background": 255, "membrane": 0}, channels=["x"]) as project:
-        assert project.cases.label_values == (255, 0)
+        assert project.cases.structures.values == (255, 0)
         project.cases.import_dataset(folder)
         label = read_labels(project.cases.all()[0].label)[0]
     assert np.array_equal(label == 1, np.array(Image.open(folder / "labels" / "c0.png")) == 0)
@@ -152,7 +152,7 @@ def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
 def test_a_value_that_no_label_has(tmp_path: Path) -> None:
     folder = picture_set(tmp_path / "set", labels={"background": 0, "cell": 254})
     with Project.create(tmp_path / "p", name="p", labels={"background": 0, "cell": 254}, channels=["x"]) as project:
-        with pytest.raises(InputError, match="holds the value 255, but the labels are 0, 254"):
+        with pytest.raises(InputError, match="holds the value 255, which .*dataset.json does not name"):
             project.cases.import_dataset(folder)
         assert project.cases.all() == []
 

@@ -8,8 +8,10 @@ from typing import Annotated
 
 import typer
 
+import alunet
 from alunet.cli.project import PROJECT
 from alunet.cli.rounds import DEVICE
+from alunet.errors import InputError
 
 PREDICT = """Segment cases of the project with the newest model, each on exactly the grid of its image.
 
@@ -36,9 +38,14 @@ EXPORT = """Take the results out: the model, the labels, or segmentations of all
     alunet export liver labels --out labels --format nii.gz
 
     alunet export liver predictions --out segmentations
+
+[bold]As DICOM SEG[/bold], of cases that came from DICOM. Patient and study are read from the files in --source at this
+moment; the project does not keep them:
+
+    alunet export liver labels --out segmentations --format dcm --source ~/export
 """
 
-FORMAT = Annotated[str, typer.Option("--format", help="nii.gz, nrrd or mha.")]
+FORMAT = Annotated[str, typer.Option("--format", help="nii.gz, nrrd or mha; dcm with --source.")]
 
 
 class What(str, Enum):
@@ -92,11 +99,14 @@ def export(
     what: Annotated[What, typer.Argument(help="What to take out.")],
     out: Annotated[Path, typer.Option(help="Zip file of the model, or folder of the images.")],
     format_: FORMAT = "nii.gz",
+    source: Annotated[
+        Path | None, typer.Option(help="Folder with the DICOM files of the cases; for dcm.")
+    ] = None,
     device: DEVICE = None,
 ) -> None:
     """Take results out; `EXPORT` is what `--help` shows."""
     from alunet.cli.progress import at_work
-    from alunet.loop import outputs
+    from alunet.loop import dicom_export, outputs
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
@@ -104,6 +114,11 @@ def export(
         annotation = AnnotationLoop(opened, device=device, emit=emit)
         if what is What.model:
             files = [outputs.export_model(annotation.loop, out)]
+        elif _ending(format_) == dicom_export.ENDING:
+            if source is None:
+                raise InputError("No --source is given.", "Name the folder with the DICOM files of the cases.")
+            write = dicom_export.export_labels if what is What.labels else dicom_export.export_predictions
+            files = write(annotation.loop, [], source, out, alunet.__version__)
         elif what is What.labels:
             files = outputs.export_labels(opened, [], out, _ending(format_))
         else:

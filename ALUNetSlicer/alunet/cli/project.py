@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 PROJECT = Annotated[Path, typer.Argument(metavar="PROJECT", help="Folder of the project.")]
 
+_NOTES = 5
+
 INIT = """Make a project: what to segment in which kind of image, and how to train.
 
 Structures get the values 1, 2, … in label images in the order in which they are named; 0 is the background. CT as a
@@ -48,6 +50,10 @@ same command again adds what is new in it:
 
     alunet add liver ~/scans
 
+[bold]DICOM[/bold]: the folder of a series, of an examination, or of many. No patient's name or other attribute is kept:
+
+    alunet add liver ~/export --series 4
+
 [bold]One case[/bold] with two channels:
 
     alunet add brain t1.nii.gz flair.nii.gz --name patient_7
@@ -57,6 +63,9 @@ same command again adds what is new in it:
     alunet add liver ~/labelled --test
 
     alunet add liver p8.nrrd --name p8 --label-file p8_label.nrrd --test
+
+[bold]What values of label files mean[/bold] is said by the segments of a .seg.nrrd file, by a dataset.json beside the
+file, or by label descriptions of ITK-SNAP there; else they are the values that "alunet status" names.
 """
 
 PLAN = """Plan nnU-Net for the images and preprocess them, each once. Cases added later are preprocessed with the same
@@ -92,8 +101,8 @@ def init(
     labels, channels = _described(label or [], channel or [], like)
     setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))
     with create(project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup) as made:
-        structures = ", ".join(f"{value} {name}" for name, value in made.labels.items() if value)
-        typer.echo(f"Project {made.name} in {project}: {structures}; {', '.join(made.channels)}; preset {preset}.")
+        words = made.cases.structures.in_words()
+        typer.echo(f"Project {made.name} in {project}: {words}; {', '.join(made.channels)}; preset {preset}.")
 
 
 def _described(labels: list[str], channels: list[str], like: Path | None) -> tuple[dict[str, int], list[str]]:
@@ -105,7 +114,7 @@ def _described(labels: list[str], channels: list[str], like: Path | None) -> tup
         found = read_dataset_description(like)
         if not found.labels:
             raise InputError(f"{like} has no dataset.json that names labels.", "Name them: --label liver --label …")
-        return found.labels, found.channels
+        return dict(zip(found.labels, found.values, strict=True)), found.channels
     if not labels or not channels:
         missing = "--label" if not labels else "--channel"
         raise InputError(f"No {missing} is given.", "For instance: --label liver --label tumour --channel CT")
@@ -121,6 +130,12 @@ def add(
     name: Annotated[str | None, typer.Option(help="Name of the case. Without: that of its first file.")] = None,
     label_file: Annotated[Path | None, typer.Option(help="Reference label of the case.")] = None,
     test: Annotated[bool, typer.Option("--test", help="Cases to evaluate on; they are never suggested.")] = False,
+    ignore_value: Annotated[
+        int | None, typer.Option(help="Value in label files that marks voxels left open.")
+    ] = None,
+    series: Annotated[
+        str, typer.Option(help="DICOM series to take of each examination: number, modality or UID.")
+    ] = "",
 ) -> None:
     """Add images; `ADD` is what `--help` shows."""
     from alunet.cli.progress import at_work
@@ -132,9 +147,10 @@ def add(
         if paths[0].is_dir():
             if len(paths) > 1 or name or label_file:
                 raise InputError(f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file.")
-            opened.cases.import_dataset(paths[0], role=role, emit=emit)
+            opened.cases.import_dataset(paths[0], role=role, ignore=ignore_value, series=series, emit=emit)
         else:
-            opened.cases.import_case(name or _name_of(paths[0]), paths, label_file, role=role)
+            own = name or _name_of(paths[0])
+            opened.cases.import_case(own, paths, label_file, role=role, ignore=ignore_value, emit=emit)
         cases = opened.cases.all(role)
         new = [case for case in cases if case.name not in before]
         blind = sum(case.label is None for case in new)
@@ -212,8 +228,8 @@ def _show(found: ProjectOverview, command: str) -> None:
     from alunet.simulation.progress import duration
 
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
-    structures = ", ".join(f"{value} {name}" for name, value in found.labels.items() if value)
-    console.print(f"{found.project}: {structures}; {', '.join(found.channels)}; preset {found.setup['preset']}")
+    words = ", ".join(f"{value} {name}" for name, value in found.label_values.items())
+    console.print(f"{found.project}: {words}; {', '.join(found.channels)}; preset {found.setup['preset']}")
     unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""
     console.print(f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{unplanned}")
     if found.pool:
@@ -221,6 +237,9 @@ def _show(found: ProjectOverview, command: str) -> None:
             f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), {found.open} open, "
             f"{found.skipped} skipped, {found.minutes:g} minutes spent"
         )
+    if found.open_voxels:
+        console.print(f"{found.open_voxels:,} voxels of the labelled samples are left open")
+    _show_notes(console, [note for notes in found.notes.values() for note in notes])
     if found.rounds:
         table = Table()
         for column in ("round", "state", "strategy", "suggested", "labelled", "Dice", "on", "trained"):
@@ -236,6 +255,14 @@ def _show(found: ProjectOverview, command: str) -> None:
     if found.train_for is not None:
         console.print(f"Training: about {duration(found.train_for)} a round")
     console.print(f"Next: {command}")
+
+
+def _show_notes(console: Console, notes: Sequence[str]) -> None:
+    """What was said of the files, the first of it."""
+    for note in notes[:_NOTES]:
+        console.print(f"Note: {note}")
+    if len(notes) > _NOTES:
+        console.print(f"{len(notes) - _NOTES} more notes: --json has them all")
 
 
 def _show_other_metrics(console: Console, rounds: Sequence[RoundLine]) -> None:

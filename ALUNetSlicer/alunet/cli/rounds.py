@@ -28,8 +28,9 @@ case lies beside the list, to correct instead of drawing anew. The same command 
 ANNOTATE = """Take labels that you drew, in any tool, on a slice or a case.
 
 [bold]A label image of the whole case[/bold], on exactly the grid of the image: what is suggested of this case is taken,
-the rest is left alone, because a slice that nobody looked at is no background. Values are those that "alunet status"
-names; one more than the highest leaves a voxel open.
+the rest is left alone, because a slice that no one has looked at is no background. A file that says what its values
+mean is read by that: the segments of a .seg.nrrd file, a dataset.json beside it, label descriptions of ITK-SNAP. Else
+they are the values that "alunet status" names.
 
     alunet annotate liver p7.nii.gz --case p7
 
@@ -100,16 +101,25 @@ def annotate(
     all_slices: Annotated[bool, typer.Option("--all-slices", help="Take the whole case.")] = False,
     author: Annotated[str, typer.Option(help="Who drew it.")] = "annotator",
     seconds: Annotated[float | None, typer.Option(help="Time it took.")] = None,
+    ignore_value: Annotated[
+        int | None, typer.Option(help="Value in the file that marks voxels left open.")
+    ] = None,
+    described_by: Annotated[
+        Path | None, typer.Option(help="dataset.json or label descriptions of ITK-SNAP for the file.")
+    ] = None,
 ) -> None:
     """Take labels; `ANNOTATE` is what `--help` shows."""
+    from alunet.imaging.label_file import read_description
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
+    meaning = None if described_by is None else read_description(described_by)
     with Project.open(project) as opened:
         annotation = AnnotationLoop(opened)
         taken = annotation.annotate(
-            case, label_image, slices=slice_ or [], all_slices=all_slices, author=author, seconds=seconds
-        )
+            case, label_image, slices=slice_ or [], all_slices=all_slices, author=author,
+            seconds=seconds, ignore=ignore_value, meaning=meaning,
+        )  # fmt: skip
         worklist = annotation.worklist()
     left = "" if worklist is None else f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
     typer.echo(_taken(taken) + left)
@@ -177,7 +187,8 @@ def _taken(taken: Taken) -> str:
     notes = [f"{taken.replaced} labelled before and replaced"] if taken.replaced else []
     notes += [f"{_numbers(taken.unchanged)} as before"] if taken.unchanged else []
     notes += [f"{_numbers(taken.empty)} left open, because nothing is drawn there"] if taken.empty else []
-    return "; ".join([f"{taken.case}: {what} taken", *notes]) + "."
+    notes += [f"{taken.open_voxels:,} voxels stay open"] if taken.open_voxels else []
+    return " ".join([*taken.notes, "; ".join([f"{taken.case}: {what} taken", *notes]) + "."])
 
 
 def _numbers(slices: list[int] | tuple[int, ...]) -> str:

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import re
-from collections import defaultdict
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
+from alunet.imaging.folders import CaseFiles, FolderCases, LeftOut, composed, existing, folder_cases, nothing_found
+from alunet.imaging.label_file import LABEL_FOLDERS, Meaning, Segment, folded
 from alunet.imaging.patients import Patients, group_cases
 from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
 from alunet.schema import NOT_ANNOTATED
 
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _IMAGES = ("imagesTr", "images", "image")
-_LABELS = ("labelsTr", "labels", "label")
-
-CaseFiles = tuple[str, list[Path], Path | None]
-
 
 @dataclass(frozen=True)
 class DatasetDescription:
@@ -31,6 +30,8 @@ class DatasetDescription:
         cases: (case name, image files in channel order, reference label or None), sorted by name.
         values: what each class 0, 1, … is called in the label files; mostly the same number.
         patients: patient of each case, where ``"groups"`` in ``dataset.json`` says it; else None.
+        meaning: what the values of its label files mean; None where nothing says it.
+        left_out: files in its folders that are no image and no label of one.
     """
 
     name: str
@@ -39,12 +40,18 @@ class DatasetDescription:
     cases: list[CaseFiles]
     values: tuple[int, ...] = ()
     patients: Patients | None = None
+    meaning: Meaning | None = None
+    left_out: tuple[LeftOut, ...] = ()
 
 
-def read_dataset_description(path: Path) -> DatasetDescription:
-    """Reads which cases, channels and labels a folder holds; no image is opened.
+def read_dataset_description(
+    path: Path, channels: int | None = None, series: str = ""
+) -> DatasetDescription:
+    """Reads which cases, channels and labels a folder holds.
 
     Args:
+        channels: of a case in a plain folder; None: as the files are named.
+        series: which DICOM series of an examination in a plain folder.
         path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon ("modality", list
             "training") or of nnU-Net ("channel_names", ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the
             folders may be called images and labels too); or a folder of images without it, where every image is a
@@ -59,14 +66,16 @@ def read_dataset_description(path: Path) -> DatasetDescription:
         raise InputError(f"There is no folder {path}.", "Give the folder that holds the data set.")
     file = path / "dataset.json"
     if not file.exists():
-        return _plain_folder(path)
+        return _plain_folder(path, channels, series)
     content = _read_json(file)
-    labels, values = read_labels(content.get("labels"), file)
-    channels = _channels(content, file)
+    labels, values = number_labels(_named(content.get("labels"), file)[0], str(file))
+    named = _channels(content, file)
+    left_out: list[LeftOut] = []
     if "dataset" in content:
         cases = _listed_by_name(content["dataset"], path)
     elif "channel_names" in content or not content.get("training"):
-        cases = _nnunet_cases(path, len(channels))
+        found = _nnunet_cases(path, len(named))
+        cases, left_out = found.cases, found.left_out
     else:
         cases = _decathlon_cases(content["training"], path)
     _check_cases(cases, path)
@@ -74,7 +83,7 @@ def read_dataset_description(path: Path) -> DatasetDescription:
     cases.sort(key=_name)
     groups = content.get("groups")
     patients = None if groups is None else group_cases([case[0] for case in cases], groups, f'{file}: "groups"')
-    return DatasetDescription(name, labels, channels, cases, values, patients)
+    return DatasetDescription(name, labels, named, cases, values, patients, read_meaning(file), tuple(left_out))
 
 
 def _name(case: CaseFiles) -> str:
@@ -100,24 +109,39 @@ def _read_json(file: Path) -> dict[str, Any]:
     return content
 
 
-def read_labels(content: object, file: Path) -> tuple[dict[str, int], tuple[int, ...]]:
-    """Labels of a ``dataset.json``, in either direction (name to value, or value to name); see `number_labels`.
+def read_meaning(file: Path) -> Meaning:
+    """Return what a ``dataset.json`` says of the values of label files.
+
+    Labels may be in either direction (name to value, or value to name), with nnU-Net's "ignore".
 
     Raises:
-        InputError: they are missing, regions, or impossible.
+        InputError: it cannot be read, or its labels are missing, regions, or impossible.
     """
+    labels, ignore = _named(_read_json(file).get("labels"), file)
+    segments = tuple(Segment(name, value) for name, value in labels.items())
+    return Meaning(segments, ignore, str(file))
+
+
+def _named(content: object, file: Path) -> tuple[dict[str, int], int | None]:
+    """Structure name to value, the background among them, and the value of ignored voxels."""
     if not isinstance(content, dict) or not content:
-        raise InputError(f"{file} has no labels.", 'Add "labels", for instance {"background": 0, "liver": 1}.')
+        raise InputError(
+            f"{file} has no labels.", 'Add "labels", for instance {"background": 0, "liver": 1}.'
+        )
     pairs = [(str(key), value) for key, value in content.items()]
     if all(re.fullmatch("-?[0-9]+", key) for key, _ in pairs):
         pairs = [(str(value), key) for key, value in pairs]
     labels = {name: _whole_number(name, value, file) for name, value in pairs}
     if len(labels) != len(pairs):
         raise InputError(f"{file} names a label twice.", "Give every structure its own name.")
-    labels.pop("ignore", None)
+    ignore = labels.pop("ignore", None)
     if "background" not in labels:
         labels = {("background" if value == 0 else name): value for name, value in labels.items()}
-    return number_labels(labels, str(file))
+    if ignore in labels.values():
+        raise InputError(
+            f"{file}: the value {ignore} is a structure and ignored.", "Give each its own value."
+        )
+    return labels, ignore
 
 
 def _whole_number(name: str, value: object, file: Path) -> int:
@@ -145,7 +169,10 @@ def number_labels(labels: dict[str, int], where: str = "The project") -> tuple[d
         raise InputError(f"{where}: there is no label but the background.", 'Add a structure: {"liver": 1, …}.')
     if len(set(labels.values())) < len(labels):
         raise InputError(f"{where}: the labels {labels} share a value.", "Give every structure its own value.")
+    compared = Counter(folded(name) for name in labels)
     for name in labels:
+        if compared[folded(name)] > 1:
+            raise InputError(f"{where}: the label {name!r} is there twice.", "Give every structure its own name.")
         if not name.strip() or name == "ignore":
             raise InputError(f"{where}: {name!r} cannot be the name of a label.", "Choose another name.")
     if len(labels) > NOT_ANNOTATED:
@@ -162,14 +189,11 @@ def _channels(content: dict[str, Any], file: Path) -> list[str]:
     return [str(named[str(index)]) for index in range(len(named))]
 
 
-def _inside(folder: Path, text: object) -> Path:
-    """A file that a description names, relative to its folder; never one outside of it."""
-    fits = isinstance(text, str) and "\0" not in text
-    if not fits or not (folder / str(text)).resolve().is_relative_to(folder.resolve()):
-        raise InputError(
-            f"{folder / 'dataset.json'} names {text!r}, which is no file inside of the folder.", "Correct it."
-        )
-    return folder / Path(str(text))
+def _file(folder: Path, text: object) -> Path:
+    """A file that a description names, relative to its folder; it may be a link, or in another folder."""
+    if not isinstance(text, str) or not text or "\0" in text:
+        raise InputError(f"{folder / 'dataset.json'} names {text!r}, which is no file.", "Correct it.")
+    return existing(folder / Path(text))
 
 
 def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
@@ -177,9 +201,9 @@ def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
     for entry in entries if isinstance(entries, list) else [entries]:
         if not isinstance(entry, dict) or "image" not in entry:
             raise InputError(f"{folder / 'dataset.json'}: training entry {entry!r} names no image.", "Correct it.")
-        image = _inside(folder, entry["image"])
-        label = _inside(folder, entry["label"]) if entry.get("label") else None
-        cases.append((stem_of(image), [image], label))
+        image = _file(folder, entry["image"])
+        label = _file(folder, entry["label"]) if entry.get("label") else None
+        cases.append((composed(stem_of(image)), [image], label))
     return cases
 
 
@@ -193,8 +217,8 @@ def _listed_by_name(entries: object, folder: Path) -> list[CaseFiles]:
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list):
             raise InputError(f"{folder / 'dataset.json'}: case {name!r} names no images.", "Correct it.")
-        images = [_inside(folder, image) for image in entry["images"]]
-        cases.append((name, images, _inside(folder, entry["label"]) if entry.get("label") else None))
+        images = [_file(folder, image) for image in entry["images"]]
+        cases.append((composed(name), images, _file(folder, entry["label"]) if entry.get("label") else None))
     return cases
 
 
@@ -203,60 +227,33 @@ def _subfolder(folder: Path, names: tuple[str, ...]) -> Path:
     return next((folder / name for name in names if (folder / name).is_dir()), folder / names[0])
 
 
-def _nnunet_cases(folder: Path, channels: int) -> list[CaseFiles]:
+def _nnunet_cases(folder: Path, channels: int) -> FolderCases:
     images = _subfolder(folder, _IMAGES)
     if not images.is_dir():
         raise InputError(f"There is no folder {images}.", "Put the images there, named CASE_0000.nii.gz.")
-    cases = _grouped(images, _subfolder(folder, _LABELS))
-    for name, files, _ in cases:
-        colours = len(files) == 1 and ending_of(files[0]) in PICTURE_ENDINGS
-        if len(files) != channels and not colours:
+    found = folder_cases(images, _subfolder(folder, LABEL_FOLDERS), channels, described=True)
+    for name, files, _ in found.cases:
+        colors = len(files) == 1 and ending_of(files[0]) in PICTURE_ENDINGS
+        if len(files) != channels and not colors:
             raise InputError(
                 f"Case {name} in {images} has {len(files)} image file(s) for {channels} channel(s).",
                 f"Name the files {name}_0000, {name}_0001, …, one a channel.",
             )
-    return cases
+    return found
 
 
-def _plain_folder(folder: Path) -> DatasetDescription:
+def _plain_folder(folder: Path, channels: int | None, series: str) -> DatasetDescription:
     inner = _subfolder(folder, _IMAGES)
-    cases = _grouped(inner if inner.is_dir() else folder, _subfolder(folder, _LABELS))
-    _check_cases(cases, folder)
-    counts = {len(files) for _, files, _ in cases}
+    images, labels = inner if inner.is_dir() else folder, _subfolder(folder, LABEL_FOLDERS)
+    found = folder_cases(images, labels, channels, series=series)
+    if not found.cases:
+        raise nothing_found(folder, found.left_out)
+    _check_cases(found.cases, folder)
+    counts = {len(files) for _, files, _ in found.cases}
     if len(counts) > 1:
         raise InputError(f"Cases in {folder} have {sorted(counts)} channels.", "Each case needs the same channels.")
-    channels = ["MRI"] if counts == {1} else [f"channel {index}" for index in range(counts.pop())]
-    return DatasetDescription(folder.name, {}, channels, sorted(cases, key=_name))
-
-
-def _grouped(images: Path, labels: Path) -> list[CaseFiles]:
-    """Cases from file names: ``NAME_0000``, ``NAME_0001`` are channels where every file is named so."""
-    files = [path for path in sorted(images.iterdir()) if ending_of(path) and path.is_file()]
-    # An .img is the other half of an .hdr, no case of its own.
-    files = [path for path in files if not _second_half(path, files)]
-    matches = [re.fullmatch(r"(.+)_(\d{4})", stem_of(path)) for path in files]
-    stems = [stem_of(path) for path in files]
-    twice = next((stem for stem in stems if stems.count(stem) > 1), None)
-    if twice is not None:
-        names = ", ".join(path.name for path in files if stem_of(path) == twice)
-        raise InputError(f"{images} holds the case {twice!r} twice ({names}).", "Keep one of the files.")
-    groups: dict[str, list[Path]] = defaultdict(list)
-    for path, match in zip(files, matches, strict=True):
-        groups[match.group(1) if match and all(matches) else stem_of(path)].append(path)
-    return [(name, paths, _label_of(name, labels)) for name, paths in groups.items()]
-
-
-def _second_half(path: Path, files: list[Path]) -> bool:
-    return ending_of(path) in (".img", ".img.gz") and path.with_name(stem_of(path) + ".hdr") in files
-
-
-def _label_of(name: str, folder: Path) -> Path | None:
-    found = [folder / (name + ending) for ending in ENDINGS if (folder / (name + ending)).is_file()]
-    found = [path for path in found if not _second_half(path, found)]
-    if len(found) > 1:
-        names = ", ".join(path.name for path in found)
-        raise InputError(f"{folder} holds the label of {name!r} twice ({names}).", "Keep one of the files.")
-    return found[0] if found else None
+    names = ["MRI"] if counts == {1} else [f"channel {index}" for index in range(counts.pop())]
+    return DatasetDescription(folder.name, {}, names, found.cases, left_out=tuple(found.left_out))
 
 
 def _check_cases(cases: list[CaseFiles], folder: Path) -> None:
@@ -276,6 +273,8 @@ def _check_cases(cases: list[CaseFiles], folder: Path) -> None:
 
 def check_case_name(name: str) -> None:
     """Raises InputError for a name that some file system cannot hold."""
+    if _RESERVED.fullmatch(name.split(".")[0]):
+        raise InputError(f"{name!r} cannot be the name of a case: Windows reserves it.", "Rename the file.")
     if not name or re.search(r'[\x00-\x1f<>:"/\\|?*]', name) or name != name.strip(" .") or len(name.encode()) > 150:
         raise InputError(
             f"{name!r} cannot be the name of a case.",

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
+import threading
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,15 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.grids import EXACT, SAME_PLACE, Grid
 from alunet.imaging.integrity import check_integrity
+from alunet.imaging.nifti import has_axes, shear
 from alunet.imaging.stderr import discard_stderr_on_failure
+from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING
 from alunet.storage.files import atomic_path
+
+_PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
+_permissive = threading.Lock()
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 """Files with these endings are copied byte by byte where they hold one 3D scalar image."""
@@ -24,66 +31,33 @@ KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
 """Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no image to measure."""
 
-ENDINGS = (*KEPT_ENDINGS, ".nii", ".nhdr", ".mhd", ".gipl.gz", ".hdr", ".img", ".img.gz", *PICTURE_ENDINGS)
+ENDINGS = (*IMAGE_ENDINGS, ".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Endings of image files that can be imported."""
+
+LARGEST = 1e8
+"""Voxels beyond this, either way, are no measurements: "no data" of other programs, or a wrong unit."""
+
+FAR = 1000
+"""A voxel so many times as large as nearly all others is told."""
 
 EXACT_ENDING = ".mha"
 """What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes the two."""
 
-TOLERANCE = 1e-3
-"""Geometries agree up to this part of a voxel."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the voxels of an image lie, in SimpleITK's order (x, y, z) and its coordinates (LPS, mm)."""
-
-    size: tuple[int, int, int]
-    spacing: tuple[float, float, float]
-    origin: tuple[float, float, float]
-    direction: tuple[float, ...]
-
-    @classmethod
-    def of(cls, image: sitk.Image) -> Grid:
-        """The grid of a 3D image."""
-        return cls(image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection())
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Shape of the array, (k, j, i)."""
-        return self.size[2], self.size[1], self.size[0]
-
-    def difference(self, other: Grid) -> str:
-        """In what two grids disagree, in words with both values; empty where they agree."""
-        if self.size != other.size:
-            return f"size {_text(other.size)} instead of {_text(self.size)}"
-        step = np.array(self.spacing)
-        if np.any(np.abs(np.array(other.spacing) - step) > TOLERANCE * step):
-            return f"spacing {_text(other.spacing)} instead of {_text(self.spacing)} mm"
-        if np.any(np.abs(np.array(other.origin) - self.origin) > TOLERANCE * step.max()):
-            return f"origin {_text(other.origin)} instead of {_text(self.origin)} mm"
-        if np.any(np.abs(np.array(other.direction) - self.direction) > TOLERANCE):
-            return f"direction {_text(other.direction)} instead of {_text(self.direction)}"
-        return ""
-
-
-def _text(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.6g}" for value in values)
-
-
 def ending_of(path: Path) -> str:
-    """The ending of an image file, lower case, or an empty string where it is none of `ENDINGS`."""
+    """The ending of an image or label file, lower case; empty where it is none that is known."""
     name = path.name.lower()
-    return max((ending for ending in ENDINGS if name.endswith(ending)), key=len, default="")
+    found = [ending for ending in (*ENDINGS, SEGMENTATION_ENDING) if name.endswith(ending)]
+    return max(found, key=len, default="")
 
 
 def stem_of(path: Path) -> str:
     """The file name without its image ending."""
-    return path.name[: len(path.name) - len(ending_of(path))]
+    name = path.name[: len(path.name) - len(ending_of(path))]
+    return name.removesuffix(".dcm")
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Reads an image file, voxels included.
+    """Reads an image file, voxels included; a DICOM file stands for its series.
 
     Raises:
         InputError: the file is missing, empty, of an unknown form, damaged, or cut off.
@@ -91,6 +65,8 @@ def read_image(path: Path) -> sitk.Image:
     if not path.is_file():
         raise InputError(f"There is no image file {path}.", "Check the path.")
     ending = ending_of(path)
+    if not ending and _is_dicom(path):
+        return _read_series(path)
     if not ending:
         raise InputError(f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}.")
     if path.stat().st_size == 0:
@@ -98,7 +74,7 @@ def read_image(path: Path) -> sitk.Image:
     try:
         check_integrity(path, ending)
         with discard_stderr_on_failure():
-            image = sitk.ReadImage(str(path))
+            image = _read(path)
             _check_geometry(image, path)
             return image
     except OSError as error:
@@ -108,11 +84,55 @@ def read_image(path: Path) -> sitk.Image:
         raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error
 
 
+def _text(values: Sequence[float]) -> str:
+    return " x ".join(f"{value:.6g}" for value in values)
+
+
+def _is_dicom(path: Path) -> bool:
+    from alunet.imaging.dicom.elements import is_dicom
+
+    return path.stat().st_size > 132 and is_dicom(path)
+
+
+def _read_series(path: Path) -> sitk.Image:
+    from alunet.imaging.dicom.volume import read_series
+    from alunet.imaging.dicom_cases import series_of
+
+    return read_series(series_of(path))[0]
+
+
+def _read(path: Path) -> sitk.Image:
+    """Read a file; axes that are not at right angles are read as the nearest ones that are."""
+    try:
+        return sitk.ReadImage(str(path))
+    except RuntimeError as error:
+        if "orthonormal" not in str(error) or not has_axes(path):
+            raise
+    with _permissive:
+        os.environ[_PERMISSIVE] = "YES"
+        try:
+            return sitk.ReadImage(str(path))
+        finally:
+            del os.environ[_PERMISSIVE]
+
+
 def _check_geometry(image: sitk.Image, path: Path) -> None:
     numbers = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
     for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has the {name} {_text(values)}.", "Correct its header.")
+    off = _shear(image, path)
+    if off >= SAME_PLACE:
+        raise InputError(
+            f"{path}: its axes are not at right angles, so that voxels are up to {off:.3g} voxels off.",
+            "Resample it to a grid of right angles, in Slicer with Resample Scalar Volume.",
+        )
+
+
+def _shear(image: sitk.Image, path: Path) -> float:
+    if ending_of(path) not in (".nii", ".nii.gz") or image.GetDimension() != 3:
+        return 0.0
+    return shear(path, Grid.of(image))
 
 
 def _last_words(text: str) -> str:
@@ -125,6 +145,15 @@ def _last_words(text: str) -> str:
     if not lines or lines[-1].startswith("Reason:"):  # MetaImage gives the system's last error, whatever that was
         return "its voxels are missing or cut off"
     return re.sub(r"^.*(ITK ERROR|sitk::ERROR|\[nrrd\]):?\s*(\w+(\(0x[0-9a-f]+\))?:\s*)?", "", lines[-1])
+
+
+def grid_of(path: Path) -> Grid:
+    """Return the grid of a 3D image file, from its header alone."""
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    with discard_stderr_on_failure():
+        reader.ReadImageInformation()
+    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
 def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Image]:
@@ -179,85 +208,58 @@ def _all_equal(parts: list[sitk.Image]) -> bool:
     return all(np.array_equal(arrays[0], array) for array in arrays[1:])
 
 
-def check_voxels(image: sitk.Image, path: Path) -> bool:
-    """Whether an image holds anything but zeros.
+def check_voxels(image: sitk.Image, path: Path) -> tuple[bool, list[str]]:
+    """Check that a network can learn from the voxels of a channel.
+
+    Returns:
+        Whether they differ at all, and what a person should know of them.
 
     Raises:
-        InputError: voxels are NaN or infinite.
+        InputError: voxels are NaN, infinite or beyond `LARGEST`.
     """
     array = sitk.GetArrayViewFromImage(image)
     if array.dtype.kind == "f":
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
             raise InputError(f"{path} has {bad} voxels that are NaN or infinite.", "Replace them by numbers.")
-    return bool(array.any())
-
-
-def read_label(path: Path, grid: Grid, values: Sequence[int]) -> tuple[sitk.Image, bool]:
-    """Reads the reference segmentation of an image.
-
-    Args:
-        path: the file.
-        grid: of the image that it belongs to.
-        values: what each class 0, 1, … is called in the file.
-
-    Returns:
-        The label map of classes, of an integer type, and whether the file itself is that already.
-
-    Raises:
-        InputError: it cannot be read, lies on another grid, or holds other values.
-    """
-    whole = read_image(path)
-    image = _single(whole, path)
-    difference = grid.difference(Grid.of(image))
-    if difference:
-        raise InputError(f"Label {path} does not fit its image: {difference}.", "Resample it to the image.")
-    array = sitk.GetArrayViewFromImage(image)
-    _check_values(np.unique(array), values, path)
-    classes = list(range(len(values)))
-    if array.dtype.kind != "f" and list(values) == classes:
-        return image, whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
-    order = np.argsort(values).astype(np.uint8 if len(values) <= 256 else np.uint16)
-    label = sitk.GetImageFromArray(order[np.searchsorted(np.sort(values), array)])
-    label.CopyInformation(image)
-    return label, False
-
-
-def _single(image: sitk.Image, path: Path) -> sitk.Image:
-    """The one scalar 3D image in a label file."""
-    try:
-        return split_channels(image, 1, path)[0]
-    except InputError as error:
-        components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
-        what = f"{components} components (a palette or colours)" if components > 1 else f"{dimension} dimensions"
+    low, high = array.min(), array.max()
+    extreme = float(high if abs(float(high)) >= abs(float(low)) else low)
+    if abs(extreme) > LARGEST:
         raise InputError(
-            f"Label {path} has {what}.", "Store one number a voxel, the value of its label, in 3D or 2D."
-        ) from error
-
-
-def _check_values(found: npt.NDArray[Any], values: Sequence[int], path: Path) -> None:
-    broken = found[~(np.isfinite(found) & (found == np.round(found)))] if found.dtype.kind == "f" else found[:0]
-    if broken.size:
-        raise InputError(
-            f"Label {path} holds the value {broken[0]:g}, which is no whole number.", "Store whole numbers."
+            f"{path} has the voxel {extreme:g} at {_where(array, extreme)} (i, j, k).",
+            "Replace it by the value of the background.",
         )
-    strange = found[~np.isin(found, values)]
-    if strange.size:
-        known = f"0 to {len(values) - 1}" if list(values) == list(range(len(values))) else _listed(values)
-        raise InputError(
-            f"Label {path} holds the value {strange[-1] if strange[0] >= 0 else strange[0]:g}, "
-            f"but the labels are {known}.",
-            "Correct the file, or name the structure among the labels.",
-        )
+    if low == high:
+        what = "nothing but zeros" if not low else f"the value {float(low):g} everywhere"
+        return False, [f"{path} holds {what}."]
+    return True, _far_from_the_rest(array, extreme, path)
 
 
-def _listed(values: Sequence[int]) -> str:
-    return ", ".join(str(value) for value in values)
+def _far_from_the_rest(array: npt.NDArray[Any], extreme: float, path: Path) -> list[str]:
+    """Say so where one voxel is so far from the others that normalization would flatten them."""
+    some = array[tuple(slice(None, None, max(1, extent // 64)) for extent in array.shape)]
+    some = some[some != 0]
+    if some.size < 100:
+        return []
+    low, high = np.percentile(some, [0.5, 99.5])
+    spread = float(high - low)
+    if spread <= 0 or abs(extreme) <= FAR * max(abs(float(low)), abs(float(high))):
+        return []
+    place = _where(array, extreme)
+    words = f"while nearly all others are from {low:g} to {high:g}; the rest may become flat"
+    return [f"{path.name} has the voxel {extreme:g} at {place} (i, j, k), {words}."]
+
+
+def _where(array: npt.NDArray[Any], value: float) -> str:
+    k, j, i = np.unravel_index(int(np.argmax(array == value)), array.shape)
+    return f"{i}, {j}, {k}"
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a file is copied byte by byte: one file, of an ending that nnU-Net's reader knows."""
+    """Whether a file is copied byte by byte: one file, of an ending and a geometry that nnU-Net's reader knows."""
     ending = ending_of(path)
+    if ending == ".nii.gz":
+        return _is_at_right_angles(path)
     if ending not in KEPT_ENDINGS:
         return False
     if ending not in (".nrrd", ".mha"):
@@ -267,6 +269,14 @@ def is_kept(path: Path) -> bool:
     if ending == ".nrrd":
         return not re.search(rb"^data ?file:", header, re.MULTILINE)
     return re.search(rb"elementdatafile\s*=\s*local", header) is not None
+
+
+def _is_at_right_angles(path: Path) -> bool:
+    """Whether every reader takes the axes of a NIfTI file as they are."""
+    try:
+        return shear(path, grid_of(path)) < EXACT
+    except RuntimeError:
+        return False
 
 
 def write_image(image: sitk.Image, path: Path, *, sync: bool = True) -> None:

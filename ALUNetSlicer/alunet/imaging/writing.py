@@ -19,7 +19,8 @@ import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.reading import TOLERANCE, Grid, ending_of, save_image
+from alunet.imaging.grids import EXACT, Grid, displacement
+from alunet.imaging.reading import ending_of, grid_of, save_image
 from alunet.storage.files import atomic_path
 
 WRITTEN_ENDINGS = (".nii.gz", ".nrrd", ".mha")
@@ -44,27 +45,6 @@ def _choice() -> str:
     return f"{', '.join(WRITTEN_ENDINGS[:-1])} or {WRITTEN_ENDINGS[-1]}"
 
 
-def grid_of(path: Path) -> Grid:
-    """The grid of a 3D image file, from its header alone."""
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.ReadImageInformation()
-    return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
-
-
-def displacement(grid: Grid, other: Grid) -> float:
-    """How far a voxel of `other` lies from that of `grid`, at the corner where it is farthest, in voxels of `grid`."""
-    last = np.array(grid.size) - 1
-    corners = np.array(list(itertools.product(*[(0, n) for n in last])), float).T
-    here, there = _matrix(grid), _matrix(other)
-    shift = (there - here) @ corners + (np.array(other.origin) - grid.origin)[:, None]
-    return float(np.abs(np.linalg.solve(here, shift)).max())
-
-
-def _matrix(grid: Grid) -> npt.NDArray[np.float64]:
-    return np.array(grid.direction).reshape(3, 3) * grid.spacing
-
-
 def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
     """Writes an array (k, j, i) on the grid of the image file `like`, compressed, whole or not at all.
 
@@ -83,7 +63,7 @@ def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
     with atomic_path(path) as part:
         write(array, like, grid, part)
         off = displacement(grid, grid_of(part))
-        if not off <= TOLERANCE:
+        if not off <= EXACT:
             raise InputError(
                 f"The geometry of {like} does not fit into {path.name}: voxels move by {off:.3g} voxels.",
                 "Write .nrrd or .mha.",
@@ -156,7 +136,7 @@ def _nrrd_geometry(path: Path) -> list[str]:
 
 
 def _new_nrrd_geometry(grid: Grid) -> list[str]:
-    vectors = " ".join(_vector(column) for column in _matrix(grid).T)
+    vectors = " ".join(_vector(column) for column in grid.matrix.T)
     return [
         "space: left-posterior-superior",
         f"space directions: {vectors}",

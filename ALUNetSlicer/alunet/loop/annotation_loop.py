@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
+from alunet.imaging.label_file import Meaning
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import labelling, outputs
 from alunet.loop.choice import check_choice, usual_choice
@@ -174,7 +175,7 @@ class AnnotationLoop:
         names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
         missing = [name for name in names if not proposal_file(folder, name).is_file()]
         if missing:
-            outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING)
+            outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING, proposals=True)
 
     # --- labels -----------------------------------------------------------------------------------------------
 
@@ -187,6 +188,8 @@ class AnnotationLoop:
         all_slices: bool = False,
         author: str = "annotator",
         seconds: float | None = None,
+        ignore: int | None = None,
+        meaning: Meaning | None = None,
     ) -> Taken:
         """Store labels from an image file, see `alunet.loop.labelling.annotate`; by default what is suggested."""
         number = self.project.rounds.of_new_labels()
@@ -195,7 +198,7 @@ class AnnotationLoop:
         ]
         taken = labelling.annotate(
             self.project, case, file, slices=slices, all_slices=all_slices, suggested=suggested,
-            round=number, author=author, seconds=seconds,
+            round=number, author=author, seconds=seconds, ignore=ignore, meaning=meaning,
         )  # fmt: skip
         self._follow()
         return taken

@@ -11,7 +11,7 @@ import numpy as np
 
 from alunet.imaging.reading import read_labels_with_spacing
 from alunet.model.metrics import Values, mean_over_cases, measure
-from alunet.schema import Emit, Event
+from alunet.schema import NOT_ANNOTATED, Emit, Event
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,9 @@ def evaluate(
     table: dict[str, dict[str, Values]] = {}
     for index, case in enumerate(cases):
         reference, spacing = read_labels_with_spacing(case.label)
-        table[case.name] = measure(segment(case.name), reference, spacing, structures)
+        predicted = segment(case.name)
+        predicted[reference == NOT_ANNOTATED] = 0  # the reference says nothing there
+        table[case.name] = measure(predicted, reference, spacing, structures)
         emit(
             Event(
                 "progress",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.reading import Grid, read_image, read_label, split_channels
-from alunet.imaging.writing import grid_of
+from alunet.imaging.grids import Grid
+from alunet.imaging.label_file import Meaning
+from alunet.imaging.labels import Labels, read_labels_of
+from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED
 
@@ -28,6 +30,8 @@ class Taken:
         unchanged: slices that hold these very labels already; nothing was stored for them.
         empty: suggested slices left open, because the file annotates nothing there.
         in_parts: whether only the suggested parts of the slices were taken.
+        open_voxels: voxels in what was taken that the file leaves open.
+        notes: what a person should know of how the file was read.
     """
 
     case: str
@@ -37,6 +41,8 @@ class Taken:
     unchanged: tuple[int, ...]
     empty: tuple[int, ...]
     in_parts: bool
+    open_voxels: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def annotate(
@@ -50,14 +56,16 @@ def annotate(
     round: int,
     author: str,
     seconds: float | None = None,
+    ignore: int | None = None,
+    meaning: Meaning | None = None,
 ) -> Taken:
     """Store labels from an image file; when this returns they are on disk.
 
     Args:
         name: of a pool case.
         file: a label map of the whole case on its image's grid; or, with one of `slices`, of this slice alone (a 2D
-            image, or a 3D image with extent 1 along the slice axis). Values are the classes, or
-            `NOT_ANNOTATED` for voxels left open.
+            image, or a 3D image with extent 1 along the slice axis). Its values mean what
+            `alunet.imaging.labels` says.
         slices: take these slices, all of each; voxel indices along the slice axis.
         all_slices: take the whole case.
         suggested: samples to take where neither is given, those that are open yet: slices that nobody looked at are
@@ -65,6 +73,8 @@ def annotate(
         round: number of the round that the labels belong to.
         author: who drew them.
         seconds: time spent on the file.
+        ignore: value in the file that marks voxels left open.
+        meaning: what the values of the file mean, where it does not say so itself.
 
     Raises:
         InputError: the file does not fit the case, or there is nothing to take; nothing is changed then.
@@ -74,7 +84,8 @@ def annotate(
         raise InputError("Single slices and all slices are asked for.", "Give --slice or --all-slices, not both.")
     if seconds is not None and not 0 <= seconds < 1e6:
         raise InputError(f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed.")
-    drawn = _read(project, case, Path(file), slices)
+    read = _read(project, case, Path(file), slices, meaning, ignore)
+    drawn = read.classes
     pool = project.pool
     stored, labelled = project.annotations.read(name), project.samples.labelled()
     if slices or all_slices:
@@ -84,13 +95,15 @@ def annotate(
         asked = [sample for sample in asked if not labelled[sample]] or asked
         if not asked:
             raise InputError(f"No slice of {name} is suggested now.", "Say which you drew: --slice N, or --all-slices")
+        asked = _covered(project, asked, read, slice_axis(case), file)
     parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
     filled = {sample: labels for sample, labels in parts.items() if (labels != NOT_ANNOTATED).any()}
     empty = _slices(project, set(parts) - set(filled))
     missed = sorted(set(empty) - set(_slices(project, filled)))
     if not filled or (slices and missed):
-        hint = f"Draw it, or leave it out: {NOT_ANNOTATED} marks voxels that are not annotated."
-        raise InputError(f"{file} annotates nothing in slice {missed[0]} of {name}.", hint)
+        raise InputError(
+            f"{file} annotates nothing in slice {missed[0]} of {name}.", "Draw it, or leave it out."
+        )
     new = {
         sample: labels
         for sample, labels in filled.items()
@@ -113,6 +126,8 @@ def annotate(
         unchanged=tuple(sorted(set(_slices(project, filled)) - set(_slices(project, new)))),
         empty=empty,
         in_parts=not slices and not all_slices and has_tiles(project, name),
+        open_voxels=_open_voxels(project, drawn, new),
+        notes=read.notes,
     )
 
 
@@ -168,37 +183,73 @@ def _slices(project: Project, samples: object) -> tuple[int, ...]:
     return tuple(sorted({int(project.pool.slice_raw[sample]) for sample in samples}))  # type: ignore[attr-defined]
 
 
-def _read(project: Project, case: Case, file: Path, slices: Sequence[int]) -> np.ndarray:
-    """Labels on the grid of the image, axes (k, j, i), uint8; `NOT_ANNOTATED` where the file says nothing."""
-    grid, values = grid_of(case.images[0]), [*range(project.num_classes), NOT_ANNOTATED]
-    axis = slice_axis(case)
+def _covered(project: Project, samples: list[int], read: Labels, axis: int, file: Path) -> list[int]:
+    """The samples in slices that the file covers; raises InputError where there is none."""
+    low, high = read.box[axis]
+    found = [sample for sample in samples if low <= project.pool.slice_raw[sample] < high]
+    if not found:
+        raise InputError(
+            f"{file} covers no suggested slice: it has slices {low} to {high - 1}.",
+            "Draw the suggested slices, or say which you drew: --slice N",
+        )
+    return found
+
+
+def _open_voxels(project: Project, drawn: np.ndarray, samples: Iterable[int]) -> int:
+    """How many voxels of the samples are left open; one in two samples counts once."""
+    left = np.zeros(drawn.shape, bool)
+    for sample in samples:
+        place = project.pool.raw_slices(sample)
+        left[place] = drawn[place] == NOT_ANNOTATED
+    return int(np.count_nonzero(left))
+
+
+def _read(
+    project: Project,
+    case: Case,
+    file: Path,
+    slices: Sequence[int],
+    meaning: Meaning | None,
+    ignore: int | None,
+) -> Labels:
+    """Labels on the grid of the image; `NOT_ANNOTATED` where the file says nothing."""
+    grid, axis = grid_of(case.images[0]), slice_axis(case)
     number = slices[0] if len(slices) == 1 else 0 if case.shape[axis] == 1 else None
     if number is not None:
         samples_of_slices(project, case, [number])
         image = read_image(file)
-        size = image.GetSize()
-        if size != grid.size and (len(size) == 2 or (len(size) == 3 and size[2 - axis] == 1)):
-            whole = np.full(case.shape, NOT_ANNOTATED, np.uint8)
-            whole[(slice(None),) * axis + (number,)] = _read_slice(image, file, grid, axis, number, values)
-            return whole
-    return _labels(file, grid, values)
+        if image.GetDimension() == 2 and image.GetSize() != grid.size:
+            return _of_slice(project, case, _flat(image, file, grid, axis), file, number, meaning, ignore)
+    read = read_labels_of(file, grid, project.cases.structures, meaning=meaning, ignore=ignore)
+    low, high = read.box[axis]
+    outside = [slice_ for slice_ in slices if not low <= slice_ < high]
+    if outside:
+        covered = f"slice {low}" if high - low == 1 else f"slices {low} to {high - 1}"
+        raise InputError(
+            f"{file} does not cover slice {outside[0]} of {case.name}: it has {covered}.",
+            "Give the slice that you drew.",
+        )
+    return read
 
 
-def _labels(file: Path, grid: Grid, values: Sequence[int]) -> np.ndarray:
-    """The label map in a file, whose last value is `NOT_ANNOTATED`."""
-    places = sitk.GetArrayFromImage(read_label(file, grid, values)[0])
-    return np.array(values, np.uint8)[places]
+def _of_slice(
+    project: Project,
+    case: Case,
+    flat: Grid,
+    file: Path,
+    number: int,
+    meaning: Meaning | None,
+    ignore: int | None,
+) -> Labels:
+    """Labels of one slice from a 2D file, which has no place in space to check."""
+    read = read_labels_of(file, flat, project.cases.structures, meaning=meaning, ignore=ignore)
+    whole = np.full(case.shape, NOT_ANNOTATED, np.uint8)
+    whole[(slice(None),) * slice_axis(case) + (number,)] = read.classes[0]
+    return replace(read, classes=whole)
 
 
-def _read_slice(
-    image: sitk.Image, file: Path, grid: Grid, axis: int, number: int, values: Sequence[int]
-) -> np.ndarray:
-    """The labels of one slice from a file that holds no more; a 2D file has no place in space to check."""
-    size = list(grid.size)
-    size[2 - axis] = 1
-    expected = replace(grid, size=tuple(size), origin=position(grid, [number if a == axis else 0 for a in range(3)]))
-    if image.GetDimension() != 2:
-        return _labels(file, expected, values).take(0, axis)
+def _flat(image: sitk.Image, file: Path, grid: Grid, axis: int) -> Grid:
+    """The grid of a 2D file that has the pixels of a slice."""
     flat = Grid.of(split_channels(image, 1, file)[0])
     wide = tuple(extent for place, extent in enumerate(grid.size) if place != 2 - axis)
     if flat.size[:2] != wide:
@@ -206,7 +257,7 @@ def _read_slice(
             f"{file} has {flat.size[0]} x {flat.size[1]} pixels, but a slice has {wide[0]} x {wide[1]}.",
             "Draw on the slice as it is in the image file.",
         )
-    return _labels(file, flat, values)[0]
+    return flat
 
 
 def position(grid: Grid, index: Sequence[float]) -> tuple[float, float, float]:

@@ -14,6 +14,8 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.label_file import write_description
+from alunet.imaging.labels import Structures, outside_values
 from alunet.imaging.reading import ending_of
 from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
@@ -29,8 +31,13 @@ from alunet.schema import Emit
 from alunet.storage.files import sync_folder
 
 
-def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
+def predict(
+    loop: Loop, names: Sequence[str], folder: Path, ending: str, *, proposals: bool = False
+) -> list[Path]:
     """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its image's grid.
+
+    Voxels hold the values of the project's label files, proposals the project's classes; a ``dataset.json`` beside
+    the files names them.
 
     Precision and mirroring are the recipe's, as for the test cases of a round: with the preset "cpu" no mirroring,
     and bfloat16, which differs from nnU-Net's own prediction (float32) where two classes are nearly as likely.
@@ -38,6 +45,7 @@ def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list
     Args:
         names: of pool or test cases; none of them: all cases.
         ending: one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
+        proposals: whether they are proposals of a round.
 
     Returns:
         The files, in the order of the names.
@@ -46,8 +54,10 @@ def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list
         InputError: a case is unknown or not preprocessed, there is no model, or the files cannot be written.
     """
     weights = _newest(loop)
-    cases = [_preprocessed(case) for case in _cases(loop.project, names)]
-    with _all_or_none(_named(cases, folder, ending)) as (parts, targets):
+    cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
+    structures = loop.project.cases.structures
+    structures = structures.numbered() if proposals else structures
+    with _all_or_none(_named(cases, folder, ending), structures) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:segment_cases",
             weights.with_name("predict.log"),
@@ -55,6 +65,7 @@ def predict(loop: Loop, names: Sequence[str], folder: Path, ending: str) -> list
                 {"name": case.name, "image": str(case.images[0]), "file": str(part)}
                 for case, part in zip(cases, parts, strict=True)
             ],
+            values=list(structures.values),
             weights=str(weights),
             scoring=loop.scoring,
             device=loop.device,
@@ -80,7 +91,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
         raise InputError(f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}.")
     check_ending(ending_of(Path(file)))
     weights = _newest(loop)
-    case = _preprocessed(_cases(loop.project, [name])[0])
+    case = _preprocessed(cases_of(loop.project, [name])[0])
     noise = Streams(loop.seed, loop.last() + 1).sequence("mc-dropout").generate_state(4)
     with _all_or_none([Path(file)]) as (parts, targets):
         loop.run_child(
@@ -142,7 +153,8 @@ def export_model(loop: Loop, file: Path) -> Path:
 def export_labels(project: Project, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
     """Write what is annotated, each case into ``folder/NAME.ENDING`` on its image's grid.
 
-    Voxels hold their class, or `NOT_ANNOTATED`.
+    Voxels hold the values that label files of the project have, and one for voxels left open; a ``dataset.json``
+    beside the files names them all.
 
     Args:
         names: of annotated cases; none of them: all that are annotated.
@@ -154,13 +166,15 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
     annotated = project.annotations.cases()
     if not annotated:
         raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
-    cases = _cases(project, names or list(annotated))
+    cases = cases_of(project, names or list(annotated))
     for case in cases:
         if case.name not in annotated:
             raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
-    with _all_or_none(_named(cases, folder, ending)) as (parts, targets):
+    structures = project.cases.structures
+    values, ignore = outside_values(structures.values)
+    with _all_or_none(_named(cases, folder, ending), structures, ignore) as (parts, targets):
         for case, part in zip(cases, parts, strict=True):
-            write_like(project.annotations.read(case.name), case.images[0], part)
+            write_like(values[project.annotations.read(case.name)], case.images[0], part)
     return targets
 
 
@@ -175,7 +189,7 @@ def _newest(loop: Loop) -> Path:
     return weights
 
 
-def _cases(project: Project, names: Sequence[str]) -> list[Case]:
+def cases_of(project: Project, names: Sequence[str]) -> list[Case]:
     """The cases of these names, in their order, each once; all where there are none."""
     known = {case.name: case for case in project.cases.all()}
     for name in names:
@@ -198,8 +212,14 @@ def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:
 
 
 @contextmanager
-def _all_or_none(targets: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]:
+def _all_or_none(
+    targets: list[Path], structures: Structures | None = None, ignore: int | None = None
+) -> Iterator[tuple[list[Path], list[Path]]]:
     """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder, which they become.
+
+    Args:
+        structures: of the label files that are written; they are described beside the files before these are there.
+        ignore: value of open voxels in them.
 
     The passing folder's name follows from the targets: where a kill left one, the same command removes it.
     """
@@ -217,6 +237,8 @@ def _all_or_none(targets: list[Path]) -> Iterator[tuple[list[Path], list[Path]]]
         raise InputError(f"{folder} cannot be written: {error.strerror}.", "Choose another folder.") from error
     try:
         parts = [place / target.name for target in targets]
+        if structures is not None:
+            write_description(folder, structures.in_files, ignore)
         yield parts, targets
         for part, target in zip(parts, targets, strict=True):
             part.replace(target)
@@ -232,16 +254,22 @@ def segment_cases(
     framework: str,
     folder: str,
     cases: list[dict[str, str]],
+    values: list[int],
     weights: str,
     scoring: dict[str, Any],
     device: str,
     threads: int,
     emit: Emit,
 ) -> None:
-    """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its file."""
+    """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its file.
+
+    Args:
+        values: of the classes in the files.
+    """
+    table = outside_values(values)[0]
     model = _model(framework, folder, weights, scoring, device, threads, emit)
     for case in counted(cases, "predict", emit):
-        write_like(model.segment(case["name"]), Path(case["image"]), Path(case["file"]))
+        write_like(table[model.segment(case["name"])], Path(case["image"]), Path(case["file"]))
 
 
 def map_case(

@@ -49,7 +49,10 @@ class ProjectOverview:
         unplanned: names of cases that are not preprocessed yet.
         pool, labelled, skipped: samples; `open` of the open round.
         slices: distinct slices with a label.
+        label_values: structure -> its value in label files that do not say what their values mean.
+        notes: case -> what was said of its files when it was imported.
         voxels: structure -> annotated voxels.
+        open_voxels: voxels of labeled samples that are left open.
         minutes: that people say they spent.
         train_for: seconds that a round's training may take; None where the project has a number of steps.
         step: what to do next: "add", "plan", "suggest", "annotate", "next-round" or "export".
@@ -65,7 +68,10 @@ class ProjectOverview:
     pool: int
     labelled: int
     slices: int
+    label_values: dict[str, int]
+    notes: dict[str, list[str]]
     voxels: dict[str, int]
+    open_voxels: int
     open: int
     skipped: int
     minutes: float
@@ -99,7 +105,10 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         pool=0 if pool is None else len(pool),
         labelled=costs.samples,
         slices=costs.slices,
+        label_values=project.cases.structures.of_structures(),
+        notes=project.cases.notes(),
         voxels=dict(zip(project.labels, counts, strict=True)),
+        open_voxels=project.annotations.open_voxels(),
         open=0 if worklist is None else len(worklist.open()),
         skipped=int(project.samples.skipped().sum()),
         minutes=round(project.annotations.seconds_spent() / 60, 1),

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from alunet.imaging.reading import EXACT_ENDING, Grid
-from alunet.imaging.writing import grid_of
+from alunet.imaging.grids import Grid
+from alunet.imaging.reading import EXACT_ENDING, grid_of
 from alunet.loop.labelling import has_tiles, position, slice_axis
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED, Status

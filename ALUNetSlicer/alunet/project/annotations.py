@@ -231,6 +231,13 @@ class Annotations:
         voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
         return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
 
+    def open_voxels(self) -> int:
+        """How many voxels of the labeled samples are left open."""
+        pool = self._samples.known_pool()
+        if pool is None:
+            return 0
+        return pool.covered_voxels(np.flatnonzero(self._samples.labelled())) - int(self.class_voxels().sum())
+
     def costs(self) -> Costs:
         """What has been annotated so far."""
         size, samples = self._db.rows("SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples")[0]

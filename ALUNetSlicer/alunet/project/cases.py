@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import CaseFiles, check_case_name, read_dataset_description
+from alunet.imaging.dataset import check_case_name, read_dataset_description
+from alunet.imaging.dicom.series import SeriesIdentity
+from alunet.imaging.folders import CaseFiles, LeftOut
+from alunet.imaging.label_file import folded
+from alunet.imaging.labels import Structures
 from alunet.pool import CaseGeometry
+from alunet.project.identity import content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
+    LabelSource,
     check_case,
-    check_new_names,
     counted,
-    renumbering,
     store_case,
     undone_on_failure,
 )
@@ -24,6 +28,7 @@ from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.database import Database
 from alunet.storage.files import sync_folder
 
+_NAMED = 20  # files that were left out are named, so many
 ROLES = ("pool", "test")
 
 
@@ -105,11 +110,27 @@ class Cases:
         shape, images, voxels = rows[0]
         return CaseRow(tuple(json.loads(shape)), self._images / json.loads(images)[0], voxels)
 
+    def notes(self) -> dict[str, list[str]]:
+        """Return what was said of the files of cases when they were imported, by the case's name."""
+        rows = self._db.rows("SELECT name, notes FROM cases WHERE notes != '[]' ORDER BY name")
+        return {name: json.loads(notes) for name, notes in rows}
+
+    def dicom(self, name: str) -> SeriesIdentity | None:
+        """Return the UIDs of the DICOM series that a case comes from; None where it comes from none."""
+        found = self._db.value("SELECT dicom FROM cases WHERE name = ?", (name,))
+        if found is None:
+            return None
+        uids = json.loads(str(found))
+        return SeriesIdentity(**{**uids, "instance_uids": tuple(uids["instance_uids"])})
+
     @property
-    def label_values(self) -> tuple[int, ...]:
-        """What each class 0, 1, … is called in the label files that the first cases came with."""
-        values = self._settings.label_values
-        return tuple(range(len(self._settings.about["labels"])) if values is None else values)
+    def structures(self) -> Structures:
+        """Return the classes, and their values in label files that do not say what their values mean.
+
+        Those are the values of the data set that the first cases came with, and of files that leave.
+        """
+        names, values = tuple(self._settings.about["labels"]), self._settings.label_values
+        return Structures(names, tuple(range(len(names)) if values is None else values))
 
     def import_dataset(
         self,
@@ -118,6 +139,8 @@ class Cases:
         role: str = "pool",
         limit: int | None = None,
         prefix: str = "",
+        ignore: int | None = None,
+        series: str = "",
         emit: Emit | None = None,
     ) -> list[str]:
         """Imports a data set: all of it or, where anything is wrong, nothing.
@@ -130,8 +153,10 @@ class Cases:
             role: of the new cases.
             limit: import only the first cases, by name.
             prefix: put before every case name.
-            emit: receives "progress" events of the phases "check" and "import", and a "message" where label values
-                are renumbered.
+            ignore: value of voxels in the label files that are left open; None: as the data set says.
+            series: which DICOM series of an examination, see `alunet.imaging.dicom_cases`.
+            emit: receives "progress" events of the phases "check" and "import", and a "message" of what a person
+                should know of how labels were read.
 
         Returns:
             Names of the new cases; empty where all were there.
@@ -139,54 +164,139 @@ class Cases:
         Raises:
             InputError: something cannot be used; the message names it.
         """
-        found = read_dataset_description(Path(path))
-        labels, channels = self._settings.about["labels"], self._settings.about["channels"]
-        if found.labels and _folded(found.labels) != _folded(labels):
-            raise InputError(f"{path} has the labels {found.labels}, the project {labels}.", "They must agree.")
+        channels = self._settings.about["channels"]
+        found = read_dataset_description(Path(path), len(channels), series)
+        labels = self._settings.about["labels"]
+        _check_names(path, found.labels, labels)
         if len(found.channels) != len(channels):
             raise InputError(f"{path} has the channels {found.channels}, the project {channels}.")
         cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
-        values, emit = found.values or self.label_values, emit or ignore_events
-        note = renumbering(labels, values)
-        if note:
-            emit(Event("message", {"text": note}))
-        return self._import(cases, role, values, emit)
+        structures = self.structures
+        if found.labels and not self._db.value("SELECT count(*) FROM cases"):
+            theirs = {folded(name): value for name, value in zip(found.labels, found.values, strict=True)}
+            values = tuple(theirs[folded(name)] for name in structures.names)
+            structures = Structures(structures.names, values)
+            if values != tuple(range(len(values))) and emit is not None:
+                emit(Event("message", {"text": f"Values in label files: {structures.in_words()}."}))
+        _say_left_out(found.left_out, emit or ignore_events)
+        labels_of = LabelSource(structures, found.meaning, ignore)
+        return self._import(cases, role, labels_of, emit or ignore_events)
 
     def import_case(
-        self, name: str, image_files: Sequence[Path], label_file: Path | None = None, *, role: str = "pool"
+        self,
+        name: str,
+        image_files: Sequence[Path],
+        label_file: Path | None = None,
+        *,
+        role: str = "pool",
+        ignore: int | None = None,
+        beside: bool = True,
+        emit: Emit | None = None,
     ) -> str:
         """Imports one case from its files in channel order (or one file that holds all channels).
+
+        Args:
+            ignore, emit: see `import_dataset`.
+            beside: whether a description beside the label file says what its values mean.
 
         Raises:
             InputError: the name is taken, or a file cannot be used; the message names it.
         """
         label = None if label_file is None else Path(label_file)
-        self._import([(name, [Path(file) for file in image_files], label)], role, self.label_values, ignore_events)
+        labels = LabelSource(self.structures, ignore=ignore, beside=beside)
+        self._import([(name, [Path(file) for file in image_files], label)], role, labels, emit or ignore_events)
         return name
 
-    def _import(self, cases: list[CaseFiles], role: str, values: Sequence[int], emit: Emit) -> list[str]:
+    def _import(self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit) -> list[str]:
         _check_role(role)
         if self._data != self._root:
             raise InputError(f"The project {self._root} shares its images.", f"Import them into {self._data}.")
         self._db.check_writable()
-        known = set(self._db.rows("SELECT name, role, source FROM cases"))
-        cases = [case for case in cases if (case[0], role, _source(case[1])) not in known]
-        check_new_names([name for name, _, _ in cases], [name for name, _, _ in known], check_case_name)
         channels = len(self._settings.about["channels"])
-        checked = [check_case(*case, channels, values) for case in counted(cases, "check", emit)]
+        known = self._known()
+        new = [case for case in cases if not self._is_unchanged(case, role, known)]
+        _check_new_names(new)
+        checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
+        checked = [case for case in checked if self._is_new(case, role, known, emit)]
+        for note in dict.fromkeys(note for case in checked for note in case.notes):
+            emit(Event("message", {"text": note}))
+        _say_same_scans(checked, known, emit)
+        self._store(checked, role, labels, emit)
+        return [case.name for case in checked]
+
+    def _known(self) -> dict[str, _Known]:
+        """What is known of the cases, by the name as it is compared."""
+        rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
+        return {name.casefold(): _Known(name, *rest) for name, *rest in rows}
+
+    def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, _Known]) -> bool:
+        """Whether a case was imported from the very same files, which no one has written since."""
+        name, files, label = case
+        own = known.get(name.casefold())
+        stamp = stamp_of([*files, *([label] if label else [])])
+        return own is not None and own.role == role and own.stamp == stamp
+
+    def _is_new(self, case: CheckedCase, role: str, known: Mapping[str, _Known], emit: Emit) -> bool:
+        """Whether a checked case is none of the project's; one that is the same but moved is noted so.
+
+        Raises:
+            InputError: the project has another case of that name.
+        """
+        own = known.get(case.name.casefold())
+        if own is None:
+            return True
+        content = own.content or content_of(self._images / file for file in json.loads(own.images))
+        files = json.loads(case.stamp)
+        if content != case.content:
+            same_path = own.stamp is not None and json.loads(own.stamp)[0][0] == files[0][0]
+            what = "changed since it was added" if same_path else "is another image in the project"
+            raise InputError(
+                f"Case '{own.name}' {what}: {files[0][0]} has other voxels.",
+                "Give it another name, or leave it out.",
+            )
+        if own.role != role:
+            raise InputError(
+                f"Case '{own.name}' is in the project already, as a {own.role} case.",
+                "A case cannot be learned from and evaluated on. Leave it out.",
+            )
+        self._note_label(case, emit)
+        self._db.execute(
+            "UPDATE cases SET content = ?, stamp = ? WHERE name = ?",
+            (content, case.stamp, own.name),
+        )
+        return False
+
+    def _note_label(self, case: CheckedCase, emit: Emit) -> None:
+        """Say so where a case that is there already comes with a label that is not the one kept."""
+        kept = self._db.value("SELECT label FROM cases WHERE name = ?", (case.name,))
+        if case.label is None:
+            return
+        if kept is None:
+            text = f"{case.name} is in the project without a label; {case.label.name} was not taken."
+        elif case.label_content == content_of([self._labels / str(kept)]):
+            return
+        else:
+            text = f"The label of {case.name} changed since it was added; the project keeps the first."
+        emit(Event("message", {"text": text}))
+
+    def _store(
+        self, checked: Sequence[CheckedCase], role: str, labels: LabelSource, emit: Emit
+    ) -> None:
+        """Store checked cases: all of them or none."""
         with undone_on_failure(checked, self._images, self._labels):
             for case in counted(checked, "import", emit):
-                store_case(case, self._images, self._labels, values)
+                store_case(case, self._images, self._labels, labels)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
-            sources = [_source(files) for _, files, _ in cases]
-            rows = [(*_case_values(case, role), source) for case, source in zip(checked, sources, strict=True)]
-            columns = "name, role, images, label, shape, spacing, source"
+            columns = "name, role, images, label, shape, spacing, content, stamp, notes, dicom"
             with self._db.transaction():
-                self._db.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
-                if not known:
-                    self._settings.label_values = list(values)
-        return [case.name for case in checked]
+                first = not self._db.value("SELECT count(*) FROM cases")
+                self._db.many(
+                    f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [_case_values(case, role) for case in checked],
+                )
+                if first:
+                    self._settings.label_values = list(labels.structures.values)
 
     def set_role(self, names: Iterable[str], role: str) -> None:
         """Makes cases pool or test cases.
@@ -216,13 +326,41 @@ class Cases:
 
 def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     names = json.dumps([source.name for source in case.images], ensure_ascii=False)
-    label = None if case.label is None else case.label.name
-    return case.name, role, names, label, json.dumps(case.grid.shape), json.dumps(case.grid.spacing[::-1])
+    place = json.dumps(case.grid.shape), json.dumps(case.grid.spacing[::-1])
+    notes = json.dumps(case.notes, ensure_ascii=False)
+    dicom = None if case.dicom is None else json.dumps(asdict(case.dicom))
+    return case.name, role, names, case.kept_label, *place, case.content, case.stamp, notes, dicom
 
 
-def _source(files: Sequence[Path]) -> str:
-    """Where a case comes from: its image files, absolute."""
-    return json.dumps([str(Path(file).absolute()) for file in files], ensure_ascii=False)
+@dataclass(frozen=True)
+class _Known:
+    """What tells a case of the project from others."""
+
+    name: str
+    role: str
+    images: str
+    content: str | None
+    stamp: str | None
+
+
+def _check_new_names(cases: Sequence[CaseFiles]) -> None:
+    """Raise InputError for a name that is bad, or there twice on some file system."""
+    seen: set[str] = set()
+    for name, _, _ in cases:
+        check_case_name(name)
+        if name.casefold() in seen:
+            raise InputError(f"There are two cases {name!r}.", "Rename one, or leave it out.")
+        seen.add(name.casefold())
+
+
+def _say_same_scans(checked: Sequence[CheckedCase], known: Mapping[str, _Known], emit: Emit) -> None:
+    """Say which new cases have the voxels of another one."""
+    first = {own.content: (own.name, own.role) for own in known.values() if own.content}
+    for case in checked:
+        name, role = first.setdefault(case.content, (case.name, "new"))
+        if name != case.name:
+            text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
+            emit(Event("message", {"text": text}))
 
 
 def _check_role(role: str) -> None:
@@ -230,5 +368,22 @@ def _check_role(role: str) -> None:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
 
 
-def _folded(labels: dict[str, int]) -> dict[str, int]:
-    return {name.casefold(): value for name, value in labels.items()}
+def _say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:
+    for each in files[:_NAMED]:
+        emit(Event("message", {"text": f"{each.file.name} was left out: {each.reason}."}))
+    if len(files) > _NAMED:
+        emit(Event("message", {"text": f"{len(files) - _NAMED} more files were left out."}))
+
+
+def _check_names(path: Path, theirs: dict[str, int], own: dict[str, int]) -> None:
+    """Raise InputError where a data set names other structures than the project; their numbers may differ."""
+    known, named = {folded(name) for name in own}, {folded(name) for name in theirs}
+    if not theirs or known == named:
+        return
+    more = [f"'{name}'" for name in theirs if folded(name) not in known]
+    less = [f"'{name}'" for name in own if folded(name) not in named]
+    words = [f"{what} {', '.join(names)}" for what, names in (("also", more), ("not", less)) if names]
+    raise InputError(
+        f"{path} names other structures than the project: {' and '.join(words)}.",
+        "They must agree, because what a data set does not name would count as background.",
+    )

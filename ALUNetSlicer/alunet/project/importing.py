@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,18 +12,21 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.dicom.series import SeriesIdentity
+from alunet.imaging.grids import Grid
+from alunet.imaging.label_file import Meaning
+from alunet.imaging.labels import Labels, Structures, read_labels_of
 from alunet.imaging.reading import (
     EXACT_ENDING,
-    Grid,
     check_voxels,
     copy_file,
     ending_of,
     is_kept,
     read_image,
-    read_label,
     split_channels,
     write_image,
 )
+from alunet.project.identity import Content, stamp_of
 from alunet.schema import Emit, Event
 
 Item = TypeVar("Item")
@@ -31,7 +34,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Source:
-    """One channel of a case, or its label, and how it is kept.
+    """One channel of a case, and how it is kept.
 
     Attributes:
         path: the file that it comes from.
@@ -47,17 +50,59 @@ class Source:
 
 
 @dataclass(frozen=True)
+class LabelSource:
+    """Where reference labels come from, and what is known of the values in their files.
+
+    Attributes:
+        structures: the project's.
+        meaning: what a data set says of all its label files; None: what each file, or a description beside it, says.
+        ignore: value of voxels left open, as a person says it.
+        beside: whether a description beside each file counts.
+    """
+
+    structures: Structures
+    meaning: Meaning | None = None
+    ignore: int | None = None
+    beside: bool = True
+
+    def read(self, file: Path, grid: Grid) -> Labels:
+        """Read a label file onto the grid of its image; see `alunet.imaging.labels.read_labels_of`."""
+        return read_labels_of(
+            file, grid, self.structures, meaning=self.meaning, ignore=self.ignore, beside=self.beside
+        )
+
+
+@dataclass(frozen=True)
 class CheckedCase:
-    """A case whose files can be imported."""
+    """A case whose files can be imported.
+
+    Attributes:
+        label: file of the reference label, None where there is none.
+        content: the voxels of all channels as one number, see `alunet.project.identity`.
+        stamp: of the files that they come from.
+        label_content: the label map as one number.
+        dicom: UIDs of the DICOM series that it comes from, where it comes from one.
+        notes: what a person should know of how the label was read.
+    """
 
     name: str
     grid: Grid
     images: tuple[Source, ...]
-    label: Source | None
+    label: Path | None
+    content: str
+    stamp: str
+    label_content: str = ""
+    dicom: SeriesIdentity | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kept_label(self) -> str | None:
+        """File name that the label is kept under."""
+        return None if self.label is None else self.name + EXACT_ENDING
 
 
 def check_case(
-    name: str, files: Sequence[Path], label: Path | None, channels: int, values: Sequence[int]
+    name: str, files: Sequence[Path], label: Path | None, channels: int, labels: LabelSource
 ) -> CheckedCase:
     """Reads all files of a case once and decides how each is kept.
 
@@ -66,14 +111,16 @@ def check_case(
         files: image files in channel order; one file may hold several channels.
         label: reference segmentation, if there is one.
         channels: number of channels that the project needs.
-        values: what each class, the background first, is called in label files.
+        labels: what values of the label file mean.
 
     Raises:
         InputError: a file cannot be used, or the files do not fit each other.
     """
     if not files:
         raise InputError(f"Case {name} has no image file.", f"Give {channels} channel(s).")
-    grid, found, filled = None, [], False
+    grid, found, content = None, [], Content()
+    notes: list[str] = []
+    flat = True
     for path in files:
         whole = read_image(path)
         parts = split_channels(whole, channels, path)
@@ -83,32 +130,51 @@ def check_case(
             difference = grid.difference(own)
             if difference:
                 raise InputError(f"Case {name}: {path} does not fit {files[0]}: {difference}.", "Resample it.")
-            filled = check_voxels(image, path) or filled
+            varies, said = check_voxels(image, path)
+            notes += said
+            flat = flat and not varies
+            content.add(image)
             scalar = whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
             unchanged = scalar and own == grid and is_kept(path)
             found.append(Source(path, "", part, None if unchanged else grid))
+    if flat:
+        raise InputError(f"Case {name}: {notes[0]}", "Leave this case out.")
     if len(found) != channels or grid is None:
         raise InputError(f"Case {name} has {len(found)} channel(s), but the project has {channels}.", "Give each once.")
-    if not filled:
-        raise InputError(f"Case {name} ({files[0]}) holds nothing but zeros.", "Leave this case out.")
     images = [replace(source, name=_kept_name(source, f"{name}_{i:04d}")) for i, source in enumerate(found)]
-    return CheckedCase(name, grid, tuple(images), _check_label(name, label, grid, values))
+    stamp = stamp_of([*files, *([label] if label else [])])
+    case = CheckedCase(
+        name, grid, tuple(images), label, str(content), stamp, notes=tuple(notes), dicom=_identity(files)
+    )
+    return case if label is None else _with_label(case, labels.read(label, grid), label.name)
 
 
-def _check_label(name: str, path: Path | None, grid: Grid, values: Sequence[int]) -> Source | None:
-    if path is None:
+def _identity(files: Sequence[Path]) -> SeriesIdentity | None:
+    """The series of a case that is one DICOM series."""
+    if len(files) != 1 or ending_of(files[0]):
         return None
-    kept, stored = read_label(path, grid, values)
-    source = Source(path, "", 0, None if stored and is_kept(path) else Grid.of(kept))
-    return replace(source, name=_kept_name(source, name))
+    from alunet.imaging.dicom_cases import series_of
+
+    return series_of(files[0]).identity
+
+
+def _with_label(case: CheckedCase, read: Labels, name: str) -> CheckedCase:
+    content, notes = Content(), [*case.notes, *read.notes]
+    content.add(sitk.GetImageFromArray(read.classes))
+    if read.open_voxels:
+        notes.append(f"{name}: {read.open_voxels:,} voxels are open and count for nothing.")
+    return replace(case, label_content=str(content), notes=tuple(notes))
 
 
 def _kept_name(source: Source, stem: str) -> str:
     return stem + (ending_of(source.path) if source.grid is None else EXACT_ENDING)
 
 
-def store_case(case: CheckedCase, images: Path, labels: Path, values: Sequence[int]) -> None:
+def store_case(case: CheckedCase, images: Path, folder: Path, labels: LabelSource) -> None:
     """Writes the files of a checked case into the project's folders; existing files of the names are replaced.
+
+    Args:
+        images, folder: of the project's images, and of its labels.
 
     The caller makes the folders durable with `sync_folder`, once for all cases.
     """
@@ -119,12 +185,10 @@ def store_case(case: CheckedCase, images: Path, labels: Path, values: Sequence[i
         else:
             part = split_channels(read_image(source.path), channels, source.path)[source.part]
             _write(part, source.grid, images / source.name)
-    if case.label is None:
+    if case.label is None or case.kept_label is None:
         return
-    if case.label.grid is None:
-        copy_file(case.label.path, labels / case.label.name, sync=False)
-    else:
-        _write(read_label(case.label.path, case.grid, values)[0], case.label.grid, labels / case.label.name)
+    classes = labels.read(case.label, case.grid).classes
+    _write(sitk.GetImageFromArray(classes), case.grid, folder / case.kept_label)
 
 
 @contextlib.contextmanager
@@ -135,7 +199,7 @@ def undone_on_failure(cases: Sequence[CheckedCase], images: Path, labels: Path) 
     except BaseException:  # also Ctrl-C: files that no database knows would stay for ever
         for case in cases:
             files = [images / source.name for source in case.images]
-            for file in [*files, *([labels / case.label.name] if case.label else [])]:
+            for file in [*files, *([labels / case.kept_label] if case.kept_label else [])]:
                 file.unlink(missing_ok=True)
         raise
 
@@ -149,16 +213,6 @@ def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
     write_image(clean, path, sync=False)
 
 
-def renumbering(labels: dict[str, int], values: Sequence[int]) -> str:
-    """What a person is told where the classes are called otherwise in label files; empty where they are not."""
-    changed = [
-        f"{name} {value} becomes {index}"
-        for (name, index), value in zip(labels.items(), values, strict=True)
-        if value != index
-    ]
-    return f"Label values are renumbered without gaps: {', '.join(changed)}." if changed else ""
-
-
 def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
     """Passes items on and reports after each how many are done."""
     start = time.monotonic()
@@ -169,11 +223,3 @@ def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
         emit(Event("progress", data))
 
 
-def check_new_names(names: Iterable[str], existing: Iterable[str], check: Callable[[str], None]) -> None:
-    """Raises InputError for a name that is bad or taken, on any file system."""
-    taken = {name.casefold() for name in existing}
-    for name in names:
-        check(name)
-        if name.casefold() in taken:
-            raise InputError(f"The project already has a case {name!r}.", "Rename the new one, or leave it out.")
-        taken.add(name.casefold())

@@ -191,5 +191,15 @@ FIFTH = (
 
 SIXTH = (mark_not_annotated,)
 
-MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH]
+SEVENTH = (
+    # The voxels of the channels as one number, and what tells whether the files it came from were
+    # written since; NULL where that is not known. Notes on its files: a JSON list.
+    "ALTER TABLE cases ADD COLUMN content TEXT",
+    "ALTER TABLE cases ADD COLUMN stamp TEXT",
+    "ALTER TABLE cases ADD COLUMN notes TEXT NOT NULL DEFAULT '[]'",
+    # JSON: UIDs of the DICOM series, its instances and its frame of reference; no other attribute.
+    "ALTER TABLE cases ADD COLUMN dicom TEXT",
+)
+
+MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

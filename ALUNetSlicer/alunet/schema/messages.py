@@ -17,6 +17,12 @@ PART_BYTES = 8 * 2**20
 LABEL_DTYPES = ("uint8", "uint16")
 """Voxels of an annotation, little-endian."""
 FILE_FORMATS = ("nrrd", "nii.gz")
+IMAGE_ENDINGS = (
+    ".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".gipl.gz", ".png", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
+"""Endings of images that are one file, which an engine can import."""
+SEGMENTATION_ENDING = ".seg.nrrd"
+"""Ending of segmentations of 3D Slicer; never an image."""
 EVENT_STREAM = "text/event-stream"
 PRESET_PURPOSES = {
     "quick": "a quick look",

@@ -36,7 +36,8 @@ def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequ
             return False
         # Before the import: a crash between the two is repaired by asking again.
         opened.settings.keep_request(request.name, origin)
-        opened.cases.import_case(request.name, images, label[0] if label else None, role=request.role)
+        reference = label[0] if label else None
+        opened.cases.import_case(request.name, images, reference, role=request.role, beside=False)
     for upload in used:
         uploads.drop(upload)
     return True

@@ -19,7 +19,7 @@ from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import usual_choice
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
-from alunet.schema import FILE_FORMATS, Emit, Event, Job, JobKind
+from alunet.schema import FILE_FORMATS, NOT_ANNOTATED, Emit, Event, Job, JobKind
 from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
@@ -109,7 +109,7 @@ def _round(
 def _predict(task: JobContext, cases: Sequence[str] = ()) -> None:
     loop = task.annotation_loop().loop
     loop.last()
-    outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING)
+    outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING, proposals=True)
 
 
 def _uncertainty(task: JobContext, cases: Sequence[str] = (), measure: str = "entropy") -> None:
@@ -127,8 +127,8 @@ def _export(task: JobContext, what: str = "model", format: str = "nii.gz") -> Pa
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
     target = task.result("labels.zip")
     with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
-        files = outputs.export_labels(task.project, [], Path(folder), f".{format}")
-        _pack(files, Path(folder), target)
+        outputs.export_labels(task.project, [], Path(folder), f".{format}")
+        _pack([file for file in Path(folder).iterdir() if file.is_file()], Path(folder), target)
     return target
 
 
@@ -166,22 +166,21 @@ def _simulate(
 def _labelled_dataset(project: Project, folder: Path) -> Path:
     """The cases with a reference as a data set in nnU-Net's form."""
     cases = [case for case in project.cases.all() if case.label is not None]
-    endings = {ending_of(file) for case in cases for file in (*case.images, case.label)}
-    if not cases or len(endings) > 1:
-        hint = "A simulation needs reference labels, and all files in one format."
-        raise InputError(f"The project has {len(cases)} labelled cases in the formats {sorted(endings)}.", hint)
+    if not cases:
+        raise InputError("No case of the project has a reference label.", "A simulation needs them.")
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True, exist_ok=True)
-    ending = endings.pop()
     for case in cases:
         for channel, image in enumerate(case.images):
-            shutil.copyfile(image, folder / "imagesTr" / f"{case.name}_{channel:04d}{ending}")
-        shutil.copyfile(case.label, folder / "labelsTr" / f"{case.name}{ending}")
+            target = folder / "imagesTr" / f"{case.name}_{channel:04d}{ending_of(image)}"
+            shutil.copyfile(image, target)
+        if case.label is not None:
+            target = folder / "labelsTr" / f"{case.name}{ending_of(case.label)}"
+            shutil.copyfile(case.label, target)
     about = {
         "channel_names": {str(number): name for number, name in enumerate(project.channels)},
-        "labels": project.labels,
+        "labels": {**project.labels, "ignore": NOT_ANNOTATED},
         "numTraining": len(cases),
-        "file_ending": ending,
     }
     write_json(folder / "dataset.json", about)
     return folder

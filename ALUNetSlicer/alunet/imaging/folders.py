@@ -1,0 +1,271 @@
+"""Which files of a folder are images, which are their labels, and which are neither."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from alunet.errors import InputError
+from alunet.imaging.grids import Grid
+from alunet.imaging.reading import ENDINGS, ending_of, grid_of, read_image, stem_of
+from alunet.schema import SEGMENTATION_ENDING
+
+CaseFiles = tuple[str, list[Path], Path | None]
+"""Case name, image files in channel order, reference label."""
+
+_CHANNEL = re.compile(r"(.+)_(\d{4})")  # how nnU-Net names the file of a channel
+_FLAT = 0.9  # share of neighbors in a row that are equal: label maps have more, images far less
+_FEWER = 4  # a label map has so many times fewer values than its image
+_MOST_STRUCTURES = 256
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """A file that is no case and no label of one, and why."""
+
+    file: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FolderCases:
+    """The cases of a folder, and what else is in it."""
+
+    cases: list[CaseFiles]
+    left_out: list[LeftOut]
+
+
+def composed(name: str) -> str:
+    """Return a file name in the one Unicode form (NFC) in which names are kept and compared."""
+    return unicodedata.normalize("NFC", name)
+
+
+def existing(file: Path) -> Path:
+    """Return the file as its folder names it, which may be another Unicode form; else the path itself."""
+    if file.is_file() or not file.parent.is_dir():
+        return file
+    same = [other for other in file.parent.iterdir() if composed(other.name) == composed(file.name)]
+    return same[0] if len(same) == 1 else file
+
+
+def folder_cases(
+    images: Path, labels: Path, channels: int | None, *, described: bool = False, series: str = ""
+) -> FolderCases:
+    """Return the cases of a folder of images, with labels of the same names in another.
+
+    ``NAME_0000``, ``NAME_0001``, … are the channels of a case where there is one for each channel,
+    from 0000 on; any other file is a case of its own.
+
+    Args:
+        channels: of a case; None: as the files are named.
+        described: a ``dataset.json`` says that the files are named so; then a case that lacks a
+            channel is refused, no file is taken for a mask, and no DICOM is looked for.
+        series: which series of an examination in DICOM, see `alunet.imaging.dicom_cases`.
+
+    Raises:
+        InputError: two files are one case, or a case lacks a channel.
+    """
+    files, left_out = _image_files(images)
+    cases = _grouped(files, channels, images, described)
+    if not described:
+        from alunet.imaging.dicom_cases import dicom_cases
+
+        scans, others = dicom_cases(images, series)
+        cases = sorted(_each_once([*cases, *((name, [file]) for name, file in scans)], images))
+        left_out += others
+        masks = _masks([paths[0] for _, paths in cases if len(paths) == 1])
+        cases = [(name, paths) for name, paths in cases if paths[0] not in masks]
+        left_out += [
+            LeftOut(mask, f"a label map of {image.name}, no image") for mask, image in masks.items()
+        ]
+    known, unused = _labels_of([name for name, _ in cases], labels)
+    left_out += [LeftOut(file, "a label without an image") for file in unused]
+    return FolderCases([(name, paths, known.get(name)) for name, paths in cases], left_out)
+
+
+def _image_files(folder: Path) -> tuple[list[Path], list[LeftOut]]:
+    """Return the image files of a folder by name; hidden files are passed over."""
+    found, left_out = [], []
+    for path in sorted(folder.iterdir(), key=lambda path: composed(path.name)):
+        if path.name.startswith(".") or not ending_of(path) or not path.is_file():
+            continue
+        if ending_of(path) == SEGMENTATION_ENDING:
+            left_out.append(LeftOut(path, "a segmentation, no image"))
+        else:
+            found.append(path)
+    # An .img is the other half of an .hdr, no case of its own.
+    return [path for path in found if not _second_half(path, found)], left_out
+
+
+def _second_half(path: Path, files: Sequence[Path]) -> bool:
+    header = path.with_name(stem_of(path) + ".hdr")
+    return ending_of(path) in (".img", ".img.gz") and header in files
+
+
+def _grouped(
+    files: Sequence[Path], channels: int | None, folder: Path, described: bool
+) -> list[tuple[str, list[Path]]]:
+    """Return the names of cases and their files."""
+    groups: dict[str, dict[int, Path]] = defaultdict(dict)
+    alone = []
+    for path in files:
+        match = _CHANNEL.fullmatch(composed(stem_of(path)))
+        if match and int(match.group(2)) not in groups[match.group(1)]:
+            groups[match.group(1)][int(match.group(2))] = path
+        else:
+            alone.append(path)
+    whole = {name: group for name, group in groups.items() if _is_whole(group, channels)}
+    if channels is None and len({len(group) for group in whole.values()}) > 1:
+        whole = {}
+    for name, group in groups.items():
+        if name in whole or not group:
+            continue
+        if described and 0 in group:
+            raise InputError(
+                f"Case {name} in {folder} has {len(group)} image file(s) for {channels} channel(s).",
+                f"Name the files {name}_0000, {name}_0001, …, one a channel.",
+            )
+        alone += group.values()
+    cases = [(name, [group[index] for index in sorted(group)]) for name, group in whole.items()]
+    cases += [(composed(stem_of(path)), [path]) for path in alone]
+    return sorted(_each_once(cases, folder))
+
+
+def _is_whole(group: dict[int, Path], channels: int | None) -> bool:
+    """Whether the files are numbered as the channels 0, 1, … of one case."""
+    count = len(group) if channels is None else channels
+    return sorted(group) == list(range(count))
+
+
+def _each_once(
+    cases: Iterable[tuple[str, list[Path]]], folder: Path
+) -> list[tuple[str, list[Path]]]:
+    seen: dict[str, list[Path]] = {}
+    for name, paths in cases:
+        if name in seen:
+            names = ", ".join(path.name for path in (*seen[name], *paths))
+            raise InputError(
+                f"{folder} holds the case {name!r} twice ({names}).", "Keep one of the files."
+            )
+        seen[name] = paths
+    return list(seen.items())
+
+
+def _labels_of(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return the label of each case, and the labels of none."""
+    if not folder.is_dir():
+        return {}, []
+    files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
+    files = [path for path in files if ending_of(path) and path.is_file()]
+    by_name: dict[str, list[Path]] = defaultdict(list)
+    for path in files:
+        if not _second_half(path, files):
+            by_name[composed(stem_of(path)).casefold()].append(path)
+    found = {}
+    for name in names:
+        own = by_name.pop(name.casefold(), [])
+        if len(own) > 1:
+            twice = ", ".join(path.name for path in own)
+            raise InputError(
+                f"{folder} holds the label of {name!r} twice ({twice}).", "Keep one of the files."
+            )
+        if own:
+            found[name] = own[0]
+    return found, [path for paths in by_name.values() for path in paths]
+
+
+# --- label maps beside images ----------------------------------------------------------------------
+
+
+def _masks(files: Sequence[Path]) -> dict[Path, Path]:
+    """Return the files that are label maps of another one, each with that one.
+
+    A label map has the grid of its image, whole numbers alone, far fewer of them than the image,
+    and areas of one value.
+    """
+    by_grid: dict[object, list[Path]] = defaultdict(list)
+    for path in files:
+        by_grid[_grid_key(path)].append(path)
+    found = {}
+    for key, group in by_grid.items():
+        if key is None or len(group) < 2:
+            continue
+        looks = {path: _look(path) for path in group}
+        richest = max(group, key=lambda path: looks[path].values)
+        for path in group:
+            look = looks[path]
+            if look.is_flat and look.values * _FEWER <= looks[richest].values:
+                found[path] = _nearest(path, [other for other in group if not looks[other].is_flat])
+    return found
+
+
+def _nearest(path: Path, images: Sequence[Path]) -> Path:
+    """Return the image whose name begins most like the label map's."""
+
+    def alike(other: Path) -> int:
+        pairs = zip(path.name, other.name, strict=False)
+        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(path.name), len(other.name)))
+
+    return max(images, key=alike)
+
+
+def _grid_key(path: Path) -> object:
+    """Return what is equal for images on one grid; None where the header cannot be read."""
+    try:
+        grid = _grid(path)
+    except (RuntimeError, InputError):
+        return None  # reading it says why
+    return grid.size, tuple(round(v, 3) for v in (*grid.spacing, *grid.origin, *grid.direction))
+
+
+def _grid(path: Path) -> Grid:
+    if ending_of(path):
+        return grid_of(path)
+    from alunet.imaging.dicom_cases import series_of
+
+    grid = series_of(path).grid
+    if grid is None:
+        raise InputError(f"{path} is no volume.", "Choose another series.")
+    return grid
+
+
+@dataclass(frozen=True)
+class _Look:
+    """How many values an image has, and whether it looks like a label map."""
+
+    values: int
+    is_flat: bool
+
+
+def _look(path: Path) -> _Look:
+    """Look at the voxels of a file; one that cannot be read looks like an image, and is refused later."""
+    try:
+        image = read_image(path)
+    except InputError:
+        return _Look(0, False)
+    array = sitk.GetArrayViewFromImage(image)  # of memory that the image owns
+    values: set[float] = set()
+    for part in array:
+        values.update(np.unique(part).tolist())
+        if len(values) > _MOST_STRUCTURES * _FEWER:
+            return _Look(len(values), False)
+    whole = all(value == round(value) for value in values if np.isfinite(value))
+    equal = float(np.mean(array[..., 1:] == array[..., :-1])) if array.shape[-1] > 1 else 0.0
+    return _Look(len(values), whole and len(values) <= _MOST_STRUCTURES and equal >= _FLAT)
+
+
+def nothing_found(folder: Path, left_out: Sequence[LeftOut]) -> InputError:
+    """Return the error for a folder without images."""
+    if left_out:
+        one = left_out[0]
+        return InputError(
+            f"{folder} holds no image: {one.file.name} is {one.reason}.", "Add the images too."
+        )
+    return InputError(f"{folder} holds no image.", f"Images end in {', '.join(ENDINGS)}.")

@@ -1,0 +1,314 @@
+"""Label files of others as the project's structures: the one reader for all ways in.
+
+A file that says what its values mean is read by what it says. Else the values are those of the
+project's own table, the numbers of the data set that it began with. What fits neither is refused
+with its name or value, so that a label never changes its meaning.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK as sitk
+
+from alunet.errors import InputError
+from alunet.imaging.grids import Grid, Placement, placement
+from alunet.imaging.label_file import (
+    LabelFile,
+    Meaning,
+    Segment,
+    folded,
+    open_value,
+    read_label_file,
+    with_ignore,
+)
+from alunet.schema import NOT_ANNOTATED
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Structures:
+    """The project's classes as label files know them.
+
+    Attributes:
+        names: of the classes 0, 1, …, the background first.
+        values: number of each class in files that do not say what their values mean.
+    """
+
+    names: tuple[str, ...]
+    values: tuple[int, ...]
+
+    @property
+    def in_files(self) -> dict[str, int]:
+        """Return the value of each class, the background among them."""
+        return dict(zip(self.names, self.values, strict=True))
+
+    def numbered(self) -> Structures:
+        """Return the same classes with the project's own numbers 0, 1, … as values."""
+        return Structures(self.names, tuple(range(len(self.names))))
+
+    def in_words(self) -> str:
+        """Return the values of the structures for people: "2 kidney, 3 liver"."""
+        return ", ".join(f"{value} {name}" for name, value in self.of_structures().items())
+
+    def of_structures(self) -> dict[str, int]:
+        """Return the value of each structure, without the background."""
+        return dict(list(self.in_files.items())[1:])
+
+    def find(self, name: str) -> int | None:
+        """Return the class of that name, whatever its case and Unicode form; None where none is."""
+        known = [folded(own) for own in self.names]
+        return known.index(folded(name)) if folded(name) in known else None
+
+
+@dataclass(frozen=True)
+class Labels:
+    """The label map of an image.
+
+    Attributes:
+        classes: uint8 (k, j, i) on the image's grid: classes, or `NOT_ANNOTATED` for open voxels.
+        box: first and last + 1 voxel that the file covers, for each axis (k, j, i); all of them where it names its
+            segments, because such files are saved without their empty margins.
+        notes: what a person should know of how the file was read.
+    """
+
+    classes: npt.NDArray[np.uint8]
+    box: tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def open_voxels(self) -> int:
+        """How many voxels the file leaves open."""
+        return int(np.count_nonzero(self.classes == NOT_ANNOTATED))
+
+
+def read_labels_of(
+    path: Path,
+    grid: Grid,
+    structures: Structures,
+    *,
+    meaning: Meaning | None = None,
+    ignore: int | None = None,
+    beside: bool = True,
+) -> Labels:
+    """Read a label file onto the grid of its image.
+
+    Where segments overlap, the structure with the larger number wins: a tumor over its organ. A
+    file that covers a part of the image has nothing in the rest. Voxels are never interpolated.
+
+    Args:
+        meaning: what a data set says of all its label files; the file's own segments come before.
+        ignore: value of voxels that are left open, as a person says it.
+        beside: whether a description beside the file counts.
+
+    Raises:
+        InputError: the file cannot be read, holds what is no structure of the project, or has its
+            voxels elsewhere than the image.
+    """
+    file = read_label_file(path, grid, meaning, beside=beside)
+    file = replace(file, meaning=with_ignore(file.meaning, ignore))
+    arrays = [_whole_numbers(sitk.GetArrayFromImage(layer), path) for layer in file.layers]
+    if _says_nothing_is_there(file, arrays):
+        return Labels(np.zeros(grid.shape, np.uint8), _box(None, grid))
+    place = _place(file, grid)
+    classes, notes = _classes(file, arrays, structures, ignore)
+    if place is not None:
+        try:
+            classes = place.place(classes, grid)
+        except InputError as error:
+            raise InputError(f"Label {path}: {error.message}", error.hint) from error
+        if not file.named and place.size != grid.size:
+            covered = " x ".join(map(str, place.size))
+            notes.append(
+                f"{path.name} covers {covered} of the image's voxels; the rest is background."
+            )
+    return Labels(classes, _box(None if file.named else place, grid), (*file.notes, *notes))
+
+
+def _says_nothing_is_there(file: LabelFile, arrays: Sequence[Array]) -> bool:
+    """Whether it is a segmentation in which nothing is drawn; Slicer saves those as one voxel."""
+    return file.named and not any(array.any() for array in arrays)
+
+
+def _place(file: LabelFile, grid: Grid) -> Placement | None:
+    """Return where the file's voxels are in the image; None where they are the image's own."""
+    own = Grid.of(file.layers[0])
+    difference = grid.difference(own)
+    if not difference:
+        return None
+    found = placement(grid, own)
+    # A plain file that reaches out of the image has rather its axes swapped than a margin.
+    if found is None or not (file.named or found.is_inside(grid)):
+        raise InputError(
+            f"Label {file.path} does not fit its image: {difference}.",
+            "Resample it to the image with nearest-neighbor interpolation.",
+        )
+    return found
+
+
+def _box(place: Placement | None, grid: Grid) -> Any:
+    if place is None:
+        return tuple((0, extent) for extent in grid.shape)
+    pairs = zip(place.start, place.size, grid.size, strict=True)
+    return tuple((max(0, low), min(low + size, extent)) for low, size, extent in pairs)[::-1]
+
+
+def _whole_numbers(array: Array, path: Path) -> Array:
+    """Return the voxels as integers."""
+    if array.dtype.kind != "f":
+        return array
+    broken = ~(np.isfinite(array) & (array == np.round(array)))
+    if broken.any():
+        value = array[broken].min()
+        raise InputError(
+            f"Label {path} holds the value {value:g}, which is no whole number.",
+            "Store whole numbers.",
+        )
+    return array.astype(np.int64)
+
+
+def _classes(
+    file: LabelFile, arrays: Sequence[Array], structures: Structures, ignore: int | None
+) -> tuple[npt.NDArray[np.uint8], list[str]]:
+    """Return the classes on the file's own grid, and notes."""
+    found = [_values(array) for array in arrays]
+    if file.meaning is None:
+        table, notes = _by_table(file.path, found[0], structures, ignore)
+        return _mapped(arrays[0], table), notes
+    tables = [
+        _by_name(file, file.meaning, layer, values, structures, arrays[layer])
+        for layer, values in enumerate(found)
+    ]
+    classes = _mapped(arrays[0], tables[0])
+    covered = 0
+    for array, table in zip(arrays[1:], tables[1:], strict=True):
+        more = _mapped(array, table)
+        covered += int(np.count_nonzero((classes != 0) & (more != 0) & (classes != more)))
+        classes = np.maximum(classes, more)
+    notes = []
+    if covered:
+        rule = "the structure with the larger number was taken"
+        notes.append(f"{file.path.name}: segments overlap in {covered:,} voxels; {rule}.")
+    return classes, notes
+
+
+def _values(array: Array) -> set[int]:
+    """Return the values that occur; slice by slice, which needs less memory and is faster."""
+    return {int(value) for part in array for value in np.unique(part)}
+
+
+def _mapped(array: Array, table: dict[int, int]) -> npt.NDArray[np.uint8]:
+    """Return the class of each voxel; `table` has every value of the array."""
+    values = np.array(sorted(table))
+    classes = np.array([table[value] for value in values.tolist()], np.uint8)
+    if values[0] < 0 or values[-1] > 0xFFFF:
+        return classes[np.searchsorted(values, array)]
+    lookup = np.zeros(values[-1] + 1, np.uint8)
+    lookup[values] = classes
+    return lookup[array]
+
+
+def _by_name(
+    file: LabelFile,
+    meaning: Meaning,
+    layer: int,
+    found: set[int],
+    structures: Structures,
+    array: Array,
+) -> dict[int, int]:
+    """Return the class of each value that occurs in a layer, by the names that the file gives."""
+    own = [segment for segment in meaning.segments if segment.layer == layer]
+    background = any(structures.find(segment.name) == 0 for segment in meaning.segments)
+    table = {} if background else {0: 0}
+    for segment in own:
+        if segment.value not in found:
+            continue
+        known = structures.find(segment.name)
+        if known is None:
+            raise _unknown(file, segment, int((array == segment.value).sum()), structures)
+        table[segment.value] = known
+    if meaning.ignore is not None:
+        table[meaning.ignore] = NOT_ANNOTATED
+    strange = sorted(found - set(table))
+    if strange:
+        raise InputError(
+            f"Label {file.path} holds the value {strange[0]}, which {meaning.source} does not name.",
+            "Correct the file or its description.",
+        )
+    return table
+
+
+def _unknown(file: LabelFile, segment: Segment, voxels: int, structures: Structures) -> InputError:
+    known = ", ".join(f"'{name}'" for name in structures.names[1:])
+    return InputError(
+        f"Label {file.path} holds '{segment.name}' ({voxels:,} voxels), "
+        f"which is no structure of the project.",
+        f"The project has {known}. Rename the segment, or take it out of the file.",
+    )
+
+
+def _refuse_two_meanings(path: Path, found: set[int], structures: Structures) -> None:
+    """Raise InputError where the values may be those of the project's own proposals as well."""
+    own = dict(enumerate(structures.names))
+    drawn = found - {0}
+    if structures.values == tuple(own) or not drawn or not drawn <= set(own):
+        return
+    theirs = {value: name for name, value in structures.in_files.items()}
+    value = next((v for v in sorted(drawn) if own[v] != theirs[v]), None)
+    if value is not None:
+        raise InputError(
+            f"Nothing says whether {value} in {path} is '{theirs[value]}', as in the data set, or "
+            f"'{own[value]}', as in proposals.",
+            "Put a dataset.json beside the file that names its values, or name one (described by).",
+        )
+
+
+def _by_table(
+    path: Path, found: set[int], structures: Structures, ignore: int | None
+) -> tuple[dict[int, int], list[str]]:
+    """Return the class of each value by the project's own table, where nothing says what they are."""
+    table = {value: index for index, value in enumerate(structures.values)}
+    if ignore is not None:
+        if ignore in table:
+            name = structures.names[table[ignore]]
+            raise InputError(
+                f"The value {ignore} is '{name}', so it cannot mark open voxels.",
+                "Give the value that marks them.",
+            )
+        table[ignore] = NOT_ANNOTATED
+    strange = sorted(found - set(table))
+    if not strange:
+        _refuse_two_meanings(path, found, structures)
+        return table, []
+    if found <= {0, 255} and len(structures.names) == 2:
+        note = f"{path.name}: 255 was taken as '{structures.names[1]}', the only structure."
+        return {0: 0, 255: 1}, [note]
+    value = strange[0] if strange[0] < 0 else strange[-1]
+    pairs = zip(structures.values, structures.names, strict=True)
+    known = ", ".join(f"{number} {name}" for number, name in pairs)
+    raise InputError(
+        f"Label {path} holds the value {value}, but the labels are {known}.",
+        f"Correct the file, or describe its values in a dataset.json beside it; if {value} marks "
+        "voxels that are not annotated, say so (ignore value).",
+    )
+
+
+# --- files that leave ------------------------------------------------------------------------------
+
+
+def outside_values(values: Sequence[int]) -> tuple[npt.NDArray[np.integer[Any]], int]:
+    """Return the value of each class in files that leave, by class, and the value of open voxels.
+
+    The array has 256 entries, uint8 or uint16; the last is the value of `NOT_ANNOTATED`.
+    """
+    ignore = open_value(tuple(values))
+    kind = np.uint8 if max(values) <= 255 else np.uint16
+    table = np.full(NOT_ANNOTATED + 1, ignore, kind)
+    table[: len(values)] = values
+    return table, ignore

@@ -1,0 +1,55 @@
+"""Which scans are the same: by their voxels, wherever their files are."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+import SimpleITK as sitk
+
+from alunet.imaging.reading import read_image
+
+
+class Content:
+    """The voxels of a case's channels, as one number."""
+
+    def __init__(self) -> None:
+        self._digest = hashlib.blake2b(digest_size=16)
+
+    def add(self, channel: sitk.Image) -> None:
+        """Take a channel, the first one first."""
+        array = sitk.GetArrayViewFromImage(channel)
+        self._digest.update(f"{array.shape} {array.dtype.name}".encode())
+        self._digest.update(np.ascontiguousarray(array).data)
+
+    def __str__(self) -> str:
+        return self._digest.hexdigest()
+
+
+def content_of(files: Iterable[Path]) -> str:
+    """Return the content of a case from its kept files, one for each channel.
+
+    Raises:
+        InputError: a file is missing or damaged.
+    """
+    content = Content()
+    for file in files:
+        content.add(read_image(file))
+    return str(content)
+
+
+def stamp_of(files: Sequence[Path]) -> str:
+    """Return what tells whether files were written since: path, bytes and time of each, as JSON.
+
+    A missing file has no bytes and no time.
+    """
+    stamps = []
+    for file in files:
+        about = file.stat() if file.is_file() else None
+        stamps.append(
+            [str(file.absolute()), about and about.st_size, about and about.st_mtime_ns]
+        )
+    return json.dumps(stamps, ensure_ascii=False)
