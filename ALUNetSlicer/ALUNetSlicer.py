@@ -1,4 +1,6 @@
-"""The module that Slicer looks for: four classes, and nothing else. See the folder ALUNetSlicerLib."""
+"""The module that Slicer looks for: four classes, and nothing else. See the folder
+ALUNetSlicerLib.
+"""
 
 import slicer
 from slicer.ScriptedLoadableModule import (
@@ -47,7 +49,8 @@ class ALUNetSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         """The developer's button: the package is loaded anew, too."""
         module.forget()
         ScriptedLoadableModuleWidget.onReload(self)
-        slicer.modules.ALUNetSlicerWidget.enter()  # the new one, which Slicer sets up and does not open
+        # the new one, which Slicer sets up and does not open
+        slicer.modules.ALUNetSlicerWidget.enter()
 
     def cleanup(self) -> None:
         """The module is unloaded, or Slicer ends."""

@@ -1,4 +1,5 @@
-"""Write docs/api.md, the description of the service's requests, from the service's own OpenAPI document.
+"""Write docs/api.md, the description of the service's requests, from the service's own OpenAPI
+document.
 
     python3 Scripts/api.py            write it
     python3 Scripts/api.py --check    exit code 1 where it is not what the service says
@@ -29,7 +30,7 @@ client = Client("http://127.0.0.1:8000", "TOKEN")
 for row in client.call(Operations.worklist, project="liver"):
     print(row.rank, row.case, row.slice, row.status)
 ```
-"""
+"""  # noqa: E501 - a page of its own width
 
 
 def openapi() -> dict[str, Any]:
@@ -52,11 +53,16 @@ def page(document: dict[str, Any]) -> str:
     lines = [HEAD, "## Requests", "", "| request | gives | what it does |", "| --- | --- | --- |"]
     for path, methods in document["paths"].items():
         for method, about in methods.items():
-            lines.append(f"| `{method.upper()} {_address(path, about)}` | {_answer(about)} | {about['description']} |")
+            lines.append(
+                f"| `{method.upper()} {_address(path, about)}` | {_answer(about)} | "
+                f"{about['description']} |"
+            )
     lines += ["", "## Bodies", ""]
     for name, about in sorted(document["components"]["schemas"].items()):
         if not name.startswith(("HTTPValidation", "Validation")):
-            fields = [f"`{field}`: {_kind(shape)}" for field, shape in about.get("properties", {}).items()]
+            fields = [
+                f"`{field}`: {_kind(shape)}" for field, shape in about.get("properties", {}).items()
+            ]
             fields = fields or [f"`{value}`" for value in about.get("enum", [])]
             lines.append(f"* **{name}**: {', '.join(fields)}")
     return "\n".join(lines) + "\n"
@@ -88,7 +94,9 @@ def _kind(shape: dict[str, Any]) -> str:
         return f"list of {_kind(shape.get('items', {}))}"
     if shape.get("format") in ("binary", "byte"):
         return "bytes"
-    return {"null": "null", "object": "object"}.get(shape.get("type", ""), shape.get("type", "JSON"))
+    return {"null": "null", "object": "object"}.get(
+        shape.get("type", ""), shape.get("type", "JSON")
+    )
 
 
 def main() -> int:

@@ -5,8 +5,9 @@
     python3 Scripts/bench.py flqmi      only those whose name contains the word
     python3 Scripts/bench.py --check    exit code 1 where a bar is missed
 
-Every figure is the least of at least three repetitions, in CPU seconds (user and system) on one thread; ratios compare
-runs of one process. On a busy machine caches are shared and ratios move by a quarter: bars leave room for that.
+Every figure is the least of at least three repetitions, in CPU seconds (user and system) on one
+thread; ratios compare runs of one process. On a busy machine caches are shared and ratios move by a
+quarter: bars leave room for that.
 """
 
 from __future__ import annotations
@@ -54,7 +55,9 @@ class Row:
     @property
     def passed(self) -> bool:
         """Whether the bar is kept; true where there is none."""
-        return self.bar is None or (self.ratio <= self.bar if self.at_most else self.ratio >= self.bar)
+        return self.bar is None or (
+            self.ratio <= self.bar if self.at_most else self.ratio >= self.bar
+        )
 
 
 Benchmark = Callable[[bool], list[Row]]
@@ -118,13 +121,24 @@ def flqmi_memory(quick: bool) -> list[Row]:
     before = psutil.Process().memory_info().rss
     maximise(similarity, 100)
     extra = max(0, peak_memory() - before)  # at most this: an earlier peak counts too
-    return [Row(f"FLQMI extra memory, {n} x {queries}", extra / 2**20, similarity.nbytes / 2**20,
-                extra / similarity.nbytes, 0.25, True, "MiB; against the kernel's size")]
+    return [
+        Row(
+            f"FLQMI extra memory, {n} x {queries}",
+            extra / 2**20,
+            similarity.nbytes / 2**20,
+            extra / similarity.nbytes,
+            0.25,
+            True,
+            "MiB; against the kernel's size",
+        )
+    ]
 
 
 @benchmark("flqmi")
 def flqmi(quick: bool) -> list[Row]:
-    """Choosing 100 samples, against submodlib's lazy greedy with its constructor, and against reading the kernel."""
+    """Choosing 100 samples, against submodlib's lazy greedy with its constructor, and against
+    reading the kernel.
+    """
     from alunet.query.flqmi import maximise
 
     rows = []
@@ -133,9 +147,11 @@ def flqmi(quick: bool) -> list[Row]:
         maximise(similarity, 2)  # compile
         ours = cpu_seconds(lambda: maximise(similarity, 100), 7)  # noqa: B023
         read = cpu_seconds(lambda: similarity.max(), 7)  # noqa: B023
-        # Lazy greedy must touch about five kernels, row by row in no order; how much slower than reading in order that
-        # is depends on the processor (seen: 15 to 33 reads in all).
-        rows.append(Row(f"FLQMI lazy / one read, {n} x {queries}", ours, read, ours / read, 40, True))
+        # Lazy greedy must touch about five kernels, row by row in no order; how much slower than
+        # reading in order that is depends on the processor (seen: 15 to 33 reads in all).
+        rows.append(
+            Row(f"FLQMI lazy / one read, {n} x {queries}", ours, read, ours / read, 40, True)
+        )
         rows += _against_submodlib(similarity, ours)
     return rows
 
@@ -151,16 +167,25 @@ def _against_submodlib(similarity: Any, ours: float) -> list[Row]:
     best, whole, picks = float("inf"), float("inf"), []
     for _ in range(REPEATS):
         start = time.process_time()
-        function = Flvmi(n=similarity.shape[0], num_queries=similarity.shape[1], query_sijs=similarity,
-                         queryDiversityEta=1.0)
+        function = Flvmi(
+            n=similarity.shape[0],
+            num_queries=similarity.shape[1],
+            query_sijs=similarity,
+            queryDiversityEta=1.0,
+        )
         built = time.process_time()
         picks = function.maximize(budget=100, optimizer="LazyGreedy", show_progress=False)
-        best, whole = min(best, time.process_time() - built), min(whole, time.process_time() - start)
+        best, whole = (
+            min(best, time.process_time() - built),
+            min(whole, time.process_time() - start),
+        )
         del function
     same = [row for row, _ in picks] == maximise(similarity, 100).rows.tolist()
     note = "same picks, same order" if same else "OTHER PICKS"
-    return [Row(f"FLQMI / submodlib, all, {size}", ours, whole, whole / ours, 8, note=note),
-            Row(f"FLQMI / submodlib, greedy alone, {size}", ours, best, best / ours, 2.5)]
+    return [
+        Row(f"FLQMI / submodlib, all, {size}", ours, whole, whole / ours, 8, note=note),
+        Row(f"FLQMI / submodlib, greedy alone, {size}", ours, best, best / ours, 2.5),
+    ]
 
 
 def factors(count: int, filters: int, channels: int, height: int, width: int, seed: int) -> Any:
@@ -170,16 +195,23 @@ def factors(count: int, filters: int, channels: int, height: int, width: int, se
     from alunet.query import Factors
 
     rng = np.random.default_rng(0)  # the same ten kinds of slices, whatever the seed
-    kinds = [rng.standard_normal((10, depth, height, width), np.float32) for depth in (filters, channels)]
+    kinds = [
+        rng.standard_normal((10, depth, height, width), np.float32) for depth in (filters, channels)
+    ]
     rng = np.random.default_rng(seed)
     which = rng.integers(0, 10, count)
-    delta, inputs = (kind[which] + 0.7 * rng.standard_normal((count, *kind.shape[1:]), np.float32) for kind in kinds)
+    delta, inputs = (
+        kind[which] + 0.7 * rng.standard_normal((count, *kind.shape[1:]), np.float32)
+        for kind in kinds
+    )
     return Factors(delta, inputs)
 
 
 @benchmark("cosine")
 def cosine(quick: bool) -> list[Row]:
-    """USIMC's similarity at the two layers of docs/method.md, against explicit gradients one sample at a time."""
+    """USIMC's similarity at the two layers of docs/method.md, against explicit gradients one
+    sample at a time.
+    """
     layers = {"256 ch 7x5": (256, 256, 7, 5), "512 ch 4x4": (512, 512, 4, 4)}
     sizes = (64, 32) if quick else (512, 128)
     return [row for name, layer in layers.items() for row in _cosine(name, layer, *sizes)]
@@ -195,18 +227,41 @@ def _cosine(name: str, layer: tuple[int, int, int, int], n: int, queries: int) -
     few = max(8, n // 8)
     part = Factors(pool.delta[:few], pool.inputs[:few])
     columns = _explicit(query)
-    naive = cpu_seconds(lambda: [_explicit(Factors(part.delta[i:i + 1], part.inputs[i:i + 1])) @ columns.T
-                                 for i in range(few)]) * n / few
+    naive = (
+        cpu_seconds(
+            lambda: [
+                _explicit(Factors(part.delta[i : i + 1], part.inputs[i : i + 1])) @ columns.T
+                for i in range(few)
+            ]
+        )
+        * n
+        / few
+    )
     rows = []
     exact = CosineKernel(query).rows(part)
-    for method, precision in [("direct", "fp32"), ("gram", "fp32"), ("direct", "bf16"), ("gram", "bf16")]:
+    for method, precision in [
+        ("direct", "fp32"),
+        ("gram", "fp32"),
+        ("direct", "bf16"),
+        ("gram", "bf16"),
+    ]:
         found = CosineKernel(query, method=method, precision=precision)  # type: ignore[arg-type]
         ours = cpu_seconds(lambda: found.rows(pool))  # noqa: B023
         error = float(np.abs(found.rows(part) - exact).max())
-        chosen = ", the default" if (method, precision) == (CosineKernel(query).method, "fp32") else ""
+        chosen = (
+            ", the default" if (method, precision) == (CosineKernel(query).method, "fp32") else ""
+        )
         note = f"{1e6 * ours / (n * queries):.1f} us a pair, error {error:.0e}{chosen}"
-        rows.append(Row(f"cosine {method} {precision}, {name}, {n} x {queries}", ours, naive, naive / ours,
-                        1.5 if chosen else None, note=note))
+        rows.append(
+            Row(
+                f"cosine {method} {precision}, {name}, {n} x {queries}",
+                ours,
+                naive,
+                naive / ours,
+                1.5 if chosen else None,
+                note=note,
+            )
+        )
     return rows
 
 
@@ -230,14 +285,22 @@ def fisher(quick: bool) -> list[Row]:
     rng = np.random.default_rng(0)
     pool = rng.standard_normal((n, size), np.float32)
     diagonal = rng.lognormal(size=size).astype(np.float32)
-    ours = cpu_seconds(lambda: DotKernel(pool[:queries], scale=fisher_scale(diagonal, 1e-3)).rows(pool))
+    ours = cpu_seconds(
+        lambda: DotKernel(pool[:queries], scale=fisher_scale(diagonal, 1e-3)).rows(pool)
+    )
     few = n // 20
-    naive = cpu_seconds(lambda: [(pool[:queries] / diagonal) @ row / size for row in pool[:few]]) * n / few
+    naive = (
+        cpu_seconds(lambda: [(pool[:queries] / diagonal) @ row / size for row in pool[:few]])
+        * n
+        / few
+    )
     return [Row(f"Fisher product, {n} x {queries} x {size}", ours, naive, naive / ours, 3)]
 
 
 def hippocampus_model() -> Any:
-    """A `Model` of the size that nnU-Net plans for the hippocampus (1.9 million parameters), random weights."""
+    """A `Model` of the size that nnU-Net plans for the hippocampus (1.9 million parameters),
+    random weights.
+    """
     import torch
     from dynamic_network_architectures.architectures.unet import PlainConvUNet
     from torch import nn
@@ -245,13 +308,31 @@ def hippocampus_model() -> Any:
     from alunet.model.network import Model
 
     torch.manual_seed(0)
-    convolutions = {"conv_op": nn.Conv2d, "kernel_sizes": 3, "strides": [1, 2, 2, 2], "conv_bias": True}
-    norms = {"norm_op": nn.InstanceNorm2d, "norm_op_kwargs": {"affine": True}, "dropout_op": nn.Dropout}
+    convolutions = {
+        "conv_op": nn.Conv2d,
+        "kernel_sizes": 3,
+        "strides": [1, 2, 2, 2],
+        "conv_bias": True,
+    }
+    norms = {
+        "norm_op": nn.InstanceNorm2d,
+        "norm_op_kwargs": {"affine": True},
+        "dropout_op": nn.Dropout,
+    }
     model = object.__new__(Model)
     model.network = PlainConvUNet(
-        1, 4, [32, 64, 128, 256], n_conv_per_stage=2, num_classes=3, n_conv_per_stage_decoder=2,
-        deep_supervision=True, dropout_op_kwargs={"p": 0.01}, nonlin=nn.LeakyReLU, **convolutions, **norms,
-    )  # fmt: skip
+        1,
+        4,
+        [32, 64, 128, 256],
+        n_conv_per_stage=2,
+        num_classes=3,
+        n_conv_per_stage_decoder=2,
+        deep_supervision=True,
+        dropout_op_kwargs={"p": 0.01},
+        nonlin=nn.LeakyReLU,
+        **convolutions,
+        **norms,
+    )
     model.network.eval().requires_grad_(False)
     model.device, model.classes = torch.device("cpu"), 3
     return model
@@ -273,13 +354,17 @@ class RandomTiles:
         from alunet.model.reader import Tiles
 
         for start in range(0, len(ids), self.batch):
-            images = self.images[ids[start:start + self.batch]]
-            yield Tiles(np.arange(start, start + len(images)), images, np.ones((len(images), 56, 40), bool))
+            images = self.images[ids[start : start + self.batch]]
+            yield Tiles(
+                np.arange(start, start + len(images)), images, np.ones((len(images), 56, 40), bool)
+            )
 
 
 @benchmark("model-dropout")
 def dropout_passes(quick: bool) -> list[Row]:
-    """Ten dropout passes of hippocampus slices: batches, common masks, bfloat16, against one slice at a time."""
+    """Ten dropout passes of hippocampus slices: batches, common masks, bfloat16, against one
+    slice at a time.
+    """
     import numpy as np
     import torch
 
@@ -296,7 +381,9 @@ def dropout_passes(quick: bool) -> list[Row]:
         model.network.train()
         with torch.no_grad():
             for image in torch.from_numpy(tiles.images[:few]):
-                torch.stack([model.network(image[None])[0].softmax(1) for _ in range(10)]).var(0).mean()
+                torch.stack([model.network(image[None])[0].softmax(1) for _ in range(10)]).var(
+                    0
+                ).mean()
         model.network.eval()
 
     slow = cpu_seconds(naive) / few * 1e3
@@ -304,7 +391,9 @@ def dropout_passes(quick: bool) -> list[Row]:
         settings = ScoringSettings(precision=precision)
         ours = cpu_seconds(lambda: monte_carlo(model, tiles, ids, settings, (0,), ignore_events))  # noqa: B023
         ours *= 1e3 / count
-        rows.append(Row(f"Dropout, 10 passes, {precision}", ours, slow, slow / ours, bar, note="ms a slice"))
+        rows.append(
+            Row(f"Dropout, 10 passes, {precision}", ours, slow, slow / ours, bar, note="ms a slice")
+        )
     return rows
 
 
@@ -319,7 +408,11 @@ def sample_gradients(quick: bool) -> list[Row]:
 
     model, count = hippocampus_model(), 32 if quick else 64
     reader = gradients.GradientReader(model, RandomTiles(count, 16), "training", ignore_events)
-    ids, few, coordinates = np.arange(count), 4, np.sort(np.random.default_rng(0).choice(580_000, 10_000, False))
+    ids, few, coordinates = (
+        np.arange(count),
+        4,
+        np.sort(np.random.default_rng(0).choice(580_000, 10_000, False)),
+    )
 
     def naive(layers: list[Any]) -> float:
         weights = [layer.weight.requires_grad_(True) for layer in layers]
@@ -340,7 +433,8 @@ def sample_gradients(quick: bool) -> list[Row]:
     rows = []
     for name, (layers, run) in ways.items():
         ours, slow = cpu_seconds(run) / count * 1e3, naive(layers)
-        # The arithmetic of the decoder's weight gradients is the same either way, and most of the time on a CPU.
+        # The arithmetic of the decoder's weight gradients is the same either way, and most of the
+        # time on a CPU.
         rows.append(Row(f"Gradients, {name}", ours, slow, slow / ours, 1.0, note="ms a slice"))
     return rows
 
@@ -350,7 +444,10 @@ def chosen_arithmetic(quick: bool) -> list[Row]:
     """The precision and memory format that a project chooses, against float32."""
     from bench_arithmetic import measure
 
-    return [Row(what, ours, naive, ours / naive, 1.05, True, note) for what, ours, naive, note in measure(quick)]
+    return [
+        Row(what, ours, naive, ours / naive, 1.05, True, note)
+        for what, ours, naive, note in measure(quick)
+    ]
 
 
 @benchmark("service")
@@ -358,7 +455,10 @@ def service(quick: bool) -> list[Row]:
     """What a person waits for at the service."""
     from bench_service import measure
 
-    return [Row(what, ours, naive, ours / naive, note=note) for what, ours, naive, note in measure(quick)]
+    return [
+        Row(what, ours, naive, ours / naive, note=note)
+        for what, ours, naive, note in measure(quick)
+    ]
 
 
 @benchmark("slicer")
@@ -366,14 +466,19 @@ def slicer_side(quick: bool) -> list[Row]:
     """How long Slicer stands still between two slices."""
     from bench_slicer import measure
 
-    return [Row(what, ours, naive, naive / ours, 1.0, note=note) for what, ours, naive, note in measure(quick)]
+    return [
+        Row(what, ours, naive, naive / ours, 1.0, note=note)
+        for what, ours, naive, note in measure(quick)
+    ]
 
 
 def main(arguments: list[str]) -> int:
     """Run the chosen benchmarks in the environment and print the table."""
     if INSIDE not in os.environ:
         return _inside_environment(arguments)
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("words", nargs="*", help="only benchmarks whose name contains one of these")
     parser.add_argument("--quick", action="store_true", help="small sizes")
     parser.add_argument("--check", action="store_true", help="exit code 1 where a bar is missed")
@@ -397,7 +502,9 @@ def _inside_environment(arguments: list[str]) -> int:
         print(error, file=sys.stderr)
         return 2
     environment = {**clean_environment(), INSIDE: "1"}
-    return subprocess.run([str(python), str(Path(__file__)), *arguments], cwd=ROOT, env=environment).returncode
+    return subprocess.run(
+        [str(python), str(Path(__file__)), *arguments], cwd=ROOT, env=environment
+    ).returncode
 
 
 def _one_thread() -> None:
@@ -406,7 +513,10 @@ def _one_thread() -> None:
     torch.set_num_threads(1)
     busy = os.getloadavg()[0] / (os.cpu_count() or 1) if hasattr(os, "getloadavg") else 0.0
     if busy > 0.8:
-        print(f"Note: this machine is busy (load {busy:.1f} a core); ratios are less certain.", file=sys.stderr)
+        print(
+            f"Note: this machine is busy (load {busy:.1f} a core); ratios are less certain.",
+            file=sys.stderr,
+        )
 
 
 def _show(rows: list[Row]) -> None:
@@ -414,10 +524,22 @@ def _show(rows: list[Row]) -> None:
     for row in rows:
         bar = "" if row.bar is None else f"{'<=' if row.at_most else '>='} {row.bar:g}"
         verdict = "" if row.bar is None else "ok" if row.passed else "MISSED"
-        table.append((row.what, f"{row.ours:.4g}", f"{row.naive:.4g}", f"{row.ratio:.3g}", bar, verdict, row.note))
+        table.append(
+            (
+                row.what,
+                f"{row.ours:.4g}",
+                f"{row.naive:.4g}",
+                f"{row.ratio:.3g}",
+                bar,
+                verdict,
+                row.note,
+            )
+        )
     widths = [max(map(len, column)) for column in zip(*table, strict=True)]
     for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        print(
+            "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        )
     print("\nCPU seconds on one thread, the least of at least three; other units are named.")
 
 

@@ -1,6 +1,7 @@
 """The chosen arithmetic against float32, on this processor as it is and limited to AVX2.
 
-Each processor is measured in a process of its own, because torch reads its limits when it is loaded.
+Each processor is measured in a process of its own, because torch reads its limits when it is
+loaded.
 """
 
 from __future__ import annotations
@@ -12,16 +13,23 @@ import sys
 
 from timing import Measured
 
-PROCESSORS = {"as it is": {}, "limited to AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}}
+PROCESSORS = {
+    "as it is": {},
+    "limited to AVX2": {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"},
+}
 REPEATS = 5
 
 
 def measure(quick: bool) -> Measured:
-    """CPU milliseconds of a training step and a scoring pass, hippocampus size, chosen and in float32."""
+    """CPU milliseconds of a training step and a scoring pass, hippocampus size, chosen and in
+    float32.
+    """
     rows: Measured = []
     for name, limits in PROCESSORS.items():
         command = [sys.executable, __file__, "3" if quick else str(REPEATS)]
-        done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **limits})
+        done = subprocess.run(
+            command, capture_output=True, text=True, check=True, env={**os.environ, **limits}
+        )
         found = json.loads(done.stdout.splitlines()[-1])
         for what, (chosen, float32) in found["milliseconds"].items():
             rows.append((f"{what}, processor {name}", chosen, float32, f"ms; {found['reason']}"))
@@ -33,7 +41,9 @@ def compare(repeats: int) -> dict[str, object]:
     from alunet.model import arithmetic, hardware
     from alunet.schema import ignore_events
 
-    chosen = arithmetic.Arithmetic(**arithmetic.decide(None, "cpu", hardware.describe_computer("cpu"), ignore_events))
+    chosen = arithmetic.Arithmetic(
+        **arithmetic.decide(None, "cpu", hardware.describe_computer("cpu"), ignore_events)
+    )
     trial = arithmetic.Trial(None, "cpu")
     table = {}
     for what, work, candidate in (

@@ -1,4 +1,5 @@
-"""How long a person waits for the service: real `alunet serve`, real agent's client, real disk, over loopback.
+"""How long a person waits for the service: real `alunet serve`, real agent's client, real disk,
+over loopback.
 
 Part of Scripts/bench.py: `python3 Scripts/bench.py service`. Wall-clock medians, not CPU seconds.
 """
@@ -51,7 +52,9 @@ def _service(root: Path) -> Iterator[Any]:
 
 
 def _upload(client: Any, folder: Path) -> Measured:
-    """A case of 512 x 512 x 100, uploaded and entered, against a copy of its file that is on disk as surely."""
+    """A case of 512 x 512 x 100, uploaded and entered, against a copy of its file that is on
+    disk as surely.
+    """
     import numpy as np
     import SimpleITK as sitk
 
@@ -71,7 +74,10 @@ def _upload(client: Any, folder: Path) -> Measured:
 
     naive, mebibytes = median(copy, 3), file.stat().st_size / 2**20
     client.call(Operations.add_case, project="bench", name="scan", images=[sent[0].id])
-    rate = f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with fsync"
+    rate = (
+        f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with "
+        f"fsync"
+    )
     return [("upload, checked", ours, naive, rate)]
 
 
@@ -90,7 +96,9 @@ def _make_pool(root: Path) -> None:
 
 
 def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
-    """One slice's labels until they are acknowledged, by one person and by eight; and fetching them again."""
+    """One slice's labels until they are acknowledged, by one person and by eight; and fetching
+    them again.
+    """
     import gzip
 
     import numpy as np
@@ -100,10 +108,18 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
     labels = np.zeros((1, SIDE, SIDE), np.uint8)
     labels[:, 100:300, 150:350] = 1
     packed = gzip.compress(labels.tobytes(), 1)
-    about = {"author": "bench", "seconds": 1.0, "status": "done", "shape": list(labels.shape), "dtype": "uint8"}
+    about = {
+        "author": "bench",
+        "seconds": 1.0,
+        "status": "done",
+        "shape": list(labels.shape),
+        "dtype": "uint8",
+    }
 
     def put(sample: int, base: int = 0) -> None:
-        client.put_annotation("bench", sample, {**about, "base_version": base}, packed, str(uuid4()))
+        client.put_annotation(
+            "bench", sample, {**about, "base_version": base}, packed, str(uuid4())
+        )
 
     def write() -> None:
         with (folder / "labels.gz").open("wb") as stream:
@@ -114,14 +130,17 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
     one, naive = median(lambda: put(next(samples)), repeats), median(write, repeats)
     sample = {"project": "bench", "sample": 0}
     target = folder / "fetched"
-    fetched = median(
-        lambda: client.fetch_voxels(Operations.annotation, target, **sample), repeats
-    )
+    fetched = median(lambda: client.fetch_voxels(Operations.annotation, target, **sample), repeats)
     rest = list(samples)[:40]
     with ThreadPoolExecutor(8) as people:
         eight = median(lambda: list(people.map(put, rest)), 1) / len(rest)
     return [
-        ("annotation of 512 x 512, on disk", one, naive, "ms; against writing its bytes with fsync"),
+        (
+            "annotation of 512 x 512, on disk",
+            one,
+            naive,
+            "ms; against writing its bytes with fsync",
+        ),
         ("annotation, eight clients at once", eight, one, "ms each; against one after the other"),
         ("fetching a slice's annotation", fetched, fetched, "ms"),
     ]
@@ -145,6 +164,11 @@ def _proposal(client: Any, folder: Path, repeats: int) -> Measured:
     whole = median(lambda: client.fetch(Operations.case_proposal, target, **case), repeats)
     one = median(lambda: client.fetch_voxels(Operations.proposal, target, **sample), repeats)
     return [
-        ("proposal of a slice of 512 x 512", one, whole, "ms; against that of its case, 512 x 512 x 100"),
+        (
+            "proposal of a slice of 512 x 512",
+            one,
+            whole,
+            "ms; against that of its case, 512 x 512 x 100",
+        ),
         ("proposal of a case of 512 x 512 x 100", whole, naive, "ms; against copying its file"),
     ]

@@ -1,7 +1,9 @@
-"""How long Slicer's window stands still between two slices, with the real core of Slicer (the wheel `slicer-core`).
+"""How long Slicer's window stands still between two slices, with the real core of Slicer (the wheel
+`slicer-core`).
 
-Part of Scripts/bench.py: `python3 Scripts/bench.py slicer`. Wall-clock medians in milliseconds, for a case of
-512 x 512 x 300 with two structures. The naive way writes and reads whole segments, as `slicer.util` offers it.
+Part of Scripts/bench.py: `python3 Scripts/bench.py slicer`. Wall-clock medians in milliseconds, for
+a case of 512 x 512 x 300 with two structures. The naive way writes and reads whole segments, as
+`slicer.util` offers it.
 """
 
 from __future__ import annotations
@@ -56,7 +58,9 @@ def _measure(shape: tuple[int, int, int], repeats: int) -> Measured:
     node, name = segmentation.node, segmentation.segment_ids[0]
     mask = (slices == 1).astype(np.uint8)
     util = slicer.util
-    whole_write = median(lambda: util.updateSegmentBinaryLabelmapFromArray(mask, node, name, volume), 3)
+    whole_write = median(
+        lambda: util.updateSegmentBinaryLabelmapFromArray(mask, node, name, volume), 3
+    )
     whole_read = median(lambda: util.arrayFromSegmentBinaryLabelmap(node, name, volume), 3)
     size = " x ".join(str(extent) for extent in reversed(shape))
     return [

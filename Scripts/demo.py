@@ -1,11 +1,13 @@
-"""A whole active-learning run before your eyes: real nnU-Net, two strategies, a few rounds, on a CPU.
+"""A whole active-learning run before your eyes: real nnU-Net, two strategies, a few rounds, on a
+CPU.
 
     python3 Scripts/demo.py                        on a small phantom data set that it makes
     python3 Scripts/demo.py --data DIR             on your data (Decathlon or nnU-Net layout)
     python3 Scripts/demo.py --rounds 5 --seed 1    other options go on to `alunet simulate`
 
-The environment `.venv` is made on the first start. Everything is written to demo-out; starting the demo again
-goes on where it was stopped. --gpu installs the CUDA build of PyTorch even where no NVIDIA GPU is found.
+The environment `.venv` is made on the first start. Everything is written to demo-out; starting the
+demo again goes on where it was stopped. --gpu installs the CUDA build of PyTorch even where no
+NVIDIA GPU is found.
 """
 
 from __future__ import annotations
@@ -50,10 +52,14 @@ def main(arguments: list[str]) -> int:
 def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
     """The demo's own options, and the rest for `alunet simulate`."""
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     parser.add_argument("--data", type=Path, help="your data set instead of the phantom")
-    parser.add_argument("--out", type=Path, help="where the results go (demo-out/run-... by default)")
+    parser.add_argument(
+        "--out", type=Path, help="where the results go (demo-out/run-... by default)"
+    )
     parser.add_argument("--gpu", action="store_true", help="install PyTorch for an NVIDIA GPU")
     return parser.parse_known_args(arguments)
 
@@ -61,7 +67,9 @@ def parse(arguments: list[str]) -> tuple[argparse.Namespace, list[str]]:
 def with_defaults(options: list[str]) -> list[str]:
     """The options with the demo's defaults for what is not among them."""
     given = {option.split("=")[0] for option in options}
-    added = [(name, value) for name, values in DEFAULTS.items() if name not in given for value in values]
+    added = [
+        (name, value) for name, values in DEFAULTS.items() if name not in given for value in values
+    ]
     return [*options, *(word for pair in added for word in pair)]
 
 
@@ -69,7 +77,9 @@ def alunet(python: Path, arguments: list[str]) -> int:
     """Run the command `alunet` of the environment, shown as a person would type it."""
     shown = " ".join(f'"{word}"' if " " in word else word for word in arguments)
     print(f"$ alunet {shown}", flush=True)
-    return subprocess.run([str(python), "-m", "alunet", *arguments], env=clean_environment()).returncode
+    return subprocess.run(
+        [str(python), "-m", "alunet", *arguments], env=clean_environment()
+    ).returncode
 
 
 if __name__ == "__main__":

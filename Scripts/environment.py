@@ -1,7 +1,8 @@
 """The environment `.venv` in the checkout: made once, then found ready in an instant.
 
-The other scripts call `ensure()`. It needs nothing but Python and pip, and keeps the full output of pip in
-`.venv/install.log`. What is installed follows pyproject.toml, in the versions of Scripts/constraints.txt.
+The other scripts call `ensure()`. It needs nothing but Python and pip, and keeps the full output of
+pip in `.venv/install.log`. What is installed follows pyproject.toml, in the versions of
+Scripts/constraints.txt.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ LOG = VENV / "install.log"
 STAMP = VENV / "alunet-stamp.txt"
 CONSTRAINTS = ROOT / "Scripts" / "constraints.txt"
 OLDEST, NEWEST = (3, 10), (3, 13)
-# PyTorch's own package indexes: on PyPI, Linux has the CUDA build alone and Windows the CPU build alone.
+# PyTorch's own package indexes: on PyPI, Linux has the CUDA build alone and Windows the CPU build
+# alone.
 TORCH_INDEX = "https://download.pytorch.org/whl/"
 
 
@@ -83,7 +85,9 @@ def has_gpu() -> bool:
 
 def usable_cores() -> int:
     """Return the number of cores that this process may use, within the limits of its container."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores = (
+        len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    )
     try:
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
         return max(1, min(cores, round(int(quota) / int(period))))
@@ -97,7 +101,9 @@ def venv_executable(name: str) -> Path:
 
 
 def wanted(gpu: bool) -> str:
-    """Fingerprint of the right environment: versions, build of torch, place (its programs hold its path)."""
+    """Fingerprint of the right environment: versions, build of torch, place (its programs hold
+    its path).
+    """
     parts = [str(ROOT), platform.python_version(), "gpu" if gpu else "cpu"]
     parts += [path.read_text(encoding="utf-8") for path in (ROOT / "pyproject.toml", CONSTRAINTS)]
     return hashlib.sha256("\n".join(parts).encode("utf-8")).hexdigest()
@@ -116,7 +122,9 @@ def step(number: int, title: str) -> None:
 
 
 def make_venv(python: Path) -> None:
-    """Create the environment with pip, unless one of this very Python and place is there already."""
+    """Create the environment with pip, unless one of this very Python and place is there
+    already.
+    """
     step(1, "The environment")
     place = VENV / "alunet-place.txt"
     identity = f"{ROOT}\n{platform.python_version()}\n{sys.base_prefix}\n"
@@ -125,7 +133,10 @@ def make_venv(python: Path) -> None:
     if VENV.exists():
         shutil.rmtree(VENV)
     made = subprocess.run(
-        [sys.executable, "-m", "venv", str(VENV)], capture_output=True, text=True, env=clean_environment()
+        [sys.executable, "-m", "venv", str(VENV)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
     )
     if made.returncode:
         make_venv_without_ensurepip(python)
@@ -141,7 +152,8 @@ def make_venv_without_ensurepip(python: Path) -> None:
         if done.returncode:
             raise SetupError(
                 "This Python cannot make an environment: install its venv module "
-                "(Debian and Ubuntu: apt install python3-venv) or pip 22.3 or newer, then start again."
+                "(Debian and Ubuntu: apt install python3-venv) or pip 22.3 or newer, then start "
+                "again."
             )
 
 
@@ -156,12 +168,15 @@ def pinned(package: str) -> str:
 def installed_torch(python: Path) -> str:
     """Version of torch in the environment, with its build ("2.13.0+cpu"), or an empty text."""
     code = "import importlib.metadata as m; print(m.version('torch'))"
-    done = subprocess.run([str(python), "-c", code], capture_output=True, text=True, env=clean_environment())
+    done = subprocess.run(
+        [str(python), "-c", code], capture_output=True, text=True, env=clean_environment()
+    )
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
 def install_torch(python: Path, gpu: bool) -> None:
-    """Install torch from the first source with the right build: the wrong one costs gigabytes or the GPU.
+    """Install torch from the first source with the right build: the wrong one costs gigabytes or
+    the GPU.
 
     Its dependencies come with ALUNet's own, under the same constraints.
     """
@@ -182,10 +197,11 @@ def install_torch(python: Path, gpu: bool) -> None:
 
 
 def cpu_sources(version: str) -> list[tuple[str, list[str]]]:
-    """Where a CPU build of torch may come from, best first: a note for the person and arguments of pip.
+    """Where a CPU build of torch may come from, best first: a note for the person and arguments of
+    pip.
 
-    torchvision is a dependency of a dependency and never imported; it comes along where its builds are
-    told apart in the same way.
+    torchvision is a dependency of a dependency and never imported; it comes along where its builds
+    are told apart in the same way.
     """
     default = [f"torch=={version}"]
     if sys.platform == "darwin":
@@ -214,15 +230,18 @@ def pip(python: Path, *arguments: str | Path) -> None:
     """
     command = [str(python), "-m", "pip", *map(str, arguments)]
     tail: list[str] = []
-    with LOG.open("a", encoding="utf-8") as log, subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        encoding="utf-8",
-        errors="replace",
-        env={**clean_environment(), "PYTHONUTF8": "1"},
-    ) as process:
+    with (
+        LOG.open("a", encoding="utf-8") as log,
+        subprocess.Popen(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            encoding="utf-8",
+            errors="replace",
+            env={**clean_environment(), "PYTHONUTF8": "1"},
+        ) as process,
+    ):
         for line in process.stdout or ():
             log.write(line)
             tail = [*tail, line.rstrip()][-8:]

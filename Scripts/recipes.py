@@ -1,19 +1,21 @@
-"""Compare training recipes at equal CPU seconds on real data: Dice of held-out cases against seconds.
+"""Compare training recipes at equal CPU seconds on real data: Dice of held-out cases against
+seconds.
 
     python Scripts/recipes.py --data DIR --work DIR --results docs/results/recipes.csv PLAN.json
 
-PLAN.json is a list of cells, each with what differs from the defaults below; "settings" are what differs from the
-preset `cpu`, and a width of 0 is that of the preset:
+PLAN.json is a list of cells, each with what differs from the defaults below; "settings" are what
+differs from the preset `cpu`, and a width of 0 is that of the preset:
 
-    {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0, "split": "inner",
-     "width": 0.5, "settings": {"learning_rate": 0.001}}
+    {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0,
+     "split": "inner", "width": 0.5, "settings": {"learning_rate": 0.001}}
 
-A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run one after another,
-each training in a process of its own on one thread; start the script twice, with --share 0/2 and 1/2, for two cores.
-"seconds" are CPU seconds (user and system) of the training alone; the number of steps follows from a measured step.
-With "stages": 4 the slices come in four equal parts; each stage trains a quarter of the seconds on all slices so far,
-from the weights of the stage before, with "later" on top of the settings: rounds that continue.
-"inner" holds out a fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
+A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run
+one after another, each training in a process of its own on one thread; start the script twice, with
+--share 0/2 and 1/2, for two cores. "seconds" are CPU seconds (user and system) of the training
+alone; the number of steps follows from a measured step. With "stages": 4 the slices come in four
+equal parts; each stage trains a quarter of the seconds on all slices so far, from the weights of
+the stage before, with "later" on top of the settings: rounds that continue. "inner" holds out a
+fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
 """
 
 from __future__ import annotations
@@ -33,22 +35,39 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ALUNetSlicer"))
 
 DEFAULTS: dict[str, Any] = {
-    "name": "", "data": "", "slices": 100, "seconds": 120, "seed": 0, "split": "inner", "width": 0.0, "settings": {},
-    "mirrored": False, "stages": 1, "later": {},
-}  # fmt: skip
+    "name": "",
+    "data": "",
+    "slices": 100,
+    "seconds": 120,
+    "seed": 0,
+    "split": "inner",
+    "width": 0.0,
+    "settings": {},
+    "mirrored": False,
+    "stages": 1,
+    "later": {},
+}
 COLUMNS = (*DEFAULTS, "steps", "cpu_seconds", "dice", "class_dice", "parameters", "capability")
 PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
 
 
 def main() -> int:
     """Run the cells that have no result yet."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("plan", type=Path, nargs="?", help="JSON list of cells; none: draw only")
     parser.add_argument("--data", type=Path, help="folder that holds the data sets")
     parser.add_argument("--work", type=Path, help="folder for prepared images; kept between runs")
-    parser.add_argument("--draw", type=Path, help="picture of the results: Dice against CPU seconds")
-    parser.add_argument("--results", type=Path, required=True, help="CSV file that grows by a line a cell")
-    parser.add_argument("--share", default="0/1", help="i/n: only every n-th cell, from the i-th on")
+    parser.add_argument(
+        "--draw", type=Path, help="picture of the results: Dice against CPU seconds"
+    )
+    parser.add_argument(
+        "--results", type=Path, required=True, help="CSV file that grows by a line a cell"
+    )
+    parser.add_argument(
+        "--share", default="0/1", help="i/n: only every n-th cell, from the i-th on"
+    )
     options = parser.parse_args()
     if options.plan is not None:
         if options.data is None or options.work is None:
@@ -68,8 +87,12 @@ def play_all(options: argparse.Namespace) -> None:
             continue
         row = run(cell, options.data, options.work)
         append(options.results, row)
-        print(f"{cell['data']:20} {cell['name']:28} {row['cpu_seconds']:7.0f} s {row['steps']:6} steps "
-              f"Dice {row['dice']:.4f}", flush=True)  # fmt: skip
+        print(
+            f"{cell['data']:20} {cell['name']:28} {row['cpu_seconds']:7.0f} s {row['steps']:6} "
+            f"steps "
+            f"Dice {row['dice']:.4f}",
+            flush=True,
+        )
 
 
 def draw(results: Path, picture: Path) -> None:
@@ -82,13 +105,17 @@ def draw(results: Path, picture: Path) -> None:
 
     table = pd.read_csv(results)
     sets = sorted(table["data"].unique())
-    figure, panels = plt.subplots(1, len(sets), figsize=(5 * len(sets), 5), squeeze=False, layout="constrained")
+    figure, panels = plt.subplots(
+        1, len(sets), figsize=(5 * len(sets), 5), squeeze=False, layout="constrained"
+    )
     for name, panel in zip(sets, panels[0], strict=True):
         own = table[table["data"] == name]
         for recipe, runs in own.groupby("name", sort=False):
             means = runs.groupby("seconds")[["cpu_seconds", "dice"]].mean()
             panel.plot(means["cpu_seconds"], means["dice"], "o-", label=recipe, markersize=5)
-        panel.set(title=name, xlabel="CPU seconds of training", ylabel="mean Dice of held-out cases")
+        panel.set(
+            title=name, xlabel="CPU seconds of training", ylabel="mean Dice of held-out cases"
+        )
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7)
     figure.savefig(picture, dpi=110)
@@ -96,7 +123,9 @@ def draw(results: Path, picture: Path) -> None:
 
 def key(cell: dict[str, Any]) -> str:
     """What tells a cell from another: everything but its name."""
-    return json.dumps({name: _parsed(DEFAULTS[name], _shown(cell[name])) for name in DEFAULTS if name != "name"})
+    return json.dumps(
+        {name: _parsed(DEFAULTS[name], _shown(cell[name])) for name in DEFAULTS if name != "name"}
+    )
 
 
 def _shown(value: Any) -> str:
@@ -135,7 +164,9 @@ def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
     from alunet.model import child, environment
 
     project = prepared(data / cell["data"], work / cell["data"])
-    nnunet = widened(project / "nnunet", work / f"{cell['data']}-width-{cell['width']}", cell["width"])
+    nnunet = widened(
+        project / "nnunet", work / f"{cell['data']}-width-{cell['width']}", cell["width"]
+    )
     place = work / f"cell-{os.getpid()}"
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir()
@@ -144,7 +175,9 @@ def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
         {"nnunet": str(nnunet), "project": str(project), "place": str(place), "cell": cell},
         environment={
             **environment.variables(nnunet, place / "training", 1),
-            "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), child.with_source()["PYTHONPATH"]]),
+            "PYTHONPATH": os.pathsep.join(
+                [str(Path(__file__).parent), child.with_source()["PYTHONPATH"]]
+            ),
         },
         log=work / f"log-{os.getpid()}.txt",
     )
@@ -162,7 +195,9 @@ def prepared(source: Path, root: Path) -> Path:
         part = root.with_name(f"{root.name}.part")
         shutil.rmtree(part, ignore_errors=True)
         about = read_dataset_description(source)
-        with Project.create(part, name=source.name, labels=about.labels, channels=about.channels) as project:
+        with Project.create(
+            part, name=source.name, labels=about.labels, channels=about.channels
+        ) as project:
             project.cases.import_dataset(source)
             Loop(project, preset("paper"), seed=0).prepare()  # the full width
         part.rename(root)
@@ -213,12 +248,21 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
         shutil.rmtree(Path(place) / "training", ignore_errors=True)
         cases, held_out = reveal(Path(project), cell, folder, stage / cell["stages"])
         settings = {**base, **cell["settings"], **(cell["later"] if weights else {})}
-        length = affordable(Path(nnunet), folder.folder, cases, settings, cell["seconds"] / cell["stages"])
+        length = affordable(
+            Path(nnunet), folder.folder, cases, settings, cell["seconds"] / cell["stages"]
+        )
         file, start = Path(place) / f"weights{stage}.pth", time.process_time()
         done = train(
-            Path(nnunet), folder.folder, cases, TrainingSettings(**{**settings, "iterations": length}), weights,
-            file, cell["seed"], "cpu", emit,
-        )  # fmt: skip
+            Path(nnunet),
+            folder.folder,
+            cases,
+            TrainingSettings(**{**settings, "iterations": length}),
+            weights,
+            file,
+            cell["seed"],
+            "cpu",
+            emit,
+        )
         weights, steps, spent = file, steps + length, spent + time.process_time() - start
     scoring = ScoringSettings(mirroring=cell["mirrored"])
     model = Model(Path(nnunet), weights, "cpu")
@@ -227,22 +271,32 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     found = evaluate(Predictor(Path(nnunet), model, scoring).segment, cases, structures, emit)
     by_class = [round(value, 4) for value in found["metrics"]["dice"].values() if value is not None]
     return {
-        "steps": steps, "cpu_seconds": round(spent, 1), "dice": round(sum(by_class) / len(by_class), 4),
-        "class_dice": " ".join(map(str, by_class)), "parameters": done["parameters"],
+        "steps": steps,
+        "cpu_seconds": round(spent, 1),
+        "dice": round(sum(by_class) / len(by_class), 4),
+        "class_dice": " ".join(map(str, by_class)),
+        "parameters": done["parameters"],
         "capability": torch.backends.cpu.get_cpu_capability(),
-    }  # fmt: skip
+    }
 
 
-def affordable(nnunet: Path, labels: Path, cases: dict[str, int], settings: dict[str, Any], seconds: float) -> int:
+def affordable(
+    nnunet: Path, labels: Path, cases: dict[str, int], settings: dict[str, Any], seconds: float
+) -> int:
     """How many steps fit into the CPU seconds."""
     from alunet.model.settings import TrainingSettings
     from alunet.model.train import seconds_per_step
 
     wanted = TrainingSettings(**{**settings, "iterations": 100})
-    return max(10, round(seconds / seconds_per_step(nnunet, labels, cases, wanted, "cpu", time.process_time)))
+    return max(
+        10,
+        round(seconds / seconds_per_step(nnunet, labels, cases, wanted, "cpu", time.process_time)),
+    )
 
 
-def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) -> tuple[dict[str, int], dict[str, str]]:
+def reveal(
+    root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0
+) -> tuple[dict[str, int], dict[str, str]]:
     """Write label maps that show a share of the cell's random slices of the training cases.
 
     Returns:
@@ -260,7 +314,9 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
         pool = project.pool
         own = np.flatnonzero(np.isin(pool.case, [pool.cases.index(name) for name in training]))
         count = min(cell["slices"] or len(own), len(own))
-        chosen = np.random.default_rng([cell["seed"], 2024]).choice(own, count, replace=False)[: round(share * count)]
+        chosen = np.random.default_rng([cell["seed"], 2024]).choice(own, count, replace=False)[
+            : round(share * count)
+        ]
         table: dict[str, list[int]] = {}
         for sample in chosen:
             table.setdefault(pool.case_name(int(sample)), []).append(int(sample))
@@ -276,13 +332,19 @@ def reveal(root: Path, cell: dict[str, Any], folder: Any, share: float = 1.0) ->
 
 
 def split(names: list[str], pattern: str, kind: str) -> tuple[list[str], list[str]]:
-    """Training and held-out cases, by patient: fold 0 ("test"), or a fifth of its training cases ("inner")."""
+    """Training and held-out cases, by patient: fold 0 ("test"), or a fifth of its training cases
+    ("inner").
+    """
     import numpy as np
     from sklearn.model_selection import KFold
 
     def fold(patients: list[str]) -> set[str]:
         ordered = np.sort(np.array(patients))
-        return set(ordered[next(iter(KFold(5, shuffle=True, random_state=12345).split(ordered)))[1]].tolist())
+        return set(
+            ordered[
+                next(iter(KFold(5, shuffle=True, random_state=12345).split(ordered)))[1]
+            ].tolist()
+        )
 
     of = {name: re.search(pattern, name).group(1) for name in names}  # type: ignore[union-attr]
     test = fold(sorted(set(of.values())))
@@ -290,7 +352,9 @@ def split(names: list[str], pattern: str, kind: str) -> tuple[list[str], list[st
     if kind == "test":
         return rest, [name for name in names if of[name] in test]
     inner = fold(sorted({of[name] for name in rest}))
-    return [name for name in rest if of[name] not in inner], [name for name in rest if of[name] in inner]
+    return [name for name in rest if of[name] not in inner], [
+        name for name in rest if of[name] in inner
+    ]
 
 
 if __name__ == "__main__":

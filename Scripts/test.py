@@ -5,9 +5,9 @@
     python3 Scripts/test.py -k pool     other options go on to pytest
     python3 Scripts/test.py -n 0        in one process
 
-The environment `.venv` is made on the first start. The tests run in one process for each core, and in
-one process where a file or a few tests are chosen. The exit code is that of pytest, or of the first check
-that failed.
+The environment `.venv` is made on the first start. The tests run in one process for each core, and
+in one process where a file or a few tests are chosen. The exit code is that of pytest, or of the
+first check that failed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,18 @@ from environment import ROOT, SetupError, clean_environment, ensure, usable_core
 MOST_PROCESSES = 8
 """A file of tests stays in one process: more processes would wait for the longest file."""
 FILES_STAY_TOGETHER = ["--dist", "loadfile", "--no-loadscope-reorder"]
-ONE_PROCESS = ("-h", "-s", "--pdb", "--trace", "--lf", "--last-failed", "--sw", "--stepwise", "--co", "--collect-only")
+ONE_PROCESS = (
+    "-h",
+    "-s",
+    "--pdb",
+    "--trace",
+    "--lf",
+    "--last-failed",
+    "--sw",
+    "--stepwise",
+    "--co",
+    "--collect-only",
+)
 
 
 def main(arguments: list[str]) -> int:
@@ -49,7 +60,9 @@ def main(arguments: list[str]) -> int:
 
 
 def processes(options: list[str]) -> list[str]:
-    """Return pytest's options for one process a core, without it where `options` choose few tests, or a number."""
+    """Return pytest's options for one process a core, without it where `options` choose few
+    tests, or a number.
+    """
     number = min(usable_cores(), MOST_PROCESSES)
     alone = number == 1 or any(_wants_one_process(option) for option in options)
     return FILES_STAY_TOGETHER if alone else [*FILES_STAY_TOGETHER, "-n", str(number)]

@@ -20,10 +20,23 @@ ROOT = Path(__file__).resolve().parents[2]
 processes.name_this_run()
 
 LONGEST = (
-    "test_kills", "test_installation", "test_simulation", "test_jobs", "test_training", "test_loop", "test_panel",
-    "test_submit", "test_hand", "test_service_kills", "test_model_outputs", "test_rounds", "test_console",
-)  # fmt: skip
-"""Files that start first, where the tests run in several processes: the processes end at about the same time."""
+    "test_kills",
+    "test_installation",
+    "test_simulation",
+    "test_jobs",
+    "test_training",
+    "test_loop",
+    "test_panel",
+    "test_submit",
+    "test_hand",
+    "test_service_kills",
+    "test_model_outputs",
+    "test_rounds",
+    "test_console",
+)
+"""Files that start first, where the tests run in several processes: the processes end at about
+the same time.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -40,7 +53,14 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Nothing that a test does reaches the person's home folder or their nnU-Net folders."""
     home = tmp_path_factory.mktemp("home")
     with pytest.MonkeyPatch.context() as patch:
-        for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA", "XDG_CONFIG_HOME", "XDG_CACHE_HOME"):
+        for name in (
+            "HOME",
+            "USERPROFILE",
+            "APPDATA",
+            "LOCALAPPDATA",
+            "XDG_CONFIG_HOME",
+            "XDG_CACHE_HOME",
+        ):
             patch.setenv(name, str(home))
         for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results"):
             patch.delenv(name, raising=False)
@@ -60,13 +80,15 @@ def _no_process_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]
 def real_data() -> Path:
     """Folder of real images: the variable ALUNET_DATA, or `shared/data` beside the repository.
 
-    Where it is missing the test is skipped with that reason; with CI=true it fails, so that a machine which
-    should have the images cannot pass without them.
+    Where it is missing the test is skipped with that reason; with CI=true it fails, so that a
+    machine which should have the images cannot pass without them.
     """
     folder = Path(os.environ.get("ALUNET_DATA") or ROOT.parent / "shared" / "data")
     if folder.is_dir():
         return folder
-    reason = f"no real images in {folder}: set ALUNET_DATA to the folder that holds Task04_Hippocampus"
+    reason = (
+        f"no real images in {folder}: set ALUNET_DATA to the folder that holds Task04_Hippocampus"
+    )
     if os.environ.get("CI") == "true":
         pytest.fail(reason)
     pytest.skip(reason)
@@ -77,8 +99,19 @@ def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]
     """A file system of its own in memory, of 16 MiB or what a test's indirect parameter says."""
     folder = tmp_path / "small disk"
     folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 16)}m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+    mount = [
+        "mount",
+        "-t",
+        "tmpfs",
+        "-o",
+        f"size={getattr(request, 'param', 16)}m",
+        "tmpfs",
+        str(folder),
+    ]
+    if (
+        sys.platform != "linux"
+        or subprocess.run(mount, capture_output=True, check=False).returncode
+    ):
         pytest.skip("no small file system can be mounted here: root on Linux can")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,4 +1,6 @@
-"""A project that looks planned, without nnU-Net: as if preprocessing had left the images as they are."""
+"""A project that looks planned, without nnU-Net: as if preprocessing had left the images as they
+are.
+"""
 
 from __future__ import annotations
 
@@ -8,8 +10,12 @@ from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
 
 
-def geometry(name: str, shape: Sequence[int], transpose: Sequence[int] = (0, 1, 2), low: int = 0) -> CaseGeometry:
-    """A case whose preprocessed grid is its image's, sliced across another axis or without its first `low` slices."""
+def geometry(
+    name: str, shape: Sequence[int], transpose: Sequence[int] = (0, 1, 2), low: int = 0
+) -> CaseGeometry:
+    """A case whose preprocessed grid is its image's, sliced across another axis or without its
+    first `low` slices.
+    """
     grid = tuple(shape[axis] for axis in transpose)
     crop = ((low, grid[0]), (0, grid[1]), (0, grid[2]))
     return CaseGeometry(name, tuple(shape), tuple(transpose), crop, (grid[0] - low, *grid[1:]))
@@ -22,7 +28,9 @@ def plan(
     transpose: Sequence[int] = (0, 1, 2),
     low: int = 0,
 ) -> Project:
-    """Plan cases of the pool, all or those that are named; without a patch a sample is a whole slice of the first."""
+    """Plan cases of the pool, all or those that are named; without a patch a sample is a whole
+    slice of the first.
+    """
     found = [
         geometry(case.name, case.shape, transpose, low)
         for case in project.cases.all("pool")
@@ -37,9 +45,14 @@ def plan(
 
 
 def suggest(
-    project: Project, samples: Sequence[int], strategy: str = "spread", reasons: Sequence[str] | None = None
+    project: Project,
+    samples: Sequence[int],
+    strategy: str = "spread",
+    reasons: Sequence[str] | None = None,
 ) -> None:
     """Suggest samples in round 0."""
     number = len(samples)
     project.rounds.begin(strategy, number)
-    project.worklist.suggest(0, samples, [0.0] * number, [""] * number if reasons is None else reasons)
+    project.worklist.suggest(
+        0, samples, [0.0] * number, [""] * number if reasons is None else reasons
+    )

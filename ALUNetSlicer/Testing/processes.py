@@ -1,4 +1,6 @@
-"""Find the processes that tests left behind, also those that have detached themselves from their parents."""
+"""Find the processes that tests left behind, also those that have detached themselves from their
+parents.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ def started(folder: Path) -> list[psutil.Process]:
     """Return the live processes that this one started.
 
     Args:
-        folder: of this run's temporary files. A process that sshd starts inherits nothing, but works there.
+        folder: of this run's temporary files. A process that sshd starts inherits nothing, but
+            works there.
     """
     me = psutil.Process()
     family = {child.pid for child in me.children(recursive=True)}
@@ -46,7 +49,9 @@ def _is_of(process: psutil.Process, folder: str) -> bool:
 
 
 def end(folder: Path, grace: float = GRACE_SECONDS) -> list[str]:
-    """Kill what still runs after `grace` seconds; return its commands, each with the test that started it."""
+    """Kill what still runs after `grace` seconds; return its commands, each with the test that
+    started it.
+    """
     _, left = psutil.wait_procs(started(folder), timeout=grace)
     said = []
     for process in left:

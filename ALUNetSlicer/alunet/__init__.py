@@ -1,7 +1,8 @@
 """ALUNet: active learning for slice-wise annotation of 3D medical images with nnU-Net.
 
-`alunet.simulate(...)` plays whole active-learning runs with a simulated annotator; the command `alunet` does
-the same from a terminal. Importing this package loads nothing heavy: that waits until it is first used.
+`alunet.simulate(...)` plays whole active-learning runs with a simulated annotator; the command
+`alunet` does the same from a terminal. Importing this package loads nothing heavy: that waits until
+it is first used.
 """
 
 from __future__ import annotations
@@ -19,27 +20,35 @@ __version__ = "0.1.0"
 
 
 def _packages_first() -> None:
-    """Where the engine has a folder of packages of its own (ALUNET_PACKAGES), nothing comes before it on the path.
+    """Where the engine has a folder of packages of its own (ALUNET_PACKAGES), nothing comes before
+    it on the path.
 
-    PYTHONPATH alone does not see to that: Slicer's launcher of Python puts Slicer's packages before it, and those that
-    people installed there. Processes that this one starts find the same order.
+    PYTHONPATH alone does not see to that: Slicer's launcher of Python puts Slicer's packages before
+    it, and those that people installed there. Processes that this one starts find the same order.
     """
     folder = os.environ.get("ALUNET_PACKAGES")
     if folder:
         sys.path[:] = [folder, *(place for place in sys.path if place != folder)]
-        others = [place for place in os.environ.get("PYTHONPATH", "").split(os.pathsep) if place not in ("", folder)]
+        others = [
+            place
+            for place in os.environ.get("PYTHONPATH", "").split(os.pathsep)
+            if place not in ("", folder)
+        ]
         os.environ["PYTHONPATH"] = os.pathsep.join([folder, *others])
         _hold(folder)
 
 
 def _hold(folder: str) -> None:
-    """Hold a lock on the packages as long as this process lives: nobody removes them from under a training."""
+    """Hold a lock on the packages as long as this process lives: nobody removes them from under
+    a training.
+    """
     try:
         import fcntl
     except ImportError:
         return  # Windows moves no folder with a loaded library in it
     with contextlib.suppress(OSError):  # some network folders know no locks
-        fcntl.flock(os.open(os.path.join(folder, "alunet-in-use"), os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)  # noqa: PTH118
+        place = os.path.join(folder, "alunet-in-use")  # noqa: PTH118 - pathlib takes longer to load
+        fcntl.flock(os.open(place, os.O_RDWR | os.O_CREAT), fcntl.LOCK_SH)
 
 
 _packages_first()

@@ -1,7 +1,8 @@
 """What can go wrong for a person, in words that person can act on.
 
-Every error that reaches a user is one of these: a message that names the offending value, a hint that says what to do
-next, and the exit code of the terminal. Anything else that escapes is a defect of ours.
+Every error that reaches a user is one of these: a message that names the offending value, a hint
+that says what to do next, and the exit code of the terminal. Anything else that escapes is a defect
+of ours.
 """
 
 from __future__ import annotations

@@ -1,12 +1,13 @@
 """The pool: every 2D patch ("sample") that can be suggested, and where it lies in its image.
 
-This is the one place that knows how a tile on nnU-Net's preprocessed grid maps to voxels of the image file;
-scoring, oracle and viewer all ask here. Two grids occur:
+This is the one place that knows how a tile on nnU-Net's preprocessed grid maps to voxels of the
+image file; scoring, oracle and viewer all ask here. Two grids occur:
 
-* the **raw grid** of the image file, axes ``(k, j, i)`` as `SimpleITK.GetArrayFromImage` gives them;
+* the **raw grid** of the image file, axes ``(k, j, i)`` as `SimpleITK.GetArrayFromImage` gives
+  them;
 * the **grid** of nnU-Net's 2D configuration, axes ``(slice, row, column)``: the raw grid after
-  ``transpose_forward``, the crop to the non-zero region and resampling of rows and columns. Slices are never
-  resampled.
+  ``transpose_forward``, the crop to the non-zero region and resampling of rows and columns. Slices
+  are never resampled.
 
 All boxes are half open, ``[lo, hi)``.
 """
@@ -38,9 +39,9 @@ Slices3 = tuple[slice, slice, slice]  # named here, since a pool has a column `s
 def tile_starts(n: int, p: int) -> list[int]:
     """Starts of overlapping tiles along one axis.
 
-    ``k = max(1, ceil((n - p) / (p / 2)) + 1)`` tiles overlap by half a patch or more and are spread evenly:
-    ``t_i = round(i (n - p) / (k - 1))``, halves to even. An axis shorter than the patch has the one tile
-    ``[0]``.
+    ``k = max(1, ceil((n - p) / (p / 2)) + 1)`` tiles overlap by half a patch or more and are spread
+    evenly: ``t_i = round(i (n - p) / (k - 1))``, halves to even. An axis shorter than the patch has
+    the one tile ``[0]``.
 
     Args:
         n: extent of the image in pixels, at least 1.
@@ -65,8 +66,10 @@ class CaseGeometry:
     Attributes:
         case: name of the case.
         raw_shape: shape ``(k, j, i)`` of the image file.
-        transpose: nnU-Net's ``transpose_forward``; axis ``a`` of the grid is raw axis ``transpose[a]``.
-        crop: per grid axis the range kept by the crop to non-zero, in voxels of the transposed raw grid.
+        transpose: nnU-Net's ``transpose_forward``; axis ``a`` of the grid is raw axis
+            ``transpose[a]``.
+        crop: per grid axis the range kept by the crop to non-zero, in voxels of the transposed raw
+            grid.
         grid_shape: shape (slices, rows, columns) of the preprocessed image.
     """
 
@@ -77,15 +80,21 @@ class CaseGeometry:
     grid_shape: tuple[int, int, int]
 
     def __post_init__(self) -> None:
-        transposed = [self.raw_shape[axis] for axis in self.transpose] if self._is_permutation() else []
+        transposed = (
+            [self.raw_shape[axis] for axis in self.transpose] if self._is_permutation() else []
+        )
         inside = len(self.crop) == 3 and all(
-            0 <= low < high <= extent for (low, high), extent in zip(self.crop, transposed, strict=False)
+            0 <= low < high <= extent
+            for (low, high), extent in zip(self.crop, transposed, strict=False)
         )
         if not transposed or not inside or len(self.grid_shape) != 3 or min(self.grid_shape) < 1:
-            raise InputError(f"Case {self.case}: impossible geometry {self}.", "Preprocess the case again.")
+            raise InputError(
+                f"Case {self.case}: impossible geometry {self}.", "Preprocess the case again."
+            )
         if self.crop[0][1] - self.crop[0][0] != self.grid_shape[0]:
             raise InputError(
-                f"Case {self.case}: {self.grid_shape[0]} preprocessed slices from a crop of {self.crop[0]}.",
+                f"Case {self.case}: {self.grid_shape[0]} preprocessed slices from a crop of "
+                f"{self.crop[0]}.",
                 "Only nnU-Net's 2d configuration, which never resamples slices, can be used.",
             )
 
@@ -107,15 +116,17 @@ class CaseGeometry:
             case: name of the case.
             raw_shape: shape ``(k, j, i)`` of the image file.
             transpose_forward: of the plan.
-            properties: nnU-Net's properties of the preprocessed case; ``bbox_used_for_cropping`` and, where
-                present, ``shape_before_cropping`` are read, both in transposed order.
+            properties: nnU-Net's properties of the preprocessed case; ``bbox_used_for_cropping``
+                and, where present, ``shape_before_cropping`` are read, both in transposed order.
             grid_shape: shape of the preprocessed image without its channel axis.
 
         Raises:
             InputError: the parts contradict each other.
         """
         transposed = tuple(int(raw_shape[axis]) for axis in transpose_forward)
-        before = tuple(int(extent) for extent in properties.get("shape_before_cropping", transposed))
+        before = tuple(
+            int(extent) for extent in properties.get("shape_before_cropping", transposed)
+        )
         if before != transposed:
             raise InputError(
                 f"Case {case}: preprocessed from shape {before}, but the image has {transposed}.",
@@ -133,8 +144,8 @@ class CaseGeometry:
     def raw_box(self, slice_: int, rows: Range, cols: Range) -> Box3:
         """The voxels of the image file that a box of one preprocessed slice covers.
 
-        In-plane borders scale with the ratio of the shapes, so that the last tile ends exactly at the crop's
-        border; where a tile is finer than half a voxel it still gets one voxel.
+        In-plane borders scale with the ratio of the shapes, so that the last tile ends exactly at
+        the crop's border; where a tile is finer than half a voxel it still gets one voxel.
 
         Args:
             slice_: index of the slice on the grid.
@@ -150,7 +161,9 @@ class CaseGeometry:
         asked = ((slice_, slice_ + 1), rows, cols)
         for (low, high), extent in zip(asked, self.grid_shape, strict=True):
             if not 0 <= low < high <= extent:
-                raise InputError(f"Case {self.case}: box {asked} leaves the grid {self.grid_shape} or is empty.")
+                raise InputError(
+                    f"Case {self.case}: box {asked} leaves the grid {self.grid_shape} or is empty."
+                )
         box: list[Range] = [(0, 0)] * 3
         for axis, (grid, extent) in enumerate(zip(asked, self.grid_shape, strict=True)):
             start, end = self.crop[axis]
@@ -167,7 +180,9 @@ class CaseGeometry:
         """Inverse of `to_json`; raises InputError for anything else."""
         try:
             content = json.loads(text)
-            shapes = {name: tuple(content[name]) for name in ("raw_shape", "transpose", "grid_shape")}
+            shapes = {
+                name: tuple(content[name]) for name in ("raw_shape", "transpose", "grid_shape")
+            }
             crop = _triple((low, high) for low, high in content["crop"])
             return cls(case=content["case"], crop=crop, **shapes)
         except (KeyError, TypeError, ValueError) as error:
@@ -180,7 +195,9 @@ def _triple(values: Iterable[Part]) -> tuple[Part, Part, Part]:
 
 
 def _scale(grid: Range, cropped: int, extent: int) -> Range:
-    """A range of an axis of `extent` pixels, in voxels of the `cropped` voxels that it was resampled from."""
+    """A range of an axis of `extent` pixels, in voxels of the `cropped` voxels that it was
+    resampled from.
+    """
     low, high = (round(edge * cropped / extent) for edge in grid)
     if high > low:
         return low, high
@@ -201,9 +218,10 @@ class Pool:
         slice: int32 (n,), slice on the grid.
         slice_raw: int32 (n,), the same slice along the raw axis ``transpose[0]`` of the image file.
         tile: int32 (n,), index of the tile in its slice; row starts outer, column starts inner.
-        start: int32 (n, 2), first row and column of the patch on the grid; negative by the padding before the
-            image where the image is smaller than the patch.
-        box: int32 (n, 4), ``row_lo, row_hi, col_lo, col_hi``: the part of the patch that lies in the image.
+        start: int32 (n, 2), first row and column of the patch on the grid; negative by the padding
+            before the image where the image is smaller than the patch.
+        box: int32 (n, 4), ``row_lo, row_hi, col_lo, col_hi``: the part of the patch that lies in
+            the image.
         raw_box: int32 (n, 3, 2), the same part in the image file, ranges along ``(k, j, i)``.
     """
 
@@ -262,7 +280,10 @@ class Pool:
         known = set(self.cases) & set(more.cases)
         if known:
             raise InputError(f"Case {min(known)!r} is in the pool already.")
-        columns = {name: np.concatenate([getattr(self, name), getattr(more, name)]) for name in self.COLUMNS}
+        columns = {
+            name: np.concatenate([getattr(self, name), getattr(more, name)])
+            for name in self.COLUMNS
+        }
         columns["case"][len(self) :] += len(self.cases)
         return Pool(cases=self.cases + more.cases, patch=self.patch, **columns)
 
@@ -271,7 +292,10 @@ class Pool:
         return (
             self.patch == other.patch
             and self.cases[: len(other.cases)] == other.cases
-            and all(np.array_equal(getattr(self, name)[: len(other)], getattr(other, name)) for name in self.COLUMNS)
+            and all(
+                np.array_equal(getattr(self, name)[: len(other)], getattr(other, name))
+                for name in self.COLUMNS
+            )
         )
 
     def __len__(self) -> int:
@@ -293,7 +317,9 @@ class Pool:
         return np.flatnonzero(self.case == self.cases.index(case))
 
     def raw_slices(self, sample: int) -> Slices3:
-        """Index of a sample's voxels in the array of its image file: ``array[pool.raw_slices(sample)]``."""
+        """Index of a sample's voxels in the array of its image file:
+        ``array[pool.raw_slices(sample)]``.
+        """
         (k0, k1), (j0, j1), (i0, i1) = self.raw_box[sample].tolist()
         return slice(k0, k1), slice(j0, j1), slice(i0, i1)
 
@@ -315,9 +341,11 @@ class Pool:
         return total
 
     def padding(self, sample: int) -> tuple[Range, Range]:
-        """Pixels to add before and after, per (row, column), to make a sample's valid box a full patch.
+        """Pixels to add before and after, per (row, column), to make a sample's valid box a full
+        patch.
 
-        The padding is centred: ``floor(missing / 2)`` before, the rest after, as nnU-Net's predictor pads.
+        The padding is centred: ``floor(missing / 2)`` before, the rest after, as nnU-Net's
+        predictor pads.
         """
         row_lo, row_hi, col_lo, col_hi = self.box[sample].tolist()
         row, col = self.start[sample].tolist()
@@ -356,12 +384,16 @@ class Pool:
                 cases = tuple(str(name) for name in content["cases"])
                 rows, cols = (int(extent) for extent in content["patch"])
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise InputError(f"{path} is not a pool of samples.", "Prepare the project again.") from error
+            raise InputError(
+                f"{path} is not a pool of samples.", "Prepare the project again."
+            ) from error
         return cls(cases=cases, patch=(rows, cols), **columns)
 
 
 def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, Column]:
-    """Columns of one case: its tiles are the same in every slice, so they are mapped once and shifted."""
+    """Columns of one case: its tiles are the same in every slice, so they are mapped once and
+    shifted.
+    """
     slices, rows, cols = geometry.grid_shape
     starts, boxes, raw = [], [], []
     for row in _centred_starts(rows, patch[0]):

@@ -23,7 +23,9 @@ class CaseVolumes:
         failed: gets why a volume cannot be had.
     """
 
-    def __init__(self, agent: AgentProcess, project: str, case_nodes: CaseNodes, failed: Failed) -> None:
+    def __init__(
+        self, agent: AgentProcess, project: str, case_nodes: CaseNodes, failed: Failed
+    ) -> None:
         self._agent, self._project = agent, project
         self._case_nodes, self._failed = case_nodes, failed
 

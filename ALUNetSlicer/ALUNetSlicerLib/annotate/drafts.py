@@ -1,4 +1,6 @@
-"""Half-done slices on this computer's disk: they outlive a crash of Slicer, with or without a network."""
+"""Half-done slices on this computer's disk: they outlive a crash of Slicer, with or without a
+network.
+"""
 
 from __future__ import annotations
 
@@ -93,7 +95,9 @@ class Drafts:
         """
         packed = io.BytesIO()
         about = json.dumps(asdict(draft.item))
-        np.savez_compressed(packed, labels=draft.labels, base=draft.base, seconds=draft.seconds, item=about)
+        np.savez_compressed(
+            packed, labels=draft.labels, base=draft.base, seconds=draft.seconds, item=about
+        )
         part = self._folder / f"tmp-{uuid.uuid4().hex}"
         try:
             with part.open("wb") as stream:
@@ -108,7 +112,11 @@ class Drafts:
         """The draft of a slice; None where there is none, or none that can be read."""
         try:
             with np.load(self._file(sample), allow_pickle=False) as content:
-                base, seconds, item = int(content["base"]), float(content["seconds"]), json.loads(str(content["item"]))
+                base, seconds, item = (
+                    int(content["base"]),
+                    float(content["seconds"]),
+                    json.loads(str(content["item"])),
+                )
                 read = {"box": Box.of(**item["box"]), "status": Status(item["status"])}
                 return Draft(content["labels"], base, seconds, Slice(**{**item, **read}))
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
@@ -120,17 +128,27 @@ class Drafts:
             self._file(sample).unlink(missing_ok=True)
 
     def mark(self, items: list[Slice]) -> list[Slice]:
-        """A worklist with what was begun here, behind the others also what is in no batch any more."""
+        """A worklist with what was begun here, behind the others also what is in no batch any
+        more.
+        """
         drafts, known = self.samples(), {item.sample for item in items}
-        kept = [draft.item for draft in map(self.find, sorted(set(drafts) - known)) if draft is not None]
+        kept = [
+            draft.item for draft in map(self.find, sorted(set(drafts) - known)) if draft is not None
+        ]
         last = max((item.rank for item in items), default=-1)
         marked = [
-            replace(item, status=Status.IN_PROGRESS) if item.sample in drafts and item.status == Status.TODO else item
+            replace(item, status=Status.IN_PROGRESS)
+            if item.sample in drafts and item.status == Status.TODO
+            else item
             for item in items
         ]
         return marked + [
-            replace(item, rank=last + place, ahead=True, status=Status.IN_PROGRESS, sent=True, owner="")
-            for place, item in enumerate((item for item in kept if item.status != Status.SKIPPED), 1)
+            replace(
+                item, rank=last + place, ahead=True, status=Status.IN_PROGRESS, sent=True, owner=""
+            )
+            for place, item in enumerate(
+                (item for item in kept if item.status != Status.SKIPPED), 1
+            )
         ]
 
     def samples(self) -> list[int]:

@@ -1,4 +1,6 @@
-"""The labels that a slice begins with: its draft, else those handed in, else the model's proposal, else none."""
+"""The labels that a slice begins with: its draft, else those handed in, else the model's
+proposal, else none.
+"""
 
 from __future__ import annotations
 
@@ -16,11 +18,14 @@ from ALUNetSlicerLib.engine.messages import FetchedVoxels
 from ALUNetSlicerLib.ports.i18n import tr as _
 
 Then = Callable[[int, np.ndarray], None]
-"""Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's box."""
+"""Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's
+box.
+"""
 
 
 class InitialLabels:
-    """The first labels of slices, asked for once; those of the slices to come are fetched before they are needed.
+    """The first labels of slices, asked for once; those of the slices to come are fetched before
+    they are needed.
 
     Args:
         agent: with an engine chosen.
@@ -46,17 +51,21 @@ class InitialLabels:
         elif item.sample in self._labels:
             then(*self._labels[item.sample])
         elif item.version:
-            self._fetch("annotation", item, lambda *found: self._keep(item.sample, *found, then), failed)
+            self._fetch(
+                "annotation", item, lambda *found: self._keep(item.sample, *found, then), failed
+            )
         elif proposals:
             self.proposal(item, lambda labels: then(0, labels), failed)
         else:
             then(0, np.zeros(item.box.shape, np.uint8))
 
     def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
-        """Give the model's proposal for a slice; an empty one where there is none, or where it cannot be had.
+        """Give the model's proposal for a slice; an empty one where there is none, or where it
+        cannot be had.
 
         Args:
-            failed: told, after `then`, that and why it could not be had; a model that made none is no failure.
+            failed: told, after `then`, that and why it could not be had; a model that made none is
+                no failure.
         """
 
         def take(_version: int, labels: np.ndarray) -> None:
@@ -114,7 +123,9 @@ class InitialLabels:
             try:
                 labels = answer.read()
             except (OSError, ValueError) as error:
-                message = _("The labels of {case} cannot be read: {why}.").format(case=item.case, why=error)
+                message = _("The labels of {case} cannot be read: {why}.").format(
+                    case=item.case, why=error
+                )
                 failed(Failure("spool", message, _("Show the slice again.")))
                 return
             then(answer.version, labels)

@@ -23,8 +23,13 @@ class SliceLease:
     """
 
     def __init__(
-        self, agent: AgentProcess, timer: Timer, project: str, author: str, refused: Callable[[int, Failure], None]
-    ) -> None:  # fmt: skip
+        self,
+        agent: AgentProcess,
+        timer: Timer,
+        project: str,
+        author: str,
+        refused: Callable[[int, Failure], None],
+    ) -> None:
         self._agent, self._timer, self._project, self._author = agent, timer, project, author
         self._refused = refused
         self._sample: int | None = None
@@ -53,6 +58,11 @@ class SliceLease:
 
         self._stop()
         self._agent.ask(
-            "lease", failed=failed, project=self._project, sample=sample, author=self._author, seconds=LEASE_SECONDS
+            "lease",
+            failed=failed,
+            project=self._project,
+            sample=sample,
+            author=self._author,
+            seconds=LEASE_SECONDS,
         )
         self._stop = self._timer.later(LEASE_SECONDS / 2, self._renew)

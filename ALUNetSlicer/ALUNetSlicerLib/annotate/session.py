@@ -1,4 +1,6 @@
-"""The flow of annotating: one slice at a time, shown exactly, handed in safely. It knows no widget."""
+"""The flow of annotating: one slice at a time, shown exactly, handed in safely. It knows no
+widget.
+"""
 
 from __future__ import annotations
 
@@ -53,9 +55,16 @@ class AnnotationSession:
     """
 
     def __init__(
-        self, agent: AgentProcess, timer: Timer, person: Person, engine: str, project: str, labels: dict[str, int],
-        view: Callable[[], SliceView | None], editor: Editor,
-    ) -> None:  # fmt: skip
+        self,
+        agent: AgentProcess,
+        timer: Timer,
+        person: Person,
+        engine: str,
+        project: str,
+        labels: dict[str, int],
+        view: Callable[[], SliceView | None],
+        editor: Editor,
+    ) -> None:
         self.worklist, self.case_nodes = SliceWorklist(), CaseNodes(project, labels)
         self.proposals = True
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
@@ -88,7 +97,9 @@ class AnnotationSession:
         self._updates.refresh(done)
 
     def new_proposals(self) -> None:
-        """The model was asked about whole cases: what it said of their slices before is not the newest."""
+        """The model was asked about whole cases: what it said of their slices before is not the
+        newest.
+        """
         self._initial_labels.drop_proposals()
 
     def pick_up(self) -> None:
@@ -97,7 +108,7 @@ class AnnotationSession:
         if begun and self._wanted is None:
             self.go_to(begun[-1])
 
-    # --- going from slice to slice ----------------------------------------------------------------------------
+    # --- going from slice to slice ----------------------------------------------------------------
 
     def go_to(self, sample: int) -> None:
         """Show a slice: with its draft, else its labels, else the proposal, else empty."""
@@ -111,9 +122,15 @@ class AnnotationSession:
         self._begin(item, show, self.failed.emit)
 
     def resume(self, sample: int, base: int) -> None:
-        """Show a slice that a scene was saved with, and what was painted in it then, where no newer draft is here."""
+        """Show a slice that a scene was saved with, and what was painted in it then, where no
+        newer draft is here.
+        """
         item = self.worklist.find(sample)
-        if item is not None and self._drafts.find(sample) is None and self.case_nodes.has_labels(item.case):
+        if (
+            item is not None
+            and self._drafts.find(sample) is None
+            and self.case_nodes.has_labels(item.case)
+        ):
             labels = self._display.labels(item)
             self._submissions.keep(Draft(labels, base, 0.0, item))
         if item is not None:
@@ -157,7 +174,11 @@ class AnnotationSession:
     def _prepare_next(self) -> None:
         """Have the next slice's volume and labels at hand before they are asked for."""
         item = self.worklist.next_open(self._current.item.rank) if self._current else None
-        if item is None or item.sample == self._current.item.sample or self._initial_labels.knows(item.sample):
+        if (
+            item is None
+            or item.sample == self._current.item.sample
+            or self._initial_labels.knows(item.sample)
+        ):
             return
 
         def ignore(*_values: object) -> None:
@@ -170,7 +191,7 @@ class AnnotationSession:
         find = partial(self._initial_labels.find, item, self.proposals, then, failed)
         self.volumes.load(item.case, lambda _volume: find())
 
-    # --- how the slice is worked on ---------------------------------------------------------------------------
+    # --- how the slice is worked on ---------------------------------------------------------------
 
     @property
     def locked(self) -> bool:
@@ -213,11 +234,15 @@ class AnnotationSession:
         """
         self._display.paint(self._current.item, labels)
 
-    # --- handing in -------------------------------------------------------------------------------------------
+    # --- handing in -------------------------------------------------------------------------------
 
     def seconds(self) -> float:
         """Time spent on the slice on screen, by whoever paints here."""
-        return 0.0 if self._current is None else self._current.spent + self._timer.now() - self._current.since
+        return (
+            0.0
+            if self._current is None
+            else self._current.spent + self._timer.now() - self._current.since
+        )
 
     def submit(self, then: Callable[[], None] | None = None) -> None:
         """Hand the slice on screen in as done; when the agent has it on disk the next one is shown.
@@ -244,7 +269,9 @@ class AnnotationSession:
             self.submit()
 
     def set_status(self, status: Status) -> None:
-        """Skip or flag the slice on screen, and show the next one; what was painted is kept as a draft."""
+        """Skip or flag the slice on screen, and show the next one; what was painted is kept as a
+        draft.
+        """
         if self._current is not None:
             self.keep_draft(status)
             self._submissions.set_status(self._current.item.sample, status, self.next)
@@ -252,13 +279,18 @@ class AnnotationSession:
     def keep_draft(self, status: Status = Status.IN_PROGRESS) -> None:
         """Keep what is painted and not handed in, if anything was."""
         item = self.current
-        if item is not None and self.case_nodes.volume(item.case) is not None:  # else the scene was closed
+        if item is not None and self.case_nodes.volume(item.case) is not None:
+            # else the scene was closed
             labels, known = self.labels(), self._current
             if not np.array_equal(labels, known.start):
-                self._submissions.keep(Draft(labels, known.base, self.seconds(), replace(item, status=status)))
+                self._submissions.keep(
+                    Draft(labels, known.base, self.seconds(), replace(item, status=status))
+                )
 
     def leave(self) -> None:
-        """The person does something else for now: the draft is kept, view and painting are as they were before."""
+        """The person does something else for now: the draft is kept, view and painting are as
+        they were before.
+        """
         self.keep_draft()
         self._autosave.stop()
         self._display.restore()
@@ -288,7 +320,7 @@ class AnnotationSession:
         self._lease.give_back()
         self._current = self._wanted = None
 
-    # --- what comes from elsewhere ----------------------------------------------------------------------------
+    # --- what comes from elsewhere ----------------------------------------------------------------
 
     def _leased(self, sample: int, why: Failure) -> None:
         """Somebody else works on it."""

@@ -65,7 +65,9 @@ class Submissions:
         try:
             file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
         except OSError as error:
-            message = _("{folder} cannot be written: {why}.").format(folder=folder, why=error.strerror)
+            message = _("{folder} cannot be written: {why}.").format(
+                folder=folder, why=error.strerror
+            )
             self.failed.emit(Failure("disk", message, _("Free space.")))
             return False
 
@@ -88,10 +90,17 @@ class Submissions:
         self._initial_labels.hold(item.sample, draft.base, labels)
         self._worklist.change(item.sample, sent=False)
         self._ask(
-            "submit", on_disk, refused, sample=item.sample, file=str(file),
-            shape=list(labels.shape), dtype=labels.dtype.name, base_version=draft.base,
-            seconds=draft.seconds, status=Status.DONE,
-        )  # fmt: skip
+            "submit",
+            on_disk,
+            refused,
+            sample=item.sample,
+            file=str(file),
+            shape=list(labels.shape),
+            dtype=labels.dtype.name,
+            base_version=draft.base,
+            seconds=draft.seconds,
+            status=Status.DONE,
+        )
         return True
 
     def set_status(self, sample: int, status: Status, safe: Callable[[], None]) -> None:

@@ -85,22 +85,30 @@ class SliceWorklist:
         """Replace all; what was handed in here and is still on its way keeps its status."""
         unsent = {item.sample: item for item in self._slices if not item.sent}
         self._slices = [
-            replace(item, status=unsent[item.sample].status, sent=False) if item.sample in unsent else item
+            replace(item, status=unsent[item.sample].status, sent=False)
+            if item.sample in unsent
+            else item
             for item in sorted(slices, key=lambda item: item.rank)
         ]
 
     def change(self, sample: int, **changes: Any) -> None:
         """Change what is known of a slice; of one that is not in the list nothing is."""
-        self._slices = [replace(item, **changes) if item.sample == sample else item for item in self._slices]
+        self._slices = [
+            replace(item, **changes) if item.sample == sample else item for item in self._slices
+        ]
 
     def find(self, sample: int) -> Slice | None:
         """The slice of that number."""
         return next((item for item in self._slices if item.sample == sample), None)
 
     def next_open(self, after: int | None) -> Slice | None:
-        """The next slice that somebody should work on, from the one of rank `after` on and round to the beginning."""
+        """The next slice that somebody should work on, from the one of rank `after` on and round
+        to the beginning.
+        """
         free = [item for item in self._slices if item.status in OPEN and not item.owner]
-        return next((item for item in free if after is None or item.rank > after), free[0] if free else None)
+        return next(
+            (item for item in free if after is None or item.rank > after), free[0] if free else None
+        )
 
     def beside(self, sample: int, step: int) -> Slice | None:
         """The slice `step` places further, whatever its status; None beyond the ends."""

@@ -58,7 +58,8 @@ class AgentProcess:
     Attributes:
         event: emits each event of the agent that is read here, as one of the types of `messages`.
         failed: emits a `Failure` where an event cannot be understood.
-        state: emits "running" and "ended" with the last words of the process; it is started again after that.
+        state: emits "running" and "ended" with the last words of the process; it is started again
+            after that.
     """
 
     def __init__(self, process: Process, timer: Timer) -> None:
@@ -89,7 +90,9 @@ class AgentProcess:
                 self._process.write(greeting.line(_GREETING))
 
     def close(self) -> None:
-        """Let the process end; what is in its outbox is sent by the next one. Nothing more is answered."""
+        """Let the process end; what is in its outbox is sent by the next one. Nothing more is
+        answered.
+        """
         self._call_off()
         self._closed, self._running, self._greeted = True, False, False
         self._waiting.clear()
@@ -134,7 +137,9 @@ class AgentProcess:
             self._follows.pop(args["project"], None)
 
     def _ask_again(self) -> None:
-        """To a new process: the engine, what is followed, then what was not answered, in the order it was asked."""
+        """To a new process: the engine, what is followed, then what was not answered, in the
+        order it was asked.
+        """
         pending = dict(self._waiting)
         asked = {(request.call, request.args.get("project")) for request in pending.values()}
         if self._engine is not None and ("choose", None) not in asked:

@@ -19,9 +19,11 @@ _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
 def case_name(volume: Any, taken: Sequence[str]) -> str:
-    """A name for the case of a volume node: letters, digits, ``_`` and ``-``, and none of those taken.
+    """A name for the case of a volume node: letters, digits, ``_`` and ``-``, and none of those
+    taken.
 
-    The node's name is what a person sees; one that comes from DICOM may name a patient, and is asked about elsewhere.
+    The node's name is what a person sees; one that comes from DICOM may name a patient, and is
+    asked about elsewhere.
     """
     return free_name(volume.GetName() or "", taken)
 
@@ -67,9 +69,12 @@ class CaseUpload:
         self._asked: int | None = None
 
     def send(
-        self, cases: Sequence[tuple[str, Sequence[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
+        self,
+        cases: Sequence[tuple[str, Sequence[Any]]],
+        arrived: Callable[[str], None],
+        done: Callable[[], None],
         failed: Failed,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Make cases of volume nodes or of image files.
 
         Args:
@@ -87,7 +92,9 @@ class CaseUpload:
         if self._asked is not None:
             self._agent.cancel(self._asked)
 
-    def _next(self, arrived: Callable[[str], None], done: Callable[[], None], failed: Failed) -> None:
+    def _next(
+        self, arrived: Callable[[str], None], done: Callable[[], None], failed: Failed
+    ) -> None:
         if not self._queue:
             done()
             return
@@ -117,11 +124,17 @@ class CaseUpload:
             refused(Failure("disk", str(error), _("Free space there, then add the volumes again.")))
             return
         self._asked = self._agent.ask(
-            "add_case", taken, refused, project=self._project, name=name, images=[str(file) for file in files]
+            "add_case",
+            taken,
+            refused,
+            project=self._project,
+            name=name,
+            images=[str(file) for file in files],
         )
 
     def _clear(self, files: list[Path]) -> None:
         self._asked = None
         for file in files:
-            with contextlib.suppress(OSError):  # Windows keeps a file that a scanner reads; it is our own spool
+            with contextlib.suppress(OSError):
+                # Windows keeps a file that a scanner reads; it is our own spool
                 file.unlink(missing_ok=True)

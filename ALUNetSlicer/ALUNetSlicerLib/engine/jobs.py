@@ -1,4 +1,6 @@
-"""Long work of the engine as a person follows it: what runs, how far it is, how long it will take, and its end."""
+"""Long work of the engine as a person follows it: what runs, how far it is, how long it will
+take, and its end.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +13,15 @@ from alunet import schema
 from alunet.schema import ENDED, JobKind, JobState
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
-from ALUNetSlicerLib.engine.messages import Epoch, JobNews, News, Progress, ProjectNews, StepNews, read_progress
+from ALUNetSlicerLib.engine.messages import (
+    Epoch,
+    JobNews,
+    News,
+    Progress,
+    ProjectNews,
+    StepNews,
+    read_progress,
+)
 from ALUNetSlicerLib.ports.signal import Signal
 
 
@@ -57,21 +67,31 @@ class JobProgress:
         running = replace(self, state=JobState.RUNNING, waiting="")
         if isinstance(news, Progress):
             return replace(
-                running, phase=news.phase, done=news.done, total=news.total or 0, unit=news.unit or "",
+                running,
+                phase=news.phase,
+                done=news.done,
+                total=news.total or 0,
+                unit=news.unit or "",
                 seconds_left=news.seconds_left,
-            )  # fmt: skip
+            )
         if isinstance(news, Epoch):
             return replace(
-                running, phase="train", done=news.epoch, total=news.epochs, unit="epochs", dice=news.dice,
+                running,
+                phase="train",
+                done=news.epoch,
+                total=news.epochs,
+                unit="epochs",
+                dice=news.dice,
                 seconds_left=news.seconds_left,
-            )  # fmt: skip
+            )
         if isinstance(news, StepNews) and news.state == "started":
             return replace(running, phase=news.name, done=0, total=0, unit="", seconds_left=None)
         return self
 
 
 class JobTracker:
-    """The newest work on one project, whoever started it: one that runs on the engine is found again after a restart.
+    """The newest work on one project, whoever started it: one that runs on the engine is found
+    again after a restart.
 
     Args:
         agent: with an engine chosen; the project must be followed.
@@ -101,9 +121,12 @@ class JobTracker:
         self._agent.ask("jobs", take, failed, project=self._project)
 
     def start(
-        self, kind: JobKind, options: dict[str, Any], ended: Callable[[JobProgress], None] | None = None,
+        self,
+        kind: JobKind,
+        options: dict[str, Any],
+        ended: Callable[[JobProgress], None] | None = None,
         failed: Failed = lambda why: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Start a piece of work.
 
         Args:
@@ -142,7 +165,11 @@ class JobTracker:
         self._agent.ask("job", take, project=self._project, job=number)
 
     def _hear(self, event: object) -> None:
-        if not isinstance(event, ProjectNews) or event.project != self._project or event.job is None:
+        if (
+            not isinstance(event, ProjectNews)
+            or event.project != self._project
+            or event.job is None
+        ):
             return
         news, job = event.content, self.current
         if isinstance(news, JobNews) and news.state in ENDED:

@@ -274,7 +274,9 @@ def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | Project
     if kind == "project":
         event, project = from_json(NumberedEvent, message), from_json(_Followed, message).project
         job = from_json(_OfJob, event.data).job
-        return ProjectNews(project, event.number, event.kind, job, read_news(event.kind, event.data))
+        return ProjectNews(
+            project, event.number, event.kind, job, read_news(event.kind, event.data)
+        )
     return None
 
 
@@ -302,6 +304,8 @@ def misfit(what: str, why: ValueError) -> Failure:
     Args:
         what: the call, or the kind of event.
     """
-    message = _("What the engine says ({what}) cannot be understood: {why}.").format(what=what, why=why)
+    message = _("What the engine says ({what}) cannot be understood: {why}.").format(
+        what=what, why=why
+    )
     hint = _("Update ALUNet on this computer and on the engine's computer to the same version.")
     return Failure("misfit", message, hint)

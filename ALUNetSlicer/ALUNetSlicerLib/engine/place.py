@@ -28,4 +28,9 @@ class EnginePlace:
 
     def args(self) -> dict[str, Any]:
         """As the agent's calls take it."""
-        return {"to": self.to, "token": self.token, "python": self.python, "environment": self.environment}
+        return {
+            "to": self.to,
+            "token": self.token,
+            "python": self.python,
+            "environment": self.environment,
+        }

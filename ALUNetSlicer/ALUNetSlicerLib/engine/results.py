@@ -1,4 +1,6 @@
-"""What came of the work: the learning curve, whole volumes segmented, the model and the labels as files."""
+"""What came of the work: the learning curve, whole volumes segmented, the model and the labels
+as files.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,9 @@ class Results:
         labels: structure name -> value.
     """
 
-    def __init__(self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]) -> None:
+    def __init__(
+        self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]
+    ) -> None:
         self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
@@ -49,7 +53,9 @@ class Results:
 
         def predicted(job: JobProgress) -> None:
             if job.state == JobState.DONE:
-                self._agent.ask("fetch", fetched, failed, project=self._project, case=case, what="proposal")
+                self._agent.ask(
+                    "fetch", fetched, failed, project=self._project, case=case, what="proposal"
+                )
             else:
                 message = _("The segmentation of {case} was cancelled.").format(case=case)
                 failed(job.error or Failure("cancelled", message))
@@ -62,7 +68,9 @@ class Results:
 
         self._jobs.start(JobKind.PREDICT, {"cases": [case]}, predicted, failed)
 
-    def export(self, what: str, ending: str, target: Path, done: Callable[[Path], None], failed: Failed) -> None:
+    def export(
+        self, what: str, ending: str, target: Path, done: Callable[[Path], None], failed: Failed
+    ) -> None:
         """Write the model, or all labels, to a zip file.
 
         Args:
@@ -84,7 +92,9 @@ class Results:
                 part.replace(target)
             except OSError as error:
                 part.unlink(missing_ok=True)
-                message = _("{file} cannot be written: {why}.").format(file=target, why=error.strerror)
+                message = _("{file} cannot be written: {why}.").format(
+                    file=target, why=error.strerror
+                )
                 failed(Failure("disk", message, _("Choose another folder.")))
                 return
             done(target)
@@ -94,9 +104,11 @@ class Results:
 
 
 def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> Any | None:
-    """The learning curve as a chart: a metric of every structure, and the mean, over the labeled slices.
+    """The learning curve as a chart: a metric of every structure, and the mean, over the labeled
+    slices.
 
-    It is that on the test cases; without any, that on the annotated slices that the model learned from, and says so.
+    It is that on the test cases; without any, that on the annotated slices that the model learned
+    from, and says so.
 
     Args:
         points: see `Results.curve`.
@@ -110,7 +122,10 @@ def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> A
     words = _("{metric} on the test cases") if tested else _("{metric} on annotated slices")
     known = [(float(point.labelled_slices), measured(point, tested, metric)) for point in points]
     names = {name: None for _slices, values in known for name in values}
-    curves = {name: [(slices, values[name]) for slices, values in known if name in values] for name in names}
+    curves = {
+        name: [(slices, values[name]) for slices, values in known if name in values]
+        for name in names
+    }
     return _chart("ALUNet learning curve", title, words, curves) if any(curves.values()) else None
 
 

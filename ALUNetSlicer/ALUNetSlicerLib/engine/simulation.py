@@ -14,7 +14,9 @@ from ALUNetSlicerLib.ports.protocols import Process
 from ALUNetSlicerLib.ports.signal import Signal
 
 
-def arguments(dataset: str, out: str, strategies: Sequence[str], options: Mapping[str, Any]) -> list[str]:
+def arguments(
+    dataset: str, out: str, strategies: Sequence[str], options: Mapping[str, Any]
+) -> list[str]:
     """Arguments of ``alunet`` for a study."""
     words = ["simulate", str(dataset), "--out", str(out)]
     for name in strategies:
@@ -49,17 +51,28 @@ class Simulation:
         if self.running:
             self.running = False
             self._process.kill()
-            self.ended.emit(Failure("cancelled", _("The simulation was cancelled."), _("The same call goes on.")))
+            self.ended.emit(
+                Failure(
+                    "cancelled", _("The simulation was cancelled."), _("The same call goes on.")
+                )
+            )
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """Strategy -> (labeled slices, mean foreground Dice) of each round, mean over folds and seeds."""
-        found: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(lambda: defaultdict(list))
+        """Strategy -> (labeled slices, mean foreground Dice) of each round, mean over folds and
+        seeds.
+        """
+        found: dict[str, dict[int, list[tuple[float, float]]]] = defaultdict(
+            lambda: defaultdict(list)
+        )
         with (self._out / "curves.csv").open(newline="", encoding="utf-8") as file:
             for row in csv.DictReader(file):
                 if row["label"] == "mean" and row["dice"]:
                     point = float(row["labelled_slices"]), float(row["dice"])
                     found[row["strategy"]][int(row["round"])].append(point)
-        return {name: [_mean(rounds[number]) for number in sorted(rounds)] for name, rounds in found.items()}
+        return {
+            name: [_mean(rounds[number]) for number in sorted(rounds)]
+            for name, rounds in found.items()
+        }
 
     def _hear(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")

@@ -1,1 +1,3 @@
-"""The engine on this computer: its packages, their installation, environments that exist already."""
+"""The engine on this computer: its packages, their installation, environments that exist
+already.
+"""

@@ -1,4 +1,6 @@
-"""An environment that somebody made already, in place of an installation: does it have what the engine needs?"""
+"""An environment that somebody made already, in place of an installation: does it have what the
+engine needs?
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,9 @@ from ALUNetSlicerLib.ports.protocols import Process, Timer
 
 _SECONDS = 180.0
 """A cold torch on a slow disk takes a minute."""
-_CHOOSE = _("Choose the Python of an environment, for instance …/bin/python or …\\Scripts\\python.exe.")
+_CHOOSE = _(
+    "Choose the Python of an environment, for instance …/bin/python or …\\Scripts\\python.exe."
+)
 _ANOTHER = _("Choose an environment with Python 3.10 to 3.13, or let ALUNet install the engine.")
 
 
@@ -39,23 +43,32 @@ class ExistingEnvironment:
 
     def __str__(self) -> str:
         device = _("an NVIDIA GPU") if self.cuda else _("no NVIDIA GPU")
-        parts = [f"{name} {self.versions[name]}" for name in ("torch", "nnunetv2") if name in self.versions]
+        parts = [
+            f"{name} {self.versions[name]}"
+            for name in ("torch", "nnunetv2")
+            if name in self.versions
+        ]
         words = _("Python {version} with {packages}; {device}.")
         return words.format(version=self.version, packages=", ".join(parts), device=device)
 
 
 def check_existing(
-    process_for: Callable[[Sequence[str], Mapping[str, str]], Process], timer: Timer, python: str,
-    done: Callable[[ExistingEnvironment], None], failed: Failed, base: Mapping[str, str] | None = None,
+    process_for: Callable[[Sequence[str], Mapping[str, str]], Process],
+    timer: Timer,
+    python: str,
+    done: Callable[[ExistingEnvironment], None],
+    failed: Failed,
+    base: Mapping[str, str] | None = None,
     resources: Path = packages.RESOURCES,
-) -> Callable[[], None]:  # fmt: skip
+) -> Callable[[], None]:
     """Load in another Python all that the engine needs; takes up to a minute.
 
     Args:
         process_for, timer: ports.
         python: its program.
         done, failed: one of them is called once.
-        base: variables to begin with: Slicer's start-up environment (`slicer.util.startupEnvironment()`).
+        base: variables to begin with: Slicer's start-up environment
+            (`slicer.util.startupEnvironment()`).
         resources: folder with requirements.txt.
 
     Returns:
@@ -82,8 +95,9 @@ def check_existing(
 
     given = json.dumps({"requirements": str(resources / "requirements.txt"), "inside": None})
     process = process_for(
-        command(python, "alunet.agent.install.smoke_test", given), packages.existing_environment(base)
-    )  # fmt: skip
+        command(python, "alunet.agent.install.smoke_test", given),
+        packages.existing_environment(base),
+    )
     helper = HelperProcess(process, lambda line: None, ended)
     stop_waiting = timer.later(_SECONDS, late)
     helper.start()
@@ -108,5 +122,7 @@ def _failure(python: str, end: Ended) -> Failure | None:
 
 
 def _of_another_age(python: str, version: str) -> Failure:
-    message = _("{python} is Python {version}; ALUNet needs 3.10 to 3.13.").format(python=python, version=version)
+    message = _("{python} is Python {version}; ALUNet needs 3.10 to 3.13.").format(
+        python=python, version=version
+    )
     return Failure("python", message, _ANOTHER)

@@ -1,4 +1,6 @@
-"""Run an `alunet.agent.install` module in a process that ends with Slicer; parse its lines, its answer and its end."""
+"""Run an `alunet.agent.install` module in a process that ends with Slicer; parse its lines, its
+answer and its end.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class Ended:
     @property
     def last(self) -> str:
         """The last line that says something."""
-        return next((line.strip() for line in reversed(self.lines) if line.strip()), "it says nothing")
+        return next(
+            (line.strip() for line in reversed(self.lines) if line.strip()), "it says nothing"
+        )
 
 
 def command(python: str, module: str, *arguments: str) -> list[str]:
@@ -60,7 +64,9 @@ class HelperProcess:
         ended: called once, unless it is closed before.
     """
 
-    def __init__(self, process: Process, line: Callable[[str], None], ended: Callable[[Ended], None]) -> None:
+    def __init__(
+        self, process: Process, line: Callable[[str], None], ended: Callable[[Ended], None]
+    ) -> None:
         self._process, self._line, self._ended = process, line, ended
         self._rest, self._tail = b"", deque[str](maxlen=TAIL)
         self._answer: dict[str, Any] = {}

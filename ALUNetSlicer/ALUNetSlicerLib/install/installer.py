@@ -1,7 +1,9 @@
-"""First use: the engine's packages are installed on this computer, in a folder of their own, by Slicer's own Python.
+"""First use: the engine's packages are installed on this computer, in a folder of their own, by
+Slicer's own Python.
 
-No administrator is asked and nothing is put among Slicer's packages. What is not complete is never used: the folder
-gets its name after everything in it was loaded once. All slow work is done by processes; see `alunet.agent.install`.
+No administrator is asked and nothing is put among Slicer's packages. What is not complete is never
+used: the folder gets its name after everything in it was loaded once. All slow work is done by
+processes; see `alunet.agent.install`.
 """
 
 from __future__ import annotations
@@ -19,7 +21,14 @@ from ALUNetSlicerLib.install.install_log import InstallLog
 from ALUNetSlicerLib.install.packages import RESOURCES, SIZES, Installed, Size
 from ALUNetSlicerLib.install.pip_arguments import PipArguments
 from ALUNetSlicerLib.install.pip_output import Meter, explain
-from ALUNetSlicerLib.install.problems import of_computer, of_folder, of_place, of_smoke_test, of_space, unwritable
+from ALUNetSlicerLib.install.problems import (
+    of_computer,
+    of_folder,
+    of_place,
+    of_smoke_test,
+    of_space,
+    unwritable,
+)
 from ALUNetSlicerLib.install.torch_sources import TorchSource, torch_sources
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process, Timer
@@ -27,7 +36,9 @@ from ALUNetSlicerLib.ports.signal import Signal
 
 ProcessFor = Callable[[Sequence[str], Mapping[str, str]], Process]
 LONGEST = 210
-"""Letters of the longest path below the folder of an installation, torch's licences with pip's own temporary folder."""
+"""Letters of the longest path below the folder of an installation, torch's licences with pip's
+own temporary folder.
+"""
 _PLACE = "alunet.agent.install.place"
 _LOOK_SECONDS = 1.0
 
@@ -45,22 +56,33 @@ class Installer:
         sizes: of the builds "cpu" and "cuda".
 
     Attributes:
-        progress: emits what is done (str), the fraction of the whole (0 to 1, or None), and the seconds that the
-            downloads will take (or None).
+        progress: emits what is done (str), the fraction of the whole (0 to 1, or None), and the
+            seconds that the downloads will take (or None).
         log: emits each line for `install.log`.
         folder: of the packages.
-        ended: emits None when the engine can be started, or the `Failure`; once for each `start`, never within it.
+        ended: emits None when the engine can be started, or the `Failure`; once for each `start`,
+            never within it.
     """
 
     def __init__(
-        self, process_for: ProcessFor, timer: Timer, python: str, folder: Path,
-        base: Mapping[str, str] | None = None, resources: Path = RESOURCES,
+        self,
+        process_for: ProcessFor,
+        timer: Timer,
+        python: str,
+        folder: Path,
+        base: Mapping[str, str] | None = None,
+        resources: Path = RESOURCES,
         sizes: Mapping[str, Size] = SIZES,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.progress, self.log, self.ended = Signal(), Signal(), Signal()
         self.running = False
         self._process_for, self._timer, self._python = process_for, timer, python
-        self.folder, self._base, self._resources, self._sizes = folder.absolute(), base, resources, sizes
+        self.folder, self._base, self._resources, self._sizes = (
+            folder.absolute(),
+            base,
+            resources,
+            sizes,
+        )
         self._part = self.folder / "part"
         self._step: HelperProcess | None = None
         self._inspecting: HelperProcess | None = None
@@ -80,13 +102,17 @@ class Installer:
         return self.installed() is not None
 
     def start(self, choice: str = "auto") -> None:
-        """Install "cpu", "cuda" or what fits this computer; where it is installed already, anew. Ignored while it runs.
+        """Install "cpu", "cuda" or what fits this computer; where it is installed already, anew.
+        Ignored while it runs.
 
         Raises:
             ValueError: there is no such choice.
         """
         if choice not in packages.CHOICES:
-            raise ValueError(f"No build of torch is called {choice!r}: take one of {', '.join(packages.CHOICES)}.")
+            raise ValueError(
+                f"No build of torch is called {choice!r}: take one of "
+                f"{', '.join(packages.CHOICES)}."
+            )
         if self.running:
             return
         self.running, self._choice = True, choice
@@ -116,7 +142,8 @@ class Installer:
     def remove(self, done: Callable[[], None], failed: Callable[[Failure], None]) -> None:
         """Remove the packages, what a broken-off attempt left, and the log; what runs is cancelled.
 
-        Nothing is removed from under an engine that runs: `failed` says so. Start nothing before one of them is called.
+        Nothing is removed from under an engine that runs: `failed` says so. Start nothing before
+        one of them is called.
         """
         self.cancel()
 
@@ -128,8 +155,12 @@ class Installer:
         self._step = self._beside("remove", removed)
         self._step.start()
 
-    def inspect_computer(self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]) -> None:
-        """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how many bytes are free."""
+    def inspect_computer(
+        self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]
+    ) -> None:
+        """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how
+        many bytes are free.
+        """
 
         def inspected(end: Ended) -> None:
             found = end.read(PlaceAnswer)
@@ -162,12 +193,16 @@ class Installer:
             return
         torch = packages.pinned("torch", self._resources)
         if torch and not self._pip.kept():
-            self._download(torch_sources(self._build, torch, packages.pinned("torchvision", self._resources)))
+            self._download(
+                torch_sources(self._build, torch, packages.pinned("torchvision", self._resources))
+            )
         else:
             self._install()
 
     def _download(self, sources: list[TorchSource]) -> None:
-        """Get torch in the right build from the first source that has it: the wrong one costs gigabytes, or the GPU."""
+        """Get torch in the right build from the first source that has it: the wrong one costs
+        gigabytes, or the GPU.
+        """
         source, *others = sources
         self._tell(_("Looking for packages"))
         self._note(source.note)
@@ -211,12 +246,19 @@ class Installer:
         target = self._part / "p"
         given = {"requirements": str(self._resources / "requirements.txt"), "inside": str(target)}
         variables = packages.environment(target, self._base)
-        self._run("alunet.agent.install.smoke_test", json.dumps(given), then=self._tried, variables=variables)
+        self._run(
+            "alunet.agent.install.smoke_test",
+            json.dumps(given),
+            then=self._tried,
+            variables=variables,
+        )
 
     def _tried(self, end: Ended) -> None:
         problem, _hint = of_smoke_test(end)
         if problem:
-            message = _("The engine was installed, but does not load: {problem}").format(problem=problem)
+            message = _("The engine was installed, but does not load: {problem}").format(
+                problem=problem
+            )
             self._end(Failure("trial", message, _("Try again.")))
             return
         stamp = packages.stamp(self._fingerprint, self._build, end.read(SmokeTest).versions)
@@ -244,17 +286,25 @@ class Installer:
         """A process that is no part of an installation; what it says is not logged."""
         return HelperProcess(self._process(_PLACE, call, self._given()), lambda line: None, ended)
 
-    def _process(self, module: str, *arguments: str, variables: Mapping[str, str] | None = None) -> Process:
+    def _process(
+        self, module: str, *arguments: str, variables: Mapping[str, str] | None = None
+    ) -> Process:
         if variables is None:
             variables = packages.pip_environment(self._part / "t", self._base)
         return self._process_for(command(self._python, module, *arguments), variables)
 
     def _run(
-        self, module: str, *arguments: str, then: Callable[[Ended], None], variables: Mapping[str, str] | None = None
+        self,
+        module: str,
+        *arguments: str,
+        then: Callable[[Ended], None],
+        variables: Mapping[str, str] | None = None,
     ) -> None:
         if module == "pip":
             self._note(" ".join(("$ pip", *arguments)))
-        self._step = HelperProcess(self._process(module, *arguments, variables=variables), self._heard, then)
+        self._step = HelperProcess(
+            self._process(module, *arguments, variables=variables), self._heard, then
+        )
         self._step.start()
 
     def _heard(self, line: str) -> None:

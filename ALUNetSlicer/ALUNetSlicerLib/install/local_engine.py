@@ -1,4 +1,6 @@
-"""The engine on this computer: of the packages that were installed, or of an environment that somebody chose."""
+"""The engine on this computer: of the packages that were installed, or of an environment that
+somebody chose.
+"""
 
 from __future__ import annotations
 
@@ -25,9 +27,14 @@ class LocalEngine:
     """
 
     def __init__(
-        self, installer: Installer, process_for: ProcessFor, timer: Timer, settings: UserSettings, python: str,
+        self,
+        installer: Installer,
+        process_for: ProcessFor,
+        timer: Timer,
+        settings: UserSettings,
+        python: str,
         foreign: Mapping[str, str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.installer = installer
         self._process_for, self._timer, self._settings = process_for, timer, settings
         self._python, self._foreign = python, foreign
@@ -49,12 +56,18 @@ class LocalEngine:
     def place(self) -> EnginePlace:
         """Where it is, for the agent; where it is not ready, as it will be."""
         if self.chosen:
-            return EnginePlace("local", python=self.chosen, environment=packages.existing_environment(self._foreign))
+            return EnginePlace(
+                "local",
+                python=self.chosen,
+                environment=packages.existing_environment(self._foreign),
+            )
         found = self.installer.installed()
         variables = None if found is None else packages.environment(found.folder)
         return EnginePlace("local", python=self._python, environment=variables)
 
-    def choose(self, python: str, done: Callable[[ExistingEnvironment], None], failed: Failed) -> None:
+    def choose(
+        self, python: str, done: Callable[[ExistingEnvironment], None], failed: Failed
+    ) -> None:
         """Use the Python of an environment from now on, if it has what the engine needs."""
 
         def found(existing: ExistingEnvironment) -> None:

@@ -52,8 +52,14 @@ class Meter:
         raw = _RAW.fullmatch(line)
         if raw:
             self._size, self._part = max(self._size, float(raw[2])), float(raw[1])
-            words, part, size = _("Downloading {name} ({part} of {size} MB)"), self._part, self._size
-            self.phase = words.format(name=self._name, part=f"{part / 1e6:.0f}", size=f"{size / 1e6:.0f}")
+            words, part, size = (
+                _("Downloading {name} ({part} of {size} MB)"),
+                self._part,
+                self._size,
+            )
+            self.phase = words.format(
+                name=self._name, part=f"{part / 1e6:.0f}", size=f"{size / 1e6:.0f}"
+            )
             self._measure()
         elif found := _FILE.match(line):
             self._file(found[1], float(found[2]) * _UNITS[found[3]], "Downloading" in line)
@@ -67,7 +73,10 @@ class Meter:
 
     def installed(self, count: int) -> None:
         """So many packages are unpacked."""
-        self.phase, self.seconds_left = _("Unpacking {count} packages").format(count=self.packages), None
+        self.phase, self.seconds_left = (
+            _("Unpacking {count} packages").format(count=self.packages),
+            None,
+        )
         self.reach(_DOWNLOAD_SHARE + _INSTALL_SHARE * min(1.0, count / max(1, self.packages)))
 
     @property
@@ -97,7 +106,9 @@ class Meter:
         self._done, self._size, self._part = self._done + self._size, 0.0, 0.0
 
     def _measure(self) -> None:
-        """Fraction, and the time left by the speed of the last seconds; what lay here already counts for no speed."""
+        """Fraction, and the time left by the speed of the last seconds; what lay here already
+        counts for no speed.
+        """
         done, now = self._done + self._part, self._now()
         self.reach(_DOWNLOAD_SHARE * min(1.0, done / self._total))
         if not self.began:
@@ -119,34 +130,64 @@ def _size(file: str) -> float:
 
 
 REASONS = (
-    (r"No space left on device|Errno 28\b|WinError 112|not enough space", "disk",
-     _("The disk is full."), _("Free space there, then try again.")),
-    (r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification", "tls",
-     _("The connection to the package index is not trusted."),
-     _("A proxy may stand between: ask your IT for its certificate, and set it with pip's option cert.")),
-    (r"ProxyError|407 Proxy|Tunnel connection failed", "proxy",
-     _("The proxy lets nothing through."), _("Ask your IT how pip gets through it (HTTPS_PROXY).")),
-    (r"Retrying \(Retry\(|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|"
-     r"Read timed out|Connection aborted|Connection broken|IncompleteRead|IncompleteDownload|"
-     r"incomplete-download", "network",
-     _("The package index cannot be reached, or the connection broke."),
-     _("Check the network, then try again: what has arrived is kept.")),
-    (r"Permission denied|WinError 5\b|WinError 32\b|Errno 13\b", "write",
-     _("A file of the installation is locked."),
-     _("A virus scanner may hold it, or a running engine: wait a moment, then try again.")),
-    (r"WinError 206|WinError 3\b|File name too long|path too long", "path",
-     _("Windows refuses a path that is so long."), _("Choose a folder with a shorter path.")),
+    (
+        r"No space left on device|Errno 28\b|WinError 112|not enough space",
+        "disk",
+        _("The disk is full."),
+        _("Free space there, then try again."),
+    ),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSLError|SSLCertVerification",
+        "tls",
+        _("The connection to the package index is not trusted."),
+        _(
+            "A proxy may stand between: ask your IT for its certificate, and set it with pip's "
+            "option "
+            "cert."
+        ),
+    ),
+    (
+        r"ProxyError|407 Proxy|Tunnel connection failed",
+        "proxy",
+        _("The proxy lets nothing through."),
+        _("Ask your IT how pip gets through it (HTTPS_PROXY)."),
+    ),
+    (
+        r"Retrying \(Retry\(|NewConnectionError|NameResolutionError|ConnectTimeout|ReadTimeout|"
+        r"Read timed out|Connection aborted|Connection broken|IncompleteRead|IncompleteDownload|"
+        r"incomplete-download",
+        "network",
+        _("The package index cannot be reached, or the connection broke."),
+        _("Check the network, then try again: what has arrived is kept."),
+    ),
+    (
+        r"Permission denied|WinError 5\b|WinError 32\b|Errno 13\b",
+        "write",
+        _("A file of the installation is locked."),
+        _("A virus scanner may hold it, or a running engine: wait a moment, then try again."),
+    ),
+    (
+        r"WinError 206|WinError 3\b|File name too long|path too long",
+        "path",
+        _("Windows refuses a path that is so long."),
+        _("Choose a folder with a shorter path."),
+    ),
     (r"DO NOT MATCH THE HASHES", "network", _("A package arrived damaged."), _("Try again.")),
-)  # fmt: skip
+)
 """What pip's words mean: a pattern, a code, the message, what to do."""
 
 
 def explain(lines: Sequence[str]) -> Failure:
     """Why pip failed, from its last lines."""
-    errors = [line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")]
+    errors = [
+        line.partition("ERROR:")[2].strip() for line in lines if line.lstrip().startswith("ERROR:")
+    ]
     said = [line.strip() for line in lines if line.strip()]
-    last = next((error for error in reversed(errors) if error), (said or [_("pip said nothing")])[-1])
-    for text in ("\n".join(errors), "\n".join(lines)):  # a warning is the reason only where the error names none
+    last = next(
+        (error for error in reversed(errors) if error), (said or [_("pip said nothing")])[-1]
+    )
+    for text in ("\n".join(errors), "\n".join(lines)):
+        # a warning is the reason only where the error names none
         for pattern, code, message, hint in REASONS:
             if re.search(pattern, text):
                 said_by_pip = _("{message} pip says: {words}").format(message=message, words=last)

@@ -1,4 +1,6 @@
-"""Why an installation failed, or an environment will not do: what the processes found, in plain words."""
+"""Why an installation failed, or an environment will not do: what the processes found, in plain
+words.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ def of_place(end: Ended, folder: Path) -> Failure | None:
         hint = _("Close what uses the engine, also another Slicer; after a minute try again.")
         return Failure("in_use", message.format(folder=folder, reason=found.reason), hint)
     if found.problem == "path":
-        message = _("{folder} is so long that the paths of the packages below it are refused ({reason}).")
+        message = _(
+            "{folder} is so long that the paths of the packages below it are refused ({reason})."
+        )
         message = message.format(folder=folder, reason=found.reason)
         return Failure("path", message, _("Choose a folder with a shorter path."))
     return unwritable(folder, found.reason) if found.problem else None
@@ -64,7 +68,9 @@ def unwritable(folder: Path, reason: str) -> Failure:
     if any(words in reason for words in _FULL):
         message = _("The disk of {folder} is full ({reason}).").format(folder=folder, reason=reason)
         return Failure("disk", message, _("Free space there, or choose another folder."))
-    message = _("Nothing can be written to {folder} ({reason}).").format(folder=folder, reason=reason)
+    message = _("Nothing can be written to {folder} ({reason}).").format(
+        folder=folder, reason=reason
+    )
     return Failure("write", message, _("Choose a folder that is yours."))
 
 
@@ -80,7 +86,9 @@ def of_computer(end: Ended, folder: Path, python: str) -> Failure | None:
         return Failure("python", message, _("Choose Slicer's own Python."))
     if not found.pip:
         message = _("{python} has no pip.").format(python=python)
-        return Failure("no_pip", message, _("Install Slicer again, or choose an existing environment."))
+        return Failure(
+            "no_pip", message, _("Install Slicer again, or choose an existing environment.")
+        )
     return None
 
 
@@ -99,11 +107,15 @@ def of_smoke_test(end: Ended) -> tuple[str, str]:
     if found.unfit:
         words = _("{name} is {version}, needed is {wanted}")
         pairs = found.unfit.items()
-        unfit = "; ".join(words.format(name=_name(text), version=version, wanted=text) for text, version in pairs)
+        unfit = "; ".join(
+            words.format(name=_name(text), version=version, wanted=text) for text, version in pairs
+        )
         return f"{unfit}.", _pip(list(found.unfit))
     if found.strange:
         words = _("{name} came from {place}")
-        strange = "; ".join(words.format(name=name, place=place) for name, place in found.strange.items())
+        strange = "; ".join(
+            words.format(name=name, place=place) for name, place in found.strange.items()
+        )
         return f"{strange}.", _("Remove that package there, or unset PYTHONPATH.")
     return "", ""
 

@@ -1,4 +1,6 @@
-"""Where torch comes from: the usual index has one build of it for each system, and not always the right one."""
+"""Where torch comes from: the usual index has one build of it for each system, and not always
+the right one.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +8,9 @@ import sys
 from dataclasses import dataclass
 
 INDEX = "https://download.pytorch.org/whl/"
-"""PyTorch's own indexes: on PyPI, Linux has the CUDA build alone and Windows the CPU build alone."""
+"""PyTorch's own indexes: on PyPI, Linux has the CUDA build alone and Windows the CPU build
+alone.
+"""
 CUDA = "cu130"
 
 
@@ -30,15 +34,20 @@ def torch_sources(build: str, torch: str, vision: str) -> list[TorchSource]:
 
     Args:
         build: "cpu" or "cuda".
-        torch, vision: versions; torchvision is needed by a package that nnU-Net needs, and never by us; it comes along
-            where its builds are told apart in the same way.
+        torch, vision: versions; torchvision is needed by a package that nnU-Net needs, and never by
+            us; it comes along where its builds are told apart in the same way.
     """
     if build == "cuda":
         if sys.platform == "win32":
             arguments = ["--index-url", INDEX + CUDA, f"torch=={torch}+{CUDA}"]
             return [TorchSource("torch from PyTorch's index.", build, arguments)]
-        return [TorchSource("torch from the usual index.", build, [f"torch==={torch}"])]  # a CPU build would do for ==
-    sources = [TorchSource("torch from this computer, if it is here.", build, ["--no-index", f"torch=={torch}"])]
+        # a CPU build would do for ==
+        return [TorchSource("torch from the usual index.", build, [f"torch==={torch}"])]
+    sources = [
+        TorchSource(
+            "torch from this computer, if it is here.", build, ["--no-index", f"torch=={torch}"]
+        )
+    ]
     if sys.platform != "linux":
         return [*sources, TorchSource("torch from the usual index.", build, [f"torch=={torch}"])]
     pair = [f"torch=={torch}+cpu", *([f"torchvision=={vision}+cpu"] if vision else [])]

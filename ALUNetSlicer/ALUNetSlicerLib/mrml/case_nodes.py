@@ -1,4 +1,6 @@
-"""The nodes of a project's cases in the scene: volumes, segmentations, the editor's state, what is laid over them."""
+"""The nodes of a project's cases in the scene: volumes, segmentations, the editor's state, what
+is laid over them.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,8 @@ _EDITOR = "ALUNet"
 
 
 class CaseNodes:
-    """What is in the scene for one project. It changes only nodes of its own and the volumes it was given.
+    """What is in the scene for one project. It changes only nodes of its own and the volumes it was
+    given.
 
     Args:
         project: id of it.
@@ -56,7 +59,8 @@ class CaseNodes:
         storage = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVolumeArchetypeStorageNode")
         storage.SetFileName(str(file))
         read = storage.ReadData(volume)
-        slicer.mrmlScene.RemoveNode(storage)  # it names a file of the spool folder, which does not stay
+        # it names a file of the spool folder, which does not stay
+        slicer.mrmlScene.RemoveNode(storage)
         if not read:
             slicer.mrmlScene.RemoveNode(volume)
             raise ValueError(f"The image of {case} cannot be read.")
@@ -69,11 +73,14 @@ class CaseNodes:
         volume = self.volume(case)
         segmentation = self._find("vtkMRMLSegmentationNode", case)
         if segmentation is None:
-            segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", f"{case} labels")
+            segmentation = slicer.mrmlScene.AddNewNodeByClass(
+                "vtkMRMLSegmentationNode", f"{case} labels"
+            )
             segmentation.SetAttribute(_CASE, self._key(case))
             segmentation.CreateDefaultDisplayNodes()
         known = self._segmentations.get(case)
-        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())  # which a person may have changed
+        # which a person may have changed
+        segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
         if known is None or known.node is not segmentation or known.volume is not volume:
             known = self._segmentations[case] = CaseSegmentation(segmentation, volume, self._labels)
         return known
@@ -99,22 +106,32 @@ class CaseNodes:
         self.mask(locked)
 
     def add_result(self, case: str, segmentation: Any, on_screen: str) -> None:
-        """Belong a segmentation of a whole case to it; it is hidden where another case is on screen."""
+        """Belong a segmentation of a whole case to it; it is hidden where another case is on
+        screen.
+        """
         segmentation.SetAttribute(_RESULT, self._key(case))
         segmentation.GetDisplayNode().SetVisibility(on_screen in ("", case))
 
     def _show_only(self, case: str) -> None:
-        """Hide the segmentations of the other cases, which lie in the same place, and what the model made of this."""
+        """Hide the segmentations of the other cases, which lie in the same place, and what the
+        model made of this.
+        """
         for node in self._nodes("vtkMRMLSegmentationNode"):
             if self.case_of(node) and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(self.case_of(node) == case)
-            elif (node.GetAttribute(_RESULT) or "").startswith(self._key("")) and node.GetDisplayNode() is not None:
+            elif (node.GetAttribute(_RESULT) or "").startswith(
+                self._key("")
+            ) and node.GetDisplayNode() is not None:
                 node.GetDisplayNode().SetVisibility(False)
 
     def mask(self, locked: bool) -> None:
-        """Confine painting to the lock that there is, or allow it everywhere; an undo works across that."""
+        """Confine painting to the lock that there is, or allow it everywhere; an undo works
+        across that.
+        """
         inside, everywhere = "EditAllowedInsideSingleSegment", "EditAllowedEverywhere"
-        self.editor_node().SetMaskMode(getattr(slicer.vtkMRMLSegmentationNode, inside if locked else everywhere))
+        self.editor_node().SetMaskMode(
+            getattr(slicer.vtkMRMLSegmentationNode, inside if locked else everywhere)
+        )
 
     def overlay(self, case: str, box: Box, values: np.ndarray) -> Any:
         """A volume node of one slice, to be laid over the case's; see `uncertainty_volume`."""
@@ -133,7 +150,10 @@ class CaseNodes:
 
     def has_labels(self, case: str) -> bool:
         """Whether the scene has a segmentation of the case, and its volume."""
-        return self._find("vtkMRMLSegmentationNode", case) is not None and self.volume(case) is not None
+        return (
+            self._find("vtkMRMLSegmentationNode", case) is not None
+            and self.volume(case) is not None
+        )
 
     def forget(self) -> None:
         """The scene is closed: no node is known any more."""
@@ -143,7 +163,10 @@ class CaseNodes:
         return f"{self._project}/{case}"
 
     def _find(self, kind: str, case: str) -> Any | None:
-        return next((node for node in self._nodes(kind) if node.GetAttribute(_CASE) == self._key(case)), None)
+        return next(
+            (node for node in self._nodes(kind) if node.GetAttribute(_CASE) == self._key(case)),
+            None,
+        )
 
     @staticmethod
     def _nodes(kind: str) -> Iterator[Any]:

@@ -1,4 +1,6 @@
-"""Labels of one box of a case in a segmentation node, voxel for voxel; other voxels and segments stay as they are."""
+"""Labels of one box of a case in a segmentation node, voxel for voxel; other voxels and segments
+stay as they are.
+"""
 
 from __future__ import annotations
 
@@ -55,9 +57,11 @@ class CaseSegmentation:
         return self.node.GetSegmentation()
 
     def read(self, box: Box) -> np.ndarray:
-        """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255 structures.
+        """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255
+        structures.
 
-        Where segments overlap the one with the largest value counts; a voxel in none of them is background, 0.
+        Where segments overlap the one with the largest value counts; a voxel in none of them is
+        background, 0.
         """
         labels = np.zeros(box.shape, np.uint8 if max(self._ids, default=0) < 256 else np.uint16)
         for value in sorted(self._ids):
@@ -67,7 +71,9 @@ class CaseSegmentation:
         return labels
 
     def _map(self, name: str) -> tuple[Any, int]:
-        """A label map with a segment in it, and its value there: the one that is shared where it lies on the grid."""
+        """A label map with a segment in it, and its value there: the one that is shared where it
+        lies on the grid.
+        """
         segment = self._segments.GetSegment(name)
         shared = segment.GetRepresentation(_MAP)
         if shared is not None and not shared.IsEmpty() and self._on_grid(shared):
@@ -100,19 +106,24 @@ class CaseSegmentation:
         """
         size = self.volume.GetImageData().GetDimensions()[::-1]
         if labels.shape != tuple(size):
-            raise ValueError(f"Labels of the size {labels.shape} are not the volume's, {tuple(size)}.")
-        self._replace(tuple(bound for extent in reversed(size) for bound in (0, extent - 1)), labels)
+            raise ValueError(
+                f"Labels of the size {labels.shape} are not the volume's, {tuple(size)}."
+            )
+        self._replace(
+            tuple(bound for extent in reversed(size) for bound in (0, extent - 1)), labels
+        )
 
     def _replace(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
         if not self._replace_in_place(extent, labels):
             self._merge(extent, labels)
 
     def _replace_in_place(self, extent: tuple[int, ...], labels: np.ndarray) -> bool:
-        """Replace voxels in the segments' own label maps: a merge copies a whole map for each structure.
+        """Replace voxels in the segments' own label maps: a merge copies a whole map for each
+        structure.
 
         Returns:
-            False where that is not possible: a map is still empty, lies on another grid, or another's segment stands
-            in the way in the same map. A merge sees to all of these.
+            False where that is not possible: a map is still empty, lies on another grid, or
+            another's segment stands in the way in the same map. A merge sees to all of these.
         """
         parts = []
         for value, name in self._ids.items():
@@ -140,7 +151,9 @@ class CaseSegmentation:
         self.volume.GetIJKToRASMatrix(own)
         image.GetImageToWorldMatrix(other)
         places = [(row, column) for row in range(3) for column in range(4)]
-        return all(abs(own.GetElement(*place) - other.GetElement(*place)) < _SAME for place in places)
+        return all(
+            abs(own.GetElement(*place) - other.GetElement(*place)) < _SAME for place in places
+        )
 
     def _merge(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
@@ -154,15 +167,19 @@ class CaseSegmentation:
                 logic.SetBinaryLabelmapToSegment(image, self.node, segment, logic.MODE_MERGE_MASK)
 
     def lock(self, editor_node: Any, box: Box) -> None:
-        """Confine painting with an editor to a box. The editor's undo history must be emptied by whoever has it."""
+        """Confine painting with an editor to a box. The editor's undo history must be emptied by
+        whoever has it.
+        """
         if self._segments.GetSegment(LOCK) is None:
             self._segments.AddEmptySegment(LOCK, "(this slice only)")
         segment = self._segments.GetSegment(LOCK)
         segment.SetLabelValue(1)
-        segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))  # in a map of its own
+        # in a map of its own
+        segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))
         if self.node.GetDisplayNode() is not None:
             self.node.GetDisplayNode().SetSegmentVisibility(LOCK, False)
-        editor_node.SetMaskSegmentID(LOCK)  # before the mode: the editor drops a mode whose segment it does not know
+        # before the mode: the editor drops a mode whose segment it does not know
+        editor_node.SetMaskSegmentID(LOCK)
         editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
         editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)
 
@@ -216,7 +233,9 @@ def load_segmentation(case: str, volume: Any, labels: Mapping[str, int], file: P
 def _whole(name: str, volume: Any, labels: Mapping[str, int], labelmap: Any) -> Any:
     size = labelmap.GetImageData().GetDimensions()[::-1]
     if tuple(size) != tuple(volume.GetImageData().GetDimensions()[::-1]):
-        raise ValueError(f"The segmentation of {volume.GetName()} is of another size than the volume.")
+        raise ValueError(
+            f"The segmentation of {volume.GetName()} is of another size than the volume."
+        )
     values = vtk_to_numpy(labelmap.GetImageData().GetPointData().GetScalars()).reshape(size)
     node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", name)
     node.CreateDefaultDisplayNodes()
@@ -228,7 +247,10 @@ def _whole(name: str, volume: Any, labels: Mapping[str, int], labelmap: Any) -> 
 def _reach(image: Any, extent: tuple[int, ...]) -> None:
     """Let a label map reach over an extent; what it holds stays."""
     old = image.GetExtent()
-    new = [(max if bound % 2 else min)(pair) for bound, pair in enumerate(zip(old, extent, strict=True))]
+    new = [
+        (max if bound % 2 else min)(pair)
+        for bound, pair in enumerate(zip(old, extent, strict=True))
+    ]
     if tuple(new) == tuple(old):
         return
     wide = slicer.vtkOrientedImageData()
@@ -244,7 +266,10 @@ def _reach(image: Any, extent: tuple[int, ...]) -> None:
 def _inside(image: Any, extent: tuple[int, ...]) -> tuple[slice, ...]:
     """An extent that lies in an image as an index of its array."""
     first = image.GetExtent()[::2]
-    ranges = [slice(extent[2 * axis] - first[axis], extent[2 * axis + 1] - first[axis] + 1) for axis in range(3)]
+    ranges = [
+        slice(extent[2 * axis] - first[axis], extent[2 * axis + 1] - first[axis] + 1)
+        for axis in range(3)
+    ]
     return tuple(reversed(ranges))
 
 
@@ -255,7 +280,9 @@ def _array(image: Any) -> np.ndarray:
 
 
 def _overlap(image: Any, box: Box) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """What an image and a box share, as an index of the box and one of the image; nothing where they share nothing."""
+    """What an image and a box share, as an index of the box and one of the image; nothing where
+    they share nothing.
+    """
     extent = image.GetExtent()
     inner, outer = [], []
     for (low, high), first, last in zip(box.bounds, extent[4::-2], extent[5::-2], strict=True):

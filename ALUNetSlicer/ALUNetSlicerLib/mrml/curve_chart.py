@@ -14,7 +14,8 @@ _X = "labeled slices"
 
 
 def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title: str) -> Any:
-    """Draw curves into the chart of that title, and return its node; those without points are left out.
+    """Draw curves into the chart of that title, and return its node; those without points are left
+    out.
 
     The axis is from 0 to 1 where all values are there.
 
@@ -33,7 +34,9 @@ def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title:
             chart.AddAndObservePlotSeriesNodeID(_series(title, measure, name, points).GetID())
     chart.SetXAxisTitle(x_title)
     chart.SetYAxisTitle(y_title)
-    chart.SetYAxisRangeAuto(any(not 0 <= value <= 1 for points in curves.values() for _slices, value in points))
+    chart.SetYAxisRangeAuto(
+        any(not 0 <= value <= 1 for points in curves.values() for _slices, value in points)
+    )
     chart.SetYAxisRange(0.0, 1.0)
     chart.SetLegendVisibility(True)
     return chart
@@ -55,4 +58,6 @@ def _series(title: str, measure: str, name: str, points: list[tuple[float, float
 
 
 def _node(kind: str, name: str) -> Any:
-    return slicer.mrmlScene.GetFirstNode(name, kind) or slicer.mrmlScene.AddNewNodeByClass(kind, name)
+    return slicer.mrmlScene.GetFirstNode(name, kind) or slicer.mrmlScene.AddNewNodeByClass(
+        kind, name
+    )

@@ -1,6 +1,7 @@
 """Where a slice of the pool lies in a volume, and how a view shows exactly it.
 
-The engine counts array axes (k, j, i); VTK counts voxel indices (i, j, k). They meet here and nowhere else.
+The engine counts array axes (k, j, i); VTK counts voxel indices (i, j, k). They meet here and
+nowhere else.
 """
 
 from __future__ import annotations
@@ -62,7 +63,10 @@ class Box:
 
     def fits(self, dimensions: Sequence[int]) -> bool:
         """Whether it lies inside a volume of these dimensions (i, j, k)."""
-        return all(high <= size for (_, high), size in zip(self.bounds, reversed(list(dimensions)), strict=True))
+        return all(
+            high <= size
+            for (_, high), size in zip(self.bounds, reversed(list(dimensions)), strict=True)
+        )
 
 
 def ijk_to_world(volume: object) -> vtk.vtkMatrix4x4:
@@ -76,7 +80,9 @@ def ijk_to_world(volume: object) -> vtk.vtkMatrix4x4:
     transform = volume.GetParentTransformNode()
     if transform is not None:
         if not transform.IsTransformToWorldLinear():
-            raise ValueError(f"{volume.GetName()} is under a transform that is not linear: harden it first.")
+            raise ValueError(
+                f"{volume.GetName()} is under a transform that is not linear: harden it first."
+            )
         to_world = vtk.vtkMatrix4x4()
         transform.GetMatrixTransformToWorld(to_world)
         vtk.vtkMatrix4x4.Multiply4x4(to_world, matrix, matrix)
@@ -84,7 +90,8 @@ def ijk_to_world(volume: object) -> vtk.vtkMatrix4x4:
 
 
 def show_slice(slice_node: object, volume: object, axis: int, index: int) -> None:
-    """Align a slice view with a volume and show exactly one voxel slice, whatever the volume's orientation.
+    """Align a slice view with a volume and show exactly one voxel slice, whatever the volume's
+    orientation.
 
     Args:
         slice_node: of the view.
@@ -122,7 +129,8 @@ def slice_shown(slice_node: object, volume: object) -> tuple[int, int]:
     """The voxel slice of a volume that a view shows, or the one nearest to it.
 
     Returns:
-        Axis of the array (k, j, i) that is across the view, and the index of the slice, inside the volume.
+        Axis of the array (k, j, i) that is across the view, and the index of the slice, inside the
+        volume.
 
     Raises:
         ValueError: a transform of the volume is not linear.
@@ -130,7 +138,9 @@ def slice_shown(slice_node: object, volume: object) -> tuple[int, int]:
     to_voxel = vtk.vtkMatrix4x4()
     vtk.vtkMatrix4x4.Invert(ijk_to_world(volume), to_voxel)
     vtk.vtkMatrix4x4.Multiply4x4(to_voxel, slice_node.GetSliceToRAS(), to_voxel)
-    across = [abs(to_voxel.GetElement(row, 2)) * size for row, size in enumerate(volume.GetSpacing())]
+    across = [
+        abs(to_voxel.GetElement(row, 2)) * size for row, size in enumerate(volume.GetSpacing())
+    ]
     column = across.index(max(across))
     most = volume.GetImageData().GetDimensions()[column] - 1
     return 2 - column, min(max(round(to_voxel.GetElement(column, 3)), 0), most)

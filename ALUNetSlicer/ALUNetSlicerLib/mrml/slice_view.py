@@ -1,4 +1,6 @@
-"""The slice view that somebody works in: it shows one slice of a case, and all views are given back as they were."""
+"""The slice view that somebody works in: it shows one slice of a case, and all views are given
+back as they were.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ class SliceView:
 
     Args:
         logic: vtkMRMLSliceLogic of it, with a slice node and a composite node.
-        beside: gives the logics of the other slice views: they show the same place from other sides.
+        beside: gives the logics of the other slice views: they show the same place from other
+            sides.
     """
 
     def __init__(self, logic: Any, beside: Callable[[], Sequence[Any]] = tuple) -> None:
@@ -36,7 +39,8 @@ class SliceView:
         show_slice(slice_node, volume, box.axis, box.index)
         if fresh:
             self._logic.FitSliceToBackground()
-            show_slice(slice_node, volume, box.axis, box.index)  # fitting moves it to the middle of the volume
+            # fitting moves it to the middle of the volume
+            show_slice(slice_node, volume, box.axis, box.index)
         place = center(volume, box)
         for other in self._beside():
             if self._put(other, volume):
@@ -60,13 +64,19 @@ class SliceView:
         layers.SetForegroundOpacity(0.0 if volume is None else OPACITY)
 
     def place(self) -> tuple[Any, int, int] | None:
-        """The volume node shown, the array axis (k, j, i) across the view and the slice; None without a volume."""
+        """The volume node shown, the array axis (k, j, i) across the view and the slice; None
+        without a volume.
+        """
         layers = self._logic.GetSliceCompositeNode()
         volume = slicer.mrmlScene.GetNodeByID(layers.GetBackgroundVolumeID() or "")
-        return None if volume is None else (volume, *slice_shown(self._logic.GetSliceNode(), volume))
+        return (
+            None if volume is None else (volume, *slice_shown(self._logic.GetSliceNode(), volume))
+        )
 
     def restore(self) -> None:
-        """Show again what was shown before the first slice; nodes that are gone meanwhile are left out."""
+        """Show again what was shown before the first slice; nodes that are gone meanwhile are
+        left out.
+        """
         before, self._before = self._before, {}
         for logic, state in before.values():
             _restore(logic, state)

@@ -16,7 +16,9 @@ _GOLDEN = 0.618034
 
 @dataclass(frozen=True)
 class Appearance:
-    """Color of a structure, (r, g, b) from 0 to 1, and its terminology entry; the entry is empty where none fits."""
+    """Color of a structure, (r, g, b) from 0 to 1, and its terminology entry; the entry is empty
+    where none fits.
+    """
 
     color: tuple[float, float, float]
     entry: str = ""
@@ -27,7 +29,8 @@ def appearance_of(name: str, value: int, context: str = _CONTEXT) -> Appearance:
 
     Args:
         name: of the structure; case, ``_`` and ``-`` and the order of its words do not matter.
-        value: its number; a structure that the terminology does not know gets a color by it, no two alike.
+        value: its number; a structure that the terminology does not know gets a color by it, no two
+            alike.
         context: name of the terminology.
     """
     if hasattr(slicer.modules, "terminologies"):
@@ -46,7 +49,9 @@ def _entries(context: str) -> dict[str, Appearance]:
 
 
 def _all(context: str) -> Iterator[tuple[str, Appearance]]:
-    """Name and appearance of each type of the terminology, and of each with a modifier, as in "kidney left"."""
+    """Name and appearance of each type of the terminology, and of each with a modifier, as in
+    "kidney left".
+    """
     logic = slicer.modules.terminologies.logic()
     for number in range(logic.GetNumberOfCategoriesInTerminology(context)):
         category = slicer.vtkSlicerTerminologyCategory()
@@ -57,14 +62,18 @@ def _all(context: str) -> Iterator[tuple[str, Appearance]]:
             yield kind.GetCodeMeaning(), _appearance(logic, context, category, kind, None)
             if not kind.GetHasModifiers():
                 continue  # Slicer's log would complain of the question
-            for which in range(logic.GetNumberOfTypeModifiersInTerminologyType(context, category, kind)):
+            for which in range(
+                logic.GetNumberOfTypeModifiersInTerminologyType(context, category, kind)
+            ):
                 modifier = slicer.vtkSlicerTerminologyType()
                 logic.GetNthTypeModifierInTerminologyType(context, category, kind, which, modifier)
                 name = f"{kind.GetCodeMeaning()} {modifier.GetCodeMeaning()}"
                 yield name, _appearance(logic, context, category, kind, modifier)
 
 
-def _appearance(logic: Any, context: str, category: Any, kind: Any, modifier: Any | None) -> Appearance:
+def _appearance(
+    logic: Any, context: str, category: Any, kind: Any, modifier: Any | None
+) -> Appearance:
     entry = slicer.vtkSlicerTerminologyEntry()
     entry.SetTerminologyContextName(context)
     entry.GetCategoryObject().Copy(category)

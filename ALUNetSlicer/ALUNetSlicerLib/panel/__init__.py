@@ -28,7 +28,7 @@ class Panel:
 
     def __init__(
         self, ui: Any, workspace: Workspace, local: LocalEngine, desktop: Desktop, timer: Timer
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._ui, self._workspace = ui, workspace
         self._unfolded: set[str] = set()
         self.engine = EngineSection(ui, workspace, local, desktop)
@@ -45,7 +45,9 @@ class Panel:
 
     @property
     def keys(self) -> dict[str, Any]:
-        """Key -> action, of the whole panel; none of them is one of Slicer's or of the Segment Editor's."""
+        """Key -> action, of the whole panel; none of them is one of Slicer's or of the Segment
+        Editor's.
+        """
         return self.annotate.keys
 
     def enter(self) -> None:
@@ -87,7 +89,9 @@ class Panel:
         self._unfold()
 
     def _unfold(self) -> None:
-        """Sections open as they become useful, each once: what a person folds or opens afterwards stays so."""
+        """Sections open as they become useful, each once: what a person folds or opens
+        afterwards stays so.
+        """
         ui, workspace = self._ui, self._workspace
         worklist = () if workspace.session is None else workspace.session.worklist
         status = workspace.status

@@ -37,14 +37,21 @@ class AnnotateSection(Section):
         table.horizontalHeader().setStretchLastSection(True)
         table.connect("cellClicked(int,int)", self._clicked)
         for widget, action in (
-            (ui.previousButton, self.previous), (ui.doneButton, self.done), (ui.skipButton, self.skip),
-            (ui.flagButton, self.flag), (ui.nothingButton, self.nothing_here), (ui.emptyButton, self.empty),
-            (ui.proposalButton, self.proposal), (ui.addSliceButton, self.add_slice),
-        ):  # fmt: skip
+            (ui.previousButton, self.previous),
+            (ui.doneButton, self.done),
+            (ui.skipButton, self.skip),
+            (ui.flagButton, self.flag),
+            (ui.nothingButton, self.nothing_here),
+            (ui.emptyButton, self.empty),
+            (ui.proposalButton, self.proposal),
+            (ui.addSliceButton, self.add_slice),
+        ):
             widget.connect("clicked(bool)", lambda *_values, action=action: action())
         for widget, action in (
-            (ui.lockCheck, self._lock), (ui.overlayCheck, self._overlay), (ui.proposalsCheck, self._proposals),
-        ):  # fmt: skip
+            (ui.lockCheck, self._lock),
+            (ui.overlayCheck, self._overlay),
+            (ui.proposalsCheck, self._proposals),
+        ):
             widget.connect("toggled(bool)", action)
         self.hear(workspace.opened, self._opened)
         self.hear(workspace.project_changed, self._show)
@@ -54,9 +61,13 @@ class AnnotateSection(Section):
     def keys(self) -> dict[str, Callable[[], None]]:
         """Key -> action."""
         return {
-            "Ctrl+Return": self.done, "Ctrl+Shift+Return": self.previous, "Ctrl+K": self.skip,
-            "Ctrl+E": self.nothing_here, "Ctrl+G": self.flag, "Ctrl+U": lambda: self._ui.overlayCheck.click(),
-        }  # fmt: skip
+            "Ctrl+Return": self.done,
+            "Ctrl+Shift+Return": self.previous,
+            "Ctrl+K": self.skip,
+            "Ctrl+E": self.nothing_here,
+            "Ctrl+G": self.flag,
+            "Ctrl+U": lambda: self._ui.overlayCheck.click(),
+        }
 
     def enter(self) -> None:
         """The module was opened: go on with the slice that was on screen."""
@@ -70,7 +81,7 @@ class AnnotateSection(Section):
         if self._workspace.session is not None:
             self._workspace.session.leave()
 
-    # --- what somebody does -----------------------------------------------------------------------------------
+    # --- what somebody does -----------------------------------------------------------------------
 
     def done(self) -> None:
         """Hand in, and show the next."""
@@ -124,7 +135,7 @@ class AnnotateSection(Section):
         if self._workspace.session is not None:
             self._workspace.session.proposals = bool(wanted)
 
-    # --- what is shown ----------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------
 
     def _opened(self) -> None:
         session, ui = self._workspace.session, self._ui
@@ -147,21 +158,35 @@ class AnnotateSection(Section):
         self._fill([] if session is None else list(session.worklist))
         current = None if session is None else session.current
         missing = _("Open a project first.") if session is None else ""
-        nothing = missing or ("" if self._rows else _("No slices are suggested yet: see Next round."))
+        nothing = missing or (
+            "" if self._rows else _("No slices are suggested yet: see Next round.")
+        )
         unseen = nothing or ("" if current else _("Click a slice in the list first."))
         for widget, tip in (
             (ui.doneButton, _("Hand this slice in and show the next one. Ctrl+Return")),
             (ui.previousButton, _("The slice before, done or not. Ctrl+Shift+Return")),
             (ui.skipButton, _("Leave this slice out of this round; it can come back. Ctrl+K")),
-            (ui.nothingButton, _("This slice shows none of the structures: hand it in empty. Ctrl+E")),
+            (
+                ui.nothingButton,
+                _("This slice shows none of the structures: hand it in empty. Ctrl+E"),
+            ),
             (ui.flagButton, _("Mark this slice for a second opinion. Ctrl+G")),
             (ui.emptyButton, _("Empty this slice; undo brings it back.")),
-            (ui.proposalButton, _("Put the model's segmentation into this slice; undo brings yours back.")),
+            (
+                ui.proposalButton,
+                _("Put the model's segmentation into this slice; undo brings yours back."),
+            ),
         ):
             allow(widget, tip, unseen)
-        allow(ui.addSliceButton, _("Put the slice of the Red view into the worklist, by your own choice."), missing)
+        allow(
+            ui.addSliceButton,
+            _("Put the slice of the Red view into the worklist, by your own choice."),
+            missing,
+        )
         overlay = _("Lay the model's uncertainty over the slice: bright where it is unsure. Ctrl+U")
-        unlearned = missing or ("" if session.worklist.round else _("There is no model yet: finish a round."))
+        unlearned = missing or (
+            "" if session.worklist.round else _("There is no model yet: finish a round.")
+        )
         allow(ui.overlayCheck, overlay, unlearned)
         ui.editor.visible = current is not None
         ui.progressLabel.text = self._progress()
@@ -187,19 +212,30 @@ class AnnotateSection(Section):
 
     def _cells(self, item: Slice) -> list[tuple[str, str]]:
         unsure = "" if item.uncertainty is None else "█" * max(1, round(_BARS * item.uncertainty))
-        percent = "" if item.uncertainty is None else _("{percent:.0f} %").format(percent=100 * item.uncertainty)
+        percent = (
+            ""
+            if item.uncertainty is None
+            else _("{percent:.0f} %").format(percent=100 * item.uncertainty)
+        )
         ahead = _("beyond the batch, to go on with while the model is trained")
         rank = f"{item.rank + 1}" + ("+" if item.ahead else "")
         return [
-            (rank, ahead if item.ahead else rank), (item.case, item.case), (str(item.box.index), ""),
-            (unsure, percent), (self._status(item), ""), (item.reason, item.reason),
-        ]  # fmt: skip
+            (rank, ahead if item.ahead else rank),
+            (item.case, item.case),
+            (str(item.box.index), ""),
+            (unsure, percent),
+            (self._status(item), ""),
+            (item.reason, item.reason),
+        ]
 
     def _status(self, item: Slice) -> str:
         words = {
-            Status.TODO: _("○ to do"), Status.IN_PROGRESS: _("◐ begun"), Status.DONE: _("● done"),
-            Status.SKIPPED: _("– skipped"), Status.FLAGGED: _("⚑ flagged"),
-        }  # fmt: skip
+            Status.TODO: _("○ to do"),
+            Status.IN_PROGRESS: _("◐ begun"),
+            Status.DONE: _("● done"),
+            Status.SKIPPED: _("– skipped"),
+            Status.FLAGGED: _("⚑ flagged"),
+        }
         if item.owner:
             return _("with {name}").format(name=item.owner)
         return words[item.status] + ("" if item.sent else _(", on its way"))
@@ -210,10 +246,16 @@ class AnnotateSection(Section):
             return _("No slices are suggested yet.")
         counts = session.worklist.counts()
         words = _("Round {round} · {done} of {all} done · {time} min").format(
-            round=session.worklist.round, done=counts.done, all=counts.all,
+            round=session.worklist.round,
+            done=counts.done,
+            all=counts.all,
             time=clock(60 * self._workspace.status.minutes),
-        )  # fmt: skip
-        waiting = _(" · {count} on their way to the engine").format(count=counts.unsent) if counts.unsent else ""
+        )
+        waiting = (
+            _(" · {count} on their way to the engine").format(count=counts.unsent)
+            if counts.unsent
+            else ""
+        )
         return words + waiting
 
     def _short(self) -> str:

@@ -18,7 +18,9 @@ def allow(widget: Any, tip: str, missing: str = "") -> None:
 
 
 def fill(combo: Any, rows: list[tuple[str, Any]]) -> None:
-    """Fill a combo box with texts and what they stand for; what was chosen stays chosen where it is still there."""
+    """Fill a combo box with texts and what they stand for; what was chosen stays chosen where it
+    is still there.
+    """
     chosen = combo.currentData
     blocked = combo.blockSignals(True)
     combo.clear()

@@ -29,10 +29,12 @@ class EngineSection(Section):
         ui.testLabel.visible = False
         self._install = InstallPart(ui, local, desktop, self._say, self._show, self.connect)
         for signal, button, action in (
-            ("clicked(bool)", ui.connectButton, self.connect), ("clicked(bool)", ui.testButton, self.test),
-            ("toggled(bool)", ui.remoteRadio, self._show), ("textChanged(QString)", ui.addressEdit, self._show),
+            ("clicked(bool)", ui.connectButton, self.connect),
+            ("clicked(bool)", ui.testButton, self.test),
+            ("toggled(bool)", ui.remoteRadio, self._show),
+            ("textChanged(QString)", ui.addressEdit, self._show),
             ("textChanged(QString)", ui.authorEdit, self._show),
-        ):  # fmt: skip
+        ):
             button.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._show)
         self._show()
@@ -42,7 +44,7 @@ class EngineSection(Section):
         self._install.close()
         super().close()
 
-    # --- where ------------------------------------------------------------------------------------------------
+    # --- where ------------------------------------------------------------------------------------
 
     def place(self) -> EnginePlace:
         """The engine that the widgets name."""
@@ -56,8 +58,10 @@ class EngineSection(Section):
         ui, settings, place = self._ui, self._workspace.settings, self.place()
         if not self._agreed(place):
             question = _(
-                "Images and labels of the cases you add will be sent to {address} and kept there, with your name, "
-                "{author}. Names of patients are not sent: only voxels, geometry and the names you type. Go on?"
+                "Images and labels of the cases you add will be sent to {address} and kept there, "
+                "with your name, "
+                "{author}. Names of patients are not sent: only voxels, geometry and the names "
+                "you type. Go on?"
             )
             author = ui.authorEdit.text.strip()
             if not self._desktop.confirm(question.format(address=place.to, author=author)):
@@ -93,7 +97,7 @@ class EngineSection(Section):
         """Whether images may go there."""
         return not place.remote or self._workspace.settings.get(f"consent/{place.to}") == "yes"
 
-    # --- what is shown ----------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
@@ -110,10 +114,15 @@ class EngineSection(Section):
         elif workspace.state == "starting":
             missing = _("It is being started.")
         allow(ui.connectButton, _("Start or reach the engine."), missing)
-        allow(ui.testButton, _("Go the way to the engine step by step, and say what is wrong."),
-              missing if workspace.state != "starting" else "")  # fmt: skip
+        allow(
+            ui.testButton,
+            _("Go the way to the engine step by step, and say what is wrong."),
+            missing if workspace.state != "starting" else "",
+        )
         ui.engineStateLabel.text = self._state()
-        ui.engineSection.text = _("Engine") + ("" if workspace.state == "none" else f": {self._short()}")
+        ui.engineSection.text = _("Engine") + (
+            "" if workspace.state == "none" else f": {self._short()}"
+        )
 
     def _short(self) -> str:
         words = {"starting": _("starting…"), "online": _("ready"), "offline": _("not reached")}
@@ -132,8 +141,14 @@ class EngineSection(Section):
         if workspace.outdated:
             return f"● {workspace.why}"
         if workspace.state == "offline" or health is None:
-            return _("● Not reached; it is tried again. You can go on annotating. {why}").format(why=workspace.why)
-        names = {"cpu": _("processor (CPU)"), "unknown": _("still looking for a GPU"), "mps": _("Apple GPU")}
+            return _("● Not reached; it is tried again. You can go on annotating. {why}").format(
+                why=workspace.why
+            )
+        names = {
+            "cpu": _("processor (CPU)"),
+            "unknown": _("still looking for a GPU"),
+            "mps": _("Apple GPU"),
+        }
         device = ", ".join(health.devices) or names.get(health.device, health.device)
         return _("● Ready: {device}, {free} free on its disk, version {version}.").format(
             device=device, free=size(health.disk_free), version=health.version

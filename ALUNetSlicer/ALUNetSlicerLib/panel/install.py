@@ -1,4 +1,6 @@
-"""Inside the section "Engine": the engine on this computer, its installation, another environment, its removal."""
+"""Inside the section "Engine": the engine on this computer, its installation, another
+environment, its removal.
+"""
 
 from __future__ import annotations
 
@@ -25,22 +27,32 @@ class InstallPart(Section):
     """
 
     def __init__(
-        self, ui: Any, local: LocalEngine, desktop: Desktop, say: Callable[[str], None],
-        changed: Callable[[], None], installed: Callable[[], None],
-    ) -> None:  # fmt: skip
+        self,
+        ui: Any,
+        local: LocalEngine,
+        desktop: Desktop,
+        say: Callable[[str], None],
+        changed: Callable[[], None],
+        installed: Callable[[], None],
+    ) -> None:
         super().__init__()
         self._ui, self._local, self._desktop, self._say = ui, local, desktop, say
         self._changed, self._ready_now = changed, installed
         self._installer = local.installer
         self._gpu: bool | None = None
         self._why = ""
-        fill(ui.computeCombo, [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA GPU"), "cuda")])
+        fill(
+            ui.computeCombo,
+            [(_("Automatic"), "auto"), (_("Processor (CPU)"), "cpu"), (_("NVIDIA GPU"), "cuda")],
+        )
         for signal, widget, action in (
-            ("clicked(bool)", ui.installButton, self.install), ("clicked(bool)", ui.existingButton, self.use_existing),
-            ("clicked(bool)", ui.removeButton, self.remove), ("toggled(bool)", ui.manageButton, self.show),
+            ("clicked(bool)", ui.installButton, self.install),
+            ("clicked(bool)", ui.existingButton, self.use_existing),
+            ("clicked(bool)", ui.removeButton, self.remove),
+            ("toggled(bool)", ui.manageButton, self.show),
             ("clicked(bool)", ui.installCancelButton, self._installer.cancel),
             ("currentIndexChanged(int)", ui.computeCombo, self.show),
-        ):  # fmt: skip
+        ):
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(self._installer.progress, self._progress)
         self.hear(self._installer.log, ui.installLog.appendPlainText)
@@ -73,7 +85,9 @@ class InstallPart(Section):
             self._local.forget()
             self._gone()
             return
-        question = _("The engine's packages will be removed from {folder}. Projects and labels stay. Go on?")
+        question = _(
+            "The engine's packages will be removed from {folder}. Projects and labels stay. Go on?"
+        )
         if self._desktop.confirm(question.format(folder=self._local.folder)):
             self._installer.remove(self._gone, lambda why: self._say(f"✗ {why}"))
 
@@ -91,7 +105,9 @@ class InstallPart(Section):
     def _progress(self, phase: str, fraction: float | None, seconds_left: float | None) -> None:
         self._ui.installProgress.setRange(0, 0 if fraction is None else 100)
         self._ui.installProgress.setValue(round(100 * (fraction or 0)))
-        self._ui.installLabel.text = " · ".join(part for part in (phase, left(seconds_left)) if part)
+        self._ui.installLabel.text = " · ".join(
+            part for part in (phase, left(seconds_left)) if part
+        )
 
     def _ended(self, why: Failure | None) -> None:
         self._why = "" if why is None else str(why)
@@ -110,7 +126,9 @@ class InstallPart(Section):
         ui, running, ready = self._ui, self._installer.running, self._local.ready()
         remote = bool(ui.remoteRadio.checked)
         ui.manageButton.visible = ready and not remote and not running
-        ui.installBox.visible = running or not remote and (not ready or bool(ui.manageButton.checked))
+        ui.installBox.visible = (
+            running or not remote and (not ready or bool(ui.manageButton.checked))
+        )
         ui.installProgress.visible = ui.installCancelButton.visible = running
         ui.installLog.visible = running or bool(self._why)
         ui.installButton.visible = ui.existingButton.visible = ui.computeCombo.visible = not running
@@ -132,5 +150,8 @@ class InstallPart(Section):
         if self._installer.ready():
             return _("The engine is installed in {folder}.").format(folder=self._local.folder)
         needed = size(expected_bytes(self._ui.computeCombo.currentData, self._gpu))
-        words = _("The engine is not on this computer yet: about {size} to download, into its own folder {folder}")
+        words = _(
+            "The engine is not on this computer yet: about {size} to download, into its own "
+            "folder {folder}"
+        )
         return words.format(size=needed, folder=self._local.folder)

@@ -21,8 +21,11 @@ def names_in(text: str) -> list[str]:
 
 
 PRESETS = [
-    (_("Quick look"), "quick"), (_("Work on this CPU"), "cpu"), (_("GPU"), "gpu"), (_("As published"), "paper"),
-]  # fmt: skip
+    (_("Quick look"), "quick"),
+    (_("Work on this CPU"), "cpu"),
+    (_("GPU"), "gpu"),
+    (_("As published"), "paper"),
+]
 """What a recipe of the engine is for, and its name there."""
 
 
@@ -38,13 +41,17 @@ class ProjectSection(Section):
         self._device = ""
         self._suggest_preset()
         for signal, widget, action in (
-            ("toggled(bool)", ui.newButton, self._show), ("clicked(bool)", ui.openButton, self.open),
-            ("clicked(bool)", ui.createButton, self.create), ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
-            ("clicked(bool)", ui.addFolderButton, self.add_folder), ("clicked(bool)", ui.cancelAddButton, self.cancel),
-            ("textChanged(QString)", ui.nameEdit, self._show), ("textChanged(QString)", ui.structuresEdit, self._show),
+            ("toggled(bool)", ui.newButton, self._show),
+            ("clicked(bool)", ui.openButton, self.open),
+            ("clicked(bool)", ui.createButton, self.create),
+            ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
+            ("clicked(bool)", ui.addFolderButton, self.add_folder),
+            ("clicked(bool)", ui.cancelAddButton, self.cancel),
+            ("textChanged(QString)", ui.nameEdit, self._show),
+            ("textChanged(QString)", ui.structuresEdit, self._show),
             ("textChanged(QString)", ui.channelsEdit, self._show),
             ("itemChanged(QListWidgetItem*)", ui.volumesList, self._show),
-        ):  # fmt: skip
+        ):
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._engine_changed)
         self.hear(workspace.opened, self._opened)
@@ -52,15 +59,18 @@ class ProjectSection(Section):
         self._online = False
         self._show()
 
-    # --- begin and open ---------------------------------------------------------------------------------------
+    # --- begin and open ---------------------------------------------------------------------------
 
     def create(self) -> None:
         """Make the project that the form names, and open it."""
         ui = self._ui
         self._workspace.create(
-            ui.nameEdit.text.strip(), names_in(ui.structuresEdit.text), names_in(ui.channelsEdit.text), self._created,
+            ui.nameEdit.text.strip(),
+            names_in(ui.structuresEdit.text),
+            names_in(ui.channelsEdit.text),
+            self._created,
             preset=ui.presetCombo.currentData,
-        )  # fmt: skip
+        )
 
     def _created(self) -> None:
         self._ui.newButton.checked = False
@@ -94,7 +104,9 @@ class ProjectSection(Section):
     def _listed(self, projects: list[ProjectWithStatus]) -> None:
         here = self._workspace.place.to
         recent = [known.id for known in self._workspace.recent.all() if known.to == here]
-        projects = sorted(projects, key=lambda row: recent.index(row.id) if row.id in recent else len(recent))
+        projects = sorted(
+            projects, key=lambda row: recent.index(row.id) if row.id in recent else len(recent)
+        )
         fill(self._ui.projectCombo, [(project.name, project.id) for project in projects])
         self._show()
 
@@ -102,7 +114,7 @@ class ProjectSection(Section):
         self._sending = ""
         self.fill_volumes()
 
-    # --- cases ------------------------------------------------------------------------------------------------
+    # --- cases ------------------------------------------------------------------------------------
 
     def fill_volumes(self) -> None:
         """List the volumes of the scene that are no cases yet."""
@@ -114,16 +126,24 @@ class ProjectSection(Section):
         widget.clear()
         self._volumes = free
         for node in free:
-            widget.addItem(self._desktop.tick(node.GetName(), node.GetID() in ticked or node.GetID() not in known))
+            widget.addItem(
+                self._desktop.tick(
+                    node.GetName(), node.GetID() in ticked or node.GetID() not in known
+                )
+            )
         widget.blockSignals(blocked)
         self._show()
 
     def _chosen(self) -> list[Any]:
         widget = self._ui.volumesList
-        return [node for row, node in enumerate(self._volumes) if self._desktop.ticked(widget.item(row))]
+        return [
+            node for row, node in enumerate(self._volumes) if self._desktop.ticked(widget.item(row))
+        ]
 
     def _groups(self) -> list[tuple[str, list[Any]]]:
-        """The cases that the ticked volumes make: as many a case as the project has channels, in their order."""
+        """The cases that the ticked volumes make: as many a case as the project has channels, in
+        their order.
+        """
         channels, volumes = len(self._workspace.project.channels), self._chosen()
         taken, groups = self._names(), []
         for first in range(0, len(volumes) - channels + 1, channels):
@@ -147,9 +167,15 @@ class ProjectSection(Section):
             return
         found = image_files(Path(folder), self._names())
         if not found or len(self._workspace.project.channels) != 1:
-            words = _("{folder} holds no NIfTI, NRRD or MHA image, or the project has several channels.")
+            words = _(
+                "{folder} holds no NIfTI, NRRD or MHA image, or the project has several channels."
+            )
             self._workspace.failed.emit(
-                Failure("no_images", words.format(folder=folder), _("Load the images into Slicer and tick them."))
+                Failure(
+                    "no_images",
+                    words.format(folder=folder),
+                    _("Load the images into Slicer and tick them."),
+                )
             )
             return
         self._send(found)
@@ -161,7 +187,9 @@ class ProjectSection(Section):
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._count, self._arrived = len(groups), 0
         self._tell()
-        self._workspace.add_volumes(groups, lambda name: self._tell(arrived=name), self._sent, self._not_sent)
+        self._workspace.add_volumes(
+            groups, lambda name: self._tell(arrived=name), self._sent, self._not_sent
+        )
 
     def _tell(self, arrived: str = "") -> None:
         self._arrived += bool(arrived)
@@ -179,21 +207,27 @@ class ProjectSection(Section):
         if why.code != "cancelled":
             self._workspace.failed.emit(why)
 
-    # --- what is shown ----------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
         offline = "" if workspace.state == "online" else _("Connect the engine first.")
         allow(ui.newButton, _("Begin a project."), offline)
         nothing = "" if ui.projectCombo.count else _("There is no project on this engine yet.")
-        allow(ui.projectCombo, _("Projects on this engine; those you opened last come first."), offline or nothing)
+        allow(
+            ui.projectCombo,
+            _("Projects on this engine; those you opened last come first."),
+            offline or nothing,
+        )
         allow(ui.openButton, _("Open the project chosen on the left."), offline or nothing)
         ui.newBox.visible = bool(ui.newButton.checked)
         allow(ui.createButton, _("Make the project on the engine."), offline or self._form_lacks())
         ui.structuresPreview.text = self._preview()
         self._show_cases(offline)
         ui.projectLabel.text = self._line()
-        ui.projectSection.text = _("Project") + (f": {workspace.project.name}" if workspace.project else "")
+        ui.projectSection.text = _("Project") + (
+            f": {workspace.project.name}" if workspace.project else ""
+        )
 
     def _form_lacks(self) -> str:
         ui, names = self._ui, names_in(self._ui.structuresEdit.text)
@@ -211,7 +245,9 @@ class ProjectSection(Section):
             known = appearance_of(name, value)
             color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
             safe = name.replace("&", "&amp;").replace("<", "&lt;")
-            parts.append(f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else ""))
+            parts.append(
+                f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else "")
+            )
         return "&nbsp; ".join(parts)
 
     def _show_cases(self, offline: str) -> None:
@@ -222,19 +258,30 @@ class ProjectSection(Section):
         if workspace.project is None:
             return
         channels, groups = workspace.project.channels, self._groups()
-        several = [f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups]
+        several = [
+            f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups
+        ]
         ui.groupingLabel.visible = len(channels) > 1
-        ui.groupingLabel.text = _("Cases of {channels}: ").format(channels=" + ".join(channels)) + "; ".join(several)
+        ui.groupingLabel.text = _("Cases of {channels}: ").format(
+            channels=" + ".join(channels)
+        ) + "; ".join(several)
         busy = _("Cases are being sent.") if self._sending else ""
         nothing = "" if groups else _("Load volumes into Slicer and tick them.")
-        allow(ui.addVolumesButton, _("Send the ticked volumes to the engine as cases."), offline or busy or nothing)
-        allow(ui.addFolderButton, _("Every image file of a folder becomes a case."), offline or busy)
+        allow(
+            ui.addVolumesButton,
+            _("Send the ticked volumes to the engine as cases."),
+            offline or busy or nothing,
+        )
+        allow(
+            ui.addFolderButton, _("Every image file of a folder becomes a case."), offline or busy
+        )
 
     def _line(self) -> str:
         project = self._workspace.project
         if project is None:
             return _("No project is open.")
         return _("{cases} cases, {slices} slices labelled, {structures}").format(
-            cases=len(self._names()), slices=project.status.slices,
+            cases=len(self._names()),
+            slices=project.status.slices,
             structures=", ".join(name for name, value in project.labels.items() if value),
-        )  # fmt: skip
+        )

@@ -22,13 +22,17 @@ class ResultsSection(Section):
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._points: list[CurvePoint] = []
-        formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + ([("DICOM SEG", "dicom")] if desktop.dicom_seg() else [])
+        formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + (
+            [("DICOM SEG", "dicom")] if desktop.dicom_seg() else []
+        )
         fill(ui.formatCombo, formats)
         ui.exportLabel.visible = False
         for widget, action in (
-            (ui.plotButton, self.plot), (ui.segmentButton, self.segment),
-            (ui.exportLabelsButton, self.export_labels), (ui.exportModelButton, self.export_model),
-        ):  # fmt: skip
+            (ui.plotButton, self.plot),
+            (ui.segmentButton, self.segment),
+            (ui.exportLabelsButton, self.export_labels),
+            (ui.exportModelButton, self.export_model),
+        ):
             widget.connect("clicked(bool)", lambda *_values, action=action: action())
         self.hear(workspace.opened, self._opened)
         self.hear(workspace.project_changed, self.refresh)
@@ -55,17 +59,24 @@ class ResultsSection(Section):
         case, workspace = self._ui.caseCombo.currentData, self._workspace
 
         def ready(volume: Any) -> None:
-            workspace.results.segment(case, volume, lambda node: self._segmented(case, node), workspace.failed.emit)
+            workspace.results.segment(
+                case, volume, lambda node: self._segmented(case, node), workspace.failed.emit
+            )
 
         workspace.session.volumes.load(case, ready)
 
     def export_labels(self) -> None:
-        """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's own dialog."""
+        """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's
+        own dialog.
+        """
         ending, workspace = self._ui.formatCombo.currentData, self._workspace
         if ending == "dicom":
             case = self._ui.caseCombo.currentData
             workspace.session.volumes.load(
-                case, lambda volume: self._desktop.export_dicom(workspace.session.case_nodes.segmentation(case).node)
+                case,
+                lambda volume: self._desktop.export_dicom(
+                    workspace.session.case_nodes.segmentation(case).node
+                ),
             )
         else:
             self._export("labels", ending)
@@ -78,7 +89,9 @@ class ResultsSection(Section):
         name = f"{self._workspace.project.id}-{what}.zip"
         target = self._desktop.save_file(_("Export {what}").format(what=what), name)
         if target:
-            self._workspace.results.export(what, ending, Path(target), self._exported, self._workspace.failed.emit)
+            self._workspace.results.export(
+                what, ending, Path(target), self._exported, self._workspace.failed.emit
+            )
 
     def _exported(self, target: Path) -> None:
         self._ui.exportLabel.text = _("✓ {file} is written.").format(file=target)
@@ -86,8 +99,12 @@ class ResultsSection(Section):
 
     def _segmented(self, case: str, node: Any) -> None:
         session = self._workspace.session
-        session.case_nodes.add_result(case, node, "" if session.current is None else session.current.case)
-        self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(name=node.GetName())
+        session.case_nodes.add_result(
+            case, node, "" if session.current is None else session.current.case
+        )
+        self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(
+            name=node.GetName()
+        )
         self._ui.exportLabel.visible = True
 
     def _opened(self) -> None:
@@ -106,24 +123,47 @@ class ResultsSection(Section):
         missing = "" if workspace.project is not None else _("Open a project first.")
         status = workspace.status
         fill(ui.caseCombo, [(name, name) for name in [*status.cases, *status.test_cases]])
-        busy = _("Something is running already.") if workspace.jobs is not None and workspace.jobs.current else ""
+        busy = (
+            _("Something is running already.")
+            if workspace.jobs is not None and workspace.jobs.current
+            else ""
+        )
         model = "" if self._points else _("There is no model yet: finish a round.")
         labels = "" if status.labelled else _("No slice is annotated yet.")
-        allow(ui.plotButton, _("Show Dice over the labeled slices in Slicer's plot view."), missing or model)
-        allow(ui.segmentButton, _("Segment all slices of the case into a new segmentation."), missing or model or busy)
-        allow(ui.exportModelButton, _("Write the model as nnU-Net reads it."), missing or model or busy)
-        allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy)
+        allow(
+            ui.plotButton,
+            _("Show Dice over the labeled slices in Slicer's plot view."),
+            missing or model,
+        )
+        allow(
+            ui.segmentButton,
+            _("Segment all slices of the case into a new segmentation."),
+            missing or model or busy,
+        )
+        allow(
+            ui.exportModelButton,
+            _("Write the model as nnU-Net reads it."),
+            missing or model or busy,
+        )
+        allow(
+            ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy
+        )
         ui.resultsLabel.text = self._line(status)
         ui.resultsSection.text = _("Results")
 
     def _line(self, status: ProjectStatus) -> str:
         if not status.labelled:
             return _("Nothing yet.")
-        words = [_("{slices} slices labelled in {time} min").format(
-            slices=status.slices, time=clock(60 * status.minutes))]  # fmt: skip
+        words = [
+            _("{slices} slices labelled in {time} min").format(
+                slices=status.slices, time=clock(60 * status.minutes)
+            )
+        ]
         for point in self._points[-1:]:
             tested = is_tested(point)
-            found = ", ".join(f"{name} {dice:.2f}" for name, dice in measured(point, tested).items())
+            found = ", ".join(
+                f"{name} {dice:.2f}" for name, dice in measured(point, tested).items()
+            )
             said = _("Dice: {dice}") if tested else _("Dice on the slices it learned from: {dice}")
             words += [said.format(dice=found)] if found else []
         return " · ".join(words)

@@ -25,10 +25,11 @@ class RoundSection(Section):
         self._ui, self._workspace = ui, workspace
         self._ended, self._first = "", True
         for signal, widget, action in (
-            ("clicked(bool)", ui.nextRoundButton, self.start), ("clicked(bool)", ui.cancelJobButton, self.cancel),
+            ("clicked(bool)", ui.nextRoundButton, self.start),
+            ("clicked(bool)", ui.cancelJobButton, self.cancel),
             ("currentIndexChanged(int)", ui.strategyCombo, self._show),
             ("valueChanged(double)", ui.trainForSpin, self._keep_time),
-        ):  # fmt: skip
+        ):
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._show)
         self.hear(workspace.project_changed, self._show)
@@ -37,11 +38,16 @@ class RoundSection(Section):
 
     def start(self) -> None:
         """Start the round."""
-        options = {"strategy": self._ui.strategyCombo.currentData, "budget": self._ui.budgetSpin.value}
+        options = {
+            "strategy": self._ui.strategyCombo.currentData,
+            "budget": self._ui.budgetSpin.value,
+        }
         minutes, usual = self._ui.trainForSpin.value, self._workspace.status.train_for or 0
         if minutes:
             options["train_for"] = usual if minutes == round(usual / 60, 1) else 60.0 * minutes
-        self._workspace.jobs.start(JobKind.ROUND, options, self._round_ended, self._workspace.failed.emit)
+        self._workspace.jobs.start(
+            JobKind.ROUND, options, self._round_ended, self._workspace.failed.emit
+        )
 
     def cancel(self) -> None:
         """End what runs."""
@@ -63,7 +69,7 @@ class RoundSection(Section):
             self._fill_time()
         self._show()
 
-    # --- how long to train ------------------------------------------------------------------------------------
+    # --- how long to train ------------------------------------------------------------------------
 
     def _fill_time(self) -> None:
         """Give the time that was chosen for the project before, else the project's own."""
@@ -84,10 +90,12 @@ class RoundSection(Section):
         ui.recentLabel.visible = bool(took) and not first
         ui.recentLabel.text = _("Recent rounds: {minutes} min").format(minutes=minutes)
 
-    # --- what is shown ----------------------------------------------------------------------------------------
+    # --- what is shown ----------------------------------------------------------------------------
 
     def _choices(self, first: bool) -> list[tuple[str, str]]:
-        """Titles and names of the engine's strategies; before there is a model, those that need none."""
+        """Titles and names of the engine's strategies; before there is a model, those that need
+        none.
+        """
         offered = [row for row in self._workspace.strategies if row.first or not first]
         own = [(_("I choose them myself"), "")] if first and offered else []
         return [(row.title, row.name) for row in offered] + own
@@ -106,14 +114,20 @@ class RoundSection(Section):
             missing = _("The engine has not said yet which strategies it has.")
         elif not missing and first and not ui.strategyCombo.currentData:
             missing = _('Show a slice in the Red view and click "Add slice shown".')
-        allow(ui.nextRoundButton, _("Train on what is annotated, and suggest the next slices."), missing)
+        allow(
+            ui.nextRoundButton,
+            _("Train on what is annotated, and suggest the next slices."),
+            missing,
+        )
         ui.missingLabel.text = missing or self._batch_done() or self._ended
         ui.missingLabel.visible = bool(ui.missingLabel.text)
         job = workspace.jobs.current if workspace.jobs is not None else None
         ui.jobBox.visible = job is not None
         if job is not None:
             self._show_job(job)
-        ui.roundSection.text = _("Next round") + (f": {self._words(job)}" if job is not None else "")
+        ui.roundSection.text = _("Next round") + (
+            f": {self._words(job)}" if job is not None else ""
+        )
 
     def _batch_done(self) -> str:
         """What is next, where the batch has no open slice any more."""
@@ -129,18 +143,27 @@ class RoundSection(Section):
         ui.missingLabel.visible = False
         free = [item for item in self._workspace.session.worklist if item.status in OPEN]
         ui.meanwhileLabel.text = (
-            _("You can go on annotating: {count} slices are ready.").format(count=len(free)) if free
+            _("You can go on annotating: {count} slices are ready.").format(count=len(free))
+            if free
             else _("No slice is left to annotate until this is done.")
-        )  # fmt: skip
+        )
 
     def _words(self, job: JobProgress) -> str:
         phases = {
-            "plan": _("planning"), "preprocess": _("preparing images"), "read images": _("reading images"),
-            "refresh labels": _("reading labels"), "time a step": _("timing a step"), "train": _("training"),
+            "plan": _("planning"),
+            "preprocess": _("preparing images"),
+            "read images": _("reading images"),
+            "refresh labels": _("reading labels"),
+            "time a step": _("timing a step"),
+            "train": _("training"),
             "evaluate": _("testing"),
-            "score": _("looking at all slices"), "embed": _("comparing slices"), "query": _("choosing slices"),
-            "predict": _("segmenting"), "map": _("measuring uncertainty"), "export": _("writing"),
-        }  # fmt: skip
+            "score": _("looking at all slices"),
+            "embed": _("comparing slices"),
+            "query": _("choosing slices"),
+            "predict": _("segmenting"),
+            "map": _("measuring uncertainty"),
+            "export": _("writing"),
+        }
         if job.state == JobState.QUEUED:
             return job.waiting or _("starting")
         phase = job.phase.partition(":")[0]

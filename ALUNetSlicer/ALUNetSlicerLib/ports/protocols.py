@@ -1,4 +1,6 @@
-"""What the flow needs of the world around it. Slicer has the real ones (`qt_ports`); a test brings its own."""
+"""What the flow needs of the world around it. Slicer has the real ones (`qt_ports`); a test
+brings its own.
+"""
 
 from __future__ import annotations
 

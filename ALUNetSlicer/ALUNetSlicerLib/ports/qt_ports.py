@@ -1,4 +1,6 @@
-"""Slicer and Qt as the rest of this package needs them. The one file that imports `qt`: direct calls, no decisions."""
+"""Slicer and Qt as the rest of this package needs them. The one file that imports `qt`: direct
+calls, no decisions.
+"""
 
 from __future__ import annotations
 
@@ -20,8 +22,12 @@ BAR_COLOR = "#e08a2c"
 
 
 def python() -> str:
-    """Slicer's own interpreter, started without its launcher: what is put on PYTHONPATH stays in front."""
-    real = [Path(slicer.app.slicerHome) / "bin" / name for name in ("python-real", "python-real.exe")]
+    """Slicer's own interpreter, started without its launcher: what is put on PYTHONPATH stays in
+    front.
+    """
+    real = [
+        Path(slicer.app.slicerHome) / "bin" / name for name in ("python-real", "python-real.exe")
+    ]
     return next((str(file) for file in real if file.is_file()), sys.executable)
 
 
@@ -36,17 +42,23 @@ def startup_environment() -> dict[str, str]:
 
 
 _ending: list[Any] = []
-"""Processes that were closed and have not ended yet, and those that say in this moment that they have."""
+"""Processes that were closed and have not ended yet, and those that say in this moment that they
+have.
+"""
 
 
 def _keep(process: Any) -> None:
-    """Until its program has ended: a QProcess that is dropped kills it and holds the window meanwhile."""
+    """Until its program has ended: a QProcess that is dropped kills it and holds the window
+    meanwhile.
+    """
     _ending.append(process)
     process.connect("finished(int,QProcess::ExitStatus)", lambda *_: _drop(process))
 
 
 def _drop(process: Any) -> None:
-    """Forget it when its signal has returned: one that is destroyed while it emits takes Slicer with it."""
+    """Forget it when its signal has returned: one that is destroyed while it emits takes Slicer
+    with it.
+    """
     qt.QTimer.singleShot(0, lambda: _ending.remove(process))
 
 
@@ -107,9 +119,11 @@ class QtProcess:
 
     def _slots(self) -> tuple[tuple[str, Callable[..., None]], ...]:
         return (
-            ("readyReadStandardOutput()", self._read), ("readyReadStandardError()", self._read_words),
-            ("finished(int,QProcess::ExitStatus)", self._finish), ("errorOccurred(QProcess::ProcessError)", self._fail),
-        )  # fmt: skip
+            ("readyReadStandardOutput()", self._read),
+            ("readyReadStandardError()", self._read_words),
+            ("finished(int,QProcess::ExitStatus)", self._finish),
+            ("errorOccurred(QProcess::ProcessError)", self._fail),
+        )
 
     def _read(self) -> None:
         self._heard(self._process.readAllStandardOutput().data())
@@ -169,7 +183,16 @@ class QtEditor:
         hidden: ids of segments that the editor does not list.
     """
 
-    EFFECTS = ("Paint", "Draw", "Erase", "Threshold", "Level tracing", "Islands", "Scissors", "Smoothing")
+    EFFECTS = (
+        "Paint",
+        "Draw",
+        "Erase",
+        "Threshold",
+        "Level tracing",
+        "Islands",
+        "Scissors",
+        "Smoothing",
+    )
     UNDO_STATES = 20
 
     def __init__(self, widget: Any, hidden: Sequence[str]) -> None:
@@ -225,7 +248,8 @@ class RedView(Generic[View]):
     """Gives the Red slice view, None where there is no window.
 
     Args:
-        view_of: makes a view of the slice logic and of a function that gives those of the other views.
+        view_of: makes a view of the slice logic and of a function that gives those of the other
+            views.
     """
 
     def __init__(self, view_of: Callable[[Any, Callable[[], list[Any]]], View]) -> None:
@@ -242,7 +266,11 @@ class RedView(Generic[View]):
     @staticmethod
     def _beside() -> list[Any]:
         manager = slicer.app.layoutManager()
-        return [manager.sliceWidget(name).sliceLogic() for name in manager.sliceViewNames() if name != VIEW]
+        return [
+            manager.sliceWidget(name).sliceLogic()
+            for name in manager.sliceViewNames()
+            if name != VIEW
+        ]
 
 
 class QtDesktop:

@@ -1,4 +1,6 @@
-"""A signal in plain Python: those of Qt are not to be had outside Slicer, and were not always reliable inside."""
+"""A signal in plain Python: those of Qt are not to be had outside Slicer, and were not always
+reliable inside.
+"""
 
 from __future__ import annotations
 

@@ -1,1 +1,3 @@
-"""The module in Slicer: its life, the parts put together, the open project, the scene, the console."""
+"""The module in Slicer: its life, the parts put together, the open project, the scene, the
+console.
+"""

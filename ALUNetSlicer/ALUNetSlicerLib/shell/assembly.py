@@ -34,22 +34,41 @@ class Parts:
 
 def assemble(editor: Editor) -> Parts:
     """Make the parts; no process is started."""
-    timer, settings, folder = qt_ports.QtTimer(), qt_ports.QtSettings(), Path(qt_ports.data_folder())
+    timer, settings, folder = (
+        qt_ports.QtTimer(),
+        qt_ports.QtSettings(),
+        Path(qt_ports.data_folder()),
+    )
     python, foreign = qt_ports.python(), qt_ports.startup_environment()
     installer = Installer(qt_ports.QtProcess, timer, python, folder / "engine")
     local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
-    command = [python, "-m", "alunet.agent", "--home", str(folder / "agent"), "--parent", str(os.getpid())]
+    command = [
+        python,
+        "-m",
+        "alunet.agent",
+        "--home",
+        str(folder / "agent"),
+        "--parent",
+        str(os.getpid()),
+    ]
     agent = AgentProcess(qt_ports.QtProcess(command, packages.agent_environment()), timer)
-    workspace = Workspace(agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor)
+    workspace = Workspace(
+        agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor
+    )
     return Parts(workspace, local, timer)
 
 
-def simulate(parts: Parts, dataset: str, out: str, strategies: Sequence[str], options: Mapping[str, Any]) -> Simulation:
+def simulate(
+    parts: Parts, dataset: str, out: str, strategies: Sequence[str], options: Mapping[str, Any]
+) -> Simulation:
     """Start a study, and plot its curves when it has ended."""
     words = arguments(dataset, out, strategies, options)
     place = parts.local.place()
     if place.environment is None:
-        raise RuntimeError("The engine is not on this computer yet: install it in the panel, or choose an environment.")
+        raise RuntimeError(
+            "The engine is not on this computer yet: install it in the panel, or "
+            "choose an environment."
+        )
     command = [place.python, "-m", "alunet", *words]
     study = Simulation(qt_ports.QtProcess(command, place.environment), Path(out))
 

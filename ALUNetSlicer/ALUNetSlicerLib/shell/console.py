@@ -1,18 +1,18 @@
 """What the Python console can do, with the names that Slicer's own modules have.
 
-    logic = slicer.util.getModuleLogic("ALUNetSlicer")
-    logic.connect()                               # or logic.connect("ssh://me@gpu-box")
-    logic.wait(lambda: logic.online)
-    logic.openProject("Liver tumours")
-    logic.wait(lambda: logic.session is not None and len(logic.session.worklist))
-    logic.nextSlice()
-    logic.wait(lambda: logic.currentSlice is not None)
-    logic.setLabels(logic.labels() * 0 + 1)       # paint, here with numpy
-    logic.submit()                                # hand in, and go to the next
-    logic.nextRound(strategy="usimf", budget=20)
+logic = slicer.util.getModuleLogic("ALUNetSlicer")
+logic.connect()                               # or logic.connect("ssh://me@gpu-box")
+logic.wait(lambda: logic.online)
+logic.openProject("Liver tumours")
+logic.wait(lambda: logic.session is not None and len(logic.session.worklist))
+logic.nextSlice()
+logic.wait(lambda: logic.currentSlice is not None)
+logic.setLabels(logic.labels() * 0 + 1)       # paint, here with numpy
+logic.submit()                                # hand in, and go to the next
+logic.nextRound(strategy="usimf", budget=20)
 
-    study = logic.simulate("/data/Task04_Hippocampus", "/tmp/study", ["usimf", "random"], rounds=3)
-    study.ended.connect(lambda why: print(why or "done"))   # the curves are plotted, too
+study = logic.simulate("/data/Task04_Hippocampus", "/tmp/study", ["usimf", "random"], rounds=3)
+study.ended.connect(lambda why: print(why or "done"))   # the curves are plotted, too
 """
 
 from __future__ import annotations
@@ -85,8 +85,10 @@ class Console:
 
     def createProject(
         self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any
-    ) -> None:  # fmt: skip
-        """Make a project and open it; `recipe`: preset, train_for (seconds a round), epochs, iterations, seed."""
+    ) -> None:
+        """Make a project and open it; `recipe`: preset, train_for (seconds a round), epochs,
+        iterations, seed.
+        """
         self.workspace.create(name, list(structures), list(channels), lambda: None, **recipe)
 
     def openProject(self, project: str) -> None:
@@ -144,7 +146,7 @@ class Console:
 
     def nextRound(
         self, strategy: str | None = None, budget: int | None = None, train_for: float | None = None
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Train, and suggest the next slices; `logic.workspace.jobs.current` tells how far it is.
 
         Args:
@@ -156,18 +158,25 @@ class Console:
         options = {name: value for name, value in given.items() if value is not None}
         self.workspace.jobs.start(JobKind.ROUND, options, failed=self.workspace.failed.emit)
 
-    def simulate(self, dataset: str, out: str, strategies: Sequence[str], **options: Any) -> Simulation:
+    def simulate(
+        self, dataset: str, out: str, strategies: Sequence[str], **options: Any
+    ) -> Simulation:
         """Play whole runs on a labelled data set in the background, and plot the curves at the end.
 
         Args:
             dataset: folder, in Decathlon or nnU-Net form.
             out: folder of the study.
             strategies: names, see ``alunet strategies``.
-            options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit, seed, group, …
+            options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit,
+                seed, group, …
         """
-        return assembly.simulate(self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options)
+        return assembly.simulate(
+            self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options
+        )
 
     def _need(self) -> AnnotationSession:
         if self.session is None:
-            raise RuntimeError("No project is open: call connect(), then openProject() or createProject().")
+            raise RuntimeError(
+                "No project is open: call connect(), then openProject() or createProject()."
+            )
         return self.session

@@ -30,12 +30,16 @@ def describe_module(parent: Any) -> None:
     parent.dependencies = ["Segmentations", "SegmentEditor", "Terminologies"]
     parent.contributors = ["ALUNetSlicer contributors"]
     parent.helpText = _(
-        "Label medical images with the help of a model that asks for the slices it learns most from. "
-        "Connect the engine, make a project of the loaded volumes, annotate the suggested slices with the Segment "
-        "Editor below, and click <i>Next round</i>: the model is trained and suggests the next slices."
+        "Label medical images with the help of a model that asks for the slices it learns most "
+        "from. "
+        "Connect the engine, make a project of the loaded volumes, annotate the suggested slices "
+        "with the Segment "
+        "Editor below, and click <i>Next round</i>: the model is trained and suggests the next "
+        "slices."
     )
     parent.acknowledgementText = _(
-        "Slices are chosen by uncertainty-aware submodular mutual information (USIM; Föllmer et al., MIDL 2024); the "
+        "Slices are chosen by uncertainty-aware submodular mutual information (USIM; Föllmer et "
+        "al., MIDL 2024); the "
         "model is nnU-Net (Isensee et al., Nature Methods 2021)."
     )
     icon = str(Path(__file__).resolve().parents[2] / "Resources" / "Icons" / "ALUNetSlicer.png")
@@ -79,7 +83,8 @@ class Shell:
         self._form = slicer.util.loadUI(widget.resourcePath("UI/ALUNetSlicer.ui"))
         widget.layout.addWidget(self._form)
         ui = slicer.util.childWidgetVariables(self._form)
-        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))  # nothing to paint in
+        # nothing to paint in
+        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
         self.panel = panel_of(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
@@ -93,10 +98,13 @@ class Shell:
     def _observe(self) -> None:
         widget, scene = self._widget, slicer.mrmlScene
         for event, action in (
-            (scene.StartCloseEvent, self._scene_closes), (scene.EndCloseEvent, self._scene_closed),
-            (scene.EndImportEvent, self._scene_loaded), (scene.NodeAddedEvent, self._nodes_changed),
-            (scene.NodeRemovedEvent, self._nodes_changed), (scene.StartSaveEvent, self._scene_saved),
-        ):  # fmt: skip
+            (scene.StartCloseEvent, self._scene_closes),
+            (scene.EndCloseEvent, self._scene_closed),
+            (scene.EndImportEvent, self._scene_loaded),
+            (scene.NodeAddedEvent, self._nodes_changed),
+            (scene.NodeRemovedEvent, self._nodes_changed),
+            (scene.StartSaveEvent, self._scene_saved),
+        ):
             widget.addObserver(scene, event, action)
         slicer.app.connect("aboutToQuit()", self.close)
 
@@ -125,7 +133,7 @@ class Shell:
         self._workspace.shutdown()
         qt_ports.wait_for_ending()
 
-    # --- the scene --------------------------------------------------------------------------------------------
+    # --- the scene --------------------------------------------------------------------------------
 
     def _make_state(self) -> SceneState:
         return SceneState(self._widget.logic.getParameterNode())
@@ -136,7 +144,10 @@ class Shell:
             session.shown.connect(self._shown)
 
     def _shown(self, item: Any) -> None:
-        self._state.engine, self._state.project = self._workspace.place.to, self._workspace.project.id
+        self._state.engine, self._state.project = (
+            self._workspace.place.to,
+            self._workspace.project.id,
+        )
         self._state.sample, self._state.base = item.sample, self._workspace.session.base
 
     def _scene_saved(self, *_values: Any) -> None:
@@ -179,7 +190,9 @@ def close(widget: Any) -> None:
 
 def forget() -> None:
     """Let the package be imported anew, with what it shares with the engine."""
-    for name in [name for name in sys.modules if name.split(".")[0] in ("ALUNetSlicerLib", "alunet")]:
+    for name in [
+        name for name in sys.modules if name.split(".")[0] in ("ALUNetSlicerLib", "alunet")
+    ]:
         del sys.modules[name]
 
 
@@ -196,4 +209,6 @@ def run_tests() -> None:
     finally:
         sys.path.remove(str(_TESTS))
     if not result.wasSuccessful():
-        raise AssertionError(f"{len(result.failures) + len(result.errors)} of {result.testsRun} tests failed.")
+        raise AssertionError(
+            f"{len(result.failures) + len(result.errors)} of {result.testsRun} tests failed."
+        )

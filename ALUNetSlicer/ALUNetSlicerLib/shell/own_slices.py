@@ -44,13 +44,17 @@ class OwnSlices:
         self._closed = False
 
     def add_shown(self) -> None:
-        """Put the slice of the view into the worklist; where it must be, the project is planned first."""
+        """Put the slice of the view into the worklist; where it must be, the project is planned
+        first.
+        """
         view = self._view()
         place = None if view is None else view.place()
         case = "" if place is None else self._session.case_nodes.case_of(place[0])
         if not case:
             hint = _("Show a volume that you added there, then try again.")
-            self.failed.emit(Failure("no_case", _("The Red view shows no case of this project."), hint))
+            self.failed.emit(
+                Failure("no_case", _("The Red view shows no case of this project."), hint)
+            )
             return
 
         def refused(why: Failure) -> None:
@@ -76,5 +80,12 @@ class OwnSlices:
                 self.added.emit()
 
         self._agent.ask(
-            "add_slice", added, failed, project=self._project, case=case, axis=axis, slice=index, author=self._author
+            "add_slice",
+            added,
+            failed,
+            project=self._project,
+            case=case,
+            axis=axis,
+            slice=index,
+            author=self._author,
         )

@@ -1,4 +1,6 @@
-"""A small made-up data set for Slicer's module Sample Data: organs with lesions, made on the spot."""
+"""A small made-up data set for Slicer's module Sample Data: organs with lesions, made on the
+spot.
+"""
 
 from __future__ import annotations
 
@@ -25,11 +27,17 @@ def phantom(number: int) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(number)
     k, j, i = np.meshgrid(*[np.linspace(-1, 1, extent) for extent in SHAPE], indexing="ij")
     shift = random.uniform(-0.12, 0.12, 3)
-    organ = ((k - shift[0]) / 0.8) ** 2 + ((j - shift[1]) / 0.5) ** 2 + ((i - shift[2]) / 0.4) ** 2 < 1
+    organ = ((k - shift[0]) / 0.8) ** 2 + ((j - shift[1]) / 0.5) ** 2 + (
+        (i - shift[2]) / 0.4
+    ) ** 2 < 1
     center = shift + random.uniform(-0.12, 0.12, 3)
-    lesion = (k - center[0]) ** 2 * 3 + (j - center[1]) ** 2 + (i - center[2]) ** 2 < 0.025 * (number % 3 > 0)
+    lesion = (k - center[0]) ** 2 * 3 + (j - center[1]) ** 2 + (i - center[2]) ** 2 < 0.025 * (
+        number % 3 > 0
+    )
     body = (j / 0.92) ** 2 + (i / 0.85) ** 2 < 1
-    voxels = 550.0 * body + 250 * organ - 320 * (organ & lesion) + 60 * i + random.normal(0, 50, SHAPE)
+    voxels = (
+        550.0 * body + 250 * organ - 320 * (organ & lesion) + 60 * i + random.normal(0, 50, SHAPE)
+    )
     return voxels.astype(np.int16), np.where(organ & lesion, 2, organ).astype(np.uint8)
 
 
@@ -37,7 +45,9 @@ def load(_source: Any = None) -> list[Any]:
     """Put the cases into the scene; gives their volume nodes."""
     nodes = []
     for number in range(CASES):
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", f"Phantom {number + 1}")
+        node = slicer.mrmlScene.AddNewNodeByClass(
+            "vtkMRMLScalarVolumeNode", f"Phantom {number + 1}"
+        )
         node.SetSpacing(*SPACING)
         slicer.util.updateVolumeFromArray(node, phantom(number)[0])
         node.CreateDefaultDisplayNodes()
@@ -50,6 +60,12 @@ def register(icon: str) -> None:
     import SampleData
 
     SampleData.SampleDataLogic.registerCustomSampleDataSource(
-        category=CATEGORY, sampleName=NAME, thumbnailFileName=icon, customDownloader=load,
-        uris=[None], fileNames=[None], nodeNames=[NAME], loadFiles=[False],
-    )  # fmt: skip
+        category=CATEGORY,
+        sampleName=NAME,
+        thumbnailFileName=icon,
+        customDownloader=load,
+        uris=[None],
+        fileNames=[None],
+        nodeNames=[NAME],
+        loadFiles=[False],
+    )

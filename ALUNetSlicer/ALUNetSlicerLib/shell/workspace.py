@@ -1,4 +1,6 @@
-"""A person's place of work: the agent, the engine that it reaches, the project that is open. It knows no widget."""
+"""A person's place of work: the agent, the engine that it reaches, the project that is open. It
+knows no widget.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,12 @@ from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
 from ALUNetSlicerLib.engine.case_upload import CaseUpload
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
-from ALUNetSlicerLib.engine.messages import ConnectionNews, OutboxNews, ProjectStatus, ProjectWithStatus
+from ALUNetSlicerLib.engine.messages import (
+    ConnectionNews,
+    OutboxNews,
+    ProjectStatus,
+    ProjectWithStatus,
+)
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
@@ -44,7 +51,8 @@ class Workspace:
         state: "none", "starting", "online" or "offline".
         outdated: whether it is offline because of different versions of the contract.
         health: what the engine said of itself last; None at first.
-        strategies: ways to choose slices that the engine offers, the usual ones first; empty while that is not known.
+        strategies: ways to choose slices that the engine offers, the usual ones first; empty while
+            that is not known.
         why: why it is offline, for people.
         session, jobs, results, case_upload, own_slices: of the open project, else None.
         project: what the engine says of it; None where none is open.
@@ -74,7 +82,12 @@ class Workspace:
         self.own_slices: OwnSlices | None = None
         self.project: ProjectWithStatus | None = None
         self.recent = RecentProjects(settings)
-        self.engine_changed, self.project_changed, self.opened, self.failed = Signal(), Signal(), Signal(), Signal()
+        self.engine_changed, self.project_changed, self.opened, self.failed = (
+            Signal(),
+            Signal(),
+            Signal(),
+            Signal(),
+        )
         self.agent, self.settings = agent, settings
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
         self._stop_asking: Callable[[], None] = lambda: None
@@ -92,7 +105,7 @@ class Workspace:
         """Who works here: the name that was given, else the one that the person is logged in by."""
         return self.settings.get("author") or _login()
 
-    # --- the engine -------------------------------------------------------------------------------------------
+    # --- the engine -------------------------------------------------------------------------------
 
     def choose(self, place: EnginePlace) -> None:
         """Belong to an engine; it is started or reached meanwhile."""
@@ -113,15 +126,20 @@ class Workspace:
         self.state, self.why, self.outdated = "offline", str(why), why.code == WRONG_VERSION
         self.engine_changed.emit()
 
-    # --- projects ---------------------------------------------------------------------------------------------
+    # --- projects ---------------------------------------------------------------------------------
 
     def projects(self, done: Done) -> None:
         """The projects on the engine, a list of `ProjectWithStatus`."""
         self.agent.ask("projects", done, self.failed.emit)
 
     def create(
-        self, name: str, labels: list[str], channels: list[str], done: Callable[[], None], **recipe: Any
-    ) -> None:  # fmt: skip
+        self,
+        name: str,
+        labels: list[str],
+        channels: list[str],
+        done: Callable[[], None],
+        **recipe: Any,
+    ) -> None:
         """Make a project and open it.
 
         Args:
@@ -132,7 +150,13 @@ class Workspace:
             self.open(project.id, done)
 
         self.agent.ask(
-            "create_project", made, self.failed.emit, name=name, labels=labels, channels=channels, **recipe
+            "create_project",
+            made,
+            self.failed.emit,
+            name=name,
+            labels=labels,
+            channels=channels,
+            **recipe,
         )
 
     def open(self, project: str, done: Callable[[], None] = lambda: None) -> None:
@@ -154,7 +178,10 @@ class Workspace:
         self.session = AnnotationSession(
             self.agent, self._timer, person, self.place.to, name, labels, self._view, self._editor
         )
-        self.jobs, self.case_upload = JobTracker(self.agent, name), CaseUpload(self.agent, name, self._folder)
+        self.jobs, self.case_upload = (
+            JobTracker(self.agent, name),
+            CaseUpload(self.agent, name, self._folder),
+        )
         self.results = Results(self.agent, self.jobs, name, labels)
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view
@@ -197,15 +224,22 @@ class Workspace:
         return otherwise if found is None else found.numbers.get(name, otherwise)
 
     def keep(self, name: str, value: float) -> None:
-        """Keep a number of the open project for the next time that it is opened on this computer."""
+        """Keep a number of the open project for the next time that it is opened on this
+        computer.
+        """
         if self.project is not None:
             self.recent.keep(self.place.to, self.project.id, name, value)
 
     def add_volumes(
-        self, groups: list[tuple[str, list[Any]]], arrived: Callable[[str], None], done: Callable[[], None],
+        self,
+        groups: list[tuple[str, list[Any]]],
+        arrived: Callable[[str], None],
+        done: Callable[[], None],
         failed: Failed,
-    ) -> None:  # fmt: skip
-        """Make cases of volume nodes or image files, see `CaseUpload.send`; the nodes become those of the cases."""
+    ) -> None:
+        """Make cases of volume nodes or image files, see `CaseUpload.send`; the nodes become
+        those of the cases.
+        """
         images = dict(groups)
 
         def adopt(name: str) -> None:
@@ -215,7 +249,7 @@ class Workspace:
 
         self.case_upload.send(groups, adopt, lambda: self.refresh(done), failed)
 
-    # --- what must be done before what ------------------------------------------------------------------------
+    # --- what must be done before what ------------------------------------------------------------
 
     def missing(self) -> str:
         """What must be done before a round can be started; empty where one can."""
@@ -232,7 +266,9 @@ class Workspace:
         return ""
 
     def shutdown(self) -> None:
-        """Slicer ends, or the module is unloaded: drafts are kept, the agent ends, what runs on the engine runs on."""
+        """Slicer ends, or the module is unloaded: drafts are kept, the agent ends, what runs on
+        the engine runs on.
+        """
         self.close()
         self._stop_asking()
         self.agent.event.disconnect(self._hear)
@@ -277,7 +313,8 @@ class Workspace:
             self._connected(event)
         elif isinstance(event, OutboxNews) and event.stored is not None:
             self._stop_asking()
-            self._stop_asking = self._timer.later(_SOON, self.refresh)  # how much is labelled, in how many minutes
+            # how much is labelled, in how many minutes
+            self._stop_asking = self._timer.later(_SOON, self.refresh)
 
     def _connected(self, news: ConnectionNews) -> None:
         self.state, self.health = news.state, news.health or self.health
@@ -293,5 +330,6 @@ class Workspace:
 def _login() -> str:
     try:
         return getpass.getuser()
-    except (OSError, KeyError, ImportError):  # a Python of each age has its own where the system knows no name
+    except (OSError, KeyError, ImportError):
+        # a Python of each age has its own where the system knows no name
         return "annotator"

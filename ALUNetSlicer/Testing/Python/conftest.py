@@ -1,4 +1,6 @@
-"""Outside of Slicer its real core (the wheel `slicer-core`) stands for it, and `pythonqt` for its windows."""
+"""Outside of Slicer its real core (the wheel `slicer-core`) stands for it, and `pythonqt` for
+its windows.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +11,9 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-pytest.importorskip("slicer", reason="the real core of Slicer: pip install slicer-core", exc_type=ImportError)
+pytest.importorskip(
+    "slicer", reason="the real core of Slicer: pip install slicer-core", exc_type=ImportError
+)
 pythonqt = pytest.importorskip(
     "pythonqt",
     reason="PySide6, and the system libraries that Qt needs: pip install PySide6-Essentials",

@@ -24,7 +24,9 @@ class EngineCase(SceneTest):
         self.folder, self.pump = Path(folder.name), Pump()
         service, address, token = serve(self.folder / "root")
         self.addCleanup(stop, service)
-        self.agent = AgentProcess(PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump)
+        self.agent = AgentProcess(
+            PipeProcess(self.pump, agent_command(self.folder / "home"), environment()), self.pump
+        )
         self.addCleanup(self.agent.close)
         self.agent.start()
         self.ask("connect", to=address, token=token)

@@ -1,4 +1,6 @@
-"""Agents and services of the tests, with the Python that runs them (inside Slicer not its own), and real images."""
+"""Agents and services of the tests, with the Python that runs them (inside Slicer not its own),
+and real images.
+"""
 
 from __future__ import annotations
 
@@ -60,7 +62,8 @@ def stop(process: subprocess.Popen) -> None:
 
 
 def real_images(name: str) -> Path:
-    """A folder of real images, below the variable ALUNET_DATA or `shared/data` beside the repository.
+    """A folder of real images, below the variable ALUNET_DATA or `shared/data` beside the
+    repository.
 
     Where it is missing the test is skipped with that reason; with CI=true it fails.
     """

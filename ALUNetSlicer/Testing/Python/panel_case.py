@@ -1,4 +1,6 @@
-"""The panel in a window that nobody sees, and a person who clicks; the agent, the service and nnU-Net are real."""
+"""The panel in a window that nobody sees, and a person who clicks; the agent, the service and
+nnU-Net are real.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ class Answers(qt_ports.QtDesktop):
 
 
 class PanelCase(SceneTest):
-    """What a person does; `test_extension` holds that every control of the form is used in one of these ways."""
+    """What a person does; `test_extension` holds that every control of the form is used in one
+    of these ways.
+    """
 
     device = "cpu"
 
@@ -56,7 +60,10 @@ class PanelCase(SceneTest):
         self.addCleanup(folder.cleanup)
         self.folder = Path(folder.name)
         self.answers = Answers()
-        for name, value in (("data_folder", lambda: str(self.folder / "mine")), ("QtDesktop", lambda: self.answers)):
+        for name, value in (
+            ("data_folder", lambda: str(self.folder / "mine")),
+            ("QtDesktop", lambda: self.answers),
+        ):
             patched = patch.object(qt_ports, name, value)
             patched.start()
             self.addCleanup(patched.stop)
@@ -81,7 +88,11 @@ class PanelCase(SceneTest):
     def until(self, condition, seconds: float = 60.0):
         end = time.monotonic() + seconds
         while not (value := condition()):
-            self.assertLess(time.monotonic(), end, f"waited in vain; the panel says: {self.ui.messageLabel.text!r}")
+            self.assertLess(
+                time.monotonic(),
+                end,
+                f"waited in vain; the panel says: {self.ui.messageLabel.text!r}",
+            )
             slicer.app.processEvents()
             time.sleep(0.005)
         return value

@@ -1,4 +1,6 @@
-"""An event loop without Qt: the same ports as in Slicer, real processes and real time, pumped by the test."""
+"""An event loop without Qt: the same ports as in Slicer, real processes and real time, pumped by
+the test.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,9 @@ from engines import PYTHON
 
 
 class Pump:
-    """Time and processes of one test; everything is called from `until`, on the test's own thread."""
+    """Time and processes of one test; everything is called from `until`, on the test's own
+    thread.
+    """
 
     def __init__(self) -> None:
         self._ready: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
@@ -55,16 +59,21 @@ class Pump:
 class PipeProcess:
     """A real process with pipes."""
 
-    def __init__(self, pump: Pump, command: Sequence[str], environment: dict[str, str] | None = None) -> None:
+    def __init__(
+        self, pump: Pump, command: Sequence[str], environment: dict[str, str] | None = None
+    ) -> None:
         self._pump, self._command, self._environment = pump, list(command), environment
         self.process: subprocess.Popen | None = None
 
     def start(self, heard: Callable[[bytes], None], ended: Callable[[str], None]) -> None:
         try:
             process = subprocess.Popen(
-                self._command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                self._command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
                 env=self._environment,
-            )  # fmt: skip
+            )
         except OSError as error:
             self._pump.soon(lambda reason=str(error): ended(reason))
             return

@@ -3,7 +3,8 @@
     Slicer --testing --no-main-window --additional-module-paths ALUNetSlicer \
         --python-script ALUNetSlicer/Testing/Python/run_in_slicer.py
 
-ALUNET_TEST_PYTHON names a Python with the engine's libraries, for the agent and the service that the tests start.
+ALUNET_TEST_PYTHON names a Python with the engine's libraries, for the agent and the service that
+the tests start.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""What the tests of the Slicer side need, in Slicer and in its core: random oblique volumes and empty scenes."""
+"""What the tests of the Slicer side need, in Slicer and in its core: random oblique volumes and
+empty scenes.
+"""
 
 from __future__ import annotations
 

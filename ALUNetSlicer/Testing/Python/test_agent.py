@@ -1,4 +1,6 @@
-"""The Slicer side of the agent's pipes, with a real agent: nothing that was asked is lost with the process."""
+"""The Slicer side of the agent's pipes, with a real agent: nothing that was asked is lost with
+the process.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,12 @@ class AgentTest(unittest.TestCase):
     def ask(self, call, **args):
         """The result; an AssertionError with the failure."""
         found = []
-        self.agent.ask(call, lambda result: found.append((result, None)), lambda why: found.append((None, why)), **args)
+        self.agent.ask(
+            call,
+            lambda result: found.append((result, None)),
+            lambda why: found.append((None, why)),
+            **args,
+        )
         result, failure = self.pump.until(lambda: found)[0]
         self.assertIsNone(failure)
         return result
@@ -41,9 +48,18 @@ class AgentTest(unittest.TestCase):
         file = self.folder / f"{sample}.raw"
         file.write_bytes(bytes(12))
         self.agent.ask(
-            "submit", answers.append, self.fail, project="p", sample=sample, file=str(file), shape=[1, 3, 4],
-            dtype="uint8", base_version=0, author="ann", seconds=1.0,
-        )  # fmt: skip
+            "submit",
+            answers.append,
+            self.fail,
+            project="p",
+            sample=sample,
+            file=str(file),
+            shape=[1, 3, 4],
+            dtype="uint8",
+            base_version=0,
+            author="ann",
+            seconds=1.0,
+        )
 
     def test_answers_and_failures_come_to_who_asked(self):
         self.agent.start()
@@ -88,7 +104,9 @@ class AgentTest(unittest.TestCase):
         self.assertIn("does not start", failures[0].message)
 
     def test_what_is_not_json_is_passed_over(self):
-        answers = """print('noise\\n{"id": 0, "result": {}}\\n{"id": 1, "result": 5}', flush=True)"""
+        answers = (
+            """print('noise\\n{"id": 0, "result": {}}\\n{"id": 1, "result": 5}', flush=True)"""
+        )
         program = f"import sys; {answers}; sys.stdin.read()"
         self.agent.close()
         self.agent = AgentProcess(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
@@ -99,15 +117,23 @@ class AgentTest(unittest.TestCase):
         self.pump.until(lambda: answers == [5])
 
     def test_an_agent_of_another_version_is_asked_nothing_and_says_which_side_to_update(self):
-        for version, update in ((API - 1, f"Update ALUNet in {PACKAGES}"), (API + 1, "Update the viewer")):
-            process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(version))
+        for version, update in (
+            (API - 1, f"Update ALUNet in {PACKAGES}"),
+            (API + 1, "Update the viewer"),
+        ):
+            process = PipeProcess(
+                self.pump, agent_command(self.folder / "home"), another_version(version)
+            )
             agent, failures = AgentProcess(process, self.pump), []
             self.addCleanup(agent.close)
             agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)
             agent.start()
             self.pump.until(lambda found=failures: found)
             self.assertEqual(failures[0].code, WRONG_VERSION)
-            for words in (f"The viewer speaks version {API} of the contract", f" version {version}."):
+            for words in (
+                f"The viewer speaks version {API} of the contract",
+                f" version {version}.",
+            ):
                 self.assertIn(words, failures[0].message)
             self.assertTrue(failures[0].hint.startswith(update), failures[0].hint)
             self.assertIn("on this computer", failures[0].hint)
@@ -116,7 +142,9 @@ class AgentTest(unittest.TestCase):
             self.assertEqual(failures[0], failures[1])
 
     def test_what_was_annotated_is_asked_again_after_the_update(self):
-        process = PipeProcess(self.pump, agent_command(self.folder / "home"), another_version(API - 1))
+        process = PipeProcess(
+            self.pump, agent_command(self.folder / "home"), another_version(API - 1)
+        )
         agent, failures, answers = AgentProcess(process, self.pump), [], []
         self.addCleanup(agent.close)
         agent.ask("choose", self.fail, failures.append, to=NOWHERE, token="t", allow_plain=True)

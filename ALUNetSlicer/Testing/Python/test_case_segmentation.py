@@ -85,7 +85,9 @@ class CaseSegmentationTest(SegmentationCase):
 
 
 class LockTest(SegmentationCase):
-    """Painting through Slicer's own editor logic, with a brush that reaches far beyond the slice."""
+    """Painting through Slicer's own editor logic, with a brush that reaches far beyond the
+    slice.
+    """
 
     def editor(self, segmentation):
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
@@ -103,11 +105,15 @@ class LockTest(SegmentationCase):
         logic.UpdateMaskLabelmap()
         i, j, k = segmentation.volume.GetImageData().GetDimensions()
         stroke = slicer.vtkOrientedImageData()
-        stroke.DeepCopy(segmentation._image((0, i - 1, 0, j - 1, 0, 0), np.ones((1, j, i), np.uint8)))
+        stroke.DeepCopy(
+            segmentation._image((0, i - 1, 0, j - 1, 0, 0), np.ones((1, j, i), np.uint8))
+        )
         stroke.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
         stroke.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
         stroke.GetPointData().GetScalars().Fill(1)
-        logic.ModifySegmentByLabelmap(segmentation.node, segment, stroke, logic.ModificationModeAdd, False, False)
+        logic.ModifySegmentByLabelmap(
+            segmentation.node, segment, stroke, logic.ModificationModeAdd, False, False
+        )
 
     def test_painting_stays_in_the_box_and_labels_stay_disjoint(self):
         for _ in range(8):

@@ -1,4 +1,6 @@
-"""What a script can do from Slicer's Python console, against a real agent, a real service and the real nnU-Net."""
+"""What a script can do from Slicer's Python console, against a real agent, a real service and
+the real nnU-Net.
+"""
 
 from __future__ import annotations
 
@@ -111,20 +113,31 @@ class ConsoleTest(SceneTest):
         np.testing.assert_array_equal(logic.labels(), labels)
 
     def is_plotted(self, points: list) -> None:
-        """Without test cases the curves are of the slices that the model learned from, and say so."""
+        """Without test cases the curves are of the slices that the model learned from, and say
+        so.
+        """
         chart = plot(points)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on annotated slices")
         self.assertEqual(set(points[0].training), {"organ", "lesion", "mean"})
-        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), sum(d is not None for d in points[0].training.values()))
+        self.assertEqual(
+            chart.GetNumberOfPlotSeriesNodes(),
+            sum(d is not None for d in points[0].training.values()),
+        )
         found = {"dice": {"organ": 0.5, "lesion": None, "mean": 0.5}, "far": {"mean": 7}}
         tested = [replace(point, metrics=found) for point in points]
         self.assertIs(plot(tested), chart)
         self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
-        self.assertEqual(chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve")
-        self.assertEqual(plot(tested, "far", "Distance").GetYAxisTitle(), "Distance on the test cases")
+        self.assertEqual(
+            chart.GetNumberOfPlotSeriesNodes(), 2, "a structure that no case has is no curve"
+        )
+        self.assertEqual(
+            plot(tested, "far", "Distance").GetYAxisTitle(), "Distance on the test cases"
+        )
         self.assertTrue(chart.GetYAxisRangeAuto(), "7 is no share")
         earlier = [replace(point, metrics={}, training_metrics={}) for point in points]
-        self.assertEqual(plot(earlier).GetYAxisTitle(), "Dice on annotated slices", "of an earlier engine")
+        self.assertEqual(
+            plot(earlier).GetYAxisTitle(), "Dice on annotated slices", "of an earlier engine"
+        )
         self.assertIsNone(plot([replace(earlier[0], training=dict.fromkeys(points[0].training))]))
 
     def test_a_simulation_in_the_background(self):
@@ -139,10 +152,18 @@ class ConsoleTest(SceneTest):
         curves = study.curves()
         self.assertEqual(list(curves), ["random"])
         self.assertEqual(len(curves["random"]), 2)
-        self.assertEqual(slicer.mrmlScene.GetFirstNodeByName("Dice, random").GetXColumnName(), "labeled slices")
+        self.assertEqual(
+            slicer.mrmlScene.GetFirstNodeByName("Dice, random").GetXColumnName(), "labeled slices"
+        )
         self.assertEqual(len(self.charts), 1)
-        again = self.logic.simulate("/no/such/folder", str(self.folder / "study"), ["random"], **options)
-        self.assertIn("/no/such/folder", str(self.ended(again)[0]), "an older result does not make it a success")
+        again = self.logic.simulate(
+            "/no/such/folder", str(self.folder / "study"), ["random"], **options
+        )
+        self.assertIn(
+            "/no/such/folder",
+            str(self.ended(again)[0]),
+            "an older result does not make it a success",
+        )
         stopped = self.logic.simulate(data, str(self.folder / "other"), ["random"], **options)
         ended = []
         stopped.ended.connect(ended.append)

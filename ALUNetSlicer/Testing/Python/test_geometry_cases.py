@@ -1,4 +1,6 @@
-"""Real images with awkward geometries: shown, painted, kept and sent to the engine voxel for voxel."""
+"""Real images with awkward geometries: shown, painted, kept and sent to the engine voxel for
+voxel.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,15 @@ LABELS = {"background": 0, "one": 1, "two": 2}
 SHOWN = 5
 """So many slices along each axis, the first and the last among them."""
 REFUSED = {
-    "test.mgz": "form", "example_nifti2.nii.gz": "form", "nan.mha": "NaN", "multi_chunk.nii.gz": "component",
-    "functional.nii": "4", "example4d.nii.gz": "4", "img4d_11f.nii.gz": "4", "seg4d_11f.nii.gz": "4",
-}  # fmt: skip
+    "test.mgz": "form",
+    "example_nifti2.nii.gz": "form",
+    "nan.mha": "NaN",
+    "multi_chunk.nii.gz": "component",
+    "functional.nii": "4",
+    "example4d.nii.gz": "4",
+    "img4d_11f.nii.gz": "4",
+    "seg4d_11f.nii.gz": "4",
+}
 """What the engine does not take, and a word of what it says of it."""
 
 
@@ -38,15 +46,23 @@ class GeometryCasesTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()
         self.images = real_images("geometry_cases")
-        self.project = self.ask("create_project", name="geometry", labels=["one", "two"], channels=["MR"]).id
+        self.project = self.ask(
+            "create_project", name="geometry", labels=["one", "two"], channels=["MR"]
+        ).id
 
     def test_every_file_by_way_of_the_engine(self):
-        """Sent, fetched, shown, painted and sent again: the voxels and their place stay what they are."""
-        for number, file in enumerate(sorted(file for file in self.images.rglob("*") if file.is_file())):
+        """Sent, fetched, shown, painted and sent again: the voxels and their place stay what
+        they are.
+        """
+        for number, file in enumerate(
+            sorted(file for file in self.images.rglob("*") if file.is_file())
+        ):
             with self.subTest(file=file.name):
                 slicer.mrmlScene.Clear()
                 case = f"case{number}"
-                answer = self.answer("add_case", project=self.project, name=case, images=[str(file)])
+                answer = self.answer(
+                    "add_case", project=self.project, name=case, images=[str(file)]
+                )
                 if isinstance(answer, Failure):
                     self.assertIn(REFUSED.get(file.name, "none of the refused"), str(answer))
                     self.assertTrue(answer.hint)
@@ -70,9 +86,13 @@ class GeometryCasesTest(EngineCase):
         self.same(own, volume)
 
     def same(self, one, other) -> None:
-        np.testing.assert_array_equal(slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other))
+        np.testing.assert_array_equal(
+            slicer.util.arrayFromVolume(one), slicer.util.arrayFromVolume(other)
+        )
         for place in np.ndindex(3, 4):
-            self.assertAlmostEqual(ijk_to_world(one).GetElement(*place), ijk_to_world(other).GetElement(*place), 3)
+            self.assertAlmostEqual(
+                ijk_to_world(one).GetElement(*place), ijk_to_world(other).GetElement(*place), 3
+            )
 
     def shown(self, volume) -> None:
         logic, shape = slice_logic(), whole(volume)
@@ -89,7 +109,11 @@ class GeometryCasesTest(EngineCase):
         vtk.vtkMatrix4x4.Invert(node.GetSliceToRAS(), to_slice)
         vtk.vtkMatrix4x4.Multiply4x4(to_slice, ijk_to_world(volume), to_slice)
         column = 2 - axis
-        others = [size - 1 for place, size in enumerate(volume.GetImageData().GetDimensions()) if place != column]
+        others = [
+            size - 1
+            for place, size in enumerate(volume.GetImageData().GetDimensions())
+            if place != column
+        ]
         for corner in np.ndindex(2, 2):
             voxel = [float(bit * size) for bit, size in zip(corner, others, strict=True)]
             voxel.insert(column, float(index))
@@ -97,7 +121,10 @@ class GeometryCasesTest(EngineCase):
 
     @staticmethod
     def box(shape, axis: int, index: int) -> Box:
-        return Box(axis, tuple((index, index + 1) if a == axis else (0, size) for a, size in enumerate(shape)))
+        return Box(
+            axis,
+            tuple((index, index + 1) if a == axis else (0, size) for a, size in enumerate(shape)),
+        )
 
     def painted(self, segmentation: CaseSegmentation) -> None:
         shape = whole(segmentation.volume)
@@ -118,7 +145,9 @@ class GeometryCasesTest(EngineCase):
             write_volume(volume, file)
             again = CaseNodes("again", LABELS).load("case", file)
         self.same(again, volume)
-        self.assertEqual(again.GetImageData().GetScalarType(), volume.GetImageData().GetScalarType())
+        self.assertEqual(
+            again.GetImageData().GetScalarType(), volume.GetImageData().GetScalarType()
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""First use with a real pip: the engine's packages come complete, tried and in a folder of their own, or not at all.
+"""First use with a real pip: the engine's packages come complete, tried and in a folder of their
+own, or not at all.
 
 Most of it installs small packages made here; the slow test installs the engine.
 """
@@ -31,7 +32,9 @@ def lives(pid: int) -> bool:
     try:
         os.kill(pid, 0)
         state = Path(f"/proc/{pid}/stat")
-        return not (state.exists() and state.read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z")
+        return not (
+            state.exists() and state.read_text(encoding="ascii").rsplit(")", 1)[1].split()[0] == "Z"
+        )
     except (OSError, IndexError):
         return False
 
@@ -44,8 +47,10 @@ class InstallTest(InstallationCase):
         self.assertTrue(installer.ready())
         found = installer.installed()
         self.assertEqual(found.build, "cpu")
-        self.assertEqual({name: found.versions[name] for name in ("alunetsmall", "alunetother")},
-                         {"alunetsmall": "1.0", "alunetother": "1.0"})  # fmt: skip
+        self.assertEqual(
+            {name: found.versions[name] for name in ("alunetsmall", "alunetother")},
+            {"alunetsmall": "1.0", "alunetother": "1.0"},
+        )
         variables = packages.environment(found.folder, self.base)
         shown = self.python("import alunetsmall; print(alunetsmall.__file__)", variables)
         self.assertEqual(Path(shown).parents[1], found.folder)
@@ -67,13 +72,21 @@ class InstallTest(InstallationCase):
 
     def test_nothing_is_installed_among_the_packages_of_the_python_itself(self):
         self.assertIsNone(self.run_to_end(self.make()))
-        shown = self.python("import importlib.util as u; print(u.find_spec('alunetsmall'))", dict(os.environ))
+        shown = self.python(
+            "import importlib.util as u; print(u.find_spec('alunetsmall'))", dict(os.environ)
+        )
         self.assertEqual(shown, "None")
 
     def test_settings_that_would_lead_pip_elsewhere_are_overruled(self):
         elsewhere = self.top / "elsewhere"
-        self.base |= {"PIP_TARGET": str(elsewhere), "PIP_USER": "1", "PIP_PREFIX": str(elsewhere), "PIP_QUIET": "3",
-                      "PIP_REQUIRE_VIRTUALENV": "1", "PYTHONPATH": str(elsewhere)}  # fmt: skip
+        self.base |= {
+            "PIP_TARGET": str(elsewhere),
+            "PIP_USER": "1",
+            "PIP_PREFIX": str(elsewhere),
+            "PIP_QUIET": "3",
+            "PIP_REQUIRE_VIRTUALENV": "1",
+            "PYTHONPATH": str(elsewhere),
+        }
         self.assertIsNone(self.run_to_end(self.make()))
         self.assertFalse(elsewhere.exists())
 
@@ -102,7 +115,9 @@ class InstallTest(InstallationCase):
         first = installer.installed().folder
         code = "import alunet, time; print('here', flush=True); time.sleep(600)"
         variables = packages.environment(first, self.base)
-        engine = subprocess.Popen([sys.executable, "-c", code], env=variables, stdout=subprocess.PIPE)
+        engine = subprocess.Popen(
+            [sys.executable, "-c", code], env=variables, stdout=subprocess.PIPE
+        )
         self.addCleanup(engine.stdout.close)
         self.addCleanup(engine.kill)
         engine.stdout.readline()
@@ -179,23 +194,31 @@ class InstallTest(InstallationCase):
         """As PythonSlicer does, and what people installed in Slicer comes with it."""
         slicers = self.top / "site"
         (slicers / "alunetsmall").mkdir(parents=True)
-        (slicers / "alunetsmall" / "__init__.py").write_text("raise ImportError('the wrong one')", encoding="utf-8")
+        (slicers / "alunetsmall" / "__init__.py").write_text(
+            "raise ImportError('the wrong one')", encoding="utf-8"
+        )
         launcher = self.top / "Python Slicer"
         launcher.write_text(
-            f'#!/bin/sh\nPYTHONPATH="{slicers}:$PYTHONPATH"\nexport PYTHONPATH\nexec "{sys.executable}" "$@"\n',
+            f'#!/bin/sh\nPYTHONPATH="{slicers}:$PYTHONPATH"\nexport PYTHONPATH\nexec '
+            f'"{sys.executable}" "$@"\n',
             encoding="utf-8",
         )
         launcher.chmod(0o755)
         installer = self.make(python=str(launcher))
         self.assertIsNone(self.run_to_end(installer))
         variables = packages.environment(installer.installed().folder, self.base)
-        code = "import os, subprocess, sys, alunet, alunetsmall; print(alunetsmall.VALUE, flush=True); " \
-               "subprocess.run([sys.executable, '-c', 'import alunetsmall; print(alunetsmall.VALUE)'])"  # fmt: skip
+        code = (
+            "import os, subprocess, sys, alunet, alunetsmall; print(alunetsmall.VALUE, "
+            "flush=True); "
+            "subprocess.run([sys.executable, '-c', 'import alunetsmall; print(alunetsmall.VALUE)'])"
+        )
         self.assertEqual(self.python(code, variables, str(launcher)), "1\n1")
 
 
 class TorchTest(InstallationCase):
-    """A small package called torch stands for it: which source it comes from, and what that costs."""
+    """A small package called torch stands for it: which source it comes from, and what that
+    costs.
+    """
 
     def setUp(self) -> None:
         super().setUp()
@@ -212,7 +235,9 @@ class TorchTest(InstallationCase):
             (index / name).mkdir(parents=True)
             make_wheel(index / name, name, "class cuda: is_available = lambda: False")
             link = f'<a href="{name}-1.0-py3-none-any.whl">{name}-1.0-py3-none-any.whl</a>'
-            (index / name / "index.html").write_text(f"<html><body>{link}</body></html>", encoding="utf-8")
+            (index / name / "index.html").write_text(
+                f"<html><body>{link}</body></html>", encoding="utf-8"
+            )
         del self.base["PIP_NO_INDEX"], self.base["PIP_FIND_LINKS"]
         self.base |= {"PIP_INDEX_URL": index.as_uri(), "NO_PROXY": "*"}
 
@@ -261,7 +286,9 @@ class CancelTest(InstallationCase):
         file = self.source / "pids"
         installer.start("cpu")
         self.pump.until(lambda: file.exists() or (self.ends and self.fail(self.ends)))
-        return [int(pid) for pid in self.pump.until(lambda: file.read_text(encoding="ascii").split())]
+        return [
+            int(pid) for pid in self.pump.until(lambda: file.read_text(encoding="ascii").split())
+        ]
 
     @unittest.skipUnless(os.name == "posix", "asks for processes as POSIX does")
     def test_cancelled_nothing_runs_on_nothing_is_used_and_the_next_attempt_is_complete(self):
@@ -314,24 +341,35 @@ class FailureTest(InstallationCase):
     def test_a_package_that_is_not_there(self):
         self.want("alunet-nosuch-package")
         failure = self.run_to_end(self.make())
-        self.assert_plain(failure, "pip", "No matching distribution found for alunet-nosuch-package")
+        self.assert_plain(
+            failure, "pip", "No matching distribution found for alunet-nosuch-package"
+        )
 
     def test_no_way_to_the_index(self):
         del self.base["PIP_NO_INDEX"], self.base["PIP_FIND_LINKS"]
         nowhere = "http://127.0.0.1:9/simple"
-        self.base |= {"PIP_INDEX_URL": nowhere, "PIP_EXTRA_INDEX_URL": "", "PIP_RETRIES": "1", "NO_PROXY": "*"}
+        self.base |= {
+            "PIP_INDEX_URL": nowhere,
+            "PIP_EXTRA_INDEX_URL": "",
+            "PIP_RETRIES": "1",
+            "NO_PROXY": "*",
+        }
         self.assert_plain(self.run_to_end(self.make()), "network", "cannot be reached")
 
     def test_a_package_that_does_not_load(self):
         make_wheel(self.wheels, "alunetother", "raise RuntimeError('wrong processor')")
         installer = self.make()
-        self.assert_plain(self.run_to_end(installer), "trial", "alunetother does not load", "wrong processor")
+        self.assert_plain(
+            self.run_to_end(installer), "trial", "alunetother does not load", "wrong processor"
+        )
         self.assertFalse(installer.ready())
 
     def test_a_folder_where_nothing_can_be_written(self):
         file = self.top / "file"
         file.write_text("x", encoding="utf-8")
-        self.assert_plain(self.run_to_end(self.make(file / "engine")), "write", str(file / "engine"))
+        self.assert_plain(
+            self.run_to_end(self.make(file / "engine")), "write", str(file / "engine")
+        )
 
     def test_too_little_space_is_told_before_anything_is_downloaded(self):
         much = Size(10**16, 10**16)
@@ -343,7 +381,10 @@ class FailureTest(InstallationCase):
         disk = self.top / "small disk"
         disk.mkdir()
         mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(disk)]
-        if sys.platform != "linux" or subprocess.run(mount, capture_output=True, check=False).returncode:
+        if (
+            sys.platform != "linux"
+            or subprocess.run(mount, capture_output=True, check=False).returncode
+        ):
             self.skipTest("no small file system can be mounted here: root on Linux can")
         self.addCleanup(lambda: subprocess.run(["umount", "--lazy", str(disk)], check=True))
         installer = self.make(disk / "engine")
@@ -360,17 +401,35 @@ class FailureTest(InstallationCase):
 
 @slow
 class WholeTest(InstallationCase):
-    """The engine itself, into a folder, by a Python that has nothing but what Slicer's has for the agent."""
+    """The engine itself, into a folder, by a Python that has nothing but what Slicer's has for
+    the agent.
+    """
 
     def test_the_engine_is_installed_and_a_local_service_answers(self):
         bare = self.top / "slicers python"
         subprocess.run([sys.executable, "-m", "venv", str(bare)], check=True)
         python = str(bare / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
-        own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "PYTHONHOME")}
-        pip = [python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--upgrade", "pip", "requests"]
+        own = {
+            name: value
+            for name, value in os.environ.items()
+            if name not in ("PYTHONPATH", "PYTHONHOME")
+        }
+        pip = [
+            python,
+            "-m",
+            "pip",
+            "install",
+            "--quiet",
+            "--disable-pip-version-check",
+            "--upgrade",
+            "pip",
+            "requests",
+        ]
         subprocess.run(pip, check=True, env=own)
         before = sorted(path.name for path in bare.rglob("*.dist-info"))
-        installer = self.make(python=python, base=own, resources=packages.RESOURCES, sizes=packages.SIZES)
+        installer = self.make(
+            python=python, base=own, resources=packages.RESOURCES, sizes=packages.SIZES
+        )
         self.assertIsNone(self.run_to_end(installer, "cpu", 1500))
         found = installer.installed()
         self.assertIn("torch", found.versions)
@@ -388,11 +447,20 @@ class WholeTest(InstallationCase):
         """An agent of the bare Python starts the engine with the packages, and it answers."""
         home, root = self.top / "home", self.top / "projects"
         command = [python, *agent_command(home)[1:]]
-        agent = AgentProcess(PipeProcess(self.pump, command, packages.agent_environment(own)), self.pump)
+        agent = AgentProcess(
+            PipeProcess(self.pump, command, packages.agent_environment(own)), self.pump
+        )
         self.addCleanup(agent.close)
         agent.start()
         answers: list = []
-        agent.ask("connect", answers.append, answers.append, to=f"local:{root}", python=python, environment=variables)
+        agent.ask(
+            "connect",
+            answers.append,
+            answers.append,
+            to=f"local:{root}",
+            python=python,
+            environment=variables,
+        )
         health = self.pump.until(lambda: answers, 180)[0]
         self.assertIsInstance(health, dict, str(health))
         service = json.loads(next((root / ".alunet").glob("*.json")).read_text(encoding="utf-8"))

@@ -17,10 +17,18 @@ class JobTest(unittest.TestCase):
         return job
 
     def test_a_step_begins_a_phase_of_which_nothing_is_known_yet(self):
-        score = {"phase": "score: entropy", "done": 3, "total": 9, "unit": "slices", "seconds_left": 4.0}
+        score = {
+            "phase": "score: entropy",
+            "done": 3,
+            "total": 9,
+            "unit": "slices",
+            "seconds_left": 4.0,
+        }
         job = self.told(("progress", score), ("step", {"name": "train", "state": "started"}))
         self.assertEqual((job.phase, job.total, job.unit, job.seconds_left), ("train", 0, "", None))
-        job = self.told(("progress", score), ("step", {"name": "train", "state": "finished", "seconds": 1.0}))
+        job = self.told(
+            ("progress", score), ("step", {"name": "train", "state": "finished", "seconds": 1.0})
+        )
         self.assertEqual((job.phase, job.done), ("score: entropy", 3))
 
     def test_a_training_tells_steps_and_epochs_and_keeps_its_dice(self):
@@ -29,7 +37,10 @@ class JobTest(unittest.TestCase):
         job = self.told(("epoch", epoch))
         self.assertEqual((job.done, job.total, job.unit, job.dice), (1, 2, "epochs", 0.5))
         job = self.told(("epoch", epoch), ("progress", steps))
-        self.assertEqual((job.done, job.total, job.unit, job.dice, job.seconds_left), (60, 100, "steps", 0.5, 20.0))
+        self.assertEqual(
+            (job.done, job.total, job.unit, job.dice, job.seconds_left),
+            (60, 100, "steps", 0.5, 20.0),
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,6 @@
-"""Around an installation: what pip says, what is installed where from, and environments that are there already."""
+"""Around an installation: what pip says, what is installed where from, and environments that are
+there already.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,9 @@ class WordsTest(unittest.TestCase):
         self.assertFalse(meter.hear("  Downloading torch-2.13.0.whl.metadata (30 kB)"))
         self.assertFalse(meter.hear("  Using cached sympy-1.14.0-py3-none-any.whl (200.0 MB)"))
         self.assertAlmostEqual(meter.fraction, 0.75 * 0.2)
-        self.assertFalse(meter.hear("Downloading torch-2.13.0-cp312-cp312-win_amd64.whl (400.0 MB)"))
+        self.assertFalse(
+            meter.hear("Downloading torch-2.13.0-cp312-cp312-win_amd64.whl (400.0 MB)")
+        )
         self.assertEqual((meter.phase, meter.seconds_left), ("Downloading torch", None))
         for second in range(11):
             time[0] = float(second)
@@ -36,7 +40,9 @@ class WordsTest(unittest.TestCase):
         self.assertAlmostEqual(meter.fraction, 0.75 * 0.4)
         self.assertAlmostEqual(meter.seconds_left, 600 / 20)
         self.assertFalse(meter.hear("Installing collected packages: sympy, torch"))
-        self.assertEqual((meter.phase, meter.fraction, meter.seconds_left), ("Unpacking 2 packages", 0.75, None))
+        self.assertEqual(
+            (meter.phase, meter.fraction, meter.seconds_left), ("Unpacking 2 packages", 0.75, None)
+        )
         meter.installed(1)
         self.assertAlmostEqual(meter.fraction, 0.85)
 
@@ -49,15 +55,30 @@ class WordsTest(unittest.TestCase):
 
     def test_pips_own_reason_in_one_line(self):
         for said, code in (
-            ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "disk"),
-            ("ERROR: Could not install packages due to an OSError: [WinError 5] Access is denied: 'c10.dll'", "write"),
-            ("ERROR: Could not find a version that satisfies the requirement torch==9 (from versions: none)", "pip"),
+            (
+                "ERROR: Could not install packages due to an OSError: [Errno 28] No space left on "
+                "device",
+                "disk",
+            ),
+            (
+                "ERROR: Could not install packages due to an OSError: [WinError 5] Access is "
+                "denied: "
+                "'c10.dll'",
+                "write",
+            ),
+            (
+                "ERROR: Could not find a version that satisfies the requirement torch==9 (from "
+                "versions: none)",
+                "pip",
+            ),
         ):
             failure = explain(["Collecting torch", said, ""])
             self.assertEqual(failure.code, code)
             self.assertIn(said.removeprefix("ERROR: "), failure.message)
         tried = "WARNING: Retrying (Retry(total=0)) after connection broken"
-        self.assertEqual(explain([tried, "ERROR: No matching distribution found for torch"]).code, "network")
+        self.assertEqual(
+            explain([tried, "ERROR: No matching distribution found for torch"]).code, "network"
+        )
         self.assertIn("pip said nothing", explain([]).message)
 
     def test_the_size_is_told_beforehand(self):
@@ -85,7 +106,9 @@ class ResourcesTest(unittest.TestCase):
         project = (self.root / "pyproject.toml").read_text(encoding="utf-8")
         wanted = []
         for part in ("dependencies", "serve"):
-            block = re.search(rf"^{part} = \[\n(.*?)^\]", project, flags=re.MULTILINE | re.DOTALL)[1]
+            block = re.search(rf"^{part} = \[\n(.*?)^\]", project, flags=re.MULTILINE | re.DOTALL)[
+                1
+            ]
             wanted += re.findall(r'^  "(.+)",', block, flags=re.MULTILINE)
         self.assertGreater(len(wanted), 10)
         self.assertEqual(self.lines(packages.RESOURCES / "requirements.txt"), wanted)
@@ -96,7 +119,9 @@ class ResourcesTest(unittest.TestCase):
         import environment
 
         torch, vision = packages.pinned("torch"), packages.pinned("torchvision")
-        self.assertEqual((torch, vision), (environment.pinned("torch"), environment.pinned("torchvision")))
+        self.assertEqual(
+            (torch, vision), (environment.pinned("torch"), environment.pinned("torchvision"))
+        )
         for platform in ("linux", "darwin"):
             with mock.patch.object(sys, "platform", platform):
                 ours = [source.arguments for source in torch_sources("cpu", torch, vision)]
@@ -111,7 +136,10 @@ class ResourcesTest(unittest.TestCase):
         tested = self.lines(self.root / "Scripts" / "constraints.txt")
         self.assertEqual([line for line in ours if line not in tested], [])
         pinned = {line.split("==")[0] for line in ours}
-        wanted = {re.split("[=<>]", line)[0].lower() for line in self.lines(packages.RESOURCES / "requirements.txt")}
+        wanted = {
+            re.split("[=<>]", line)[0].lower()
+            for line in self.lines(packages.RESOURCES / "requirements.txt")
+        }
         self.assertEqual(wanted - pinned, set())
         both = [line for line in tested if line.split("==")[0] in pinned]
         self.assertEqual(ours, both, "of a package all lines are needed, one for each Python")
@@ -128,7 +156,9 @@ class ExistingTest(InstallationCase):
     def test_a_python_that_has_all(self):
         self.want("pip>=20")
         found = self.check(sys.executable)
-        said = subprocess.run([sys.executable, "--version"], capture_output=True, text=True, check=True)
+        said = subprocess.run(
+            [sys.executable, "--version"], capture_output=True, text=True, check=True
+        )
         self.assertEqual(f"Python {found.version}", said.stdout.strip())
         self.assertEqual(set(found.versions), {"alunet", "pip"})
 
@@ -149,10 +179,20 @@ class ExistingTest(InstallationCase):
 
     def test_a_python_that_is_too_old(self):
         for name in ("python3.9", "python3.8", "python3.6", "python2.7"):
-            for place in (shutil.which(name), *Path(sys.base_prefix).parent.glob(f"{name[6:]}*/bin/{name}")):
-                if place and not subprocess.run([place, "-V"], capture_output=True, check=False).returncode:
+            for place in (
+                shutil.which(name),
+                *Path(sys.base_prefix).parent.glob(f"{name[6:]}*/bin/{name}"),
+            ):
+                if (
+                    place
+                    and not subprocess.run(
+                        [place, "-V"], capture_output=True, check=False
+                    ).returncode
+                ):
                     failure = self.check(str(place))
-                    self.assertEqual((failure.code, name[6:] in failure.message), ("python", True), str(failure))
+                    self.assertEqual(
+                        (failure.code, name[6:] in failure.message), ("python", True), str(failure)
+                    )
                     return
         self.skipTest("no old Python here")
 

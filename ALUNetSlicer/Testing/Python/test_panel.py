@@ -1,4 +1,6 @@
-"""The panel, clicked as a radiologist does, against a real agent, a real service and the real nnU-Net."""
+"""The panel, clicked as a radiologist does, against a real agent, a real service and the real
+nnU-Net.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,9 @@ class PanelTest(PanelCase):
         self.assertIn("0 of 4 done", ui.progressLabel.text)
         self.assertTrue(ui.recentLabel.isHidden(), "no round has trained yet")
         self.annotate_batch(nodes)
-        self.assertEqual((ui.trainForSpin.value, ui.trainForSpin.text), (1.0, "1.0 min"), "a quick look")
+        self.assertEqual(
+            (ui.trainForSpin.value, ui.trainForSpin.text), (1.0, "1.0 min"), "a quick look"
+        )
         self.turn("trainForSpin", 0.1)
         self.round(3)
         self.until(lambda: not ui.recentLabel.isHidden())
@@ -74,7 +78,9 @@ class PanelTest(PanelCase):
         self.comes_back()
 
     def comes_back(self) -> None:
-        """After a restart of Slicer: the engine by itself, the slice and its half-done paint with the project."""
+        """After a restart of Slicer: the engine by itself, the slice and its half-done paint
+        with the project.
+        """
         session = self.workspace.session
         half = np.zeros(session.current.box.shape, np.uint8)
         half[..., 10:20, 5:30] = 2
@@ -149,7 +155,9 @@ class PanelTest(PanelCase):
         self.click("proposalButton")
         self.click("overlayCheck")
         if slicer.app.layoutManager() is not None:
-            self.until(lambda: slicer.util.getFirstNodeByName("ALUNet uncertainty") is not None, 120)
+            self.until(
+                lambda: slicer.util.getFirstNodeByName("ALUNet uncertainty") is not None, 120
+            )
         self.until(lambda: ui.segmentButton.enabled)
         self.choose("caseCombo", "Phantom_2")
         self.click("segmentButton")
@@ -158,7 +166,9 @@ class PanelTest(PanelCase):
         for ending in ("nii.gz", "nrrd"):
             self.choose("formatCombo", ending)
             names = self.exported(ending, lambda: self.click("exportLabelsButton"))
-            self.assertTrue(names and all(name.endswith((ending, ".json")) for name in names), names)
+            self.assertTrue(
+                names and all(name.endswith((ending, ".json")) for name in names), names
+            )
         self.exported("model", lambda: self.click("exportModelButton"))
         self.assertIn("slices labelled", ui.resultsLabel.text)
         self.click("plotButton")
@@ -177,7 +187,10 @@ class PanelTest(PanelCase):
     def classes(self, chart) -> None:
         """Dice of every structure on the case that nobody trains on."""
         self.assertEqual(chart.GetYAxisTitle(), "Dice on the test cases")
-        names = {chart.GetNthPlotSeriesNode(n).GetName() for n in range(chart.GetNumberOfPlotSeriesNodes())}
+        names = {
+            chart.GetNthPlotSeriesNode(n).GetName()
+            for n in range(chart.GetNumberOfPlotSeriesNodes())
+        }
         self.assertEqual(names, {"Dice, organ", "Dice, lesion", "Dice, mean"})
         self.assertRegex(self.ui.resultsLabel.text, r"Dice: organ \d\.\d\d, lesion \d\.\d\d, mean")
 
@@ -191,7 +204,13 @@ class PanelTest(PanelCase):
             slicer.mrmlScene.RemoveNode(node)
         added: list = []
         self.workspace.agent.ask(
-            "add_case", added.append, lambda why: self.fail(str(why)), project=self.workspace.project.id,
-            name="Test", images=[str(files[0])], label=str(files[1]), role="test",
-        )  # fmt: skip
+            "add_case",
+            added.append,
+            lambda why: self.fail(str(why)),
+            project=self.workspace.project.id,
+            name="Test",
+            images=[str(files[0])],
+            label=str(files[1]),
+            role="test",
+        )
         self.until(lambda: added)

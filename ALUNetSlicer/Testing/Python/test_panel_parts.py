@@ -1,4 +1,6 @@
-"""Parts of the panel by themselves: the installation, folders of images, several projects, what is cancelled."""
+"""Parts of the panel by themselves: the installation, folders of images, several projects, what
+is cancelled.
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,20 @@ class EngineTest(PanelCase):
     """First use, with a real pip and small packages made here."""
 
     def open(self) -> None:
-        self.wheels, self.resources, self.source = (self.folder / name for name in ("wheels", "resources", "source"))
+        self.wheels, self.resources, self.source = (
+            self.folder / name for name in ("wheels", "resources", "source")
+        )
         for folder in (self.wheels, self.resources, self.source):
             folder.mkdir(exist_ok=True)
         make_wheel(self.wheels, "alunetsmall")
         make_slow_source(self.source)
         self.want("alunetsmall", f"slowone @ {self.source.as_uri()}")
         (self.resources / "constraints.txt").write_text("", encoding="utf-8")
-        pip = {"PIP_CONFIG_FILE": os.devnull, "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": self.wheels.as_uri()}
+        pip = {
+            "PIP_CONFIG_FILE": os.devnull,
+            "PIP_NO_INDEX": "1",
+            "PIP_FIND_LINKS": self.wheels.as_uri(),
+        }
         small = partial(Installer, base={**os.environ, **pip}, resources=self.resources, sizes=TINY)
         patched = patch.object(assembly, "Installer", small)
         patched.start()
@@ -40,7 +48,9 @@ class EngineTest(PanelCase):
         super().open()
 
     def want(self, *requirements: str) -> None:
-        (self.resources / "requirements.txt").write_text("\n".join(requirements) + "\n", encoding="utf-8")
+        (self.resources / "requirements.txt").write_text(
+            "\n".join(requirements) + "\n", encoding="utf-8"
+        )
 
     def begin(self) -> None:
         """As on a computer that has no engine."""
@@ -64,7 +74,8 @@ class EngineTest(PanelCase):
         self.assertEqual(ui.installButton.text, "Try again")
         self.assertFalse(ui.installLog.isHidden(), "what pip said can be read")
         (self.source / "quick").touch()
-        with patch.object(Workspace, "choose", autospec=True) as chosen:  # an engine of one small package cannot run
+        with patch.object(Workspace, "choose", autospec=True) as chosen:
+            # an engine of one small package cannot run
             self.click("installButton")
             self.until(lambda: chosen.called)
         self.assertEqual(chosen.call_args.args[1].to, "local")
@@ -107,7 +118,9 @@ class EngineTest(PanelCase):
         self.click("connectButton")
         self.until(lambda: self.workspace.outdated)
         said = self.ui.engineStateLabel.text
-        self.assertIn(f"The viewer speaks version {API} of the contract, ALUNet in {PACKAGES}", said)
+        self.assertIn(
+            f"The viewer speaks version {API} of the contract, ALUNet in {PACKAGES}", said
+        )
         self.assertIn(f"version {API - 1}. Update ALUNet in {PACKAGES}", said)
         self.assertIn("another version", self.ui.engineSection.text)
 
@@ -144,7 +157,10 @@ class ProjectTest(PanelCase):
         self.fold("roundSection")
         self.fold("resultsSection")
         self.workspace.engine_changed.emit()
-        folded = [getattr(self.ui, f"{name}Section").collapsed for name in ("project", "annotate", "round", "results")]
+        folded = [
+            getattr(self.ui, f"{name}Section").collapsed
+            for name in ("project", "annotate", "round", "results")
+        ]
         self.assertEqual(folded, [True, False, False, False])
         self.assertIn("Open a project", self.ui.doneButton.toolTip)
 
@@ -191,11 +207,16 @@ class ProjectTest(PanelCase):
         self.assertEqual([row.name for row in self.workspace.recent.all()], ["First", "Second"])
 
     def pairs(self) -> None:
-        """Two channels make a case of two volumes; what is not ticked stays out, what was cancelled is not sent."""
+        """Two channels make a case of two volumes; what is not ticked stays out, what was
+        cancelled is not sent.
+        """
         ui = self.ui
         sample_data.load()
         self.until(lambda: ui.volumesList.count == sample_data.CASES)
-        self.assertIn("Phantom_1: Phantom 1, Phantom 2; Phantom_3: Phantom 3, Phantom 4", ui.groupingLabel.text)
+        self.assertIn(
+            "Phantom_1: Phantom 1, Phantom 2; Phantom_3: Phantom 3, Phantom 4",
+            ui.groupingLabel.text,
+        )
         self.tick("volumesList", 0, False)
         self.assertIn("Phantom_2: Phantom 2, Phantom 3", ui.groupingLabel.text)
         self.tick("volumesList", 0, True)

@@ -1,4 +1,6 @@
-"""Two full rounds from volumes in the scene, against a real agent, a real service and the real nnU-Net."""
+"""Two full rounds from volumes in the scene, against a real agent, a real service and the real
+nnU-Net.
+"""
 
 from __future__ import annotations
 
@@ -24,8 +26,13 @@ class RoundsTest(EngineCase):
     def setUp(self) -> None:
         super().setUp()
         made = self.ask(
-            "create_project", name="Two rounds", labels=["organ"], channels=["CT"], epochs=1, iterations=2
-        )  # fmt: skip
+            "create_project",
+            name="Two rounds",
+            labels=["organ"],
+            channels=["CT"],
+            epochs=1,
+            iterations=2,
+        )
         self.project, self.labels = made.id, made.labels
         self.agent.ask("follow", project=self.project, after=0)
         self.jobs = JobTracker(self.agent, self.project)
@@ -40,7 +47,9 @@ class RoundsTest(EngineCase):
         for number in range(count):
             truth = np.linalg.norm((place - (3, 18 + number, 20)) * (3, 1, 1), axis=-1) < 9
             voxels = self.generator.normal(0, 30, SHAPE) + 200 * truth
-            matrix = np.array([[0, -0.9, 0, 5], [0.8, 0, 0, -7], [0, 0, 2.5, 3], [0, 0, 0, 1]], float)
+            matrix = np.array(
+                [[0, -0.9, 0, 5], [0.8, 0, 0, -7], [0, 0, 2.5, 3], [0, 0, 0, 1]], float
+            )
             volume = make_volume(voxels.astype(np.int16), matrix, f"Scan #{number}")
             name = case_name(volume, list(truths))
             truths[name] = truth
@@ -72,7 +81,9 @@ class RoundsTest(EngineCase):
         batch = [item for item in session.worklist if not item.ahead]
         for item in batch:
             session.go_to(item.sample)
-            self.pump.until(lambda sample=item.sample: (shown and shown[-1].sample == sample) or self.failures)
+            self.pump.until(
+                lambda sample=item.sample: (shown and shown[-1].sample == sample) or self.failures
+            )
             truth = truths[item.case][item.box.slices].astype(np.uint8)
             session.case_nodes.segmentation(item.case).write(item.box, truth)
             session.submit(lambda: None)
@@ -82,15 +93,23 @@ class RoundsTest(EngineCase):
 
     def session(self) -> AnnotationSession:
         return AnnotationSession(
-            self.agent, self.pump, Person("ann", self.folder), "engine", self.project, self.labels, lambda: None,
+            self.agent,
+            self.pump,
+            Person("ann", self.folder),
+            "engine",
+            self.project,
+            self.labels,
+            lambda: None,
             QuietEditor(),
-        )  # fmt: skip
+        )
 
     def begin_one_ahead(self, session: AnnotationSession) -> tuple[Slice, np.ndarray]:
         """A slice for the time of the training is begun, and not handed in."""
         item = next(item for item in session.worklist if item.ahead)
         session.go_to(item.sample)
-        self.pump.until(lambda: session.current is not None and session.current.sample == item.sample)
+        self.pump.until(
+            lambda: session.current is not None and session.current.sample == item.sample
+        )
         half = np.zeros(item.box.shape, np.uint8)
         half[..., 3:9, 4:11] = 1
         session.paint(half)
@@ -136,7 +155,7 @@ class RoundsTest(EngineCase):
         original = slicer.mrmlScene.GetFirstNodeByName("Scan #0")
         np.testing.assert_array_equal(
             slicer.util.arrayFromVolume(volume), slicer.util.arrayFromVolume(original), "bit by bit"
-        )  # fmt: skip
+        )
 
     def test_a_cancelled_round_ends_and_the_next_one_works(self):
         self.add(1)

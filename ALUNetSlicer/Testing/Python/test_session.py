@@ -1,4 +1,6 @@
-"""One person's flow through a batch, against a real agent and a real service: what is painted arrives."""
+"""One person's flow through a batch, against a real agent and a real service: what is painted
+arrives.
+"""
 
 from __future__ import annotations
 
@@ -31,7 +33,8 @@ from alunet.project import Project
 
 root = Path(sys.argv[1])
 shape = (5, 20, 24)
-with Project.create(root / "p", name="p", labels={"background": 0, "organ": 1, "lesion": 2}, channels=["CT"]) as made:
+labels = {"background": 0, "organ": 1, "lesion": 2}
+with Project.create(root / "p", name="p", labels=labels, channels=["CT"]) as made:
     for name in ("a", "b"):
         image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 500, shape, np.int16))
         image.SetSpacing((0.7, 0.8, 3))
@@ -56,7 +59,9 @@ class SessionTest(SceneTest):
         self.root = self.folder / "root"
         self.root.mkdir()
         helpers = {"PYTHONPATH": os.pathsep.join([self.environment["PYTHONPATH"], _HELPERS])}
-        subprocess.run([PYTHON, "-c", _POOL, str(self.root)], env={**self.environment, **helpers}, check=True)
+        subprocess.run(
+            [PYTHON, "-c", _POOL, str(self.root)], env={**self.environment, **helpers}, check=True
+        )
         self.port = 0
         self.serve()
         self.addCleanup(self.stop)
@@ -84,8 +89,15 @@ class SessionTest(SceneTest):
         labels = {"background": 0, "organ": 1, "lesion": 2}
         self.editor = QuietEditor()
         self.session = AnnotationSession(
-            self.agent, self.pump, Person(author, self.folder), self.address, "p", labels, lambda: None, self.editor
-        )  # fmt: skip
+            self.agent,
+            self.pump,
+            Person(author, self.folder),
+            self.address,
+            "p",
+            labels,
+            lambda: None,
+            self.editor,
+        )
         self.session.failed.connect(self.failures.append)
         self.session.shown.connect(self.shown.append)
         self.addCleanup(self.agent.close)
@@ -118,8 +130,10 @@ class SessionTest(SceneTest):
         )
         done = subprocess.run(
             [PYTHON, "-c", program, str(self.root / "p"), case],
-            env=self.environment, check=True, capture_output=True,
-        )  # fmt: skip
+            env=self.environment,
+            check=True,
+            capture_output=True,
+        )
         return np.frombuffer(done.stdout, np.uint8).reshape(SHAPE)
 
     def all_sent(self) -> None:
@@ -150,7 +164,9 @@ class SessionTest(SceneTest):
         slicer.mrmlScene.Clear()
         self.open()
         item = self.go(self.session.next)
-        np.testing.assert_array_equal(self.session.case_nodes.segmentation(item.case).read(item.box), labels)
+        np.testing.assert_array_equal(
+            self.session.case_nodes.segmentation(item.case).read(item.box), labels
+        )
 
     def test_without_a_network_work_goes_on_and_arrives_later(self):
         self.go(self.session.next)
@@ -161,13 +177,17 @@ class SessionTest(SceneTest):
         item = self.go(self.session.submit)
         painted.append(self.paint(2))
         again = self.go(self.session.go_to, 0)
-        np.testing.assert_array_equal(self.session.case_nodes.segmentation("a").read(again.box), painted[0])
+        np.testing.assert_array_equal(
+            self.session.case_nodes.segmentation("a").read(again.box), painted[0]
+        )
         self.go(self.session.go_to, item.sample)
         self.session.submit(lambda: None)
         self.session.go_to(4)
         self.pump.until(lambda: self.failures)
         self.assertEqual((self.session.current.sample, self.session.labels().max()), (4, 0))
-        self.assertRegex(str(self.failures[0]), "begins empty, as the proposal cannot be fetched: .*127.0.0.1")
+        self.assertRegex(
+            str(self.failures[0]), "begins empty, as the proposal cannot be fetched: .*127.0.0.1"
+        )
         self.failures.clear()
         self.process.kill()
         self.serve()
@@ -181,7 +201,9 @@ class SessionTest(SceneTest):
         self.open("bob")
         item = self.go(self.session.go_to, 0)
         self.assertEqual((item.status, item.version), ("done", 1))
-        np.testing.assert_array_equal(self.session.case_nodes.segmentation("a").read(item.box), first)
+        np.testing.assert_array_equal(
+            self.session.case_nodes.segmentation("a").read(item.box), first
+        )
         second = self.paint(2)
         self.go(self.session.submit)
         self.all_sent()
@@ -228,7 +250,10 @@ class SessionTest(SceneTest):
 
     def test_leaving_lifts_the_lock_and_coming_back_sets_it(self):
         self.go(self.session.next)
-        node, everywhere = self.session.case_nodes.editor_node(), slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere
+        node, everywhere = (
+            self.session.case_nodes.editor_node(),
+            slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere,
+        )
         self.assertNotEqual(node.GetMaskMode(), everywhere)
         self.session.leave()
         self.assertEqual(node.GetMaskMode(), everywhere)

@@ -48,7 +48,11 @@ class SlicesTest(SceneTest):
                 for index in range(shape[axis]):
                     show_slice(node, volume, axis, index)
                     self.assert_shown(node, volume, axis, index)
-                    self.assertEqual(logic.GetSliceIndexFromOffset(node.GetSliceOffset(), volume), index + 1, number)
+                    self.assertEqual(
+                        logic.GetSliceIndexFromOffset(node.GetSliceOffset(), volume),
+                        index + 1,
+                        number,
+                    )
 
     def test_a_volume_under_a_linear_transform_that_moves(self):
         _, node = self.view()
@@ -76,7 +80,12 @@ class SlicesTest(SceneTest):
         self.assertEqual((box.index, box.shape, box.extent), (7, (3, 1, 9), (0, 8, 7, 7, 2, 4)))
         self.assertTrue(box.fits((9, 8, 5)))
         self.assertFalse(box.fits((9, 7, 5)))
-        for axis, bounds in ((0, [[2, 5], [7, 8], [0, 9]]), (3, [[2, 3]] * 3), (0, [[3, 3]] * 3), (0, [[-1, 0]] * 3)):
+        for axis, bounds in (
+            (0, [[2, 5], [7, 8], [0, 9]]),
+            (3, [[2, 3]] * 3),
+            (0, [[3, 3]] * 3),
+            (0, [[-1, 0]] * 3),
+        ):
             with self.assertRaises(ValueError):
                 Box.of(axis, bounds)
 
@@ -112,7 +121,8 @@ class ViewTest(SceneTest):
                 view.show(case, Box(axis, bounds))
                 self.assertEqual(view.place(), (case, axis, index))
                 self.assertEqual(
-                    logic.GetSliceIndexFromOffset(logic.GetSliceNode().GetSliceOffset(), case), index + 1
+                    logic.GetSliceIndexFromOffset(logic.GetSliceNode().GetSliceOffset(), case),
+                    index + 1,
                 )
                 self.shows_the_middle(beside, case, Box(axis, bounds))
         view.restore()
@@ -122,7 +132,11 @@ class ViewTest(SceneTest):
         self.assertEqual(beside.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())
 
     def shows_the_middle(self, logic, case, box) -> None:
-        """A view beside shows the same case, at the middle of the box, from the side that its person chose."""
+        """A view beside shows the same case, at the middle of the box, from the side that its
+        person chose.
+        """
         self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), case.GetID())
         self.assertEqual(logic.GetSliceNode().GetOrientation(), "Axial")
-        self.assertAlmostEqual(logic.GetSliceNode().GetSliceOffset(), center(case, box)[2], places=3)
+        self.assertAlmostEqual(
+            logic.GetSliceNode().GetSliceOffset(), center(case, box)[2], places=3
+        )

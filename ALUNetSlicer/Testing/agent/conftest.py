@@ -1,4 +1,6 @@
-"""The real service on loopback, the real agent as a process, and a real sshd where it is installed."""
+"""The real service on loopback, the real agent as a process, and a real sshd where it is
+installed.
+"""
 
 from __future__ import annotations
 
@@ -51,12 +53,24 @@ class Service:
         self.start()
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "alunet", "serve", "--root", str(self.root), "--port", str(self.port)]
+        command = [
+            sys.executable,
+            "-m",
+            "alunet",
+            "serve",
+            "--root",
+            str(self.root),
+            "--port",
+            str(self.port),
+        ]
         command += ["--threads", "1", "--device", "cpu", *self.options]
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL,
-            env=speaking(self.api), start_new_session=True,
-        )  # fmt: skip
+            command,
+            stdout=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
+            env=speaking(self.api),
+            start_new_session=True,
+        )
         line = json.loads(self.process.stdout.readline())
         self.address, self.token = line["address"], line["token"]
         self.port = int(self.address.rsplit(":", 1)[1])
@@ -75,9 +89,11 @@ class AgentProcess:
 
     def __init__(self, home: Path, api: int | None = None) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "alunet.agent", "--home", str(home)], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+            [sys.executable, "-m", "alunet.agent", "--home", str(home)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
             env=speaking(api),
-        )  # fmt: skip
+        )
         self.number = 0
         self.answers: dict[Any, queue.Queue] = {}
         self.events: list[dict] = []
@@ -195,13 +211,17 @@ def write_image(file: Path, shape: tuple[int, int, int] = SHAPE, seed: int = 0) 
 
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The root of a service with a project whose 40 slices are suggested; made by hand, without a network."""
+    """The root of a service with a project whose 40 slices are suggested; made by hand, without
+    a network.
+    """
     folder = tmp_path_factory.mktemp("prepared")
     service = Service(folder / "root")
     try:
         client = service.client()
         labels = {"background": 0, "organ": 1}
-        create(service.root / PROJECT, name=PROJECT, labels=labels, channels=["CT"], setup=Setup()).close()
+        create(
+            service.root / PROJECT, name=PROJECT, labels=labels, channels=["CT"], setup=Setup()
+        ).close()
         write_image(folder / "a.nrrd")
         image = client.upload(folder / "a.nrrd").id
         client.call(Operations.add_case, project=PROJECT, name="a", images=[image])

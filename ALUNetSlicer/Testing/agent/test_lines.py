@@ -17,23 +17,41 @@ from alunet.schema import API
 
 from .conftest import PACKAGE, SECONDS, end_service_of, write_image
 
-HEAVY = ("numpy", "scipy", "torch", "SimpleITK", "typer", "rich", "fastapi", "pydantic", "sqlite3", "requests")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "torch",
+    "SimpleITK",
+    "typer",
+    "rich",
+    "fastapi",
+    "pydantic",
+    "sqlite3",
+    "requests",
+)
 
 
 def test_importing_the_agent_loads_nothing_heavy():
     code = f"import sys, alunet.agent; print([name for name in {HEAVY} if name in sys.modules])"
-    assert subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True).strip() == "[]"
+    assert (
+        subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True).strip()
+        == "[]"
+    )
 
 
 def test_a_running_agent_has_loaded_only_the_standard_library_and_requests():
     code = (
         "import sys, alunet.agent.main, alunet.agent.bootstrap; "
-        f"print([n for n in {HEAVY[:-2]} if n in sys.modules], [n for n in sys.modules if n.startswith('alunet.')])"
+        f"print([n for n in {HEAVY[:-2]} if n in sys.modules], [n for n in sys.modules if "
+        f"n.startswith('alunet.')])"
     )
-    loaded, ours = subprocess.check_output([sys.executable, "-c", code], cwd=PACKAGE, text=True).split("] ", 1)
+    loaded, ours = subprocess.check_output(
+        [sys.executable, "-c", code], cwd=PACKAGE, text=True
+    ).split("] ", 1)
     assert loaded == "["
     allowed = ("alunet.agent", "alunet.schema", "alunet.errors")
-    assert [name for name in eval(ours) if not name.startswith(allowed)] == []  # a list that we printed ourselves
+    # a list that we printed ourselves
+    assert [name for name in eval(ours) if not name.startswith(allowed)] == []
 
 
 def test_the_agent_says_who_it_is(agent):
@@ -51,13 +69,22 @@ def test_the_agent_says_who_it_is(agent):
         ('{"id": 5, "call": "fly"}', "no call 'fly'"),
         ('{"id": 5, "call": "worklist"}', "worklist"),
         ('{"id": 5, "call": "worklist", "args": {"project": 3}}', "worklist.project is 3, not str"),
-        ('{"id": 5, "call": "worklist", "args": {"project": "p", "colour": 1}}', "no argument 'colour'"),
+        (
+            '{"id": 5, "call": "worklist", "args": {"project": "p", "colour": 1}}',
+            "no argument 'colour'",
+        ),
         ('{"id": 5, "call": "worklist", "args": [1]}', "worklist"),
         ('{"id": 5, "call": "worklist", "args": {"project": "p"}}', "No engine was chosen yet"),
         ('{"id": 5, "call": "connect", "args": {"to": "ftp://x"}}', "where it is"),
-        ('{"id": 5, "call": "connect", "args": {"to": "ssh://me:secret@x"}}', "no place in an address"),
+        (
+            '{"id": 5, "call": "connect", "args": {"to": "ssh://me:secret@x"}}',
+            "no place in an address",
+        ),
         ('{"id": 5, "call": "connect", "args": {"to": "https://x"}}', "needs a token"),
-        ('{"id": 5, "call": "connect", "args": {"to": "http://example.org", "token": "t"}}', "not encrypted"),
+        (
+            '{"id": 5, "call": "connect", "args": {"to": "http://example.org", "token": "t"}}',
+            "not encrypted",
+        ),
     ],
 )
 def test_a_request_that_makes_no_sense_is_answered_in_one_clear_error(agent, line, words):
@@ -85,10 +112,14 @@ time.sleep(60)
 
 @contextlib.contextmanager
 def viewer_and_agent(home):
-    """A viewer that starts an agent; we hold the agent's standard input open, as a process does that it forks."""
+    """A viewer that starts an agent; we hold the agent's standard input open, as a process does
+    that it forks.
+    """
     read, write = os.pipe()
     command = [sys.executable, "-c", VIEWER, str(home), str(read)]
-    viewer = subprocess.Popen(command, stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True)
+    viewer = subprocess.Popen(
+        command, stdout=subprocess.PIPE, cwd=PACKAGE, pass_fds=(read,), text=True
+    )
     try:
         yield viewer, int(viewer.stdout.readline()), write
     finally:
@@ -119,7 +150,9 @@ def test_no_agent_outlives_a_viewer_that_is_killed_while_it_starts(tmp_path):
             time.sleep(0.02 * attempt)
             viewer.kill()
             viewer.wait()
-            assert wait_for_end(agent, 10.0), f"the agent of a viewer killed after {0.02 * attempt:.2f} s is there"
+            assert wait_for_end(agent, 10.0), (
+                f"the agent of a viewer killed after {0.02 * attempt:.2f} s is there"
+            )
 
 
 def wait_for_end(pid: int, seconds: float) -> bool:
@@ -142,17 +175,26 @@ def test_a_project_gets_a_case_and_gives_its_image_back(agent, service, tmp_path
     assert "usimf" in {info["name"] for info in agent.ask("strategies")}
     made = agent.ask("create_project", name="Liver", labels=["liver"], channels=["CT"])
     voxels = write_image(tmp_path / "liver.nrrd")
-    case = agent.ask("add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")])
+    case = agent.ask(
+        "add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")]
+    )
     assert case["shape"] == list(voxels.shape)
-    again = agent.ask("add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")])
+    again = agent.ask(
+        "add_case", project=made["id"], name="one", images=[str(tmp_path / "liver.nrrd")]
+    )
     assert again == case
     for ending in ("nrrd", "nii.gz"):
         fetched = agent.ask("fetch", project=made["id"], case="one", what="images/0", format=ending)
         assert fetched["file"].endswith("." + ending)
-        np.testing.assert_array_equal(sitk.GetArrayFromImage(sitk.ReadImage(fetched["file"])), voxels)
+        np.testing.assert_array_equal(
+            sitk.GetArrayFromImage(sitk.ReadImage(fetched["file"])), voxels
+        )
     assert [row["name"] for row in agent.ask("cases", project=made["id"])] == ["one"]
     assert agent.refused("cases", project="nothing")["code"] == "not_found"
-    assert agent.refused("fetch", project=made["id"], case="one", what="proposal")["code"] in ("not_found", "not_ready")
+    assert agent.refused("fetch", project=made["id"], case="one", what="proposal")["code"] in (
+        "not_found",
+        "not_ready",
+    )
 
 
 def test_a_transfer_holds_nothing_up_and_can_be_cancelled(agent, service, tmp_path):
@@ -182,7 +224,10 @@ def test_a_local_engine_is_started_found_again_and_outlives_the_agent(start_agen
         second = start_agent()
         second.ask("connect", to=f"local:{root}")
         assert [row["name"] for row in second.ask("projects")] == ["Kept"]
-        assert json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))["pid"] == pid
+        assert (
+            json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))["pid"]
+            == pid
+        )
     finally:
         end_service_of(root)
 
@@ -206,4 +251,3 @@ def test_secrets_stand_in_no_event_and_on_no_command_line(agent, service):
     listed = subprocess.run(["ps", "axww"], capture_output=True, text=True).stdout
     assert "alunet.agent" in listed
     assert service.token not in listed
-

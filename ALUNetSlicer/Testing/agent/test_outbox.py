@@ -1,4 +1,6 @@
-"""The outbox: an annotation that was acknowledged to the viewer is on this disk, in order, and stays until sent."""
+"""The outbox: an annotation that was acknowledged to the viewer is on this disk, in order, and
+stays until sent.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +24,24 @@ from alunet.errors import InputError
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
-def annotation(sample=1, base=0, voxels=bytes(12), key="", author="ada", engine="local", project="p"):
-    content = {"base_version": base, "author": author, "seconds": 9.5, "status": "done", "dtype": "uint8"}
-    return Entry(engine, project, sample, content | {"shape": [1, 3, 4]}, pack(voxels, (1, 3, 4), "uint8"), key)
+def annotation(
+    sample=1, base=0, voxels=bytes(12), key="", author="ada", engine="local", project="p"
+):
+    content = {
+        "base_version": base,
+        "author": author,
+        "seconds": 9.5,
+        "status": "done",
+        "dtype": "uint8",
+    }
+    return Entry(
+        engine,
+        project,
+        sample,
+        content | {"shape": [1, 3, 4]},
+        pack(voxels, (1, 3, 4), "uint8"),
+        key,
+    )
 
 
 @pytest.fixture
@@ -135,21 +152,28 @@ def test_a_folder_that_cannot_be_used_is_one_clear_error(tmp_path):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a way to limit file sizes")
 def test_a_full_disk_acknowledges_nothing_and_loses_nothing(tmp_path):
-    """A limit on the size of files stands for a full disk: the system refuses the write in the same place."""
+    """A limit on the size of files stands for a full disk: the system refuses the write in the
+    same place.
+    """
     code = (
         "import resource, signal, sys, os; from pathlib import Path; "
         "from alunet.agent.outbox import Entry, Outbox, OutboxError, pack\n"
-        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, (300000, 300000))\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN); resource.setrlimit(resource.RLIMIT_FSIZE, "
+        "(300000, 300000))\n"
         "box = Outbox(Path(sys.argv[1])); kept = 0\n"
         "try:\n"
         "    while kept < 100:\n"
-        "        content = {'base_version': 0, 'author': 'a', 'shape': [1, 100, 200], 'dtype': 'uint8'}\n"
-        "        box.put(Entry('e', 'p', kept, content, pack(os.urandom(20000), (1, 100, 200), 'uint8')))\n"
+        "        content = {'base_version': 0, 'author': 'a', 'shape': [1, 100, 200], 'dtype': "
+        "'uint8'}\n"
+        "        box.put(Entry('e', 'p', kept, content, pack(os.urandom(20000), (1, 100, 200), "
+        "'uint8')))\n"
         "        kept += 1\n"
         "except OutboxError as error:\n"
         "    print(kept, error)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PACKAGE)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, cwd=PACKAGE
+    )
     kept, _, words = done.stdout.partition(" ")
     assert 0 < int(kept) < 100, done.stderr
     assert "Free space" in words
@@ -181,7 +205,10 @@ while True:
 def killed_writer(folder: Path, start: int, after: float) -> list[list]:
     """What a writer acknowledged before kill -9, `after` seconds from its first word."""
     with subprocess.Popen(
-        [sys.executable, "-c", WRITER, str(folder), str(start)], stdout=subprocess.PIPE, cwd=PACKAGE, text=True
+        [sys.executable, "-c", WRITER, str(folder), str(start)],
+        stdout=subprocess.PIPE,
+        cwd=PACKAGE,
+        text=True,
     ) as process:
         first = process.stdout.readline()
         time.sleep(after)
@@ -197,9 +224,12 @@ def test_nothing_acknowledged_is_lost_when_the_process_is_killed_50_times(tmp_pa
     put: dict[int, str] = {}
     sent: set[str] = set()
     kills = 0
-    while kills < 50 or (len(put) <= 100 and kills < 1000):  # a busy machine starts so slowly that little is written
+    while kills < 50 or (len(put) <= 100 and kills < 1000):
+        # a busy machine starts so slowly that little is written
         kills += 1
-        for number, key in killed_writer(tmp_path, max(put, default=0) + 100, moments.uniform(0, 0.05)):
+        for number, key in killed_writer(
+            tmp_path, max(put, default=0) + 100, moments.uniform(0, 0.05)
+        ):
             if number > 0:
                 put[number] = key
             else:

@@ -1,4 +1,6 @@
-"""What a viewer asks of single slices: to have one in the worklist, and where the model is unsure of it."""
+"""What a viewer asks of single slices: to have one in the worklist, and where the model is
+unsure of it.
+"""
 
 from __future__ import annotations
 
@@ -25,16 +27,25 @@ def connected(agent: AgentProcess, working: Service) -> AgentProcess:
 def test_a_chosen_slice_is_answered_and_told_to_whoever_follows(connected):
     connected.ask("follow", project=PROJECT)
     rows = connected.ask("add_slice", project=PROJECT, case="a", axis=0, slice=25, author="ada")
-    assert [(row["sample"], row["rank"], row["reason"]) for row in rows] == [(25, 10, "chosen by ada")]
+    assert [(row["sample"], row["rank"], row["reason"]) for row in rows] == [
+        (25, 10, "chosen by ada")
+    ]
     assert connected.ask("worklist", project=PROJECT)[10:] == rows
-    assert connected.ask("add_slice", project=PROJECT, case="a", axis=0, slice=25, author="bob") == rows
+    assert (
+        connected.ask("add_slice", project=PROJECT, case="a", axis=0, slice=25, author="bob")
+        == rows
+    )
     told = connected.event(event="project", kind="worklist")
     assert told["data"] == {"round": 0, "samples": [25], "author": "ada"}
 
 
 @pytest.mark.parametrize(
     ("change", "code"),
-    [({"axis": 2}, "bad_request"), ({"slice": SHAPE[0]}, "bad_request"), ({"case": "z"}, "not_found")],
+    [
+        ({"axis": 2}, "bad_request"),
+        ({"slice": SHAPE[0]}, "bad_request"),
+        ({"case": "z"}, "not_found"),
+    ],
 )
 def test_what_cannot_be_chosen_is_refused_in_the_services_words(connected, change, code):
     wanted = {"project": PROJECT, "case": "a", "axis": 0, "slice": 25, "author": "ada", **change}
@@ -57,4 +68,7 @@ def test_the_uncertainty_of_a_slice_comes_as_plain_voxels(connected, working):
     assert Path(found["file"]).read_bytes() == values[7:8].astype("<f4").tobytes()
     other = connected.ask("uncertainty", project=PROJECT, sample=7, measure="bald")
     assert Path(other["file"]).read_bytes() == (values[7:8] / 2).astype("<f4").tobytes()
-    assert connected.refused("uncertainty", project=PROJECT, sample=7, measure="mood")["code"] == "not_found"
+    assert (
+        connected.refused("uncertainty", project=PROJECT, sample=7, measure="mood")["code"]
+        == "not_found"
+    )

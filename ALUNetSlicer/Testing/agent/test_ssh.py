@@ -50,20 +50,36 @@ class Sshd:
             Path("/run/sshd").mkdir(exist_ok=True, mode=0o755)
         variables = " ".join(f'{name}="{value}"' for name, value in self.environment.items())
         lines = [
-            f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {self.folder / 'host'}", "UsePAM no",
-            f"AuthorizedKeysFile {self.folder / 'authorized'}", "StrictModes no", "PasswordAuthentication no",
-            "KbdInteractiveAuthentication no", "PermitRootLogin prohibit-password", "PidFile none", "MaxStartups 100",
-            f"SetEnv {variables}", *more,
-        ]  # fmt: skip
+            f"Port {self.port}",
+            "ListenAddress 127.0.0.1",
+            f"HostKey {self.folder / 'host'}",
+            "UsePAM no",
+            f"AuthorizedKeysFile {self.folder / 'authorized'}",
+            "StrictModes no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PermitRootLogin prohibit-password",
+            "PidFile none",
+            "MaxStartups 100",
+            f"SetEnv {variables}",
+            *more,
+        ]
         (self.folder / "config").write_text("\n".join(lines) + "\n", encoding="utf-8")
         command = [SSHD, "-D", "-e", "-f", str(self.folder / "config")]
         with (self.folder / "log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log
+            )
         deadline = time.monotonic() + 30
         while True:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), 1):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", self.port), 1),
+            ):
                 return
-            assert time.monotonic() < deadline and self.process.poll() is None, (self.folder / "log").read_text()
+            assert time.monotonic() < deadline and self.process.poll() is None, (
+                self.folder / "log"
+            ).read_text()
             time.sleep(0.05)
 
     def stop(self) -> None:
@@ -77,9 +93,12 @@ class Sshd:
 
     def options(self, key: str = "mine") -> list[str]:
         return [
-            f"IdentityFile={self.folder / key}", "IdentitiesOnly=yes", "IdentityAgent=none",
-            f"UserKnownHostsFile={self.folder / 'known_hosts'}", "GlobalKnownHostsFile=/dev/null",
-        ]  # fmt: skip
+            f"IdentityFile={self.folder / key}",
+            "IdentitiesOnly=yes",
+            "IdentityAgent=none",
+            f"UserKnownHostsFile={self.folder / 'known_hosts'}",
+            "GlobalKnownHostsFile=/dev/null",
+        ]
 
     def address(self, root: Path | str = "") -> str:
         return f"ssh://{getpass.getuser()}@127.0.0.1:{self.port}{root}"
@@ -94,7 +113,9 @@ def make_key(file: Path) -> None:
 
 @pytest.fixture
 def sshd(tmp_path: Path) -> Iterator[Sshd]:
-    """A running sshd; where none is installed the test is skipped with that reason, and with CI=true it fails."""
+    """A running sshd; where none is installed the test is skipped with that reason, and with
+    CI=true it fails.
+    """
     if SSHD is None:
         reason = "no sshd: install openssh-server"
         if os.environ.get("CI") == "true":
@@ -115,7 +136,9 @@ def root(tmp_path: Path) -> Iterator[Path]:
 
 
 def connect(agent, sshd: Sshd, root: Path) -> dict:
-    return agent.ask("connect", to=sshd.address(root), python=sys.executable, ssh_options=sshd.options())
+    return agent.ask(
+        "connect", to=sshd.address(root), python=sys.executable, ssh_options=sshd.options()
+    )
 
 
 def service_pid(root: Path) -> int:
@@ -136,7 +159,9 @@ def answers_again(agent, seconds: float = 90.0) -> bool:
     return False
 
 
-def test_an_engine_behind_ssh_is_started_found_and_reached_again_after_every_kind_of_break(start_agent, sshd, root):
+def test_an_engine_behind_ssh_is_started_found_and_reached_again_after_every_kind_of_break(
+    start_agent, sshd, root
+):
     agent = start_agent()
     assert connect(agent, sshd, root)["api"] == API
     made = agent.ask("create_project", name="far", labels=["a"], channels=["CT"])
@@ -244,7 +269,9 @@ def test_an_address_is_read_in_one_way(text, name, root):
     assert (target.name, target.root) == (name, root)
 
 
-@pytest.mark.parametrize("text", ["ssh://-oProxyCommand=x", "ssh://-x@box", "ssh://me:pw@box", "ssh://", "ssh://a b"])
+@pytest.mark.parametrize(
+    "text", ["ssh://-oProxyCommand=x", "ssh://-x@box", "ssh://me:pw@box", "ssh://", "ssh://a b"]
+)
 def test_what_could_be_taken_for_an_option_or_holds_a_secret_is_no_address(text):
     with pytest.raises(InputError):
         parse(text)
@@ -255,7 +282,9 @@ def test_bootstrap_says_that_there_is_no_python(sshd, tmp_path):
     sshd.environment = {"HOME": str(tmp_path / "home")}
     sshd.start()
     with pytest.raises(SshError, match=r"no Python 3\.10 to 3\.13"):
-        bootstrap.bootstrap(parse(sshd.address()), sshd.access(python="/nowhere/python3"), lambda text: None)
+        bootstrap.bootstrap(
+            parse(sshd.address()), sshd.access(python="/nowhere/python3"), lambda text: None
+        )
 
 
 @pytest.mark.slow
@@ -263,7 +292,11 @@ def test_bootstrap_brings_the_source_and_tells_what_pip_said(sshd, tmp_path):
     """Everything but the packages, which a host without a package index cannot get."""
     sshd.stop()
     home = tmp_path / "home"
-    index = {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0", "PIP_CONFIG_FILE": os.devnull}
+    index = {
+        "PIP_INDEX_URL": "http://127.0.0.1:9/simple",
+        "PIP_RETRIES": "0",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
     sshd.environment = {"HOME": str(home), "PIP_FIND_LINKS": "", "PIP_EXTRA_INDEX_URL": "", **index}
     sshd.start()
     said: list[str] = []

@@ -1,4 +1,6 @@
-"""Annotations on their way: whatever happens to the line, the agent or the service, each is stored exactly once."""
+"""Annotations on their way: whatever happens to the line, the agent or the service, each is
+stored exactly once.
+"""
 
 from __future__ import annotations
 
@@ -21,15 +23,25 @@ SLICE = (1, 20, 24)
 KILLS = int(os.environ.get("ALUNET_AGENT_KILLS", "30"))
 
 
-def hand_in(agent: AgentProcess, folder: Path, sample: int, value: int, base: int = 0, **more) -> dict:
+def hand_in(
+    agent: AgentProcess, folder: Path, sample: int, value: int, base: int = 0, **more
+) -> dict:
     """Submit a slice full of `value`, as the viewer does."""
     file = folder / f"{sample}-{value}.raw"
     file.write_bytes(bytes([value]) * int(np.prod(SLICE)))
     try:
         return agent.ask(
-            "submit", project=PROJECT, sample=sample, file=str(file), shape=list(SLICE), dtype="uint8",
-            base_version=base, author="ada", seconds=3.5, **more,
-        )  # fmt: skip
+            "submit",
+            project=PROJECT,
+            sample=sample,
+            file=str(file),
+            shape=list(SLICE),
+            dtype="uint8",
+            base_version=base,
+            author="ada",
+            seconds=3.5,
+            **more,
+        )
     finally:
         file.unlink()
 
@@ -41,10 +53,16 @@ def wait_until(condition: Callable[[], object], seconds: float = SECONDS) -> Non
         time.sleep(0.1)
 
 
-def stored(service: Service, folder: Path, sample: int, version: int | None = None) -> tuple[int, int]:
+def stored(
+    service: Service, folder: Path, sample: int, version: int | None = None
+) -> tuple[int, int]:
     """Version and value of a stored annotation."""
     about = service.client().fetch_voxels(
-        Operations.annotation, folder / "fetched.raw", project=PROJECT, sample=sample, version=version
+        Operations.annotation,
+        folder / "fetched.raw",
+        project=PROJECT,
+        sample=sample,
+        version=version,
     )
     values = set((folder / "fetched.raw").read_bytes())
     assert about["shape"] == list(SLICE)
@@ -77,7 +95,13 @@ def test_a_status_goes_the_same_way_in_the_same_order(agent, working, tmp_path):
 
 def test_a_stale_annotation_is_told_and_both_versions_are_kept(agent, working, tmp_path):
     agent.connect(working)
-    other = {"base_version": 0, "author": "bob", "seconds": 1.0, "status": "done", "shape": [1, 20, 24]}
+    other = {
+        "base_version": 0,
+        "author": "bob",
+        "seconds": 1.0,
+        "status": "done",
+        "shape": [1, 20, 24],
+    }
     packed = gzip.compress(b"\1" * 480)
     working.client().put_annotation(PROJECT, 5, other | {"dtype": "uint8"}, packed, "bob-1")
     put = hand_in(agent, tmp_path, 5, 0)
@@ -95,7 +119,9 @@ def test_what_the_service_refuses_is_kept_and_holds_nobody_up(agent, working, tm
     good = hand_in(agent, tmp_path, 2, 1)
     agent.event(event="outbox", key=bad["key"], state="refused")
     agent.event(event="outbox", key=good["key"], state="sent")
-    assert [(entry["sample"], entry["state"]) for entry in agent.ask("waiting")] == [(999, "refused")]
+    assert [(entry["sample"], entry["state"]) for entry in agent.ask("waiting")] == [
+        (999, "refused")
+    ]
     agent.events.clear()
     agent.ask("retry", key=bad["key"])
     agent.event(event="outbox", key=bad["key"], state="refused")
@@ -121,7 +147,9 @@ def test_two_people_do_not_get_the_same_slice(agent, working):
     assert agent.ask("lease", project=PROJECT, sample=7, author="bob")["author"] == "bob"
 
 
-def test_events_of_a_followed_project_are_pushed_also_after_the_line_was_cut(agent, working, relay, tmp_path):
+def test_events_of_a_followed_project_are_pushed_also_after_the_line_was_cut(
+    agent, working, relay, tmp_path
+):
     agent.ask("connect", to=f"http://127.0.0.1:{relay.port}", token=working.token)
     agent.ask("follow", project=PROJECT)
     hand_in(agent, tmp_path, 8, 1)
@@ -136,7 +164,9 @@ def test_events_of_a_followed_project_are_pushed_also_after_the_line_was_cut(age
     agent.ask("unfollow", project=PROJECT)
 
 
-def test_work_goes_on_without_a_service_and_is_sent_by_the_next_agent(start_agent, working, tmp_path):
+def test_work_goes_on_without_a_service_and_is_sent_by_the_next_agent(
+    start_agent, working, tmp_path
+):
     first = start_agent()
     first.connect(working)
     working.kill()
@@ -149,11 +179,19 @@ def test_work_goes_on_without_a_service_and_is_sent_by_the_next_agent(start_agen
     second = start_agent()
     second.connect(working)
     wait_until(lambda: not second.ask("waiting"))
-    assert [stored(working, tmp_path, sample) for sample in range(5)] == [(2, 0), (1, 1), (1, 1), (1, 1), (1, 1)]
+    assert [stored(working, tmp_path, sample) for sample in range(5)] == [
+        (2, 0),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+        (1, 1),
+    ]
 
 
 def test_slices_are_taken_at_once_although_the_engine_is_down(start_agent, working, tmp_path):
-    """As a viewer does it after its agent died: the engine's name, then everything, without a pause."""
+    """As a viewer does it after its agent died: the engine's name, then everything, without a
+    pause.
+    """
     working.kill()
     agent = start_agent()
     agent.send("choose", to=working.address, token=working.token)
@@ -195,11 +233,15 @@ def test_200_annotations_while_the_line_is_cut_50_times_are_each_stored_once_and
     for sample in range(40):
         expected = [number % 5 % 2 for number in range(200) if number % 40 == sample]
         assert stored(working, tmp_path, sample)[0] == 5
-        assert [stored(working, tmp_path, sample, version)[1] for version in range(1, 6)] == expected
+        assert [
+            stored(working, tmp_path, sample, version)[1] for version in range(1, 6)
+        ] == expected
 
 
 @pytest.mark.slow
-def test_agent_and_service_are_killed_and_nothing_acknowledged_is_lost_or_doubled(start_agent, working, tmp_path):
+def test_agent_and_service_are_killed_and_nothing_acknowledged_is_lost_or_doubled(
+    start_agent, working, tmp_path
+):
     moments = random.Random(5)
     acknowledged: dict[int, list[int]] = {sample: [] for sample in range(40)}
     number = 0

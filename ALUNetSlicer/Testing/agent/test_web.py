@@ -27,12 +27,25 @@ from alunet.schema import API, Operations
 
 from .conftest import PROJECT, Relay, Service, write_image
 
-needs_openssl = pytest.mark.skipif(shutil.which("openssl") is None, reason="no openssl to make certificates")
+needs_openssl = pytest.mark.skipif(
+    shutil.which("openssl") is None, reason="no openssl to make certificates"
+)
 
 
 def certificate(folder: Path, name: str, alternative: str) -> tuple[Path, Path]:
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", f"/CN={name}"]
+    command = [
+        "openssl",
+        "req",
+        "-x509",
+        "-newkey",
+        "rsa:2048",
+        "-nodes",
+        "-days",
+        "2",
+        "-subj",
+        f"/CN={name}",
+    ]
     command += ["-addext", f"subjectAltName={alternative}", "-keyout", str(key), "-out", str(cert)]
     subprocess.run(command, check=True, capture_output=True)
     return cert, key
@@ -95,7 +108,9 @@ def test_a_wrong_token_a_closed_port_and_a_wrong_name_are_told(shared_service):
 
 
 def test_what_is_no_alunet_service_is_told_and_never_trusted():
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler) as server:
+    with http.server.ThreadingHTTPServer(
+        ("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler
+    ) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_address[1]}"
         step = last_step(address, Access("t"))
@@ -109,7 +124,9 @@ def test_what_is_no_alunet_service_is_told_and_never_trusted():
 def test_the_token_goes_in_clear_text_to_no_other_computer():
     with pytest.raises(InputError, match="not encrypted"):
         HttpTransport("http://gpu.example", "secret")
-    assert HttpTransport("http://gpu.example", "secret", allow_plain=True).base == "http://gpu.example"
+    assert (
+        HttpTransport("http://gpu.example", "secret", allow_plain=True).base == "http://gpu.example"
+    )
     assert "secret" not in repr(Access("secret"))
 
 
@@ -166,7 +183,11 @@ def test_a_cancelled_upload_goes_on_with_the_next_attempt(working, tmp_path):
     cancel = Cancel()
     client = working.client()
     with pytest.raises(Cancelled):
-        client.upload(file, lambda phase, done, total: phase == "upload" and done and cancel.event.set(), cancel)
+        client.upload(
+            file,
+            lambda phase, done, total: phase == "upload" and done and cancel.event.set(),
+            cancel,
+        )
     starts: list[int] = []
     client.upload(file, lambda phase, done, total: phase == "upload" and starts.append(done))
     assert starts[0] > 0
@@ -177,7 +198,9 @@ def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path
     direct = working.client()
     image = direct.upload(tmp_path / "large.nrrd").id
     direct.call(Operations.add_case, project=PROJECT, name="large", images=[image])
-    whole = direct.fetch(Operations.case_image, tmp_path / "whole.nrrd", **image_of("large")).read_bytes()
+    whole = direct.fetch(
+        Operations.case_image, tmp_path / "whole.nrrd", **image_of("large")
+    ).read_bytes()
     client = Client(f"http://127.0.0.1:{relay.port}", working.token)
     cuts, seen = [True], []
 
@@ -188,21 +211,31 @@ def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path
             relay.cut()
             relay.mend()
 
-    fetched = client.fetch(Operations.case_image, tmp_path / "fetched.nrrd", progress, **image_of("large"))
+    fetched = client.fetch(
+        Operations.case_image, tmp_path / "fetched.nrrd", progress, **image_of("large")
+    )
     assert not cuts
     assert seen == sorted(seen)  # it did not start over
     assert fetched.read_bytes() == whole
     assert sorted(file.name for file in tmp_path.iterdir() if file.is_file()) == [
-        "fetched.nrrd", "large.nrrd", "whole.nrrd"
-    ]  # fmt: skip
+        "fetched.nrrd",
+        "large.nrrd",
+        "whole.nrrd",
+    ]
 
 
-def test_a_download_that_is_damaged_or_cannot_be_written_leaves_nothing(working, tmp_path, monkeypatch):
+def test_a_download_that_is_damaged_or_cannot_be_written_leaves_nothing(
+    working, tmp_path, monkeypatch
+):
     client = working.client()
     with pytest.raises(InputError, match="cannot be written"):
-        client.fetch(Operations.case_image, tmp_path / "no" / "such" / "folder.nrrd", **image_of("a"))
+        client.fetch(
+            Operations.case_image, tmp_path / "no" / "such" / "folder.nrrd", **image_of("a")
+        )
     with pytest.raises(ServiceError):
-        client.fetch(Operations.case_proposal, tmp_path / "proposal.nrrd", project=PROJECT, case="a")
+        client.fetch(
+            Operations.case_proposal, tmp_path / "proposal.nrrd", project=PROJECT, case="a"
+        )
     monkeypatch.setattr("alunet.agent.transfer.hashlib.sha256", hashlib.sha1)
     with pytest.raises(Damaged):
         client.fetch(Operations.case_image, tmp_path / "image.nrrd", **image_of("a"))
@@ -210,8 +243,13 @@ def test_a_download_that_is_damaged_or_cannot_be_written_leaves_nothing(working,
 
 
 @pytest.mark.slow
-def test_a_case_of_512_x_512_x_300_goes_up_and_comes_back_in_less_than_200_mib(agent, service, tmp_path):
-    header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 512 512 300\nspacings: 0.8 0.8 1\nendian: little\n"
+def test_a_case_of_512_x_512_x_300_goes_up_and_comes_back_in_less_than_200_mib(
+    agent, service, tmp_path
+):
+    header = (
+        "NRRD0004\ntype: short\ndimension: 3\nsizes: 512 512 300\nspacings: 0.8 0.8 "
+        "1\nendian: little\n"
+    )
     file = tmp_path / "big.nrrd"
     with file.open("wb") as stream:
         stream.write((header + "encoding: raw\n\n").encode("ascii"))
@@ -221,8 +259,13 @@ def test_a_case_of_512_x_512_x_300_goes_up_and_comes_back_in_less_than_200_mib(a
     made = agent.ask("create_project", name="Big", labels=["a"], channels=["CT"])
     number = agent.send("add_case", project=made["id"], name="big", images=[str(file)])
     assert agent.answer(number, 600)["result"]["shape"] == [300, 512, 512]
-    assert {event["phase"] for event in agent.events if event["event"] == "progress"} == {"checksum", "upload"}
-    back = agent.answer(agent.send("fetch", project=made["id"], case="big", what="images/0"), 600)["result"]["file"]
+    assert {event["phase"] for event in agent.events if event["event"] == "progress"} == {
+        "checksum",
+        "upload",
+    }
+    back = agent.answer(agent.send("fetch", project=made["id"], case="big", what="images/0"), 600)[
+        "result"
+    ]["file"]
     assert Path(back).read_bytes()[-(2**20) :] == file.read_bytes()[-(2**20) :]
     status = Path(f"/proc/{agent.process.pid}/status").read_text(encoding="ascii")
     peak = next(int(line.split()[1]) for line in status.splitlines() if line.startswith("VmHWM"))

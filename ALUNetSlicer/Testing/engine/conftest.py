@@ -1,4 +1,6 @@
-"""A small real project: six hippocampus scans, planned, partly annotated and briefly trained, once for all tests."""
+"""A small real project: six hippocampus scans, planned, partly annotated and briefly trained,
+once for all tests.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,13 @@ from alunet.project import Project
 from alunet.simulation.rounds import play_first_round
 
 LABELS = {"background": 0, "Anterior": 1, "Posterior": 2}
-SETTINGS = {"epochs": 2, "iterations": 30, "check_iterations": 1, "batch_size": 8, "optimizer": "adamw"}
+SETTINGS = {
+    "epochs": 2,
+    "iterations": 30,
+    "check_iterations": 1,
+    "batch_size": 8,
+    "optimizer": "adamw",
+}
 
 
 @dataclass(frozen=True)
@@ -37,10 +45,15 @@ class Trained:
     def ids(self) -> np.ndarray:
         return np.arange(len(self.pool))
 
-    def learn(self, out: Path, weights_in: Path | None = None, seed: int = 3, **changes: object) -> dict:
+    def learn(
+        self, out: Path, weights_in: Path | None = None, seed: int = 3, **changes: object
+    ) -> dict:
         """Train in a child process as the loop does."""
         annotated = {
-            case: {"file": str(self.root / f"{case}.nrrd"), "slices": int((a != 3).any((1, 2)).sum())}
+            case: {
+                "file": str(self.root / f"{case}.nrrd"),
+                "slices": int((a != 3).any((1, 2)).sum()),
+            }
             for case, a in self.annotations.items()
         }
         settings = SETTINGS | {"learning_rate": 1e-3} | changes
@@ -88,8 +101,13 @@ def trained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
         environment=environment.variables(nnunet, root, 1),
         log=root / "prepare.log",
     )
-    pool = Pool.build([CaseGeometry.from_json(text) for text in found["geometries"]], found["patch"])
-    truth = {c["name"]: sitk.ReadImage(str(source / "labelsTr" / f"{c['name']}.nii.gz"), sitk.sitkUInt8) for c in cases}
+    pool = Pool.build(
+        [CaseGeometry.from_json(text) for text in found["geometries"]], found["patch"]
+    )
+    truth = {
+        c["name"]: sitk.ReadImage(str(source / "labelsTr" / f"{c['name']}.nii.gz"), sitk.sitkUInt8)
+        for c in cases
+    }
     annotations = {}
     for name in list(truth)[:4]:
         reference = sitk.GetArrayFromImage(truth[name])
@@ -106,11 +124,15 @@ def trained(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Traine
 
 @pytest.fixture(scope="session")
 def started(real_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project of six real scans, two of them for testing, after round 0; tests that go on do so with a fork."""
+    """A project of six real scans, two of them for testing, after round 0; tests that go on do
+    so with a fork.
+    """
     source = real_data / "Task04_Hippocampus"
     root = tmp_path_factory.mktemp("loop") / "projet d'été"  # a blank and letters beyond ASCII
     description = read_dataset_description(source)
-    with Project.create(root, name="h", labels=description.labels, channels=description.channels) as project:
+    with Project.create(
+        root, name="h", labels=description.labels, channels=description.channels
+    ) as project:
         project.cases.import_dataset(source, limit=6)
         project.cases.set_role([case.name for case in project.cases.all()][-2:], "test")
         play_first_round(Loop(project, RECIPE, seed=4, threads=1), INITIAL)

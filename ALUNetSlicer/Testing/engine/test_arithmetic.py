@@ -1,4 +1,6 @@
-"""The precision follows the processor: never an emulated type, never slower than float32 by more than the noise."""
+"""The precision follows the processor: never an emulated type, never slower than float32 by more
+than the noise.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ AVX2 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
 def devices(**environment: str) -> dict:
     """What `alunet devices --json` prints under these environment variables."""
     command = [sys.executable, "-m", "alunet", "devices", "--json", "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env={**os.environ, **environment})
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, env={**os.environ, **environment}
+    )
     return json.loads(done.stdout)
 
 
@@ -39,17 +43,22 @@ def test_each_limit_of_the_processor_counts_by_itself():
         assert devices(**{name: value})["training"] == "fp32"
 
 
-@pytest.mark.parametrize(("times", "chosen"), [
-    ((1.0, 0.5), arithmetic.SCORING),
-    ((1.0, 0.97), arithmetic.SCORING),
-    ((1.0, 1.05), arithmetic.SCORING),  # noise
-    ((1.0, 1.3), FLOAT32),
-    ((1.0, 10.0), FLOAT32),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("times", "chosen"),
+    [
+        ((1.0, 0.5), arithmetic.SCORING),
+        ((1.0, 0.97), arithmetic.SCORING),
+        ((1.0, 1.05), arithmetic.SCORING),  # noise
+        ((1.0, 1.3), FLOAT32),
+        ((1.0, 10.0), FLOAT32),
+    ],
+)
 def test_bfloat16_is_rejected_only_where_it_is_clearly_slower(times, chosen):
     seconds: dict[str, float] = {}
     timed = dict(zip((FLOAT32, arithmetic.SCORING), times, strict=True))
-    found = arithmetic._unless_slower(arithmetic.SCORING, "scoring", lambda *candidate: timed[candidate], seconds)
+    found = arithmetic._unless_slower(
+        arithmetic.SCORING, "scoring", lambda *candidate: timed[candidate], seconds
+    )
     assert found == chosen
     assert seconds == {"scoring float32": times[0], "scoring bfloat16, channels-last": times[1]}
 
@@ -108,7 +117,11 @@ def test_a_project_that_comes_to_another_computer_is_decided_anew_and_says_so(st
         loop = Loop(moved, preset("cpu"), seed=0, threads=1, emit=heard.append)
         here = children.arithmetic(loop)
         assert not heard, "nothing is decided or said twice on one computer"
-        moved.settings.arithmetic = {**here.to_json(), "machine": "elsewhere", "training": "unknown"}
+        moved.settings.arithmetic = {
+            **here.to_json(),
+            "machine": "elsewhere",
+            "training": "unknown",
+        }
         assert children.arithmetic(loop).machine == here.machine
         assert moved.settings.arithmetic["training"] != "unknown"
         assert any("elsewhere" in event.data.get("text", "") for event in heard)
@@ -138,8 +151,18 @@ def test_a_network_for_large_slices_is_timed(monkeypatch):
     from torch import nn
 
     network = PlainConvUNet(
-        1, 8, [2] * 8, nn.Conv2d, 3, [1] + [2] * 7, 2, 2, 2, norm_op=nn.InstanceNorm2d,
-        nonlin=nn.LeakyReLU, deep_supervision=True,
-    )  # fmt: skip
+        1,
+        8,
+        [2] * 8,
+        nn.Conv2d,
+        3,
+        [1] + [2] * 7,
+        2,
+        2,
+        2,
+        norm_op=nn.InstanceNorm2d,
+        nonlin=nn.LeakyReLU,
+        deep_supervision=True,
+    )
     monkeypatch.setattr(arithmetic, "_network", lambda nnunet: (network, 1, (512, 512)))
     assert arithmetic.Trial(None, "cpu").training("fp32", "contiguous") > 0

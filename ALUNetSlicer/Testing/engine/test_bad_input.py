@@ -1,6 +1,8 @@
-"""Data, options and machines that fail: one clear line, exit code 2, and everything as it was before.
+"""Data, options and machines that fail: one clear line, exit code 2, and everything as it was
+before.
 
-Each row of the tables spoils a good data set, or gives a wrong command; the command `alunet` runs as from a terminal.
+Each row of the tables spoils a good data set, or gives a wrong command; the command `alunet` runs
+as from a terminal.
 """
 
 from __future__ import annotations
@@ -52,12 +54,18 @@ def alunet(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]):
 
 
 def content(*folders: Path) -> dict[str, str]:
-    """All files and folders, with a hash of each file; locks and SQLite's own files tell nothing."""
+    """All files and folders, with a hash of each file; locks and SQLite's own files tell
+    nothing.
+    """
     found = {}
     for folder in folders:
         for path in sorted([folder, *folder.rglob("*")]):
-            if not {"lock", "locks"} & {path.name, path.parent.name} and not path.name.endswith(("-wal", "-shm")):
-                found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+            if not {"lock", "locks"} & {path.name, path.parent.name} and not path.name.endswith(
+                ("-wal", "-shm")
+            ):
+                found[str(path)] = (
+                    hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
+                )
     return found
 
 
@@ -68,16 +76,21 @@ def assert_one_line(result: tuple[int, str, str], words: str) -> None:
     assert err.count("\n") == 1, err
     assert words in err
     assert "Traceback" not in err
-    assert re.search(r"[.:)] \S.*\S\n$", err.removeprefix("alunet: ")), f"what to do next is missing: {err}"
+    assert re.search(r"[.:)] \S.*\S\n$", err.removeprefix("alunet: ")), (
+        f"what to do next is missing: {err}"
+    )
     assert out == ""
 
 
 def placed(command: str, **places: Path) -> list[str]:
     """The words of a command, with real paths for the names in capitals."""
-    return [re.sub("|".join(places), lambda found: str(places[found.group()]), word) for word in command.split()]
+    return [
+        re.sub("|".join(places), lambda found: str(places[found.group()]), word)
+        for word in command.split()
+    ]
 
 
-# --- how a data set is spoilt ---------------------------------------------------------------------------------------
+# --- how a data set is spoilt ---------------------------------------------------------------------
 
 
 def image(folder: Path, index: int = 1) -> Path:
@@ -104,14 +117,20 @@ def text(words: str, encoding: str = "utf-8") -> Spoil:
 
 
 def nnunet_form(folder: Path) -> None:
-    describe(training=None, modality=None, channel_names={"0": "MRI"}, file_ending=".nii.gz")(folder)
+    describe(training=None, modality=None, channel_names={"0": "MRI"}, file_ending=".nii.gz")(
+        folder
+    )
 
 
 def two_channels(folder: Path) -> None:
-    describe(training=None, modality=None, channel_names={"0": "T1", "1": "T2"}, file_ending=".nii.gz")(folder)
+    describe(
+        training=None, modality=None, channel_names={"0": "T1", "1": "T2"}, file_ending=".nii.gz"
+    )(folder)
     for file in list((folder / "imagesTr").iterdir()):
         for channel in range(2):
-            shutil.copyfile(file, file.with_name(file.name.replace(".nii.gz", f"_{channel:04d}.nii.gz")))
+            shutil.copyfile(
+                file, file.with_name(file.name.replace(".nii.gz", f"_{channel:04d}.nii.gz"))
+            )
         file.unlink()
     image(folder, 3).unlink()
 
@@ -138,7 +157,9 @@ def voxels(path: Callable[[Path], Path], value: float) -> Spoil:
     return spoil
 
 
-def changed(path: Callable[[Path], Path], change: Callable[[sitk.Image], sitk.Image | None]) -> Spoil:
+def changed(
+    path: Callable[[Path], Path], change: Callable[[sitk.Image], sitk.Image | None]
+) -> Spoil:
     def spoil(folder: Path) -> None:
         whole = sitk.ReadImage(str(path(folder)))
         sitk.WriteImage(change(whole) or whole, str(path(folder)))
@@ -163,13 +184,17 @@ def replaced(ending: str, keep: float) -> Spoil:
 def same_stem(folder: Path) -> None:
     nnunet_form(folder)
     file = image(folder)
-    sitk.WriteImage(sitk.ReadImage(str(file)), str(file.with_name(file.name.replace(".nii.gz", ".nrrd"))))
+    sitk.WriteImage(
+        sitk.ReadImage(str(file)), str(file.with_name(file.name.replace(".nii.gz", ".nrrd")))
+    )
 
 
 def two_labels(folder: Path) -> None:
     nnunet_form(folder)
     file = label(folder)
-    sitk.WriteImage(sitk.ReadImage(str(file)), str(file.with_name(file.name.replace(".nii.gz", ".nrrd"))))
+    sitk.WriteImage(
+        sitk.ReadImage(str(file)), str(file.with_name(file.name.replace(".nii.gz", ".nrrd")))
+    )
 
 
 def only_in_case(folder: Path) -> None:
@@ -204,74 +229,170 @@ PROBLEMS: dict[str, tuple[Spoil, str]] = {
     "gzip without its last bytes": (cut(image, 0.9999), "is cut off: "),
     "label cut off": (cut(label, 0.5), "is cut off: "),
     "text": (lambda f: image(f).write_text("no image"), "its content is no image of that form"),
-    "longer text": (lambda f: image(f).write_text("no image " * 99), "its content is no image of that form"),
+    "longer text": (
+        lambda f: image(f).write_text("no image " * 99),
+        "its content is no image of that form",
+    ),
     "text, compressed": (
         lambda f: image(f).write_bytes(gzip.compress(b"no image" * 99)),
         "its content is no image of that form",
     ),
-    "MetaImage cut off": (replaced(".mha", 0.5), "cannot be read: its voxels are missing or cut off"),
+    "MetaImage cut off": (
+        replaced(".mha", 0.5),
+        "cannot be read: its voxels are missing or cut off",
+    ),
     "NRRD cut off": (replaced(".nrrd", 0.5), ".nrrd cannot be read: "),
     "TIFF cut off": (replaced(".tif", 0.5), ".tif is cut off: page "),
     "GIPL cut off": (replaced(".gipl", 0.5), ".gipl is cut off: "),
     "NaN": (voxels(image, np.nan), "has 1 voxels that are NaN or infinite. Replace them"),
     "infinite": (voxels(image, -np.inf), "has 1 voxels that are NaN or infinite. Replace them"),
-    "nothing but zeros": (changed(image, lambda i: i * 0), "holds nothing but zeros. Leave this case out."),
-    "four dimensions": (changed(image, lambda i: sitk.JoinSeries([i, i])), "is 4D (64 x 64 x 20 x 2)"),
+    "nothing but zeros": (
+        changed(image, lambda i: i * 0),
+        "holds nothing but zeros. Leave this case out.",
+    ),
+    "four dimensions": (
+        changed(image, lambda i: sitk.JoinSeries([i, i])),
+        "is 4D (64 x 64 x 20 x 2)",
+    ),
     "label of another size": (
         changed(label, lambda i: sitk.ConstantPad(i, (1, 0, 0))),
         "does not fit its image: size ",
     ),
-    "label of another spacing": (changed(label, lambda i: i.SetSpacing((2, 3, 4))), "fit its image: spacing 2 x 3 x 4"),
-    "label in another place": (changed(label, lambda i: i.SetOrigin((9, 9, 9))), "fit its image: origin 9 x 9 x 9"),
+    "label of another spacing": (
+        changed(label, lambda i: i.SetSpacing((2, 3, 4))),
+        "fit its image: spacing 2 x 3 x 4",
+    ),
+    "label in another place": (
+        changed(label, lambda i: i.SetOrigin((9, 9, 9))),
+        "fit its image: origin 9 x 9 x 9",
+    ),
     "label turned": (
         changed(label, lambda i: i.SetDirection((0, 1, 0, 1, 0, 0, 0, 0, -1))),
         "does not fit its image: direction ",
     ),
-    "label of four dimensions": (changed(label, lambda i: sitk.JoinSeries([i, i])), "has 4 dimensions. Store"),
+    "label of four dimensions": (
+        changed(label, lambda i: sitk.JoinSeries([i, i])),
+        "has 4 dimensions. Store",
+    ),
     "label outside": (voxels(label, 7), "holds the value 7, which "),
     "negative label": (voxels(label, -1), "holds the value -1, which "),
     "broken label": (voxels(label, 1.5), "holds the value 1.5, which is no whole number"),
     "NaN label": (voxels(label, np.nan), "has 1 voxels that are NaN or infinite"),
-    "no label": (lambda f: (nnunet_form(f), label(f).unlink()), "have no label (phantom_002). A simulation"),
+    "no label": (
+        lambda f: (nnunet_form(f), label(f).unlink()),
+        "have no label (phantom_002). A simulation",
+    ),
     "missing label": (lambda f: label(f).unlink(), "Case phantom_002: there is no file "),
     "missing channel": (two_channels, "has 1 image file(s) for 2 channel(s). Name the files"),
     "listed twice": (twice, "holds the case 'phantom_001' twice. Give every case its own name."),
     "name differs in case only": (only_in_case, "twice. Give every case its own name."),
     "one name, two endings": (same_stem, "twice (phantom_002.nii.gz, phantom_002.nrrd). Keep one"),
-    "one label, two endings": (two_labels, "holds the label of 'phantom_002' twice (phantom_002.nii.gz, "),
+    "one label, two endings": (
+        two_labels,
+        "holds the label of 'phantom_002' twice (phantom_002.nii.gz, ",
+    ),
     "JSON: empty": (text(""), "dataset.json cannot be read: "),
     "JSON: cut off": (text('{"labels": {"backgr'), "dataset.json cannot be read: "),
-    "JSON: another encoding": (text('{"name": "Bücher"}', "latin-1"), "dataset.json cannot be read: 'utf-8' codec"),
+    "JSON: another encoding": (
+        text('{"name": "Bücher"}', "latin-1"),
+        "dataset.json cannot be read: 'utf-8' codec",
+    ),
     "JSON: UTF-16": (text('{"name": "x"}', "utf-16"), "dataset.json cannot be read: "),
     "JSON: a list": (text("[1, 2]"), "dataset.json holds no JSON object. Correct the file"),
     "JSON: null": (text("null"), "dataset.json holds no JSON object"),
     "JSON: nothing in it": (text("{}"), "dataset.json has no labels. Add "),
-    "JSON: a key twice": (text('{"labels": {}, "labels": {}}'), "cannot be read: 'labels' is there twice"),
-    "JSON: a label twice": (text('{"labels": {"a": 0, "a": 1}}'), "cannot be read: 'a' is there twice"),
+    "JSON: a key twice": (
+        text('{"labels": {}, "labels": {}}'),
+        "cannot be read: 'labels' is there twice",
+    ),
+    "JSON: a label twice": (
+        text('{"labels": {"a": 0, "a": 1}}'),
+        "cannot be read: 'a' is there twice",
+    ),
     "JSON: too deep": (text("[" * 100_000), "dataset.json cannot be read: "),
     "JSON: no labels": (describe(labels=None), "has no labels. Add "),
     "JSON: a list of labels": (describe(labels=["background", "organ"]), "has no labels. Add "),
-    "JSON: a label that is text": (describe(labels={"background": 0, "organ": "one"}), "'organ' has the value 'one'"),
-    "JSON: a label that is broken": (describe(labels={"background": 0, "organ": 1.5}), "has the value 1.5. Use one"),
-    "JSON: a label that is null": (describe(labels={"background": 0, "organ": None}), "has the value None. Use one"),
-    "JSON: regions": (describe(labels={"background": 0, "organ": [1, 2]}), "regions are not supported"),
-    "JSON: no background": (describe(labels={"organ": 1, "lesion": 2}), 'lack "background". Add it'),
-    "JSON: background alone": (describe(labels={"background": 0}), "no label but the background. Add a structure"),
-    "JSON: a value twice": (describe(labels={"background": 0, "a": 1, "b": 1}), "share a value. Give every structure"),
+    "JSON: a label that is text": (
+        describe(labels={"background": 0, "organ": "one"}),
+        "'organ' has the value 'one'",
+    ),
+    "JSON: a label that is broken": (
+        describe(labels={"background": 0, "organ": 1.5}),
+        "has the value 1.5. Use one",
+    ),
+    "JSON: a label that is null": (
+        describe(labels={"background": 0, "organ": None}),
+        "has the value None. Use one",
+    ),
+    "JSON: regions": (
+        describe(labels={"background": 0, "organ": [1, 2]}),
+        "regions are not supported",
+    ),
+    "JSON: no background": (
+        describe(labels={"organ": 1, "lesion": 2}),
+        'lack "background". Add it',
+    ),
+    "JSON: background alone": (
+        describe(labels={"background": 0}),
+        "no label but the background. Add a structure",
+    ),
+    "JSON: a value twice": (
+        describe(labels={"background": 0, "a": 1, "b": 1}),
+        "share a value. Give every structure",
+    ),
     "JSON: no channels": (describe(modality=None), "does not name its channels as 0, 1, …. Add "),
-    "JSON: channels that are no table": (describe(modality=["MRI"]), "does not name its channels as 0, 1, …. Add "),
-    "JSON: channels with a gap": (describe(modality={"0": "T1", "2": "T2"}), "does not name its channels"),
-    "JSON: training that is text": (describe(training="all"), "training entry 'all' names no image. Correct it."),
-    "JSON: training of numbers": (describe(training=[1]), "training entry 1 names no image. Correct it."),
-    "JSON: image that is a list": (describe(training=[{"image": ["a"]}]), "names ['a'], which is no file. Correct it"),
-    "JSON: image outside": (describe(training=[{"image": "../x.nii.gz"}]), "Case x: there is no file "),
-    "JSON: dataset that is a list": (describe(dataset=[]), '"dataset" is no list of cases by name. Correct it'),
-    "JSON: groups that are no pattern": (describe(groups="(phantom"), "groups\" '(phantom' is no regular"),
-    "JSON: groups that find no patient": (describe(groups="heart"), "\"groups\" 'heart' finds no patient in the case"),
-    "JSON: groups that are a list": (describe(groups=[["phantom_001"]]), "\"groups\" cannot be [['phantom_001']]."),
-    "JSON: a group of no list": (describe(groups={"a": "phantom_001"}), "'a' has the cases 'phantom_001'. Give a"),
-    "JSON: a group of an unknown case": (describe(groups={"a": ["phantom_009"]}), "'phantom_009', which is not there."),
-    "JSON: a case in no group": (describe(groups={"a": ["phantom_001"]}), "does not name the case 'phantom_002'. Name"),
+    "JSON: channels that are no table": (
+        describe(modality=["MRI"]),
+        "does not name its channels as 0, 1, …. Add ",
+    ),
+    "JSON: channels with a gap": (
+        describe(modality={"0": "T1", "2": "T2"}),
+        "does not name its channels",
+    ),
+    "JSON: training that is text": (
+        describe(training="all"),
+        "training entry 'all' names no image. Correct it.",
+    ),
+    "JSON: training of numbers": (
+        describe(training=[1]),
+        "training entry 1 names no image. Correct it.",
+    ),
+    "JSON: image that is a list": (
+        describe(training=[{"image": ["a"]}]),
+        "names ['a'], which is no file. Correct it",
+    ),
+    "JSON: image outside": (
+        describe(training=[{"image": "../x.nii.gz"}]),
+        "Case x: there is no file ",
+    ),
+    "JSON: dataset that is a list": (
+        describe(dataset=[]),
+        '"dataset" is no list of cases by name. Correct it',
+    ),
+    "JSON: groups that are no pattern": (
+        describe(groups="(phantom"),
+        "groups\" '(phantom' is no regular",
+    ),
+    "JSON: groups that find no patient": (
+        describe(groups="heart"),
+        "\"groups\" 'heart' finds no patient in the case",
+    ),
+    "JSON: groups that are a list": (
+        describe(groups=[["phantom_001"]]),
+        "\"groups\" cannot be [['phantom_001']].",
+    ),
+    "JSON: a group of no list": (
+        describe(groups={"a": "phantom_001"}),
+        "'a' has the cases 'phantom_001'. Give a",
+    ),
+    "JSON: a group of an unknown case": (
+        describe(groups={"a": ["phantom_009"]}),
+        "'phantom_009', which is not there.",
+    ),
+    "JSON: a case in no group": (
+        describe(groups={"a": ["phantom_001"]}),
+        "does not name the case 'phantom_002'. Name",
+    ),
     "JSON: a case in two groups": (
         describe(groups={"a": ["phantom_001"], "b": ["phantom_001"]}),
         "names the case 'phantom_001' twice. Name each case once.",
@@ -290,13 +411,19 @@ def test_data_that_cannot_be_used(alunet, good: Path, tmp_path: Path, problem: s
     shutil.copytree(good, folder)
     spoil(folder)
     before = content(tmp_path)
-    assert_one_line(alunet("simulate", folder, "--strategy", "random", "--out", tmp_path / "out"), words)
+    assert_one_line(
+        alunet("simulate", folder, "--strategy", "random", "--out", tmp_path / "out"), words
+    )
     assert content(tmp_path) == before
 
 
 @pytest.mark.parametrize("problem", [name for name in PROBLEMS if name not in ("no label",)])
-def test_data_that_cannot_be_added_to_a_project(alunet, good: Path, tmp_path: Path, problem: str) -> None:
-    """The same data, brought to a project that has cases already: nothing of it changes, and it opens as before."""
+def test_data_that_cannot_be_added_to_a_project(
+    alunet, good: Path, tmp_path: Path, problem: str
+) -> None:
+    """The same data, brought to a project that has cases already: nothing of it changes, and it
+    opens as before.
+    """
     spoil, words = PROBLEMS[problem]
     folder, root = tmp_path / "Ein schöner Satz", tmp_path / "Projekt ä"
     shutil.copytree(good, folder)
@@ -305,7 +432,8 @@ def test_data_that_cannot_be_added_to_a_project(alunet, good: Path, tmp_path: Pa
     with Project.create(root, name="p", labels=labels, channels=channels) as project:
         project.cases.import_case("first", [image(good)] * len(channels), label(good))
     spoil(folder)
-    words = "There is no image file " if problem == "missing folder" else words  # it may be a file too
+    # it may be a file too
+    words = "There is no image file " if problem == "missing folder" else words
     before = content(tmp_path)
     assert_one_line(alunet("add", root, folder), words)
     assert content(tmp_path) == before
@@ -313,35 +441,69 @@ def test_data_that_cannot_be_added_to_a_project(alunet, good: Path, tmp_path: Pa
         assert [case.name for case in project.cases.all()] == ["first"]
 
 
-# --- commands -------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 INIT = "init OUT --label liver --channel CT"
 MISTAKES: dict[str, tuple[str, str]] = {
     "unknown strategy": ("simulate SET --strategy usimg --out OUT", "Did you mean 'usim"),
     "strategy in capitals": ("simulate SET --strategy Randm --out OUT", "Did you mean 'random'"),
     "unknown option of a strategy": ("simulate SET --strategy usimf:etta=1 --out OUT", "etta"),
-    "value of an option": ("simulate SET --strategy usimf:eta=high --out OUT", "usimf:eta cannot be 'high'."),
-    "option that is misspelt": ("simulate SET --strategy random --out OUT --bugdet 5", "No such option: --bugdet"),
-    "command that is misspelt": ("simulat SET", "No such command 'simulat'. Did you mean 'simulate'"),
+    "value of an option": (
+        "simulate SET --strategy usimf:eta=high --out OUT",
+        "usimf:eta cannot be 'high'.",
+    ),
+    "option that is misspelt": (
+        "simulate SET --strategy random --out OUT --bugdet 5",
+        "No such option: --bugdet",
+    ),
+    "command that is misspelt": (
+        "simulat SET",
+        "No such command 'simulat'. Did you mean 'simulate'",
+    ),
     "nothing to simulate": ("simulate", "Missing argument 'DATASET'. See: alunet simulate --help"),
-    "number that is none": ("simulate SET --strategy random --out OUT --budget many", "Invalid value for '--budget'"),
-    "budget 0": ("simulate SET --strategy random --out OUT --budget 0", "--budget 0 is not possible. Give 1 or more."),
-    "budget below 0": ("simulate SET --strategy random --out OUT --budget -3", "--budget -3 is not possible."),
-    "initial 0": ("simulate SET --strategy random --out OUT --initial 0", "--initial 0 is not possible."),
-    "fold 5": ("simulate SET --strategy random --out OUT --fold 5", "There is no fold 5. nnU-Net's folds are 0 to 4."),
+    "number that is none": (
+        "simulate SET --strategy random --out OUT --budget many",
+        "Invalid value for '--budget'",
+    ),
+    "budget 0": (
+        "simulate SET --strategy random --out OUT --budget 0",
+        "--budget 0 is not possible. Give 1 or more.",
+    ),
+    "budget below 0": (
+        "simulate SET --strategy random --out OUT --budget -3",
+        "--budget -3 is not possible.",
+    ),
+    "initial 0": (
+        "simulate SET --strategy random --out OUT --initial 0",
+        "--initial 0 is not possible.",
+    ),
+    "fold 5": (
+        "simulate SET --strategy random --out OUT --fold 5",
+        "There is no fold 5. nnU-Net's folds are 0 to 4.",
+    ),
     "preset": ("simulate SET --strategy random --out OUT --preset fast", "Unknown preset 'fast'."),
     "mode": ("simulate SET --strategy random --out OUT --mode again", "again"),
     "epochs 0": ("simulate SET --strategy random --out OUT --epochs 0", "epochs"),
-    "device": ("simulate SET --strategy random --out OUT --device tpu", "Device 'tpu' is not available."),
-    "too few cases": ("simulate SET --strategy random --out OUT --limit 3", "3 cases are too few for 5 folds."),
+    "device": (
+        "simulate SET --strategy random --out OUT --device tpu",
+        "Device 'tpu' is not available.",
+    ),
+    "too few cases": (
+        "simulate SET --strategy random --out OUT --limit 3",
+        "3 cases are too few for 5 folds.",
+    ),
     "too few patients": (
         "simulate SET --strategy random --out OUT --group phantom",
         "5 cases of 1 patient are too few for 5 folds. Use 5 or more patients, or give",
     ),
-    "group that is no pattern": ("simulate SET --strategy random --out OUT --group (p", "'(p' is no regular"),
+    "group that is no pattern": (
+        "simulate SET --strategy random --out OUT --group (p",
+        "'(p' is no regular",
+    ),
     "group that finds nothing": (
         "simulate SET --strategy random --out OUT --group (heart)",
-        "--group '(heart)' finds no patient in the case name 'phantom_001'. It must find the patient in every",
+        "--group '(heart)' finds no patient in the case name 'phantom_001'. It must find the "
+        "patient in every",
     ),
     "out is a file": (
         "simulate SET --strategy random --out FILE",
@@ -351,23 +513,65 @@ MISTAKES: dict[str, tuple[str, str]] = {
         "simulate SET --strategy random --out FILE/study",
         "file/study cannot be used: Not a directory.",
     ),
-    "test set is the data set": ("simulate SET --strategy random --out OUT --test SET", "5 case names are in the data"),
+    "test set is the data set": (
+        "simulate SET --strategy random --out OUT --test SET",
+        "5 case names are in the data",
+    ),
     "no project": ("status OUT", "There is no ALUNet project in "),
     "nothing said of the labels": ("init OUT --channel CT", "No --label is given. For instance"),
-    "nothing said of the channels": ("init OUT --label liver", "No --channel is given. For instance"),
-    "a label twice": ("init OUT --label liver --label Liver --channel CT", "--label Liver is there twice."),
+    "nothing said of the channels": (
+        "init OUT --label liver",
+        "No --channel is given. For instance",
+    ),
+    "a label twice": (
+        "init OUT --label liver --label Liver --channel CT",
+        "--label Liver is there twice.",
+    ),
     "init like nothing": ("init OUT --like nowhere", "There is no folder nowhere."),
     "init on a file": ("init FILE --label liver --channel CT", "is a file."),
-    "time and epochs": (f"{INIT} --train-for 5m --epochs 2", "A training time (300 s) is given beside epochs or iter"),
-    "time and iterations": (f"{INIT} --train-for 5m --iterations 2", "is given beside epochs or iterations. Give one"),
-    "time of a round": ("next-round OUT --train-for soon", "'soon' is no training time. Give for instance 90s"),
+    "time and epochs": (
+        f"{INIT} --train-for 5m --epochs 2",
+        "A training time (300 s) is given beside epochs or iter",
+    ),
+    "time and iterations": (
+        f"{INIT} --train-for 5m --iterations 2",
+        "is given beside epochs or iterations. Give one",
+    ),
+    "time of a round": (
+        "next-round OUT --train-for soon",
+        "'soon' is no training time. Give for instance 90s",
+    ),
     **{
-        f"time {time}": (f"{INIT} --train-for {time}", f"'{time}' is no training time. Give for instance 90s, 5m")
-        for time in ("-1m", "nan", "inf", "1e3", "5d", "parsecs", "1h30", "30m1h", "1..5m", "١m", "h")
+        f"time {time}": (
+            f"{INIT} --train-for {time}",
+            f"'{time}' is no training time. Give for instance 90s, 5m",
+        )
+        for time in (
+            "-1m",
+            "nan",
+            "inf",
+            "1e3",
+            "5d",
+            "parsecs",
+            "1h30",
+            "30m1h",
+            "1..5m",
+            "١m",
+            "h",
+        )
     },
     **{
-        f"time {time}": (f"{INIT} --train-for {time}", f"A training of {shown} s is not possible. Train between 1 s")
-        for time, shown in {"0": "0", "0.5s": "0.5", "0h0m0s": "0", "169h": "608400", "999999999h": "3.6e+12"}.items()
+        f"time {time}": (
+            f"{INIT} --train-for {time}",
+            f"A training of {shown} s is not possible. Train between 1 s",
+        )
+        for time, shown in {
+            "0": "0",
+            "0.5s": "0.5",
+            "0h0m0s": "0",
+            "169h": "608400",
+            "999999999h": "3.6e+12",
+        }.items()
     },
 }
 
@@ -385,7 +589,7 @@ def test_commands_that_cannot_be_followed(
     assert content(tmp_path) == before
 
 
-# --- projects -------------------------------------------------------------------------------------------------------
+# --- projects -------------------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -412,7 +616,10 @@ def damaged(root: Path) -> None:
     [
         (newer, "has schema version 99; this program knows"),
         (damaged, "is not a usable database"),
-        (lambda root: (root / "project.db").write_bytes(b""), "was never completed. Create it again."),
+        (
+            lambda root: (root / "project.db").write_bytes(b""),
+            "was never completed. Create it again.",
+        ),
         (lambda root: (root / "project.db").unlink(), "There is no ALUNet project in "),
     ],
 )
@@ -440,13 +647,17 @@ def test_a_second_process_waits_outside(alunet, good: Path, project: Path, comma
 
 @pytest.fixture
 def somebody(alunet, good: Path) -> Iterator[Path]:
-    """A copy of the good set and a project, for a user who may not do everything: root becomes one for the test."""
+    """A copy of the good set and a project, for a user who may not do everything: root becomes
+    one for the test.
+    """
     if sys.platform == "win32":
         pytest.skip("Windows knows other rights")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name:
         place = Path(name)
         shutil.copytree(good, place / "set")
-        Project.create(place / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]).close()
+        Project.create(
+            place / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]
+        ).close()
         root = os.geteuid() == 0
         if root:
             # Once as root, because the other user may not be able to read Python's own modules.
@@ -469,12 +680,32 @@ def somebody(alunet, good: Path) -> Iterator[Path]:
 @pytest.mark.parametrize(
     ("closed", "command", "words"),
     [
-        ("set/imagesTr/phantom_002.nii.gz", "simulate set --strategy random --out out", "Permission denied. It must"),
-        ("set/dataset.json", "simulate set --strategy random --out out", "cannot be read: Permission denied. It must"),
-        ("set/imagesTr", "simulate set --strategy random --out out", "Permission denied. Check the path and who"),
+        (
+            "set/imagesTr/phantom_002.nii.gz",
+            "simulate set --strategy random --out out",
+            "Permission denied. It must",
+        ),
+        (
+            "set/dataset.json",
+            "simulate set --strategy random --out out",
+            "cannot be read: Permission denied. It must",
+        ),
+        (
+            "set/imagesTr",
+            "simulate set --strategy random --out out",
+            "Permission denied. Check the path and who",
+        ),
         ("set", "simulate set --strategy random --out out", "Permission denied"),
-        (".", "simulate set --strategy random --out out", "Permission denied. Check the path and who"),
-        (".", "init new --label a --channel CT", "Permission denied. Check the path and who may use it."),
+        (
+            ".",
+            "simulate set --strategy random --out out",
+            "Permission denied. Check the path and who",
+        ),
+        (
+            ".",
+            "init new --label a --channel CT",
+            "Permission denied. Check the path and who may use it.",
+        ),
         (
             "p",
             "add p set/imagesTr/phantom_001.nii.gz",
@@ -498,14 +729,22 @@ def test_what_this_user_may_not_do(
 
 
 @pytest.mark.slow
-def test_the_loop_by_hand_refuses_what_it_cannot_use(alunet, good: Path, project: Path, tmp_path: Path) -> None:
+def test_the_loop_by_hand_refuses_what_it_cannot_use(
+    alunet, good: Path, project: Path, tmp_path: Path
+) -> None:
     """A planned project: budgets, strategies and labels that make no sense change nothing."""
     assert alunet("plan", project)[0] == 0
     assert alunet("suggest", project, "--strategy", "random", "--budget", "2")[0] == 0
     drawn = tmp_path / "drawn.nii.gz"
     spoilt = {
-        "shape": (lambda f: changed(lambda _: drawn, lambda i: i[:-1, :, :])(f), "does not fit its image: size "),
-        "place": (changed(lambda _: drawn, lambda i: i.SetOrigin((9, 9, 9))), "does not fit its image: origin "),
+        "shape": (
+            lambda f: changed(lambda _: drawn, lambda i: i[:-1, :, :])(f),
+            "does not fit its image: size ",
+        ),
+        "place": (
+            changed(lambda _: drawn, lambda i: i.SetOrigin((9, 9, 9))),
+            "does not fit its image: origin ",
+        ),
         "value": (voxels(lambda _: drawn, 9), "holds the value 9, but the labels are 0, "),
         "broken": (voxels(lambda _: drawn, 0.5), "holds the value 0.5, which is no whole number"),
         "cut off": (cut(lambda _: drawn, 0.5), "is cut off: "),
@@ -521,7 +760,8 @@ def test_the_loop_by_hand_refuses_what_it_cannot_use(alunet, good: Path, project
         "annotate PROJECT DRAWN --case second": "There is no case 'second' in the project.",
         "annotate PROJECT DRAWN --case first --slice 999": "first has no slice 999.",
         "annotate PROJECT nothing.nii.gz --case first": "There is no image file nothing.nii.gz.",
-        "annotate PROJECT DRAWN --case first --seconds -1": "-1 seconds are no time to spend on a label.",
+        "annotate PROJECT DRAWN --case first --seconds -1": "-1 seconds are no time to spend on a "
+        "label.",
         "skip PROJECT --case first --slice 999": "first has no slice 999.",
         "suggest PROJECT --budget 0": "budget",
         "suggest PROJECT --budget 99999": "budget",
@@ -534,11 +774,15 @@ def test_the_loop_by_hand_refuses_what_it_cannot_use(alunet, good: Path, project
         parts = placed(command, PROJECT=project, DRAWN=drawn, OUT=tmp_path / "out")
         assert_one_line(alunet(*parts), words)
         assert content(project) == before
-        assert sorted(path.name for path in tmp_path.iterdir()) == sorted([drawn.name, project.name])
+        assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+            [drawn.name, project.name]
+        )
     assert alunet("annotate", project, drawn, "--case", "first")[0] == 0
 
 
-def test_names_with_blanks_and_letters_of_any_alphabet_work(alunet, good: Path, tmp_path: Path) -> None:
+def test_names_with_blanks_and_letters_of_any_alphabet_work(
+    alunet, good: Path, tmp_path: Path
+) -> None:
     folder, root = tmp_path / "Сердце и 肝臓 ü", tmp_path / "проект 1 é"
     shutil.copytree(good, folder)
     assert alunet("init", root, "--like", folder)[0] == 0

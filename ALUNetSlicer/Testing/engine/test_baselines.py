@@ -20,8 +20,11 @@ class Points(ArrayOutputs):
     def __init__(self, candidates, labelled=()) -> None:
         super().__init__(len(candidates))
         self.gradients = np.array(candidates, np.float32).reshape(len(candidates), -1)
-        self.known = np.array(labelled, np.float32).reshape(-1, self.gradients.shape[1]) if len(labelled) else \
-            np.empty((0, 0), np.float32)
+        self.known = (
+            np.array(labelled, np.float32).reshape(-1, self.gradients.shape[1])
+            if len(labelled)
+            else np.empty((0, 0), np.float32)
+        )
 
     def labelled_features(self):
         return self.known
@@ -36,14 +39,17 @@ def rows(batch) -> list[int]:
     return ((batch.ids - 100) // 3).tolist()
 
 
-# --- the largest scores ---------------------------------------------------------------------------------------------
+# --- the largest scores ---------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("text", "score"), [
-    ("mean-std", lambda s: np.sqrt(s.var).mean(axis=1)),
-    ("mean-std:measure=var", lambda s: s.var.mean(axis=1)),
-    ("bald", lambda s: s.mc().bald),
-])
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("mean-std", lambda s: np.sqrt(s.var).mean(axis=1)),
+        ("mean-std:measure=var", lambda s: s.var.mean(axis=1)),
+        ("bald", lambda s: s.mc().bald),
+    ],
+)
 def test_scores_over_all_classes_the_largest_first(text, score) -> None:
     query = problem(60, 9)
     batch = parse(text).select(query)
@@ -53,8 +59,8 @@ def test_scores_over_all_classes_the_largest_first(text, score) -> None:
 
 
 def test_standard_deviation_and_variance_rank_differently() -> None:
-    """Two passes, K = 2 : a variance of 0.32 in one class counts more than 0.09 in two, as a deviation
-    it counts less."""
+    """Two passes, K = 2 : a variance of 0.32 in one class counts more than 0.09 in two, as a
+    deviation it counts less."""
     outputs = ArrayOutputs(3)
     outputs.var = np.array([[0.0, 0.32], [0.09, 0.09], [0.0, 0.0]], np.float32)
     assert rows(parse("mean-std:measure=var").select(problem(3, 1, outputs=outputs))) == [0]
@@ -71,7 +77,7 @@ def test_equal_scores_go_to_the_smallest_id(text) -> None:
     assert rows(parse(text).select(problem(40, 4, outputs=outputs))) == [30, 0, 1, 2]
 
 
-# --- stochastic batches -----------------------------------------------------------------------------------------------
+# --- stochastic batches ---------------------------------------------------------------------------
 
 
 def test_leftovers_are_in_no_group() -> None:
@@ -80,22 +86,27 @@ def test_leftovers_are_in_no_group() -> None:
     assert (batch.diagnostics["groups"], batch.diagnostics["leftover"]) == (10, 50)
 
 
-@pytest.mark.parametrize(("text", "score"), [
-    ("stochastic-batches", lambda s: s.entropies),
-    ("stochastic-batches:measure=variance", lambda s: s.var.mean(axis=1)),
-])
+@pytest.mark.parametrize(
+    ("text", "score"),
+    [
+        ("stochastic-batches", lambda s: s.entropies),
+        ("stochastic-batches:measure=variance", lambda s: s.var.mean(axis=1)),
+    ],
+)
 def test_the_best_of_the_groups_of_a_permutation(text, score) -> None:
     query = problem(65, 8, seed=5)
     batch = parse(text).select(query)
     order = Streams(5, 1)["stb-groups"].permutation(65)
-    groups = [order[start:start + 8] for start in range(0, 64, 8)]
+    groups = [order[start : start + 8] for start in range(0, 64, 8)]
     sums = [float(score(query.outputs)[group].sum()) for group in groups]
     assert rows(batch) == groups[int(np.argmax(sums))].tolist()
     assert batch.diagnostics["group_score"] == pytest.approx(max(sums))
     assert batch.diagnostics["mean_group_score"] == pytest.approx(np.mean(sums))
 
 
-def test_every_sample_has_the_same_chance_of_being_in_the_best_group_where_scores_are_equal() -> None:
+def test_every_sample_has_the_same_chance_of_being_in_the_best_group_where_scores_are_equal() -> (
+    None
+):
     outputs = ArrayOutputs(10)
     outputs.entropies[:] = 1
     counts = np.zeros(10)
@@ -113,7 +124,7 @@ def test_an_option_decides_what_the_model_is_asked() -> None:
     assert parse("stochastic-batches").needs == {Need.ENTROPY}
 
 
-# --- core-set ---------------------------------------------------------------------------------------------------------
+# --- core-set -------------------------------------------------------------------------------------
 
 
 def brute_force(values: np.ndarray, labelled: np.ndarray, budget: int) -> list[int]:
@@ -122,7 +133,9 @@ def brute_force(values: np.ndarray, labelled: np.ndarray, budget: int) -> list[i
     for _ in range(budget):
         known = np.concatenate([labelled, values[picked]])
         nearest = [min((np.sum((x - z) ** 2) for z in known), default=np.inf) for x in values]
-        picked.append(max((i for i in range(len(values)) if i not in picked), key=lambda i: (nearest[i], -i)))
+        picked.append(
+            max((i for i in range(len(values)) if i not in picked), key=lambda i: (nearest[i], -i))
+        )
     return picked
 
 
@@ -135,12 +148,16 @@ def test_core_set_picks_what_brute_force_picks(n, known, dimensions, seed) -> No
     labelled = rng.integers(-3, 4, (known, dimensions)).astype(float)
     budget = int(rng.integers(1, n + 1))
     for precision in (np.float32, np.float64):
-        found = farthest_first(values.astype(precision), labelled.astype(precision), budget, np.arange(n))
+        found = farthest_first(
+            values.astype(precision), labelled.astype(precision), budget, np.arange(n)
+        )
         assert found.rows.tolist() == brute_force(values, labelled, budget)
 
 
 def test_core_set_on_a_line() -> None:
-    """Labelled 0; candidates 1, 9, 10, 5: first 10 (distance 10), then 5 (5), then 1 and 9 are equally far."""
+    """Labelled 0; candidates 1, 9, 10, 5: first 10 (distance 10), then 5 (5), then 1 and 9 are
+    equally far.
+    """
     batch = ask("core-set", [1, 9, 10, 5], 3, labelled=[0])
     assert rows(batch) == [2, 3, 0]
     assert batch.gains.tolist() == [10, 5, 1]
@@ -156,7 +173,9 @@ def test_core_set_without_labels_begins_with_the_smallest_id() -> None:
 
 
 def test_core_set_of_equal_samples_takes_the_smallest_ids() -> None:
-    """Also where rounding would leave distances between equal features: they have 2048 uneven numbers."""
+    """Also where rounding would leave distances between equal features: they have 2048 uneven
+    numbers.
+    """
     point = np.random.default_rng(1).normal(1000, 1, 2048).astype(np.float32)
     batch = ask("core-set", np.tile(point, (30, 1)), 4, labelled=np.tile(point, (3, 1)))
     assert rows(batch) == [0, 1, 2, 3]
@@ -164,10 +183,14 @@ def test_core_set_of_equal_samples_takes_the_smallest_ids() -> None:
 
 
 def test_small_distances_survive_large_features(monkeypatch) -> None:
-    """|a|^2 + |b|^2 - 2ab in single precision would drown them; one row a block is the same as all at once."""
+    """|a|^2 + |b|^2 - 2ab in single precision would drown them; one row a block is the same as
+    all at once.
+    """
     rng = np.random.default_rng(2)
     values = (1000 + rng.normal(0, 1e-2, (40, 300))).astype(np.float32)
-    wanted = np.min([((values[:30].astype(float) - z) ** 2).sum(1) for z in values[30:].astype(float)], axis=0)
+    wanted = np.min(
+        [((values[:30].astype(float) - z) ** 2).sum(1) for z in values[30:].astype(float)], axis=0
+    )
     for size in (module.BLOCK_BYTES, 1):
         monkeypatch.setattr(module, "BLOCK_BYTES", size)
         found = farthest_first(values[:30], values[30:], 1, np.arange(30))
@@ -179,11 +202,13 @@ def test_features_of_the_labelled_must_be_finite() -> None:
         ask("core-set", [1, 2, 3], 1, labelled=[np.nan])
 
 
-# --- k-means++ --------------------------------------------------------------------------------------------------------
+# --- k-means++ ------------------------------------------------------------------------------------
 
 
 def test_probabilities_of_three_points() -> None:
-    """Points 0, 1, 3 and 10: 10 is the longest, then d^2 = 100, 81, 49. Next to 10 and 0 they are 0, 1, 9."""
+    """Points 0, 1, 3 and 10: 10 is the longest, then d^2 = 100, 81, 49. Next to 10 and 0 they
+    are 0, 1, 9.
+    """
     points, times = [0.0, 1.0, 3.0, 10.0], 3000
     pairs = [rows(ask("badge-ll", points, 3, seed=seed)) for seed in range(times)]
     assert {pair[0] for pair in pairs} == {3}

@@ -1,4 +1,6 @@
-"""Slices that a person chooses: they join the worklist, stay in it until they are done, and are learned like others."""
+"""Slices that a person chooses: they join the worklist, stay in it until they are done, and are
+learned like others.
+"""
 
 from __future__ import annotations
 
@@ -25,13 +27,21 @@ SHAPE = (6, 20, 24)
 LABELS = {"background": 0, "liver": 1}
 
 
-def made(root: Path, patch=(20, 24), transpose=(0, 1, 2), low: int = 0, others: bool = False) -> Project:
-    """Cases "a" and "b" in a pool made by hand; with `others` also "t" for evaluation, and "new", not planned."""
+def made(
+    root: Path, patch=(20, 24), transpose=(0, 1, 2), low: int = 0, others: bool = False
+) -> Project:
+    """Cases "a" and "b" in a pool made by hand; with `others` also "t" for evaluation, and
+    "new", not planned.
+    """
     project = create(root / "p", name="p", labels=LABELS, channels=["CT"], setup=Setup(seed=2))
     voxels = np.random.default_rng(0).normal(0, 1, SHAPE).astype(np.float32)
     file = root / "image.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
-    for name, role in {"a": "pool", "b": "pool", **({"new": "pool", "t": "test"} if others else {})}.items():
+    for name, role in {
+        "a": "pool",
+        "b": "pool",
+        **({"new": "pool", "t": "test"} if others else {}),
+    }.items():
         project.cases.import_case(name, [file], role=role)
     return plan(project, patch, ("a", "b"), transpose, low)
 
@@ -51,23 +61,40 @@ def samples(project: Project) -> list[int]:
     return [row.sample for row in project.worklist.rows()]
 
 
-# --- the first batch ------------------------------------------------------------------------------------------
+# --- the first batch ------------------------------------------------------------------------------
 
 
 def test_the_first_batch_can_be_chosen_by_hand(project: Project) -> None:
     rows, fresh = project.worklist.choose("b", 0, 2, "Ann")
-    assert fresh and [(row.sample, row.case, row.slice, row.round, row.rank) for row in rows] == [(8, "b", 2, 0, 0)]
-    assert (rows[0].reason, rows[0].gain, rows[0].uncertainty, rows[0].ahead) == ("chosen by Ann", None, None, False)
+    assert fresh and [(row.sample, row.case, row.slice, row.round, row.rank) for row in rows] == [
+        (8, "b", 2, 0, 0)
+    ]
+    assert (rows[0].reason, rows[0].gain, rows[0].uncertainty, rows[0].ahead) == (
+        "chosen by Ann",
+        None,
+        None,
+        False,
+    )
     project.worklist.choose("a", 0, 5, "Bob")
-    assert [(row.sample, row.rank, row.reason) for row in project.worklist.rows()][1] == (5, 1, "chosen by Bob")
-    assert [(known.number, known.strategy, known.state) for known in project.rounds.all()] == [(0, CHOSEN, "open")]
+    assert [(row.sample, row.rank, row.reason) for row in project.worklist.rows()][1] == (
+        5,
+        1,
+        "chosen by Bob",
+    )
+    assert [(known.number, known.strategy, known.state) for known in project.rounds.all()] == [
+        (0, CHOSEN, "open")
+    ]
     hand = AnnotationLoop(project)
-    assert hand.worklist().strategy == CHOSEN and [item.slice for item in hand.worklist().items] == [2, 5]
+    assert hand.worklist().strategy == CHOSEN and [
+        item.slice for item in hand.worklist().items
+    ] == [2, 5]
     assert (status(hand).step, status(hand).case) == ("annotate", "b")
     assert status(hand).rounds[0].strategy == CHOSEN
 
 
-def test_what_was_chosen_is_known_by_the_round_that_learns_it(project: Project, tmp_path: Path) -> None:
+def test_what_was_chosen_is_known_by_the_round_that_learns_it(
+    project: Project, tmp_path: Path
+) -> None:
     for number in (1, 3):
         project.worklist.choose("a", 0, number, "Ann")
     submit(project, 3)
@@ -76,8 +103,13 @@ def test_what_was_chosen_is_known_by_the_round_that_learns_it(project: Project, 
     assert project.worklist.chosen(0) == [(3, "chosen by Ann")]
     drawn = tmp_path / "labels.nrrd"
     sitk.WriteImage(sitk.GetImageFromArray(np.zeros(SHAPE, np.uint8)), str(drawn))
-    assert hand.annotate("a", drawn).slices == (1,), "of a whole label image what was chosen is taken"
-    assert [sample for sample, _ in project.worklist.chosen(0)] == [1, 3] and project.worklist.chosen(1) == []
+    assert hand.annotate("a", drawn).slices == (1,), (
+        "of a whole label image what was chosen is taken"
+    )
+    assert [sample for sample, _ in project.worklist.chosen(0)] == [
+        1,
+        3,
+    ] and project.worklist.chosen(1) == []
     assert hand.worklist().file.is_file()
 
 
@@ -85,17 +117,21 @@ def test_the_record_names_what_else_was_labelled_behind_the_batch(project: Proje
     project.rounds.begin("random", 2)
     project.worklist.suggest(0, [7, 9, 3], [0.5, 0.4, 0.3], ["x", "y", "z"], size=2)
     submit(project, 3)
-    assert selected(project.worklist.suggestions(0), [(9, "chosen by Ann"), (10, "chosen by Bob")]) == {
+    assert selected(
+        project.worklist.suggestions(0), [(9, "chosen by Ann"), (10, "chosen by Bob")]
+    ) == {
         "ids": [7, 9, 3, 10],
         "gains": [0.5, 0.4, 0.0, 0.0],
         "reasons": ["x", "y", "z", "chosen by Bob"],
     }
 
 
-# --- beside what a strategy suggests --------------------------------------------------------------------------
+# --- beside what a strategy suggests --------------------------------------------------------------
 
 
-def test_a_strategy_that_is_asked_later_puts_its_batch_before_what_was_chosen(project: Project) -> None:
+def test_a_strategy_that_is_asked_later_puts_its_batch_before_what_was_chosen(
+    project: Project,
+) -> None:
     project.worklist.choose("a", 0, 0, "Ann")
     project.worklist.choose("b", 0, 0, "Ann")
     batch = [entry.sample for entry in AnnotationLoop(project).loop.suggest("random", 3)]
@@ -123,14 +159,18 @@ def test_a_slice_joins_the_open_batch_once_behind_its_last_rank(project: Project
 
 
 def test_what_is_chosen_and_open_stays_when_the_next_batch_comes(project: Project) -> None:
-    """Of what a strategy suggested, the rest goes back to the pool; a person's own choice is not forgotten."""
+    """Of what a strategy suggested, the rest goes back to the pool; a person's own choice is not
+    forgotten.
+    """
     project.worklist.suggest(0, [0, 1], [0.0] * 2, [""] * 2)
     for number in (2, 3, 4, 5):
         project.worklist.choose("a", 0, number, "Ann")
     submit(project, 2)
     project.worklist.set_status(3, Status.SKIPPED, "Ann")
     project.worklist.release()
-    assert project.worklist.choose("a", 0, 5, "Ann")[1] is False, "also between two batches a slice is there once"
+    assert project.worklist.choose("a", 0, 5, "Ann")[1] is False, (
+        "also between two batches a slice is there once"
+    )
     project.worklist.suggest(1, [8, 4], [0.0] * 2, [""] * 2)
     assert [(row.sample, row.rank, row.reason) for row in project.worklist.rows()] == [
         (8, 0, ""),
@@ -142,7 +182,10 @@ def test_what_is_chosen_and_open_stays_when_the_next_batch_comes(project: Projec
     assert samples(project) == [8, 4, 5], "the same batch again loses nothing"
     project.worklist.release()
     project.worklist.suggest(2, [9], [0.0], [""])
-    assert [(row.sample, row.reason) for row in project.worklist.rows()] == [(9, ""), (4, "chosen by Ann")]
+    assert [(row.sample, row.reason) for row in project.worklist.rows()] == [
+        (9, ""),
+        (4, "chosen by Ann"),
+    ]
     assert [entry.state for entry in project.worklist.suggestions(2)] == ["suggested"] * 2
 
 
@@ -162,7 +205,7 @@ def test_where_all_that_was_chosen_is_skipped_a_strategy_is_asked(project: Proje
     assert len(hand.suggest("random", 4).items) == 5
 
 
-# --- what cannot be chosen ------------------------------------------------------------------------------------
+# --- what cannot be chosen ------------------------------------------------------------------------
 
 
 def test_what_is_annotated_is_refused_unless_it_is_in_the_worklist(project: Project) -> None:
@@ -188,21 +231,32 @@ def test_what_is_annotated_is_refused_unless_it_is_in_the_worklist(project: Proj
         ("z", 0, 0, InputError, "no case 'z'"),
     ],
 )
-def test_what_cannot_be_chosen_changes_nothing(tmp_path: Path, case, axis, number, kind, says) -> None:
+def test_what_cannot_be_chosen_changes_nothing(
+    tmp_path: Path, case, axis, number, kind, says
+) -> None:
     with made(tmp_path, others=True) as project:
         with pytest.raises(kind, match=says):
             project.worklist.choose(case, axis, number, "Ann")
-        assert project.worklist.rows() == [] and project.rounds.all() == [] and project.events.after() == []
+        assert (
+            project.worklist.rows() == []
+            and project.rounds.all() == []
+            and project.events.after() == []
+        )
 
 
 def test_a_slice_that_preprocessing_left_out_is_named_so(tmp_path: Path) -> None:
-    with made(tmp_path, low=2) as project, pytest.raises(InputError, match="Slice 1 of a is empty .* slices 2 to 5"):
+    with (
+        made(tmp_path, low=2) as project,
+        pytest.raises(InputError, match="Slice 1 of a is empty .* slices 2 to 5"),
+    ):
         project.worklist.choose("a", 0, 1, "Ann")
 
 
 def test_all_tiles_of_a_slice_are_chosen_that_are_open(tmp_path: Path) -> None:
     with made(tmp_path, patch=(20, 12)) as project:
-        tiles = [int(i) for i in np.flatnonzero((project.pool.slice_raw == 4) & (project.pool.case == 0))]
+        tiles = [
+            int(i) for i in np.flatnonzero((project.pool.slice_raw == 4) & (project.pool.case == 0))
+        ]
         assert len(tiles) > 1
         submit(project, tiles[0])
         rows, _ = project.worklist.choose("a", 0, 4, "Ann")
@@ -215,7 +269,7 @@ def test_the_axis_is_that_of_the_image_file(tmp_path: Path) -> None:
         assert (rows[0].axis, rows[0].slice, rows[0].box[2]) == (2, 23, [23, 24])
 
 
-# --- projects of before ---------------------------------------------------------------------------------------
+# --- projects of before ---------------------------------------------------------------------------
 
 
 def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project) -> None:
@@ -253,7 +307,9 @@ def test_the_round_that_was_learned_last_keeps_what_was_ahead(project: Project) 
     connection.execute("ALTER TABLE suggestions DROP COLUMN ahead")
     connection.execute("DROP TABLE rounds")
     connection.execute(tables.FIRST[3])
-    connection.execute("INSERT INTO rounds VALUES (0, 'entropy', '{\"budget\": 2}', 'finished', '{}', 0, 1)")
+    connection.execute(
+        "INSERT INTO rounds VALUES (0, 'entropy', '{\"budget\": 2}', 'finished', '{}', 0, 1)"
+    )
     connection.execute("""INSERT INTO meta VALUES ('batch sizes', '{"0": 1}'), ('learning', '0')""")
     connection.execute("PRAGMA user_version = 4")
     connection.commit()

@@ -18,9 +18,13 @@ ENGINE = Path(alunet.__file__).parents[1]
 
 def command(*words, **environment):
     done = subprocess.run(
-        [sys.executable, "-m", "alunet", *map(str, words)], cwd=ENGINE, capture_output=True, text=True,
-        encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100", **environment},
-    )  # fmt: skip
+        [sys.executable, "-m", "alunet", *map(str, words)],
+        cwd=ENGINE,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8", "COLUMNS": "100", **environment},
+    )
     return done.returncode, done.stdout, done.stderr
 
 
@@ -30,7 +34,9 @@ def test_help_teaches_with_an_example_and_loads_nothing_heavy():
         "import sys; sys.argv = ['alunet', '--help']; from alunet.cli import main; code = main();"
         f"print(code, [name for name in {heavy} if name in sys.modules])"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ENGINE, capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ENGINE, capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.stdout.splitlines()[-1] == "0 []"
     assert "alunet phantom" in done.stdout
 
@@ -49,7 +55,15 @@ def test_version():
 def test_strategies_for_people_and_for_programs():
     code, out, _ = command("strategies")
     assert code == 0
-    for word in ("usimf", "usimc", "random-fg66", "hidden labels", "Monte-Carlo dropout", "MIDL 2024", "eta=1"):
+    for word in (
+        "usimf",
+        "usimc",
+        "random-fg66",
+        "hidden labels",
+        "Monte-Carlo dropout",
+        "MIDL 2024",
+        "eta=1",
+    ):
         assert word in out
     code, out, _ = command("strategies", "--json")
     table = {entry["name"]: entry for entry in json.loads(out)}

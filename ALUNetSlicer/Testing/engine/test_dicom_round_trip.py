@@ -1,4 +1,6 @@
-"""DICOM in and out, as a person does it: a series becomes a case, SEG objects its labels, and labels a SEG object."""
+"""DICOM in and out, as a person does it: a series becomes a case, SEG objects its labels, and
+labels a SEG object.
+"""
 
 from __future__ import annotations
 
@@ -29,11 +31,15 @@ def hippocampus(real_data: Path) -> Path:
 
 def project_for(root: Path, **labels: int) -> Project:
     names = {"background": 0, **(labels or {"a": 1})}
-    return create(root, name="p", labels=names, channels=["MRI"], setup=Setup("quick", epochs=1, iterations=1))
+    return create(
+        root, name="p", labels=names, channels=["MRI"], setup=Setup("quick", epochs=1, iterations=1)
+    )
 
 
 @pytest.mark.parametrize("what", ["13_HCropVolume", "."])
-def test_a_series_is_a_case_with_its_voxels_and_keeps_uids_alone(tmp_path, hippocampus, what) -> None:
+def test_a_series_is_a_case_with_its_voxels_and_keeps_uids_alone(
+    tmp_path, hippocampus, what
+) -> None:
     folder = hippocampus.parent / what if what != "." else hippocampus.parent
     wanted, identity = read_series(find_series(hippocampus).usable[0])
     with project_for(tmp_path / "p") as project:
@@ -59,10 +65,14 @@ def test_one_file_stands_for_its_series(tmp_path, hippocampus) -> None:
 
 def test_several_series_of_one_examination_are_asked_about(tmp_path, real_data: Path) -> None:
     with project_for(tmp_path / "p") as project:
-        with pytest.raises(InputError, match="2 series of one examination: MR, series 4.*Name the one"):
+        with pytest.raises(
+            InputError, match="2 series of one examination: MR, series 4.*Name the one"
+        ):
             project.cases.import_dataset(real_data / "ProstateX_one")
         events: list[Event] = []
-        names = project.cases.import_dataset(real_data / "ProstateX_one", series="7", emit=events.append)
+        names = project.cases.import_dataset(
+            real_data / "ProstateX_one", series="7", emit=events.append
+        )
         assert len(names) > 1, "the one series, and the image beside it"
 
 
@@ -72,7 +82,13 @@ def test_label_maps_and_seg_objects_beside_dicom_are_no_cases(tmp_path, real_dat
         names = project.cases.import_dataset(real_data / "DICOM_ct3slice_seg", emit=events.append)
         assert names == ["DICOM_ct3slice_seg"]
     said = " ".join(str(event.data.get("text", "")) for event in events)
-    for file in ("liver.dcm", "partial_overlaps.dcm", "heart_seg.nrrd", "liver_seg.nrrd", "spine_seg.nrrd"):
+    for file in (
+        "liver.dcm",
+        "partial_overlaps.dcm",
+        "heart_seg.nrrd",
+        "liver_seg.nrrd",
+        "spine_seg.nrrd",
+    ):
         assert f"{file} was left out" in said
 
 
@@ -82,8 +98,13 @@ def test_a_seg_object_is_a_label_by_its_segments_names(tmp_path, real_data: Path
     with project_for(tmp_path / "p", other=1, **{segment: 2}) as project:
         project.cases.import_case("c", [data / "03.dcm"], data / "liver.dcm", role="test")
         found = read_labels(project.cases.all()[0].label)
-    assert np.array_equal(found == 2, sitk.GetArrayFromImage(sitk.ReadImage(str(data / "liver_seg.nrrd"))) > 0)
-    with project_for(tmp_path / "q", other=1) as project, pytest.raises(InputError, match=f"holds '{segment}'"):
+    assert np.array_equal(
+        found == 2, sitk.GetArrayFromImage(sitk.ReadImage(str(data / "liver_seg.nrrd"))) > 0
+    )
+    with (
+        project_for(tmp_path / "q", other=1) as project,
+        pytest.raises(InputError, match=f"holds '{segment}'"),
+    ):
         project.cases.import_case("c", [data / "03.dcm"], data / "liver.dcm", role="test")
 
 

@@ -80,7 +80,9 @@ def test_tiny_pools(count) -> None:
 
 
 def test_kneedle_follows_the_noise() -> None:
-    """Specification 2.8: for two clusters Kneedle stops at the first noise, the chord finds the cluster."""
+    """Specification 2.8: for two clusters Kneedle stops at the first noise, the chord finds the
+    cluster.
+    """
     rng = np.random.default_rng(0)
     values = np.concatenate([rng.uniform(3, 4, 200), rng.uniform(0, 1, 800)])
     assert query_size(values, 1, "chord")[1] == pytest.approx(200, abs=3)
@@ -101,7 +103,9 @@ def test_draws_follow_the_weights() -> None:
 def test_draws_without_replacement_follow_the_sequential_scheme() -> None:
     """Of weights 4, 2, 1, 1 the pair {0, 1} comes with probability 4/8 2/4 + 2/8 4/6 = 5/12."""
     rng = np.random.default_rng(0)
-    pairs = [tuple(draw_without_replacement(np.array([4.0, 2, 1, 1]), 2, rng)) for _ in range(20_000)]
+    pairs = [
+        tuple(draw_without_replacement(np.array([4.0, 2, 1, 1]), 2, rng)) for _ in range(20_000)
+    ]
     assert pairs.count((0, 1)) / 20_000 == pytest.approx(5 / 12, abs=0.012)
 
 
@@ -121,8 +125,12 @@ def test_draws_of_zero_weights_are_uniform_and_bad_weights_refused(draw) -> None
 
 def test_streams_are_independent_and_repeatable() -> None:
     """Specification 1.8."""
-    numbers = {(seed, number, name): Streams(seed, number)[name].random()
-               for seed in range(3) for number in range(3) for name in STREAMS}
+    numbers = {
+        (seed, number, name): Streams(seed, number)[name].random()
+        for seed in range(3)
+        for number in range(3)
+        for name in STREAMS
+    }
     assert len(set(numbers.values())) == len(numbers)
     assert numbers[2, 1, "init"] == Streams(2, 1)["init"].random()
 

@@ -1,4 +1,6 @@
-"""What Core-Set and BADGE-LL ask of the network: encoder features, and last-layer gradients of the training loss."""
+"""What Core-Set and BADGE-LL ask of the network: encoder features, and last-layer gradients of
+the training loss.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,9 @@ IGNORED = 9
 
 
 def nnunet_loss(weights: list[float]) -> nn.Module:
-    """As `nnUNetTrainer._build_loss` makes it for a 2D plan: Dice over the batch, the padding ignored."""
+    """As `nnUNetTrainer._build_loss` makes it for a 2D plan: Dice over the batch, the padding
+    ignored.
+    """
     from nnunetv2.training.loss.compound_losses import DC_and_CE_loss
     from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
     from nnunetv2.training.loss.dice import MemoryEfficientSoftDiceLoss
@@ -56,7 +60,8 @@ def test_the_loss_is_nnunets_of_each_sample_alone(logits, inside) -> None:
     for row in range(5):
         one = slice(row, row + 1)
         wanted = loss([logits[one]], [pseudo_labels(logits[one], inside[one])])
-        assert found[row].item() == pytest.approx(wanted.item(), rel=1e-6)  # nnU-Net sums in single precision
+        # nnU-Net sums in single precision
+        assert found[row].item() == pytest.approx(wanted.item(), rel=1e-6)
 
 
 @pytest.mark.parametrize("loss", [dice_and_cross_entropy, log_likelihood])
@@ -83,13 +88,17 @@ def exact(trained, reader) -> gradients.GradientReader:
     """In double precision, with the loss of BADGE-LL."""
     model = Model(trained.nnunet, trained.weights, "cpu")
     model.network.double()
-    return gradients.GradientReader(model, reader, "training", ignore_events, dice_and_cross_entropy)
+    return gradients.GradientReader(
+        model, reader, "training", ignore_events, dice_and_cross_entropy
+    )
 
 
 @pytest.mark.slow
 class TestOnARealNetwork:
     def naive(self, exact, sample: int, loss) -> tuple[torch.Tensor, torch.Tensor]:
-        """Weight and bias gradient of one sample: plain autograd through the whole network, all heads."""
+        """Weight and bias gradient of one sample: plain autograd through the whole network, all
+        heads.
+        """
         tiles = next(iter(exact.reader.batches(np.array([sample]))))
         layer = exact.last[0]
         layer.requires_grad_(True)
@@ -107,7 +116,10 @@ class TestOnARealNetwork:
 
         def ours(heads, insides):
             parts = zip(exact.weights, heads, insides, strict=True)
-            return sum(weight * dice_and_cross_entropy(head, inside).sum() for weight, head, inside in parts)
+            return sum(
+                weight * dice_and_cross_entropy(head, inside).sum()
+                for weight, head, inside in parts
+            )
 
         for tiles, inputs, deltas in exact.sweep(ids, exact.last, "test"):
             batch = gradients.weight_gradients(inputs[0], deltas[0], (3, 3))
@@ -121,13 +133,16 @@ class TestOnARealNetwork:
         loss = nnunet_loss(exact.weights)
 
         def theirs(heads, insides):
-            targets = [pseudo_labels(head, inside) for head, inside in zip(heads, insides, strict=True)]
+            targets = [
+                pseudo_labels(head, inside) for head, inside in zip(heads, insides, strict=True)
+            ]
             return loss(heads, targets)
 
         ids = np.array([5, 61])
         for row, found in enumerate(gradients.last_layer_gradients(exact, ids)):
             wanted = self.naive(exact, int(ids[row]), theirs)[0].flatten().numpy()
-            assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()  # single precision sums in nnU-Net
+            # single precision sums in nnU-Net
+            assert np.abs(found - wanted).max() < 1e-5 * np.abs(wanted).max()
 
     def test_the_layer_is_the_one_before_the_finest_head(self, exact) -> None:
         network = exact.model.network
@@ -144,7 +159,9 @@ class TestOnARealNetwork:
         seen = []
         last = model.network.encoder.stages[-1]
         activation = [module for module in last.modules() if isinstance(module, nn.LeakyReLU)][-1]
-        hook = activation.register_forward_hook(lambda _m, _i, output: seen.append(output.detach().clone()))
+        hook = activation.register_forward_hook(
+            lambda _m, _i, output: seen.append(output.detach().clone())
+        )
         with torch.inference_mode():
             for tiles in reader.batches(ids):
                 model.network(torch.from_numpy(tiles.images))

@@ -1,4 +1,6 @@
-"""What the paper and its public code do differently, option by option (docs/method.md, 2 and 4; docs/fidelity.md)."""
+"""What the paper and its public code do differently, option by option (docs/method.md, 2 and 4;
+docs/fidelity.md).
+"""
 
 from __future__ import annotations
 
@@ -36,15 +38,18 @@ class TestPublished:
         for name, value in info.published.items():  # the same values, read from text
             assert parse(f"{info.name}:{name}={value}").settings[name] == value
 
-    @pytest.mark.parametrize(("text", "expected"), [
-        ("usimf", "usimf:published"),
-        ("usimf:published", "usimf:published"),
-        ("usimf:eta=10", "usimf:published,eta=10"),
-        ("usimf:elbow=chord", "usimf:published,elbow=chord"),
-        ("random", "random"),
-        ("core-set", "core-set"),
-        ("bald", "bald:published"),
-    ])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("text", "expected"),
+        [
+            ("usimf", "usimf:published"),
+            ("usimf:published", "usimf:published"),
+            ("usimf:eta=10", "usimf:published,eta=10"),
+            ("usimf:elbow=chord", "usimf:published,elbow=chord"),
+            ("random", "random"),
+            ("core-set", "core-set"),
+            ("bald", "bald:published"),
+        ],
+    )
     def test_given_options_stay(self, text, expected) -> None:
         assert as_published(text) == expected
         assert canonical(expected) == expected
@@ -57,9 +62,24 @@ class TestPublished:
 
     def test_the_published_code_of_usimf(self) -> None:
         settings = parse("usimf:published").settings
-        assert settings | {"fisher": "first-sample", "damping": 0.0, "prefilter": 30_000, "heads": "all-equal",
-                           "weights": "per-case", "elbow": "kneedle", "optimizer": "published", "dropout": 0.1,
-                           "passes": 10, "measure": "var", "eta": 1.0, "coordinates": 10_000} == settings
+        assert (
+            settings
+            | {
+                "fisher": "first-sample",
+                "damping": 0.0,
+                "prefilter": 30_000,
+                "heads": "all-equal",
+                "weights": "per-case",
+                "elbow": "kneedle",
+                "optimizer": "published",
+                "dropout": 0.1,
+                "passes": 10,
+                "measure": "var",
+                "eta": 1.0,
+                "coordinates": 10_000,
+            }
+            == settings
+        )
         assert parse("usimc:published").settings["embedding"] == "first-10k"
         assert parse("usimc:published").settings["prefilter"] == 0
 
@@ -74,15 +94,22 @@ class TestPublished:
 
 
 class TestPasses:
-    @pytest.mark.parametrize("name", ["bald", "mean-std", "stochastic-batches:measure=variance", "usimc", "usimf"])
+    @pytest.mark.parametrize(
+        "name", ["bald", "mean-std", "stochastic-batches:measure=variance", "usimc", "usimf"]
+    )
     def test_rate_and_number_are_the_recipes_unless_given(self, name) -> None:
         colon = "," if ":" in name else ":"
-        for text, wanted in ((name, (None, None)), (f"{name}{colon}dropout=0.2,passes=7", (0.2, 7))):
+        for text, wanted in (
+            (name, (None, None)),
+            (f"{name}{colon}dropout=0.2,passes=7", (0.2, 7)),
+        ):
             query = problem()
             parse(text).select(query)
             assert set(query.outputs.passes) == {wanted}
 
-    @pytest.mark.parametrize("option", ["dropout=1", "dropout=-0.1", "dropout=nan", "passes=1", "passes=-2"])
+    @pytest.mark.parametrize(
+        "option", ["dropout=1", "dropout=-0.1", "dropout=nan", "passes=1", "passes=-2"]
+    )
     def test_impossible_passes(self, option) -> None:
         with pytest.raises(InputError, match=option.partition("=")[0]):
             parse(f"bald:{option}")
@@ -115,8 +142,12 @@ class TestClassWeights:
 
     def test_the_example_of_the_specification(self) -> None:
         """2.3: the paper's rule and that of its code, on two cases of different size."""
-        np.testing.assert_allclose(class_weights(self.VOXELS.sum(0), 0)[1:], [0.208, 0.792], atol=5e-4)
-        np.testing.assert_allclose(per_case_class_weights(self.VOXELS, self.SIZES)[1:], [0.533, 0.467], atol=5e-4)
+        np.testing.assert_allclose(
+            class_weights(self.VOXELS.sum(0), 0)[1:], [0.208, 0.792], atol=5e-4
+        )
+        np.testing.assert_allclose(
+            per_case_class_weights(self.VOXELS, self.SIZES)[1:], [0.533, 0.467], atol=5e-4
+        )
 
     def test_equal_cases_make_them_equal(self) -> None:
         same_size = per_case_class_weights(self.VOXELS, np.array([500, 500]))
@@ -133,14 +164,20 @@ class TestClassWeights:
 
     def test_without_smoothing_the_papers_weights_are_left(self) -> None:
         counts = np.array([10**6, 90_000, 10_000, 0])
-        np.testing.assert_allclose(class_weights(counts[:3], usual_smoothing(counts[:3], 0))[1:], [0.1, 0.9], atol=1e-4)
+        np.testing.assert_allclose(
+            class_weights(counts[:3], usual_smoothing(counts[:3], 0))[1:], [0.1, 0.9], atol=1e-4
+        )
         assert usual_smoothing(counts[:3]) == 500
         assert np.isfinite(class_weights(counts, usual_smoothing(counts, 0))).all()
 
     def test_strategies_take_the_weights_they_are_told(self) -> None:
-        query = problem(60, 5, case_voxels=self.VOXELS, case_sizes=self.SIZES, class_voxels=self.VOXELS.sum(0))
-        found = {options: parse(f"usimf:{options}").select(query).diagnostics["class_weights"]
-                 for options in ("weights=voxels", "weights=per-case", "smoothing=0")}
+        query = problem(
+            60, 5, case_voxels=self.VOXELS, case_sizes=self.SIZES, class_voxels=self.VOXELS.sum(0)
+        )
+        found = {
+            options: parse(f"usimf:{options}").select(query).diagnostics["class_weights"]
+            for options in ("weights=voxels", "weights=per-case", "smoothing=0")
+        }
         assert found["weights=per-case"] == pytest.approx([0, 0.533, 0.467], abs=5e-4)
         assert found["weights=voxels"] == pytest.approx(class_weights(self.VOXELS.sum(0)).tolist())
         assert found["smoothing=0"] == pytest.approx(class_weights(self.VOXELS.sum(0), 1).tolist())
@@ -157,7 +194,12 @@ class TestQuerySet:
     def test_its_size_may_be_given(self) -> None:
         """A7; never more than there are candidates."""
         assert parse("usimf:query_size=33").select(problem(300, 10)).diagnostics["query_size"] == 33
-        assert parse("usimf:query_size=5000,draw=uniform").select(problem(300, 10)).diagnostics["query_size"] == 300
+        assert (
+            parse("usimf:query_size=5000,draw=uniform")
+            .select(problem(300, 10))
+            .diagnostics["query_size"]
+            == 300
+        )
 
     def test_three_ways_to_draw_it(self) -> None:
         """A4: only the draws in proportion to the uncertainty repeat samples."""
@@ -172,7 +214,8 @@ class TestQuerySet:
         query = problem(300, 10)
         uncertainty = query.outputs.var @ class_weights(query.class_voxels)
         most = np.argsort(-uncertainty)[:20]
-        batch = parse("usimc:draw=max,query_size=20,eta=1000").select(query)  # then only members of the set count
+        # then only members of the set count
+        batch = parse("usimc:draw=max,query_size=20,eta=1000").select(query)
         assert set(rows_of(query, batch).tolist()) <= set(most.tolist())
 
     def test_a_uniform_query_set_is_uniform(self) -> None:
@@ -205,7 +248,9 @@ class TestPrefilter:
         outputs = ArrayOutputs(120)
         for array in ("var", "entropies", "delta", "inputs", "gradients"):
             setattr(outputs, array, getattr(outputs, array)[kept])
-        fewer = replace(query, ids=query.ids[kept], case=query.case[kept], outputs=outputs, truth=None)
+        fewer = replace(
+            query, ids=query.ids[kept], case=query.case[kept], outputs=outputs, truth=None
+        )
         assert same(parse(f"{name}:prefilter=50").select(query), parse(name).select(fewer))
 
     @pytest.mark.parametrize("size", [300, 30_000])
@@ -239,18 +284,24 @@ class TestFisher:
             assert len(alone) == 1 and len(whole) == 200
             assert alone[0] in whole
             means.append(uncertainty[alone[0]])
-        expected = (uncertainty**2).sum() / uncertainty.sum()  # mean of u under draws in proportion to u
+        # mean of u under draws in proportion to u
+        expected = (uncertainty**2).sum() / uncertainty.sum()
         assert np.mean(means) == pytest.approx(expected, rel=0.4)
         assert np.mean(means) > 1.5 * uncertainty.mean()
 
     def test_a_subset_of_the_query_set_as_in_the_paper(self) -> None:
         """C31."""
-        rows, uncertainty = self.asked("usimf:fisher_set=query-set,draw=max,query_size=80,fisher_samples=30")
+        rows, uncertainty = self.asked(
+            "usimf:fisher_set=query-set,draw=max,query_size=80,fisher_samples=30"
+        )
         assert len(rows) == 30
         assert set(rows.tolist()) <= set(np.argsort(-uncertainty)[:80].tolist())
 
     def test_damping_and_its_absence_choose_otherwise(self) -> None:
-        gains = [parse(f"usimf:damping={value}").select(problem(300, 10)).gains for value in (0, 1e-3, 1.0)]
+        gains = [
+            parse(f"usimf:damping={value}").select(problem(300, 10)).gains
+            for value in (0, 1e-3, 1.0)
+        ]
         assert gains[0][0] > gains[1][0] > gains[2][0]
 
 
@@ -266,8 +317,10 @@ def test_the_heads_are_the_strategys_choice(name, heads) -> None:
 @pytest.mark.parametrize(("candidates", "other"), [(999, "lazy"), (1000, "stochastic")])
 def test_the_published_optimizer_is_exact_for_small_pools_alone(candidates, other) -> None:
     similarity = np.random.default_rng(0).random((candidates, 30)).astype(np.float32)
-    found, wanted = (maximise(similarity, 20, optimizer=name, rng=np.random.default_rng(1))
-                     for name in ("published", other))
+    found, wanted = (
+        maximise(similarity, 20, optimizer=name, rng=np.random.default_rng(1))
+        for name in ("published", other)
+    )
     assert found.rows.tolist() == wanted.rows.tolist()
 
 
@@ -291,14 +344,20 @@ class TestSpread:
 
     def test_fewer_than_there_are_cases(self) -> None:
         case = np.repeat(np.arange(20), 5)
-        chosen = [case[rows_of(query, parse("spread").select(query))].tolist()
-                  for query in (problem(100, 4, seed, case=case, truth=None) for seed in range(30))]
+        chosen = [
+            case[rows_of(query, parse("spread").select(query))].tolist()
+            for query in (problem(100, 4, seed, case=case, truth=None) for seed in range(30))
+        ]
         assert all(len(set(cases)) == 4 for cases in chosen)
         assert len({number for cases in chosen for number in cases}) == 20
 
     def test_every_sample_of_a_case_can_come(self) -> None:
         queries = [problem(10, 2, seed, case=np.zeros(10, int), truth=None) for seed in range(200)]
-        found = {row for query in queries for row in rows_of(query, parse("spread").select(query)).tolist()}
+        found = {
+            row
+            for query in queries
+            for row in rows_of(query, parse("spread").select(query)).tolist()
+        }
         assert found == set(range(10))
 
 
@@ -308,7 +367,11 @@ class TestRecipe:
         ours = preset("cpu")
         theirs = ours.as_published()
         for training in (theirs.first, theirs.later):
-            assert (training.heads, training.checkpoint, training.cases) == ("reset", "best", "uniform")
+            assert (training.heads, training.checkpoint, training.cases) == (
+                "reset",
+                "best",
+                "uniform",
+            )
             assert training.check_iterations == training.iterations // 5
         habits = {"heads": "keep", "checkpoint": "final", "cases": "slices", "check_iterations": 1}
         assert replace(theirs.later, **habits, average=ours.later.average) == ours.later
@@ -318,7 +381,9 @@ class TestRecipe:
         for recipe in (preset("paper"), preset("cpu").as_published()):
             assert Recipe.from_json(recipe.to_json()) == recipe
 
-    @pytest.mark.parametrize(("name", "value"), [("heads", "new"), ("checkpoint", "last"), ("cases", "all")])
+    @pytest.mark.parametrize(
+        ("name", "value"), [("heads", "new"), ("checkpoint", "last"), ("cases", "all")]
+    )
     def test_unknown_habits_are_refused(self, name, value) -> None:
         with pytest.raises(InputError, match=f"{name} of a training is '{value}'"):
             TrainingSettings(**{name: value})

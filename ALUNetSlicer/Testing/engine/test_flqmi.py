@@ -16,17 +16,23 @@ from alunet.query.flqmi import Selection, maximise, objective
 
 WORKED = np.array([[0.9, 0.1, 0.0], [0.2, 0.8, 0.1], [0.85, 0.2, 0.0], [0.1, 0.1, 0.7]])
 HAS_SUBMODLIB = importlib.util.find_spec("submodlib") is not None
-needs_submodlib = pytest.mark.skipif(not HAS_SUBMODLIB, reason="submodlib-py has no wheel for this Python or system")
+needs_submodlib = pytest.mark.skipif(
+    not HAS_SUBMODLIB, reason="submodlib-py has no wheel for this Python or system"
+)
 
 
 @st.composite
 def kernels(draw, whole=False):
-    """A similarity matrix with negative entries; of small whole numbers, thus full of exact ties, where asked."""
+    """A similarity matrix with negative entries; of small whole numbers, thus full of exact
+    ties, where asked.
+    """
     shape = draw(st.tuples(st.integers(1, 24), st.integers(1, 12)))
     if whole:
         values = draw(arrays.arrays(np.int64, shape, elements=st.integers(-2, 3)))
         return values.astype(np.float32)
-    return np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(size=shape).astype(np.float32)
+    return (
+        np.random.default_rng(draw(st.integers(0, 2**32 - 1))).normal(size=shape).astype(np.float32)
+    )
 
 
 def by_definition(kernel, budget, eta, multiplicity) -> Selection:
@@ -35,17 +41,24 @@ def by_definition(kernel, budget, eta, multiplicity) -> Selection:
     gains = []
     for _ in range(min(budget, len(kernel))):
         before = objective(kernel, np.array(rows, int), eta, multiplicity)
-        gain = [-1.0 if x in rows else objective(kernel, np.array([*rows, x]), eta, multiplicity) - before
-                for x in range(len(kernel))]
+        gain = [
+            -1.0
+            if x in rows
+            else objective(kernel, np.array([*rows, x]), eta, multiplicity) - before
+            for x in range(len(kernel))
+        ]
         rows.append(int(np.argmax(gain)))
         gains.append(max(gain))
     return Selection(np.array(rows), np.array(gains))
 
 
-@pytest.mark.parametrize(("eta", "rows", "gains"), [
-    (0, [1, 0, 3, 2], [1.1, 0.7, 0.6, 0.0]),
-    (10, [0, 1, 2, 3], [10.0, 8.8, 8.5, 7.6]),
-])
+@pytest.mark.parametrize(
+    ("eta", "rows", "gains"),
+    [
+        (0, [1, 0, 3, 2], [1.1, 0.7, 0.6, 0.0]),
+        (10, [0, 1, 2, 3], [10.0, 8.8, 8.5, 7.6]),
+    ],
+)
 @pytest.mark.parametrize("optimizer", ["lazy", "naive"])
 def test_worked_example(eta, rows, gains, optimizer) -> None:
     """The tables of docs/method.md, 2.10."""
@@ -55,13 +68,17 @@ def test_worked_example(eta, rows, gains, optimizer) -> None:
 
 
 def test_worked_example_at_eta_one_is_a_tie_of_three() -> None:
-    """At eta = 1 the samples 0, 1 and 2 tie at 1.9 exactly; in whole numbers the smallest id wins."""
+    """At eta = 1 the samples 0, 1 and 2 tie at 1.9 exactly; in whole numbers the smallest id
+    wins.
+    """
     found = maximise(np.round(100 * WORKED), 4, eta=1)
     assert found.rows.tolist() == [0, 1, 3, 2]
     assert found.gains.tolist() == [190, 160, 130, 85]
 
 
-@pytest.mark.parametrize("optimizer", ["lazy", "naive", pytest.param("submodlib", marks=needs_submodlib)])
+@pytest.mark.parametrize(
+    "optimizer", ["lazy", "naive", pytest.param("submodlib", marks=needs_submodlib)]
+)
 def test_worked_example_with_multiplicities(optimizer) -> None:
     found = maximise(WORKED, 2, eta=0, multiplicity=np.array([1, 1, 3]), optimizer=optimizer)
     assert found.rows.tolist() == [3, 2]
@@ -71,7 +88,9 @@ def test_worked_example_with_multiplicities(optimizer) -> None:
 @given(kernels(), st.data())
 @settings(deadline=None)
 def test_multiplicities_are_duplicated_columns(kernel, data) -> None:
-    multiplicity = np.array(data.draw(st.lists(st.integers(1, 4), min_size=kernel.shape[1], max_size=kernel.shape[1])))
+    multiplicity = np.array(
+        data.draw(st.lists(st.integers(1, 4), min_size=kernel.shape[1], max_size=kernel.shape[1]))
+    )
     merged = maximise(kernel, 5, multiplicity=multiplicity)
     repeated = maximise(np.repeat(kernel, multiplicity, axis=1), 5)
     assert merged.rows.tolist() == repeated.rows.tolist()
@@ -81,7 +100,9 @@ def test_multiplicities_are_duplicated_columns(kernel, data) -> None:
 @given(kernels(whole=True), st.integers(1, 30), st.sampled_from([0.0, 1.0, 10.0]))
 @settings(deadline=None)
 def test_lazy_is_greedy_among_exact_ties(kernel, budget, eta) -> None:
-    """Ties fall to the smallest id, in the lazy evaluation as by definition; negative entries and zero rows too."""
+    """Ties fall to the smallest id, in the lazy evaluation as by definition; negative entries
+    and zero rows too.
+    """
     multiplicity = 1 + np.arange(kernel.shape[1]) % 3
     wanted = by_definition(kernel, budget, eta, multiplicity)
     for optimizer in ("lazy", "naive"):
@@ -90,7 +111,11 @@ def test_lazy_is_greedy_among_exact_ties(kernel, budget, eta) -> None:
         assert found.gains.tolist() == wanted.gains.tolist()
 
 
-@given(st.integers(0, 2**32 - 1), st.sampled_from([0.0, 1.0, 100.0]), st.sampled_from([np.float32, np.float64]))
+@given(
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0.0, 1.0, 100.0]),
+    st.sampled_from([np.float32, np.float64]),
+)
 @settings(deadline=None, max_examples=40)
 def test_lazy_is_greedy_on_random_similarities(seed, eta, dtype) -> None:
     """At a size where the heap works; row 3 is zero, half of the entries are negative."""
@@ -111,8 +136,9 @@ def test_order_of_submodlib(eta) -> None:
 
     kernel = np.random.default_rng(5).normal(0.2, 1, size=(400, 60)).astype(np.float32)
     ours = maximise(kernel, 50, eta=eta)
-    naive = Flvmi(n=400, num_queries=60, query_sijs=np.maximum(kernel, 0), queryDiversityEta=eta).maximize(
-        budget=50, optimizer="NaiveGreedy", show_progress=False)
+    naive = Flvmi(
+        n=400, num_queries=60, query_sijs=np.maximum(kernel, 0), queryDiversityEta=eta
+    ).maximize(budget=50, optimizer="NaiveGreedy", show_progress=False)
     assert ours.rows.tolist() == [row for row, _ in naive]
     lazy = maximise(kernel, 50, eta=eta, optimizer="submodlib")
     assert ours.rows.tolist() == lazy.rows.tolist()
@@ -122,8 +148,10 @@ def test_order_of_submodlib(eta) -> None:
 def test_stochastic_is_close_and_repeatable() -> None:
     kernel = np.random.default_rng(1).random((1000, 80), np.float32)
     exact = maximise(kernel, 40)
-    first, again, other = (maximise(kernel, 40, optimizer="stochastic", rng=np.random.default_rng(seed))
-                           for seed in (1, 1, 2))
+    first, again, other = (
+        maximise(kernel, 40, optimizer="stochastic", rng=np.random.default_rng(seed))
+        for seed in (1, 1, 2)
+    )
     assert first.rows.tolist() == again.rows.tolist() != other.rows.tolist()
     assert len(set(first.rows.tolist())) == 40
     assert objective(kernel, first.rows) > 0.9 * objective(kernel, exact.rows)
@@ -135,7 +163,9 @@ def test_stochastic_is_close_and_repeatable() -> None:
 def test_stochastic_never_repeats_nor_hangs(kernel, epsilon, seed) -> None:
     """Few candidates a step, down to one, and more than are left."""
     budget = max(1, len(kernel) - 1)
-    found = maximise(kernel, budget, optimizer="stochastic", rng=np.random.default_rng(seed), epsilon=epsilon)
+    found = maximise(
+        kernel, budget, optimizer="stochastic", rng=np.random.default_rng(seed), epsilon=epsilon
+    )
     assert len(set(found.rows.tolist())) == len(found.rows) == budget
 
 

@@ -1,4 +1,6 @@
-"""What of a folder becomes a case: images by their content, whatever they are called and wherever they are."""
+"""What of a folder becomes a case: images by their content, whatever they are called and
+wherever they are.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,7 @@ def added(project: Project) -> Callable[..., tuple[list[str], list[str]]]:
     return add
 
 
-# --- masks, hidden files, names --------------------------------------------------------------------
+# --- masks, hidden files, names -------------------------------------------------------------------
 
 
 def test_label_maps_beside_images_are_no_cases_and_are_named(tmp_path: Path, added) -> None:
@@ -79,7 +81,9 @@ def test_label_maps_beside_real_images(real_data: Path, folder: str) -> None:
     assert not any("label" in name or "seg" in name for name in names)
 
 
-def test_images_with_few_values_are_images_where_no_other_is_on_their_grid(tmp_path: Path, added) -> None:
+def test_images_with_few_values_are_images_where_no_other_is_on_their_grid(
+    tmp_path: Path, added
+) -> None:
     save(mask(), tmp_path / "in/a.nii.gz")
     assert added(tmp_path / "in")[0] == ["a"]
 
@@ -93,7 +97,9 @@ def test_two_unicode_forms_are_one_name(tmp_path: Path, project: Project, added)
 
 
 @pytest.mark.parametrize("ending", [".NII.GZ", ".Nrrd"])
-def test_the_ending_of_a_label_may_be_in_capitals(tmp_path: Path, project: Project, added, ending: str) -> None:
+def test_the_ending_of_a_label_may_be_in_capitals(
+    tmp_path: Path, project: Project, added, ending: str
+) -> None:
     save(scan(), tmp_path / "in/imagesTr/u.nii.gz")
     lower = save(mask(), tmp_path / f"in/labelsTr/other{ending.lower()}")
     lower.rename(lower.with_name(f"u{ending}"))
@@ -138,7 +144,10 @@ def test_one_odd_file_costs_no_label(tmp_path: Path, project: Project, added) ->
 
 
 def test_linked_data_sets_are_read(tmp_path: Path, added) -> None:
-    image, label = save(scan(), tmp_path / "disk/x.nii.gz"), save(mask(), tmp_path / "disk/y.nii.gz")
+    image, label = (
+        save(scan(), tmp_path / "disk/x.nii.gz"),
+        save(mask(), tmp_path / "disk/y.nii.gz"),
+    )
     for folder, file in (("imagesTr/c_0000.nii.gz", image), ("labelsTr/c.nii.gz", label)):
         link = tmp_path / "links" / folder
         link.parent.mkdir(parents=True)
@@ -154,10 +163,12 @@ def test_linked_data_sets_are_read(tmp_path: Path, added) -> None:
     assert said == ["'d' is the same scan as 'c' (pool): one of them is too many."]
 
 
-# --- identity is content ---------------------------------------------------------------------------
+# --- identity is content --------------------------------------------------------------------------
 
 
-def test_a_path_with_other_voxels_is_refused_and_nothing_changes(tmp_path: Path, project: Project, added) -> None:
+def test_a_path_with_other_voxels_is_refused_and_nothing_changes(
+    tmp_path: Path, project: Project, added
+) -> None:
     for number in (0, 1):
         save(scan(number), tmp_path / f"in/c{number}.nii.gz")
     added(tmp_path / "in")
@@ -180,7 +191,9 @@ def test_images_that_moved_are_recognized_and_new_ones_are_added(tmp_path: Path,
     assert added(tmp_path / "there") == (["c5"], [])
 
 
-def test_the_same_scan_to_learn_from_and_to_evaluate_on_is_said_or_refused(tmp_path: Path, added) -> None:
+def test_the_same_scan_to_learn_from_and_to_evaluate_on_is_said_or_refused(
+    tmp_path: Path, added
+) -> None:
     save(scan(), tmp_path / "pool/a.nii.gz")
     save(scan(), tmp_path / "test/b.nrrd")
     save(scan(), tmp_path / "again/a.nii.gz")
@@ -200,11 +213,13 @@ def test_a_label_that_changed_is_said(tmp_path: Path, project: Project, added) -
     assert (names, said) == ([], ["a is in the project without a label; a.nii.gz was not taken."])
 
 
-# --- voxels that poison ----------------------------------------------------------------------------
+# --- voxels that poison ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("value", [-3.4e38, 1e38, 2e8])
-def test_voxels_that_are_no_measurement_are_refused_with_their_place(tmp_path: Path, project, value: float) -> None:
+def test_voxels_that_are_no_measurement_are_refused_with_their_place(
+    tmp_path: Path, project, value: float
+) -> None:
     image = scan()
     image[3, 2, 1] = value
     with pytest.raises(InputError, match=r"has the voxel .* at 3, 2, 1 \(i, j, k\)"):
@@ -217,7 +232,9 @@ def test_an_image_of_one_value_is_refused(tmp_path: Path, project: Project) -> N
         project.cases.import_case("a", [save(scan() * 0 + 7, tmp_path / "a.nrrd")])
 
 
-def test_a_voxel_far_from_all_others_is_said_and_stays_in_the_project(tmp_path: Path, project: Project) -> None:
+def test_a_voxel_far_from_all_others_is_said_and_stays_in_the_project(
+    tmp_path: Path, project: Project
+) -> None:
     image, events = scan(), []
     image[3, 2, 1] = 1e7
     project.cases.import_case("a", [save(image, tmp_path / "a.nrrd")], emit=events.append)

@@ -1,7 +1,9 @@
-"""A disk that is full: one clear line from whichever part met it first, nothing half written, and on with more room.
+"""A disk that is full: one clear line from whichever part met it first, nothing half written, and
+on with more room.
 
-Two real ways: a limit on the size of files (`RLIMIT_FSIZE`: "File too large"), for everyone on Linux and macOS; and a
-small file system in memory that is filled up ("No space left on device"), for root on Linux.
+Two real ways: a limit on the size of files (`RLIMIT_FSIZE`: "File too large"), for everyone on
+Linux and macOS; and a small file system in memory that is filled up ("No space left on device"),
+for root on Linux.
 """
 
 from __future__ import annotations
@@ -63,7 +65,9 @@ print(database.rows("SELECT count(*) FROM meta"))
 
 
 def command(*words: object, limit: int | None = None) -> tuple[int, str]:
-    """Runs `alunet` in a process of its own, where files may not grow beyond `limit` bytes; exit code and error."""
+    """Runs `alunet` in a process of its own, where files may not grow beyond `limit` bytes; exit
+    code and error.
+    """
 
     def hold() -> None:
         import resource
@@ -71,9 +75,14 @@ def command(*words: object, limit: int | None = None) -> tuple[int, str]:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
 
     done = subprocess.run(
-        [sys.executable, "-m", "alunet", *map(str, words)], cwd=ENGINE, capture_output=True, text=True,
-        encoding="utf-8", env={**os.environ, "PYTHONIOENCODING": "utf-8"}, preexec_fn=hold if limit else None,
-    )  # fmt: skip
+        [sys.executable, "-m", "alunet", *map(str, words)],
+        cwd=ENGINE,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env={**os.environ, "PYTHONIOENCODING": "utf-8"},
+        preexec_fn=hold if limit else None,
+    )
     return done.returncode, done.stderr
 
 
@@ -84,29 +93,46 @@ def noise(path: Path, shape: tuple[int, int, int] = (30, 100, 100), high: int = 
     return path
 
 
-# --- libraries ------------------------------------------------------------------------------------------------------
+# --- libraries ------------------------------------------------------------------------------------
 
-posix = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit on the size of files")
+posix = pytest.mark.skipif(
+    sys.platform == "win32", reason="Windows has no limit on the size of files"
+)
 
 
 @posix
 def test_every_library_that_writes_says_it_in_the_same_words(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", LIBRARIES, str(tmp_path)], cwd=ENGINE, capture_output=True, text=True, encoding="utf-8"
+        [sys.executable, "-c", LIBRARIES, str(tmp_path)],
+        cwd=ENGINE,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
     )
     assert done.stderr == ""
     *lines, count = done.stdout.splitlines()
     assert [line.split()[0] for line in lines] == [
-        "a.nii.gz", "a.nrrd", "a.mha", "a.b2nd", "a.pth", "a.npz", "a.json", "project.db",
-    ]  # fmt: skip
+        "a.nii.gz",
+        "a.nrrd",
+        "a.mha",
+        "a.b2nd",
+        "a.pth",
+        "a.npz",
+        "a.json",
+        "project.db",
+    ]
     for line in lines:
         assert f"The disk of {tmp_path} is full (" in line
         assert "MiB free): File too large. Make room, then repeat the command" in line
     assert count == "[(0,)]"
-    assert {path.name for path in tmp_path.iterdir()} <= {"project.db", "project.db-wal", "project.db-shm"}
+    assert {path.name for path in tmp_path.iterdir()} <= {
+        "project.db",
+        "project.db-wal",
+        "project.db-shm",
+    }
 
 
-# --- import and database ----------------------------------------------------------------------------------------------
+# --- import and database --------------------------------------------------------------------------
 
 
 @posix
@@ -121,12 +147,20 @@ def test_import_of_a_file_that_is_too_large(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("left", [0, 8, 24, 40, 200])
-def test_import_without_room(alunet, small_disk: Path, fill: Fill, tmp_path: Path, left: int) -> None:  # noqa: F811
+def test_import_without_room(
+    alunet,  # noqa: F811
+    small_disk: Path,
+    fill: Fill,
+    tmp_path: Path,
+    left: int,
+) -> None:
     """With little room the lock, the database or the images are what does not fit."""
     root, file = small_disk / "p", noise(tmp_path / "x.nii")
     Project.create(root, name="p", labels={"background": 0, "a": 1}, channels=["MRI"]).close()
     before, filler = content(root), fill(left)
-    assert_one_line(alunet("add", root, file), "is full (0 MiB free): No space left on device. Make room")
+    assert_one_line(
+        alunet("add", root, file), "is full (0 MiB free): No space left on device. Make room"
+    )
     assert content(root) == before
     filler.unlink()
     assert alunet("add", root, file)[0] == 0
@@ -144,12 +178,21 @@ def test_a_project_that_has_no_room_to_begin(alunet, small_disk: Path, fill: Fil
     assert alunet(*words)[0] == 0
 
 
-# --- planning, annotation, training -----------------------------------------------------------------------------------
+# --- planning, annotation, training ---------------------------------------------------------------
 
 
 @pytest.mark.slow
-def test_planning_and_annotation_without_room(alunet, fill: Fill, small_disk: Path, tmp_path: Path) -> None:  # noqa: F811
-    root, file, drawn = small_disk / "p", noise(tmp_path / "x.nii"), noise(tmp_path / "label.nii.gz", high=2)
+def test_planning_and_annotation_without_room(
+    alunet,  # noqa: F811
+    fill: Fill,
+    small_disk: Path,
+    tmp_path: Path,
+) -> None:
+    root, file, drawn = (
+        small_disk / "p",
+        noise(tmp_path / "x.nii"),
+        noise(tmp_path / "label.nii.gz", high=2),
+    )
     assert alunet("init", root, "--label", "a", "--channel", "MRI")[0] == 0
     assert alunet("add", root, file)[0] == 0
     filler = fill(600)
@@ -170,15 +213,30 @@ def test_planning_and_annotation_without_room(alunet, fill: Fill, small_disk: Pa
     assert alunet(*words)[0] == 0
     with Project.open(root) as project:
         assert project.samples.labelled().all()
-        assert np.array_equal(project.annotations.read("x"), sitk.GetArrayFromImage(sitk.ReadImage(str(drawn))))
+        assert np.array_equal(
+            project.annotations.read("x"), sitk.GetArrayFromImage(sitk.ReadImage(str(drawn)))
+        )
 
 
 @posix
 @pytest.mark.slow
 def test_a_checkpoint_without_room(tmp_path: Path) -> None:
-    """The training runs in a process of its own; with more room the same command goes on to the same end."""
+    """The training runs in a process of its own; with more room the same command goes on to the
+    same end.
+    """
     folder, out = make_phantom(tmp_path / "set", cases=5, seed=0), tmp_path / "study"
-    words = ["simulate", folder, "--strategy", "random", "--rounds", "1", "--initial", "5", "--budget", "5"]
+    words = [
+        "simulate",
+        folder,
+        "--strategy",
+        "random",
+        "--rounds",
+        "1",
+        "--initial",
+        "5",
+        "--budget",
+        "5",
+    ]
     words += ["--epochs", "1", "--iterations", "2", "--out", out]
     code, err = command(*words, limit=2_000_000)
     assert code == 2

@@ -1,4 +1,6 @@
-"""Per-sample gradients, batched, against autograd one sample at a time (docs/method.md, 2.5, 2.6)."""
+"""Per-sample gradients, batched, against autograd one sample at a time (docs/method.md, 2.5,
+2.6).
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,9 @@ def exact(trained, reader) -> gradients.GradientReader:
     return gradients.GradientReader(model, reader, "training", ignore_events)
 
 
-def naive(exact: gradients.GradientReader, sample: int, layers: list) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def naive(
+    exact: gradients.GradientReader, sample: int, layers: list
+) -> list[tuple[torch.Tensor, torch.Tensor]]:
     """Weight and bias gradients of one sample: plain autograd through the whole network."""
     tiles = next(iter(exact.reader.batches(np.array([sample]))))
     parameters = [p for layer in layers for p in (layer.weight, layer.bias)]
@@ -41,7 +45,11 @@ def naive(exact: gradients.GradientReader, sample: int, layers: list) -> list[tu
         weight * (functional.log_softmax(head, 1).amax(1) * inside).sum() / inside.sum()
         for weight, head in zip(exact.weights, heads, strict=True)
         if weight
-        for inside in [functional.adaptive_max_pool2d(torch.from_numpy(tiles.valid)[None].double(), head.shape[2:])[0]]
+        for inside in [
+            functional.adaptive_max_pool2d(
+                torch.from_numpy(tiles.valid)[None].double(), head.shape[2:]
+            )[0]
+        ]
     )
     found = torch.autograd.grad(loss, parameters)
     for parameter in parameters:
@@ -62,7 +70,9 @@ def test_batched_decoder_gradients_equal_autograd_one_by_one(trained, exact):
             assert (found[0] - wanted.flatten()).abs().max() < 1e-12 * max(1, wanted.abs().max())
     together = gradients.decoder_gradients(exact, ids, coordinates)
     for row, sample in enumerate(ids):
-        wanted = torch.cat([weight.flatten() for weight, _ in naive(exact, int(sample), exact.decoder)])
+        wanted = torch.cat(
+            [weight.flatten() for weight, _ in naive(exact, int(sample), exact.decoder)]
+        )
         assert np.allclose(together[row], wanted.numpy()[coordinates], rtol=1e-5, atol=1e-9)
 
 
@@ -89,7 +99,9 @@ def test_bias_gradients_vanish_and_filters_are_orthogonal_to_their_gradients(exa
 def test_fisher_is_the_mean_over_the_subset(exact):
     ids = np.array([2, 30, 31, 77, 100, 140])
     fisher = gradients.fisher_diagonal(exact, ids)
-    squares = gradients.decoder_gradients(exact, ids, np.arange(len(fisher))).astype(np.float64) ** 2
+    squares = (
+        gradients.decoder_gradients(exact, ids, np.arange(len(fisher))).astype(np.float64) ** 2
+    )
     assert np.allclose(fisher, squares.mean(0), rtol=1e-5, atol=1e-20)
     assert np.allclose(fisher, gradients.fisher_diagonal(exact, ids[::-1]), rtol=1e-12)
 
@@ -100,7 +112,9 @@ def test_large_and_small_maps_agree():
     inputs, delta = torch.randn(2, 3, 40, 30).double(), torch.randn(2, 4, 40, 30).double()
     grouped = gradients.weight_gradients(inputs, delta, (3, 3))
     columns = functional.unfold(inputs, (3, 3), padding=1)
-    assert torch.allclose(grouped, torch.bmm(delta.flatten(2), columns.transpose(1, 2)).flatten(1), atol=1e-10)
+    assert torch.allclose(
+        grouped, torch.bmm(delta.flatten(2), columns.transpose(1, 2)).flatten(1), atol=1e-10
+    )
 
 
 def test_parameters_stay_the_networks_own(exact):
@@ -120,14 +134,18 @@ def test_head_weights(exact):
 
 
 def test_sampled_fisher_similarity_estimates_the_inner_product(trained, exact):
-    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F (docs/method.md, 2.7)."""
+    """E over draws of coordinates of (1/m) sum g_u g_q / F is <g_u, g_q> / sum F
+    (docs/method.md, 2.7).
+    """
     from alunet.query.weights import draw_without_replacement
 
     ids = trained.ids[5:200:9]
     fisher = gradients.fisher_diagonal(exact, ids)
     whole = gradients.decoder_gradients(exact, ids, np.arange(len(fisher))).astype(np.float64)
     wanted = whole @ whole.T / fisher.sum()
-    draws = [draw_without_replacement(fisher, 10_000, np.random.default_rng(seed)) for seed in range(3)]
+    draws = [
+        draw_without_replacement(fisher, 10_000, np.random.default_rng(seed)) for seed in range(3)
+    ]
     found = np.mean([(whole[:, c] / fisher[c]) @ whole[:, c].T / len(c) for c in draws], axis=0)
     pairs = np.triu_indices(len(ids))
     assert np.corrcoef(found[pairs], wanted[pairs])[0, 1] > 0.95

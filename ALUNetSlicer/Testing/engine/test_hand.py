@@ -1,4 +1,6 @@
-"""The loop by hand, as a person drives it: what is suggested, what is taken of a label image, and what is refused."""
+"""The loop by hand, as a person drives it: what is suggested, what is taken of a label image,
+and what is refused.
+"""
 
 from __future__ import annotations
 
@@ -80,13 +82,20 @@ def batch(project: Project, *wanted: tuple[str, int]) -> None:
     hand = AnnotationLoop(project)
     pool = project.pool
     ids = [
-        next(i for i in pool.samples_of(case).tolist() if pool.slice_raw[i] == number) for case, number in wanted
+        next(i for i in pool.samples_of(case).tolist() if pool.slice_raw[i] == number)
+        for case, number in wanted
     ]
-    content = {"ids": ids, "gains": [0.0] * len(ids), "reasons": ["test"] * len(ids), "diagnostics": {}, "costs": {}}
+    content = {
+        "ids": ids,
+        "gains": [0.0] * len(ids),
+        "reasons": ["test"] * len(ids),
+        "diagnostics": {},
+        "costs": {},
+    }
     hand.loop.open_round("random", len(ids), lambda folder: content)
 
 
-# --- label images ---------------------------------------------------------------------------------------------
+# --- label images ---------------------------------------------------------------------------------
 
 
 def test_of_a_whole_case_only_what_is_suggested_is_taken(project: Project, tmp_path: Path) -> None:
@@ -98,11 +107,17 @@ def test_of_a_whole_case_only_what_is_suggested_is_taken(project: Project, tmp_p
     assert np.array_equal(stored[[1, 4]], drawn[[1, 4]])
     assert np.all(stored[[0, 2, 3, 5]] == OPEN), "a slice that nobody looked at is no background"
     assert status(AnnotationLoop(project)).minutes == 1.0
-    states = {item.slice: item.status for item in AnnotationLoop(project).worklist().items if item.case == "a"}
+    states = {
+        item.slice: item.status
+        for item in AnnotationLoop(project).worklist().items
+        if item.case == "a"
+    }
     assert states == {1: Status.DONE, 4: Status.DONE}
 
 
-def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(project: Project, tmp_path) -> None:
+def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(
+    project: Project, tmp_path
+) -> None:
     batch(project, ("a", 1))
     file = label_file(tmp_path, drawing())
     hand = AnnotationLoop(project)
@@ -111,12 +126,16 @@ def test_the_same_file_again_stores_nothing_and_other_labels_must_be_asked_for(p
     assert (again.samples, again.unchanged) == ((), (1,))
     assert project.annotations.seconds_spent() == 30
     other = label_file(tmp_path, drawing(seed=1))
-    with pytest.raises(InputError, match="annotated already, and .* differs in slice 1. .*--slice 1"):
+    with pytest.raises(
+        InputError, match="annotated already, and .* differs in slice 1. .*--slice 1"
+    ):
         hand.annotate("a", other)
     corrected = hand.annotate("a", other, slices=[1])
     assert (corrected.slices, corrected.replaced) == ((1,), 1)
     assert np.array_equal(project.annotations.read("a")[1], drawing(seed=1)[1])
-    assert project._db.value("SELECT count(*) FROM annotations") == 2, "who labelled what when is kept"
+    assert project._db.value("SELECT count(*) FROM annotations") == 2, (
+        "who labelled what when is kept"
+    )
 
 
 def test_other_slices_or_all_of_them(project: Project, tmp_path: Path) -> None:
@@ -141,11 +160,15 @@ def test_voxels_may_stay_open(project: Project, tmp_path: Path) -> None:
     assert taken.open_voxels == drawn[1, :5].size == project.annotations.open_voxels()
     assert len(AnnotationLoop(project).worklist().open()) == 1
     with pytest.raises(InputError, match="annotates nothing in slice 2 of a"):
-        AnnotationLoop(project).annotate("a", label_file(tmp_path, drawn), slices=[1, 2], ignore=OPEN)
+        AnnotationLoop(project).annotate(
+            "a", label_file(tmp_path, drawn), slices=[1, 2], ignore=OPEN
+        )
 
 
 @pytest.mark.parametrize("transpose", [(0, 1, 2), (1, 0, 2), (2, 0, 1)])
-def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tuple[int, ...]) -> None:
+def test_one_slice_flat_or_deep_along_every_axis(
+    tmp_path: Path, transpose: tuple[int, ...]
+) -> None:
     axis = transpose[0]
     with planned(tmp_path / "p", tmp_path / "source", transpose=transpose) as project:
         drawn, hand = drawing(), AnnotationLoop(project)
@@ -164,14 +187,18 @@ def test_one_slice_flat_or_deep_along_every_axis(tmp_path: Path, transpose: tupl
             hand.annotate("a", deep, slices=[2])
 
 
-def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(tiled: Project, tmp_path) -> None:
+def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(
+    tiled: Project, tmp_path
+) -> None:
     batch(tiled, ("a", 1))
     drawn, hand = drawing(), AnnotationLoop(tiled)
     taken = hand.annotate("a", label_file(tmp_path, drawn))
     (sample,) = taken.samples
     assert taken.in_parts
     stored = tiled.annotations.read("a")
-    assert np.array_equal(stored[tiled.pool.raw_slices(sample)], drawn[tiled.pool.raw_slices(sample)])
+    assert np.array_equal(
+        stored[tiled.pool.raw_slices(sample)], drawn[tiled.pool.raw_slices(sample)]
+    )
     assert np.count_nonzero(stored != OPEN) == 16 * 16
     taken = hand.annotate("a", label_file(tmp_path, drawn), slices=[1])
     assert len(taken.samples) == 3, "the fourth is there already"
@@ -181,7 +208,10 @@ def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(t
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda image: sitk.ConstantPad(image, (1, 0, 0)), "size 25 x 20 x 6 instead of 24 x 20 x 6"),
+        (
+            lambda image: sitk.ConstantPad(image, (1, 0, 0)),
+            "size 25 x 20 x 6 instead of 24 x 20 x 6",
+        ),
         (lambda image: image.SetSpacing((0.7, 0.8, 3.0)), "spacing"),
         (lambda image: image.SetOrigin((0, 0, 0)), "origin"),
         (lambda image: image.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), "direction"),
@@ -191,7 +221,9 @@ def test_where_a_slice_has_tiles_the_suggested_parts_are_taken_or_whole_slices(t
         (lambda image: sitk.Cast(image, sitk.sitkFloat32) + 0.5, "no whole number"),
     ],
 )
-def test_a_label_that_does_not_fit_changes_nothing(project: Project, tmp_path: Path, change, words: str) -> None:
+def test_a_label_that_does_not_fit_changes_nothing(
+    project: Project, tmp_path: Path, change, words: str
+) -> None:
     image = picture(drawing())
     image = change(image) or image
     file = save(image, tmp_path / "l.nrrd")
@@ -214,7 +246,9 @@ def test_a_label_that_does_not_fit_changes_nothing(project: Project, tmp_path: P
         ("z", {"slices": [1]}, "no case 'z'"),
     ],
 )
-def test_what_cannot_be_taken_is_one_clear_line(project: Project, tmp_path, case, options, words) -> None:
+def test_what_cannot_be_taken_is_one_clear_line(
+    project: Project, tmp_path, case, options, words
+) -> None:
     with pytest.raises(InputError, match=words) as caught:
         AnnotationLoop(project).annotate(case, label_file(tmp_path, drawing()), **options)
     assert "\n" not in str(caught.value)
@@ -224,17 +258,27 @@ def test_what_cannot_be_taken_is_one_clear_line(project: Project, tmp_path, case
 def test_a_slice_outside_the_part_of_the_image_that_holds_something(tmp_path: Path) -> None:
     with planned(tmp_path / "p", tmp_path / "source") as project:
         crop = ((2, 5), (0, 20), (0, 24))
-        project.cases.set_geometry("a", CaseGeometry("a", SHAPES["a"], (0, 1, 2), crop, (3, 20, 24)))
-        project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all()], (64, 64)))
-        with pytest.raises(InputError, match="Slice 1 of a is empty in the image. Use slices 2 to 4"):
+        project.cases.set_geometry(
+            "a", CaseGeometry("a", SHAPES["a"], (0, 1, 2), crop, (3, 20, 24))
+        )
+        project.samples.set_pool(
+            Pool.build([case.geometry for case in project.cases.all()], (64, 64))
+        )
+        with pytest.raises(
+            InputError, match="Slice 1 of a is empty in the image. Use slices 2 to 4"
+        ):
             AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[1])
-        assert AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()), slices=[2]).slices == (2,)
+        assert AnnotationLoop(project).annotate(
+            "a", label_file(tmp_path, drawing()), slices=[2]
+        ).slices == (2,)
 
 
-# --- skipping -------------------------------------------------------------------------------------------------
+# --- skipping -------------------------------------------------------------------------------------
 
 
-def test_a_skipped_slice_is_not_suggested_until_that_is_undone_or_it_is_annotated(project: Project, tmp_path) -> None:
+def test_a_skipped_slice_is_not_suggested_until_that_is_undone_or_it_is_annotated(
+    project: Project, tmp_path
+) -> None:
     hand = AnnotationLoop(project)
     assert hand.skip("a", [0, 1, 2]) == 3
     assert hand.skip("a", [0]) == 1, "once more is no harm"
@@ -254,13 +298,16 @@ def test_skipping_is_seen_in_the_worklist(project: Project) -> None:
     hand = AnnotationLoop(project)
     hand.skip("a", [1])
     content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
-    assert [(item["case"], item["status"]) for item in content["items"]] == [("a", "skipped"), ("b ö", "todo")]
+    assert [(item["case"], item["status"]) for item in content["items"]] == [
+        ("a", "skipped"),
+        ("b ö", "todo"),
+    ]
     assert status(hand).open == 1
     hand.skip("a", [1], undo=True)
     assert len(hand.worklist().open()) == 2
 
 
-# --- the worklist ---------------------------------------------------------------------------------------------
+# --- the worklist ---------------------------------------------------------------------------------
 
 
 @settings(max_examples=15, deadline=None)
@@ -273,21 +320,31 @@ def test_the_worklist_says_where_each_box_lies(data, tmp_path_factory) -> None:
         hand.loop.suggest("random", data.draw(st.integers(1, len(pool))))
         hand._follow()
         content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
-        assert [item["case"] for item in content["items"]] == sorted(item["case"] for item in content["items"])
-        assert sorted(item["rank"] for item in content["items"]) == list(range(1, len(content["items"]) + 1))
+        assert [item["case"] for item in content["items"]] == sorted(
+            item["case"] for item in content["items"]
+        )
+        assert sorted(item["rank"] for item in content["items"]) == list(
+            range(1, len(content["items"]) + 1)
+        )
         for item in content["items"]:
             image = sitk.ReadImage(str(project.root / item["images"][0]))
             box = [item["box"][axis] for axis in "ijk"]
             assert [slice(*ends) for ends in reversed(box)] == list(pool.raw_slices(item["sample"]))
-            assert item["box"][item["slice"]["axis"]] == [item["slice"]["index"], item["slice"]["index"] + 1]
+            assert item["box"][item["slice"]["axis"]] == [
+                item["slice"]["index"],
+                item["slice"]["index"] + 1,
+            ]
             assert item["slice"]["axis"] == "kji"[transpose[0]]
             for point in item["corners"]:
                 index = np.array(image.TransformPhysicalPointToContinuousIndex(point))
                 assert np.allclose(index, index.round(), atol=1e-4)
-                assert all(value in (low, high - 1) for value, (low, high) in zip(index.round(), box, strict=True))
+                assert all(
+                    value in (low, high - 1)
+                    for value, (low, high) in zip(index.round(), box, strict=True)
+                )
 
 
-# --- cases that come later, older projects ------------------------------------------------------------------------
+# --- cases that come later, older projects --------------------------------------------------------
 
 
 def test_cases_added_later_come_behind_and_no_id_changes(project: Project, tmp_path: Path) -> None:
@@ -319,7 +376,16 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
         connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
     connection.execute("DROP TABLE rounds")
     connection.execute(tables.FIRST[3])
-    for column in ("started", "heartbeat", "attempts", "progress", "waiting", "cancelled", "result", "notes"):
+    for column in (
+        "started",
+        "heartbeat",
+        "attempts",
+        "progress",
+        "waiting",
+        "cancelled",
+        "result",
+        "notes",
+    ):
         connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
     connection.execute("PRAGMA user_version = 1")
     connection.commit()
@@ -347,7 +413,7 @@ def test_a_project_of_the_first_release_is_brought_up_to_date(tmp_path: Path) ->
         assert project.name == "old" and project.samples.skipped().tolist() == []
 
 
-# --- the commands ---------------------------------------------------------------------------------------------
+# --- the commands ---------------------------------------------------------------------------------
 
 
 def alunet(*words: object) -> str:
@@ -360,7 +426,18 @@ def alunet(*words: object) -> str:
 
 
 def test_init_makes_a_project_once_and_remembers_everything(tmp_path: Path) -> None:
-    words = ["init", tmp_path / "p", "--label", "liver", "--label", "tumour", "--channel", "CT", "--seed", "7"]
+    words = [
+        "init",
+        tmp_path / "p",
+        "--label",
+        "liver",
+        "--label",
+        "tumour",
+        "--channel",
+        "CT",
+        "--seed",
+        "7",
+    ]
     words += ["--epochs", "2", "--device", "cpu", "--name", "Liver"]
     said = alunet(*words)
     assert "1 liver, 2 tumour; CT" in said
@@ -369,7 +446,14 @@ def test_init_makes_a_project_once_and_remembers_everything(tmp_path: Path) -> N
         alunet(*words, "--preset", "paper")
     found = json.loads(alunet("status", tmp_path / "p", "--json"))
     assert found["labels"] == LABELS
-    chosen = {"preset": "cpu", "epochs": 2, "iterations": None, "seed": 7, "device": "cpu", "train_for": None}
+    chosen = {
+        "preset": "cpu",
+        "epochs": 2,
+        "iterations": None,
+        "seed": 7,
+        "device": "cpu",
+        "train_for": None,
+    }
     assert found["setup"] == chosen and found["train_for"] is None
     assert found["next"].startswith("alunet add")
 
@@ -379,7 +463,10 @@ def test_init_makes_a_project_once_and_remembers_everything(tmp_path: Path) -> N
     [
         (["--label", "liver"], "No --channel"),
         (["--channel", "CT"], "No --label"),
-        (["--label", "liver", "--label", "Liver", "--channel", "CT"], "--label Liver is there twice"),
+        (
+            ["--label", "liver", "--label", "Liver", "--channel", "CT"],
+            "--label Liver is there twice",
+        ),
         (["--label", "background", "--channel", "CT"], "background is there"),
         (["--label", "liver", "--channel", "CT", "--preset", "fast"], "Unknown preset 'fast'"),
         (["--label", "liver", "--channel", "CT", "--epochs", "0"], "0 epochs"),
@@ -389,7 +476,9 @@ def test_init_makes_a_project_once_and_remembers_everything(tmp_path: Path) -> N
         (["--like", "nowhere"], "no folder nowhere"),
     ],
 )
-def test_init_refuses_before_anything_is_made(tmp_path: Path, words: list[str], expected: str) -> None:
+def test_init_refuses_before_anything_is_made(
+    tmp_path: Path, words: list[str], expected: str
+) -> None:
     with pytest.raises(InputError, match=expected):
         alunet("init", tmp_path / "p", *words)
     assert not (tmp_path / "p").exists()
@@ -398,7 +487,11 @@ def test_init_refuses_before_anything_is_made(tmp_path: Path, words: list[str], 
 def test_a_project_without_images_says_what_comes_next(tmp_path: Path) -> None:
     root = tmp_path / "p"
     alunet("init", root, "--label", "liver", "--channel", "CT")
-    for command, words in (("suggest", "no images"), ("plan", "no images"), ("next-round", "no images")):
+    for command, words in (
+        ("suggest", "no images"),
+        ("plan", "no images"),
+        ("next-round", "no images"),
+    ):
         with pytest.raises(InputError, match=words):
             alunet(command, root)
     with pytest.raises(InputError, match="no case 'a'"):
@@ -433,7 +526,12 @@ def test_a_session_without_a_model(project: Project, tmp_path: Path) -> None:
     root = project.root
     project.close()
     before = json.loads(alunet("status", root, "--json"))
-    assert (before["open"], before["labelled"], before["step"], before["case"]) == (3, 0, "annotate", "a")
+    assert (before["open"], before["labelled"], before["step"], before["case"]) == (
+        3,
+        0,
+        "annotate",
+        "a",
+    )
     said = alunet("annotate", root, label_file(tmp_path, drawing()), "--case", "a", "--seconds", 90)
     assert said == "a: slices 1, 2 taken. 1 of 3 suggested are still open.\n"
     assert "will not be suggested again" in alunet("skip", root, "--case", "b ö", "--slice", 3)
@@ -455,8 +553,10 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_chosen(project: P
         with pytest.raises(InputError, match=words):
             hand.loop.suggest(strategy, budget)
     for strategy, budget, ahead, words in (
-        ("usimx", None, 0, "usimx"), (None, 0, 0, "budget of 0"), (None, 3, -1, "-1 samples ahead"),
-    ):  # fmt: skip
+        ("usimx", None, 0, "usimx"),
+        (None, 0, 0, "budget of 0"),
+        (None, 3, -1, "-1 samples ahead"),
+    ):
         with pytest.raises(InputError, match=words):
             hand.next_round(strategy, budget, ahead)
     assert hand.loop.batch() is None and not project.worklist.suggestions(0)
@@ -467,7 +567,7 @@ def test_a_choice_that_cannot_be_is_refused_before_anything_is_chosen(project: P
         hand.suggest()
 
 
-# --- for real -------------------------------------------------------------------------------------------------
+# --- for real -------------------------------------------------------------------------------------
 
 
 def data_set(source: Path, folder: Path, names: list[str]) -> Path:
@@ -476,7 +576,9 @@ def data_set(source: Path, folder: Path, names: list[str]) -> Path:
         for name in names:
             shutil.copyfile(source / part / f"{name}.nii.gz", folder / part / f"{name}.nii.gz")
     content = json.loads((source / "dataset.json").read_text(encoding="utf-8"))
-    content["training"] = [{part[:5]: f"./{part}/{n}.nii.gz" for part in ("imagesTr", "labelsTr")} for n in names]
+    content["training"] = [
+        {part[:5]: f"./{part}/{n}.nii.gz" for part in ("imagesTr", "labelsTr")} for n in names
+    ]
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -498,7 +600,9 @@ def test_a_whole_session_with_the_real_nnunet(real_data: Path, tmp_path: Path) -
     assert alunet("suggest", root) == shown, "the same list again"
     with pytest.raises(InputError, match="begun with"):
         alunet("suggest", root, "--budget", 7)
-    assert "no model was trained" in alunet("next-round", root), "nothing is annotated; the batch stays"
+    assert "no model was trained" in alunet("next-round", root), (
+        "nothing is annotated; the batch stays"
+    )
     work = json.loads((root / "rounds" / "000" / "worklist.json").read_text(encoding="utf-8"))
     asked = sorted({item["case"] for item in work["items"]})
     for case in asked[:-1]:  # nobody has seen "Posterior" yet
@@ -517,16 +621,30 @@ def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> N
         assert project.annotations.class_voxels()[2] == 0
         worklist, before = AnnotationLoop(project).worklist(), project.pool
         assert (
-            len(worklist.items) == 4 and not project.samples.labelled()[[item.sample for item in worklist.items]].any()
+            len(worklist.items) == 4
+            and not project.samples.labelled()[[item.sample for item in worklist.items]].any()
         )
         item = worklist.items[0]
         proposal = sitk.ReadImage(str(item.proposal))
         image = sitk.ReadImage(str(truth / f"{item.case}.nii.gz"))
-        assert proposal.GetSize() == image.GetSize() and np.isin(sitk.GetArrayFromImage(proposal), (0, 1, 2)).all()
+        assert (
+            proposal.GetSize() == image.GetSize()
+            and np.isin(sitk.GetArrayFromImage(proposal), (0, 1, 2)).all()
+        )
         old = next(name for name in project.annotations.cases())
         slice_ = int(project.pool.slice_raw[project.samples.labelled().nonzero()[0][0]])
     alunet("annotate", root, truth / f"{item.case}.nii.gz", "--case", item.case)
-    alunet("annotate", root, truth / f"{old}.nii.gz", "--case", old, "--slice", slice_, "--slice", slice_ + 1)
+    alunet(
+        "annotate",
+        root,
+        truth / f"{old}.nii.gz",
+        "--case",
+        old,
+        "--slice",
+        slice_,
+        "--slice",
+        slice_ + 1,
+    )
     assert "1 new cases" in alunet("add", root, late)
     assert json.loads(alunet("status", root, "--json"))["step"] == "plan"
     alunet("next-round", root, "--budget", 3, "--strategy", "random")
@@ -534,9 +652,11 @@ def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> N
         assert project.pool.extends(before) and len(project.pool) > len(before)
         used = np.load(root / "nnunet" / "labels" / f"{old}.npz")
         assert used.files, "label maps of the training"
-        assert (root / "nnunet" / "labels" / f"{old}.npz").stat().st_mtime_ns >= project.annotations.file(
-            old
-        ).stat().st_mtime_ns, "corrected labels reach the next training"
+        assert (
+            root / "nnunet" / "labels" / f"{old}.npz"
+        ).stat().st_mtime_ns >= project.annotations.file(old).stat().st_mtime_ns, (
+            "corrected labels reach the next training"
+        )
         reference = read_labels(truth / f"{old}.nii.gz")
         assert np.array_equal(project.annotations.read(old)[slice_], reference[slice_])
     found = json.loads(alunet("status", root, "--json"))

@@ -39,12 +39,16 @@ def new(tmp_path: Path):
         project.close()
 
 
-def picture(shape: tuple[int, ...] = (6, 9, 11), dtype: type = np.int16, seed: int = 0) -> sitk.Image:
+def picture(
+    shape: tuple[int, ...] = (6, 9, 11), dtype: type = np.int16, seed: int = 0
+) -> sitk.Image:
     """An oblique, anisotropic image whose numbers have no short decimal form."""
     rng = np.random.default_rng(seed)
     image = sitk.GetImageFromArray(rng.integers(0, 200, shape).astype(dtype))
     angle = 0.3217
-    rotation = np.array([[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, -1]])
+    rotation = np.array(
+        [[np.cos(angle), -np.sin(angle), 0], [np.sin(angle), np.cos(angle), 0], [0, 0, -1]]
+    )
     image.SetSpacing((1 / 3, 0.7123, 3.3000001))
     image.SetOrigin((-101.234567, 45.6789012, 7 / 9))
     image.SetDirection(rotation.ravel().tolist())
@@ -82,10 +86,12 @@ def assert_readable_by_nnunet(files: tuple[Path, ...]) -> None:
     assert min(properties["spacing"]) > 0
 
 
-# --- forms of files -------------------------------------------------------------------------------------------
+# --- forms of files -------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("ending", [ending for ending in VOLUMES if ending not in (".img", ".img.gz")])
+@pytest.mark.parametrize(
+    "ending", [ending for ending in VOLUMES if ending not in (".img", ".img.gz")]
+)
 @pytest.mark.parametrize("dtype", [np.uint8, np.int16, np.float32])
 def test_every_form_comes_in_without_loss(
     new: Callable[..., Project], tmp_path: Path, ending: str, dtype: type
@@ -106,7 +112,9 @@ def test_every_form_comes_in_without_loss(
         assert case.images[0].read_bytes() == file.read_bytes()
 
 
-def test_headers_that_point_to_another_file_are_not_kept_alone(new: Callable[..., Project], tmp_path: Path) -> None:
+def test_headers_that_point_to_another_file_are_not_kept_alone(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
     save(picture(), tmp_path / "image.nhdr")
     save(picture(), tmp_path / "meta.mhd")
     nrrd = shutil.copyfile(tmp_path / "image.nhdr", tmp_path / "detached.nrrd")
@@ -117,11 +125,14 @@ def test_headers_that_point_to_another_file_are_not_kept_alone(new: Callable[...
     for case in project.cases.all():
         assert case.images[0].name == f"{case.name}_0000.mha"
         assert np.array_equal(
-            sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[0]))), sitk.GetArrayFromImage(picture())
+            sitk.GetArrayFromImage(sitk.ReadImage(str(case.images[0]))),
+            sitk.GetArrayFromImage(picture()),
         )
 
 
-def test_channels_from_files_components_or_a_fourth_axis(new: Callable[..., Project], tmp_path: Path) -> None:
+def test_channels_from_files_components_or_a_fourth_axis(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
     parts = [picture(seed=0), picture(seed=1)]
     files = [save(part, tmp_path / f"{i}.nii.gz") for i, part in enumerate(parts)]
     vector = save(sitk.Compose(parts), tmp_path / "vector.nrrd")
@@ -135,13 +146,19 @@ def test_channels_from_files_components_or_a_fourth_axis(new: Callable[..., Proj
         assert_readable_by_nnunet(case.images)
         for stored, part in zip(case.images, parts, strict=True):
             image = sitk.ReadImage(str(stored))
-            assert np.array_equal(sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(part))
+            assert np.array_equal(
+                sitk.GetArrayViewFromImage(image), sitk.GetArrayViewFromImage(part)
+            )
             assert image.GetSpacing() == pytest.approx(part.GetSpacing(), rel=1e-6)
             assert image.GetDirection() == pytest.approx(part.GetDirection(), abs=1e-6)
 
 
-def test_channels_that_differ_in_the_last_digit_get_one_geometry(new: Callable[..., Project], tmp_path: Path) -> None:
-    """nnU-Net refuses channels whose spacings differ at all; scanners and converters write such files."""
+def test_channels_that_differ_in_the_last_digit_get_one_geometry(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
+    """nnU-Net refuses channels whose spacings differ at all; scanners and converters write such
+    files.
+    """
     first, second = picture(seed=0), picture(seed=1)
     second.SetSpacing([step * (1 + 1e-5) for step in first.GetSpacing()])
     files = [save(first, tmp_path / "0.nrrd"), save(second, tmp_path / "1.nrrd")]
@@ -153,18 +170,22 @@ def test_channels_that_differ_in_the_last_digit_get_one_geometry(new: Callable[.
     assert np.array_equal(sitk.GetArrayViewFromImage(images[1]), sitk.GetArrayViewFromImage(second))
 
 
-def test_float_labels_with_whole_numbers_are_kept_as_integers(new: Callable[..., Project], tmp_path: Path) -> None:
+def test_float_labels_with_whole_numbers_are_kept_as_integers(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
     image = picture()
     label = labelled(image, dtype=np.float32)
     project = new()
-    project.cases.import_case("case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nii.gz"))
+    project.cases.import_case(
+        "case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nii.gz")
+    )
     (case,) = project.cases.all()
     assert sitk.ReadImage(str(case.label)).GetPixelID() == sitk.sitkUInt8
     assert read_labels(case.label).dtype == np.uint8
     assert np.array_equal(read_labels(case.label), sitk.GetArrayFromImage(label).astype(np.uint8))
 
 
-# --- refusals -------------------------------------------------------------------------------------------------
+# --- refusals -------------------------------------------------------------------------------------
 
 
 def refusal(project: Project, *arguments: object) -> str:
@@ -180,7 +201,9 @@ def refusal(project: Project, *arguments: object) -> str:
 
 @pytest.mark.parametrize("ending", VOLUMES)
 @pytest.mark.parametrize("keep", [0.0, 0.02, 0.6, 0.98])
-def test_cut_off_files_are_refused(new: Callable[..., Project], tmp_path: Path, ending: str, keep: float) -> None:
+def test_cut_off_files_are_refused(
+    new: Callable[..., Project], tmp_path: Path, ending: str, keep: float
+) -> None:
     """ITK reads a NIfTI or GIPL file that is cut off, and invents the rest."""
     base = {".img": ".hdr", ".img.gz": ".hdr"}.get(ending, ending)
     file = save(picture((20, 30, 40)), tmp_path / f"x{base}")
@@ -199,7 +222,9 @@ def test_cut_off_files_are_refused(new: Callable[..., Project], tmp_path: Path, 
     assert "cut off" in message or "empty" in message or "cannot be read" in message
 
 
-def test_bytes_that_changed_inside_a_compressed_file_are_noticed(new: Callable[..., Project], tmp_path: Path) -> None:
+def test_bytes_that_changed_inside_a_compressed_file_are_noticed(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
     file = save(picture((20, 30, 40)), tmp_path / "x.nii.gz")
     content = bytearray(file.read_bytes())
     content[len(content) // 2] ^= 0xFF
@@ -220,7 +245,9 @@ def test_missing_and_unknown_files(new: Callable[..., Project], tmp_path: Path) 
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
-def test_voxels_that_are_no_numbers(new: Callable[..., Project], tmp_path: Path, bad: float) -> None:
+def test_voxels_that_are_no_numbers(
+    new: Callable[..., Project], tmp_path: Path, bad: float
+) -> None:
     array = sitk.GetArrayFromImage(picture(dtype=np.float32))
     array[2, 3, 4] = bad
     file = save(sitk.GetImageFromArray(array), tmp_path / "x.nrrd")
@@ -235,29 +262,42 @@ def test_images_that_cannot_be_learned_from(new: Callable[..., Project], tmp_pat
     assert "nothing but zeros" in refusal(project, "case", [zeros])
     assert "4D (11 x 9 x 6 x 3)" in refusal(project, "case", [series])
     assert "3 components" in refusal(project, "case", [vector])
-    assert "2 channel(s), but the project has 1" in refusal(project, "case", [save(picture(), tmp_path / "a.nrrd")] * 2)
+    assert "2 channel(s), but the project has 1" in refusal(
+        project, "case", [save(picture(), tmp_path / "a.nrrd")] * 2
+    )
 
 
 @pytest.mark.parametrize(
     ("change", "words"),
     [
         (lambda label: sitk.ConstantPad(label, (1, 0, 0)), "size 12 x 9 x 6 instead of 11 x 9 x 6"),
-        (lambda label: sitk.GetImageFromArray(sitk.GetArrayFromImage(label).transpose(0, 2, 1)), "size 9 x 11 x 6"),
+        (
+            lambda label: sitk.GetImageFromArray(sitk.GetArrayFromImage(label).transpose(0, 2, 1)),
+            "size 9 x 11 x 6",
+        ),
         (lambda label: label.SetSpacing((0.34, 0.7123, 3.3)), "spacing 0.34 x"),
         (lambda label: label.SetOrigin((0, 0, 0)), "origin 0 x 0 x 0"),
         (lambda label: label.SetDirection((1, 0, 0, 0, 1, 0, 0, 0, 1)), "direction 1 x 0"),
         (lambda label: label + 1, "value 3, but the labels are 0 background, 1"),
-        (lambda label: sitk.Cast(label, sitk.sitkFloat32) + 0.5, "value 0.5, which is no whole number"),
+        (
+            lambda label: sitk.Cast(label, sitk.sitkFloat32) + 0.5,
+            "value 0.5, which is no whole number",
+        ),
         (lambda label: sitk.Cast(label, sitk.sitkInt16) - 1, "value -1"),
     ],
 )
 def test_labels_that_do_not_fit(
-    new: Callable[..., Project], tmp_path: Path, change: Callable[[sitk.Image], sitk.Image | None], words: str
+    new: Callable[..., Project],
+    tmp_path: Path,
+    change: Callable[[sitk.Image], sitk.Image | None],
+    words: str,
 ) -> None:
     image = picture()
     label = labelled(image)
     label = change(label) or label
-    message = refusal(new(), "case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nrrd"))
+    message = refusal(
+        new(), "case", [save(image, tmp_path / "i.nrrd")], save(label, tmp_path / "l.nrrd")
+    )
     assert words in message
     assert "l.nrrd" in message
 
@@ -273,7 +313,7 @@ def test_names_that_are_taken_or_impossible(new: Callable[..., Project], tmp_pat
         project.cases.import_case("löwe 1", [other])  # some file systems do not tell them apart
 
 
-# --- data sets ------------------------------------------------------------------------------------------------
+# --- data sets ------------------------------------------------------------------------------------
 
 
 def decathlon(folder: Path, **changes: object) -> Path:
@@ -300,7 +340,10 @@ def nnunet(folder: Path) -> Path:
     """A small data set in nnU-Net's form, two channels."""
     for index in range(2):
         for channel in range(2):
-            save(picture(seed=10 * index + channel), folder / "imagesTr" / f"case_{index}_{channel:04d}.nrrd")
+            save(
+                picture(seed=10 * index + channel),
+                folder / "imagesTr" / f"case_{index}_{channel:04d}.nrrd",
+            )
         save(labelled(picture()), folder / "labelsTr" / f"case_{index}.nrrd")
     content = {
         "channel_names": {"0": "T1", "1": "T2"},
@@ -373,7 +416,7 @@ def test_a_plain_folder_of_images(new: Callable[..., Project], tmp_path: Path) -
         ({"labels": {}}, "no labels"),
         ({"labels": {"background": 0, "one": 1, "two": 1}}, "share a value"),
         ({"labels": {"background": 0, "one": 1.5}}, "value 1.5"),
-        ({"labels": {"one": 1, "two": 2}}, "lack \"background\""),
+        ({"labels": {"one": 1, "two": 2}}, 'lack "background"'),
         ({"labels": {"0": "background"}}, "no label but the background"),
         ({"labels": {"background": 0, "one": [1, 2]}}, "regions are not supported"),
         ({"labels": {"0": "background", "1": "one", "2": "one"}}, "twice"),
@@ -400,7 +443,9 @@ def test_folders_that_hold_nothing(tmp_path: Path) -> None:
         read_dataset_description(tmp_path)
 
 
-def test_a_data_set_comes_in_whole_or_not_at_all(new: Callable[..., Project], tmp_path: Path) -> None:
+def test_a_data_set_comes_in_whole_or_not_at_all(
+    new: Callable[..., Project], tmp_path: Path
+) -> None:
     folder = decathlon(tmp_path / "set")
     last = folder / "imagesTr" / "case_2.nii.gz"
     content = last.read_bytes()
@@ -418,7 +463,7 @@ def test_a_data_set_comes_in_whole_or_not_at_all(new: Callable[..., Project], tm
         new(channels=2).cases.import_dataset(folder)
 
 
-# --- real images ----------------------------------------------------------------------------------------------
+# --- real images ----------------------------------------------------------------------------------
 
 
 def test_hippocampus(real_data: Path, new: Callable[..., Project]) -> None:
@@ -431,13 +476,17 @@ def test_hippocampus(real_data: Path, new: Callable[..., Project]) -> None:
     for case in project.cases.all():
         files, label = originals[case.name]
         assert case.images[0].read_bytes() == files[0].read_bytes()
-        assert np.array_equal(read_labels(case.label), sitk.GetArrayFromImage(sitk.ReadImage(str(label))))
+        assert np.array_equal(
+            read_labels(case.label), sitk.GetArrayFromImage(sitk.ReadImage(str(label)))
+        )
         assert_readable_by_nnunet(case.images)
     assert {case.label.name for case in project.cases.all()} == {f"{name}.mha" for name in names}
 
 
 @pytest.mark.slow
-def test_all_of_hippocampus_comes_in_within_seconds(real_data: Path, new: Callable[..., Project]) -> None:
+def test_all_of_hippocampus_comes_in_within_seconds(
+    real_data: Path, new: Callable[..., Project]
+) -> None:
     folder = real_data / "Task04_Hippocampus"
     project = new(labels=read_dataset_description(folder).labels)
     assert len(project.cases.import_dataset(folder)) == 201
@@ -466,7 +515,8 @@ def test_two_channels(real_data: Path, new: Callable[..., Project]) -> None:
 GEOMETRY_CASES = {
     "itksnap/MRIcrop-orig.gipl.gz": "exact",
     "itksnap/MRIcrop-seg.gipl.gz": "exact",
-    "itksnap/img4d_11f.nii.gz": "is 4D (38 x 35 x 38 x 11), but the project has 1 channel(s). Store each time point",
+    "itksnap/img4d_11f.nii.gz": "is 4D (38 x 35 x 38 x 11), but the project has 1 channel(s). "
+    "Store each time point",
     "itksnap/multi_chunk.nii.gz": "has 2 components, but the project has 1 channel(s)",
     "itksnap/nan.mha": "has 1592 voxels that are NaN or infinite. Replace them",
     "itksnap/nan_seg.mha": "exact",
@@ -486,7 +536,9 @@ GEOMETRY_CASES = {
 
 def test_every_geometry_case_is_in_the_table(real_data: Path) -> None:
     folder = real_data / "geometry_cases"
-    assert {path.relative_to(folder).as_posix() for path in folder.glob("*/*")} == set(GEOMETRY_CASES)
+    assert {path.relative_to(folder).as_posix() for path in folder.glob("*/*")} == set(
+        GEOMETRY_CASES
+    )
 
 
 @pytest.mark.parametrize("file", GEOMETRY_CASES)
@@ -516,10 +568,13 @@ def test_real_labels(real_data: Path, new: Callable[..., Project]) -> None:
     project = new(labels={name: i for i, name in enumerate(["background", *"abcdefgh"])})
     words = refusal(project, "chunks", [folder / "t1_chunk.nii.gz"], folder / "t2_chunk.nii.gz")
     assert "size 58 x 41 x 17 instead of 43 x 54 x 32" in words
-    project.cases.import_case("crop", [folder / "MRIcrop-orig.gipl.gz"], folder / "MRIcrop-seg.gipl.gz")
+    project.cases.import_case(
+        "crop", [folder / "MRIcrop-orig.gipl.gz"], folder / "MRIcrop-seg.gipl.gz"
+    )
     (case,) = project.cases.all()
     assert np.array_equal(
-        read_labels(case.label), sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "MRIcrop-seg.gipl.gz")))
+        read_labels(case.label),
+        sitk.GetArrayFromImage(sitk.ReadImage(str(folder / "MRIcrop-seg.gipl.gz"))),
     )
 
 

@@ -1,10 +1,12 @@
-"""Kill -9 at random moments: nothing acknowledged is lost, and the same commands end with the same batches.
+"""Kill -9 at random moments: nothing acknowledged is lost, and the same commands end with the same
+batches.
 
-A whole session by hand, from `alunet init` to `alunet export`, is played with the real nnU-Net: once undisturbed, and
-then with every command and all its children killed at a random moment and given again. A command that was killed is
-killed again with the probability AGAIN, so that what resumes is disturbed, too. After each kill the project is opened,
-and all that any command has acknowledged so far is compared. Disturbed sessions are played until there were
-ALUNET_KILLS kills; one session has about 20, so a larger number is for long runs by hand.
+A whole session by hand, from `alunet init` to `alunet export`, is played with the real nnU-Net:
+once undisturbed, and then with every command and all its children killed at a random moment and
+given again. A command that was killed is killed again with the probability AGAIN, so that what
+resumes is disturbed, too. After each kill the project is opened, and all that any command has
+acknowledged so far is compared. Disturbed sessions are played until there were ALUNET_KILLS kills;
+one session has about 20, so a larger number is for long runs by hand.
 """
 
 from __future__ import annotations
@@ -47,7 +49,10 @@ def data_set(source: Path, folder: Path, numbers: tuple[str, ...]) -> Path:
         (folder / part).mkdir(parents=True)
         for name in (f"hippocampus_{number}.nii.gz" for number in numbers):
             shutil.copyfile(source / part / name, folder / part / name)
-    content = {"channel_names": {"0": "MRI"}, "labels": {"background": 0, "Anterior": 1, "Posterior": 2}}
+    content = {
+        "channel_names": {"0": "MRI"},
+        "labels": {"background": 0, "Anterior": 1, "Posterior": 2},
+    }
     (folder / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
     return folder
 
@@ -86,7 +91,9 @@ class Player:
 
     def _ends(self, line: list[str], moment: float) -> bool:
         """Whether the command ends by itself before that moment; if not, it is killed then."""
-        process = subprocess.Popen(line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8")
+        process = subprocess.Popen(
+            line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+        )
         try:
             _, errors = process.communicate(timeout=None if math.isinf(moment) else moment)
         except subprocess.TimeoutExpired:
@@ -97,7 +104,9 @@ class Player:
         return True
 
     def check(self) -> None:
-        """The project opens, and what was acknowledged is there; before the first acknowledgement nothing needs to."""
+        """The project opens, and what was acknowledged is there; before the first
+        acknowledgement nothing needs to.
+        """
         if self.truths:
             with Project.open(self.root) as project:
                 for truth in self.truths:
@@ -108,7 +117,11 @@ class Player:
         with Project.open(self.root) as project:
             number = project.rounds.current()
             ids = [entry.sample for entry in project.worklist.suggestions(number)]
-        self.truths.append(lambda project: _same([entry.sample for entry in project.worklist.suggestions(number)], ids))
+        self.truths.append(
+            lambda project: _same(
+                [entry.sample for entry in project.worklist.suggestions(number)], ids
+            )
+        )
         return ids
 
     def annotate(self, source: Path, ids: list[int]) -> None:
@@ -130,7 +143,9 @@ def _cases(role: str, names: list[str]) -> Truth:
 
 
 def _annotated(case: str, ids: list[int], drawn: np.ndarray) -> Truth:
-    """The samples of a case are labelled, with the voxels that were drawn, and their history says so."""
+    """The samples of a case are labelled, with the voxels that were drawn, and their history
+    says so.
+    """
 
     def check(project: Project) -> None:
         stored, labelled, rounds = (
@@ -166,7 +181,9 @@ def play(alunet: Player, pool: Path, test: Path, out: Path) -> dict[str, object]
     """The session; returns what must be the same however often it was disturbed."""
     short = ("--epochs", 2, "--iterations", 3)
     alunet("init", "--like", pool, "--name", "session", *short, "--seed", 5, "--device", "cpu")
-    alunet.truths.append(lambda project: _same(list(project.labels), ["background", "Anterior", "Posterior"]))
+    alunet.truths.append(
+        lambda project: _same(list(project.labels), ["background", "Anterior", "Posterior"])
+    )
     for folder, role, numbers in ((pool, "pool", POOL), (test, "test", TEST)):
         alunet("add", folder, *(["--test"] if role == "test" else []))
         names = [f"hippocampus_{number}" for number in numbers]
@@ -186,7 +203,9 @@ def play(alunet: Player, pool: Path, test: Path, out: Path) -> dict[str, object]
     with Project.open(alunet.root) as project:
         name, number = project.pool.case_name(outside), int(project.pool.slice_raw[outside])
     alunet("skip", "--case", name, "--slice", number)
-    alunet.truths.append(lambda project: _same(np.flatnonzero(project.samples.skipped()).tolist(), [outside]))
+    alunet.truths.append(
+        lambda project: _same(np.flatnonzero(project.samples.skipped()).tolist(), [outside])
+    )
     alunet("predict", "hippocampus_001", "--out", out / "predictions")
     alunet("uncertainty", "hippocampus_001", "--out", out / "map.nrrd", "--measure", "entropy")
     alunet("export", "model", "--out", out / "model.zip")
@@ -197,7 +216,11 @@ def play(alunet: Player, pool: Path, test: Path, out: Path) -> dict[str, object]
 def files_of(folder: Path) -> dict[str, str]:
     """Every file below a folder, and every member of a zip file, with the hash of its bytes."""
     found = sorted(path for path in folder.rglob("*") if path.is_file())
-    hashes = {path.relative_to(folder).as_posix(): sha256_file(path) for path in found if path.suffix != ".zip"}
+    hashes = {
+        path.relative_to(folder).as_posix(): sha256_file(path)
+        for path in found
+        if path.suffix != ".zip"
+    }
     for path in (path for path in found if path.suffix == ".zip"):
         with zipfile.ZipFile(path) as content:
             for name in content.namelist():
@@ -206,14 +229,21 @@ def files_of(folder: Path) -> dict[str, str]:
 
 
 def names_of(root: Path) -> list[str]:
-    """The files of a project; a kill must leave none behind that an undisturbed session doesn't have."""
+    """The files of a project; a kill must leave none behind that an undisturbed session doesn't
+    have.
+    """
     found = (path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file())
     return sorted(name for name in found if not name.endswith((".log", "-wal", "-shm")))
 
 
-def test_killed_at_random_moments_a_session_ends_like_an_undisturbed_one(real_data, tmp_path, record_property):
+def test_killed_at_random_moments_a_session_ends_like_an_undisturbed_one(
+    real_data, tmp_path, record_property
+):
     source = real_data / "Task04_Hippocampus"
-    pool, test = data_set(source, tmp_path / "pool", POOL), data_set(source, tmp_path / "test", TEST)
+    pool, test = (
+        data_set(source, tmp_path / "pool", POOL),
+        data_set(source, tmp_path / "test", TEST),
+    )
     calm = Player(tmp_path / "calm", random.Random(SEED))
     wanted = play(calm, pool, test, tmp_path / "calm_out")
     killed: list[tuple[str, float]] = []

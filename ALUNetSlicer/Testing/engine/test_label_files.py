@@ -1,4 +1,6 @@
-"""A label never changes its meaning: files are read by what they say, and refused where they say what is unknown."""
+"""A label never changes its meaning: files are read by what they say, and refused where they say
+what is unknown.
+"""
 
 from __future__ import annotations
 
@@ -41,7 +43,9 @@ def drawn(**boxes: tuple[int, int]) -> dict[str, np.ndarray]:
 
 
 def slicer_file(path: Path, like: sitk.Image, masks: dict[str, np.ndarray], **header: str) -> Path:
-    """A .seg.nrrd as Slicer saves it: a layer for segments that do not overlap, cropped to what is drawn."""
+    """A .seg.nrrd as Slicer saves it: a layer for segments that do not overlap, cropped to what
+    is drawn.
+    """
     layers: list[np.ndarray] = []
     keys: dict[str, str] = {}
     for number, (name, mask) in enumerate(masks.items()):
@@ -50,15 +54,22 @@ def slicer_file(path: Path, like: sitk.Image, masks: dict[str, np.ndarray], **he
             layers.append(np.zeros(SHAPE, np.uint8))
         value = int(layers[layer].max()) + 1
         layers[layer][mask] = value
-        keys |= {f"Segment{number}_Name": name, f"Segment{number}_Layer": str(layer),
-                 f"Segment{number}_LabelValue": str(value)}  # fmt: skip
+        keys |= {
+            f"Segment{number}_Name": name,
+            f"Segment{number}_Layer": str(layer),
+            f"Segment{number}_LabelValue": str(value),
+        }
     parts = []
     for layer in layers or [np.zeros(SHAPE, np.uint8)]:
         part = sitk.GetImageFromArray(layer)
         part.CopyInformation(like)
         parts.append(part)
     image = parts[0] if len(parts) == 1 else sitk.Compose(parts)
-    for key, value in {**keys, "Segmentation_ContainedRepresentationNames": "Binary labelmap|", **header}.items():
+    for key, value in {
+        **keys,
+        "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
+        **header,
+    }.items():
         image.SetMetaData(key, value)
     sitk.WriteImage(image, str(path), True)
     return path
@@ -69,7 +80,9 @@ def cropped(path: Path) -> Path:
     image = sitk.ReadImage(str(path))
     array = sitk.GetArrayFromImage(image)
     ends = [(int(axis.min()), int(axis.max()) + 1) for axis in np.nonzero(array)[:3]][::-1]
-    part = sitk.RegionOfInterest(image, [high - low for low, high in ends], [low for low, _ in ends])
+    part = sitk.RegionOfInterest(
+        image, [high - low for low, high in ends], [low for low, _ in ends]
+    )
     for key in image.GetMetaDataKeys():
         if key.startswith("Segment"):
             part.SetMetaData(key, image.GetMetaData(key))
@@ -89,7 +102,7 @@ def read(path: Path, like: sitk.Image, structures: Structures = ORGANS, **said: 
     return read_labels_of(path, Grid.of(like), structures, **said)  # type: ignore[arg-type]
 
 
-# --- segments of Slicer ----------------------------------------------------------------------------
+# --- segments of Slicer ---------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("order", [("liver", "tumor"), ("tumor", "liver"), ("Tumor", " LIVER ")])
@@ -112,11 +125,14 @@ def test_the_second_structure_alone_stays_the_second(tmp_path: Path, image) -> N
 def test_where_segments_overlap_the_larger_number_wins_and_is_said(tmp_path: Path, image) -> None:
     masks = drawn(liver=(0, 5), tumor=(2, 4))
     for order in (("liver", "tumor"), ("tumor", "liver")):
-        found = read(slicer_file(tmp_path / "a.seg.nrrd", image, {n: masks[n] for n in order}), image)
+        found = read(
+            slicer_file(tmp_path / "a.seg.nrrd", image, {n: masks[n] for n in order}), image
+        )
         assert np.array_equal(found.classes == 2, masks["tumor"])
         assert np.array_equal(found.classes > 0, masks["liver"])
         assert found.notes == (
-            "a.seg.nrrd: segments overlap in 12 voxels; the structure with the larger number was taken.",
+            "a.seg.nrrd: segments overlap in 12 voxels; the structure with the larger number was "
+            "taken.",
         )
 
 
@@ -143,13 +159,17 @@ def test_a_header_that_cannot_be_is_refused(tmp_path: Path, image, header) -> No
         read(slicer_file(tmp_path / "a.seg.nrrd", image, drawn(liver=(0, 2)), **header), image)
 
 
-# --- descriptions beside the file ------------------------------------------------------------------
+# --- descriptions beside the file -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["labelsTr/c.nii.gz", "c.nii.gz"])
-def test_a_dataset_json_beside_a_file_says_what_its_values_are(tmp_path: Path, image, place) -> None:
+def test_a_dataset_json_beside_a_file_says_what_its_values_are(
+    tmp_path: Path, image, place
+) -> None:
     masks = drawn(kidney=(0, 2), liver=(3, 5))
-    file = plain(tmp_path / place, image, (masks["kidney"] * 7 + masks["liver"] * 5).astype(np.uint8))
+    file = plain(
+        tmp_path / place, image, (masks["kidney"] * 7 + masks["liver"] * 5).astype(np.uint8)
+    )
     labels = {"background": 0, "liver": 5, "kidney": 7}
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
     found = read(file, image, GAPS).classes
@@ -159,7 +179,9 @@ def test_a_dataset_json_beside_a_file_says_what_its_values_are(tmp_path: Path, i
 
 def test_itk_snap_describes_the_files_beside_it(tmp_path: Path, image) -> None:
     masks = drawn(kidney=(0, 2), liver=(3, 5))
-    file = plain(tmp_path / "c.nii.gz", image, (masks["kidney"] * 4 + masks["liver"]).astype(np.uint8))
+    file = plain(
+        tmp_path / "c.nii.gz", image, (masks["kidney"] * 4 + masks["liver"]).astype(np.uint8)
+    )
     lines = [
         "# ITK-SnAP Label Description File",
         '    0     0    0    0        0  0  0    "Clear Label"',
@@ -199,7 +221,7 @@ def test_ignored_voxels_stay_open(tmp_path: Path, image) -> None:
         read(file, image, ignore=1)
 
 
-# --- files that say nothing ------------------------------------------------------------------------
+# --- files that say nothing -----------------------------------------------------------------------
 
 
 def test_a_mask_of_0_and_255_is_the_only_structure_or_is_refused(tmp_path: Path, image) -> None:
@@ -213,20 +235,30 @@ def test_a_mask_of_0_and_255_is_the_only_structure_or_is_refused(tmp_path: Path,
         read(file, image)
 
 
-def test_where_two_numberings_are_possible_a_file_without_a_description_is_refused(tmp_path: Path, image) -> None:
+def test_where_two_numberings_are_possible_a_file_without_a_description_is_refused(
+    tmp_path: Path, image
+) -> None:
     mask = drawn(liver=(1, 4))["liver"]
-    with pytest.raises(InputError, match="'kidney', as in the data set, or 'liver', as in proposals"):
+    with pytest.raises(
+        InputError, match="'kidney', as in the data set, or 'liver', as in proposals"
+    ):
         read(plain(tmp_path / "a.nii.gz", image, mask * np.uint8(2)), image, GAPS)
     found = read(plain(tmp_path / "b.nii.gz", image, mask * np.uint8(3)), image, GAPS)
     assert np.array_equal(found.classes == 2, mask)
     with pytest.raises(InputError, match="holds the value 1"):
-        read(plain(tmp_path / "c.nii.gz", image, np.where(mask, 1, 3).astype(np.uint8)), image, GAPS)
+        read(
+            plain(tmp_path / "c.nii.gz", image, np.where(mask, 1, 3).astype(np.uint8)), image, GAPS
+        )
 
 
 @given(values=st.lists(st.integers(1, 300), min_size=1, max_size=6, unique=True), data=st.data())
 def test_what_leaves_comes_back_as_what_it_was(tmp_path_factory, values: list[int], data) -> None:
     structures = Structures(("background", *(f"s{n}" for n in range(len(values)))), (0, *values))
-    classes = data.draw(st.lists(st.sampled_from([*range(len(values) + 1), NOT_ANNOTATED]), min_size=24, max_size=24))
+    classes = data.draw(
+        st.lists(
+            st.sampled_from([*range(len(values) + 1), NOT_ANNOTATED]), min_size=24, max_size=24
+        )
+    )
     array = np.array(classes, np.uint8).reshape(2, 3, 4)
     table, ignore = outside_values(structures.values)
     like = sitk.GetImageFromArray(array)
@@ -242,12 +274,14 @@ def test_what_leaves_comes_back_as_what_it_was(tmp_path_factory, values: list[in
 
 
 def test_a_description_of_others_is_never_overwritten(tmp_path: Path) -> None:
-    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 2, "tumor": 1}}))
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "liver": 2, "tumor": 1}})
+    )
     with pytest.raises(InputError, match="another meaning"):
         write_description(tmp_path, ORGANS.in_files)
 
 
-# --- where the voxels are --------------------------------------------------------------------------
+# --- where the voxels are -------------------------------------------------------------------------
 
 
 @given(
@@ -256,7 +290,9 @@ def test_a_description_of_others_is_never_overwritten(tmp_path: Path) -> None:
     low=st.lists(st.integers(0, 2), min_size=3, max_size=3),
     shift=st.floats(-0.02, 0.02),
 )
-def test_a_file_with_other_axes_or_a_part_is_put_where_it_is(axes, flips, low, shift: float) -> None:
+def test_a_file_with_other_axes_or_a_part_is_put_where_it_is(
+    axes, flips, low, shift: float
+) -> None:
     rng = np.random.default_rng(3)
     array = rng.integers(1, 4, SHAPE).astype(np.uint8)
     whole = sitk.GetImageFromArray(array)
@@ -275,7 +311,9 @@ def test_a_file_with_other_axes_or_a_part_is_put_where_it_is(axes, flips, low, s
 
 
 @pytest.mark.parametrize("off", [0.01, 0.04, 0.06, 0.5])
-def test_a_label_is_moved_to_the_nearest_voxels_below_a_twentieth_of_a_voxel(tmp_path: Path, image, off: float) -> None:
+def test_a_label_is_moved_to_the_nearest_voxels_below_a_twentieth_of_a_voxel(
+    tmp_path: Path, image, off: float
+) -> None:
     mask = drawn(liver=(1, 4))["liver"]
     moved = sitk.Image(image)
     moved.SetOrigin([value + off * 0.7 for value in image.GetOrigin()])
@@ -283,5 +321,7 @@ def test_a_label_is_moved_to_the_nearest_voxels_below_a_twentieth_of_a_voxel(tmp
     if off < SAME_PLACE:
         assert np.array_equal(read(file, image).classes == 1, mask)
     else:
-        with pytest.raises(InputError, match=f"up to {off * 0.7 / 0.7:.3g} voxels apart.*nearest-neighbor"):
+        with pytest.raises(
+            InputError, match=f"up to {off * 0.7 / 0.7:.3g} voxels apart.*nearest-neighbor"
+        ):
             read(file, image)

@@ -1,4 +1,6 @@
-"""The loop (docs/method.md, 1.7): a real nnU-Net trained on real scans, batches chosen, labels revealed."""
+"""The loop (docs/method.md, 1.7): a real nnU-Net trained on real scans, batches chosen, labels
+revealed.
+"""
 
 from __future__ import annotations
 
@@ -46,7 +48,9 @@ def test_round_zero(started):
         assert tests.isdisjoint(pool.cases), "a test case in the pool"
         record = Loop(project, RECIPE, seed=4).rounds()[0]
         assert record.labelled_samples == INITIAL and record.strategy == "initial"
-        assert all(set(values) == {"Anterior", "Posterior", "mean"} for values in record.metrics.values())
+        assert all(
+            set(values) == {"Anterior", "Posterior", "mean"} for values in record.metrics.values()
+        )
         assert {"train", "evaluate"} <= set(record.seconds) and record.peak_memory_mb["train"] > 100
         assert record.hashes["pool"] == pool.sha256()
         assert record.versions["nnunetv2"].startswith("2.8")
@@ -56,8 +60,20 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     with Project.open(fresh) as project:
         truth = Oracle(project)
         before = {name: project.annotations.read(name) for name in project.pool.cases}
-    names = ["random", "random-fg66", "entropy", "mean-std", "bald", "core-set", "badge-ll", "stochastic-batches",
-             "usimc", "usimf", "full", "random"]
+    names = [
+        "random",
+        "random-fg66",
+        "entropy",
+        "mean-std",
+        "bald",
+        "core-set",
+        "badge-ll",
+        "stochastic-batches",
+        "usimc",
+        "usimf",
+        "full",
+        "random",
+    ]
     records = advance(fresh, *names)
     assert [record.strategy for record in records] == names
     batches = [record.selected["ids"] for record in records]
@@ -65,7 +81,9 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     assert records[10].fraction == 1 and records[11].diagnostics == {"exhausted": True}
     chosen = list(itertools.chain(*batches))
     assert len(set(chosen)) == len(chosen), "a sample was chosen twice"
-    assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(records[8].diagnostics)
+    assert {"query_size", "elbow", "batch_uncertainty", "class_weights"} <= set(
+        records[8].diagnostics
+    )
     assert records[5].diagnostics["radius"] > 0 and records[6].diagnostics["filled_at_random"] == 0
     with Project.open(fresh) as project:
         for name in project.pool.cases:
@@ -79,14 +97,18 @@ def test_the_same_seed_gives_the_same_batch_and_another_seed_another(fresh, star
     with Project.open(started) as project:
         project.fork(tmp_path / "again").close()
         project.fork(tmp_path / "other").close()
-    one, two, other = (advance(root, "usimc", seed=seed)[0] for root, seed in
-                       ((fresh, 4), (tmp_path / "again", 4), (tmp_path / "other", 5)))
+    one, two, other = (
+        advance(root, "usimc", seed=seed)[0]
+        for root, seed in ((fresh, 4), (tmp_path / "again", 4), (tmp_path / "other", 5))
+    )
     assert one.selected == two.selected and one.hashes == two.hashes and one.metrics == two.metrics
     assert one.selected["ids"] != other.selected["ids"]
 
 
 def test_stopped_anywhere_the_round_goes_on_to_the_same_batch(fresh, started, tmp_path):
-    """The process is stopped in the query and in the training; the same call ends like an undisturbed one."""
+    """The process is stopped in the query and in the training; the same call ends like an
+    undisturbed one.
+    """
     with Project.open(started) as project:
         project.fork(tmp_path / "whole").close()
     whole = advance(tmp_path / "whole", "usimf")[0]
@@ -145,7 +167,9 @@ def test_bad_input_is_one_clear_line(started, fresh, tmp_path):
 
 
 def test_oracle_counts_every_voxel_once(started):
-    """Overlapping tiles: the nearest centre owns a voxel, so that classes are counted as they are."""
+    """Overlapping tiles: the nearest centre owns a voxel, so that classes are counted as they
+    are.
+    """
     with Project.open(started) as project:
         oracle = Oracle(project)
         geometries = [case.geometry for case in project.cases.all("pool")]

@@ -10,13 +10,24 @@ import pytest
 
 from alunet.loop import RoundRecord
 from alunet.loop.round_record import measured
-from alunet.model.metrics import DICE, MEAN, known, mean_over_cases, measure, metrics, register, with_mean
+from alunet.model.metrics import (
+    DICE,
+    MEAN,
+    known,
+    mean_over_cases,
+    measure,
+    metrics,
+    register,
+    with_mean,
+)
 
 SPACING = (5.0, 1.5, 0.7)
 SHAPE = (5, 9, 8)
 
 
-def of(name: str, predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...] = SPACING) -> float | None:
+def of(
+    name: str, predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...] = SPACING
+) -> float | None:
     """The value of one metric of one structure."""
     found = measure(predicted.astype(np.uint8), reference.astype(np.uint8), spacing, {"organ": 1})
     return found[name]["organ"]
@@ -33,7 +44,9 @@ def blobs(seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def dice_twin(predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
-    """As evaluation computed it before there was a registry; the values are equal to the last bit."""
+    """As evaluation computed it before there was a registry; the values are equal to the last
+    bit.
+    """
     both, total = (predicted & reference).sum(), predicted.sum() + reference.sum()
     return float(np.divide(2.0 * both, total))
 
@@ -42,22 +55,37 @@ def outline(mask: np.ndarray) -> list[tuple[int, ...]]:
     """Voxels of a mask with a neighbor across a face that is none of it, one by one."""
     inside = {tuple(int(i) for i in voxel) for voxel in np.argwhere(mask)}
     steps = [sign * step for step in np.eye(mask.ndim, dtype=int) for sign in (-1, 1)]
-    return [voxel for voxel in inside if any(tuple((voxel + step).tolist()) not in inside for step in steps)]
+    return [
+        voxel
+        for voxel in inside
+        if any(tuple((voxel + step).tolist()) not in inside for step in steps)
+    ]
 
 
 def nearest(one: np.ndarray, other: np.ndarray, spacing: tuple[float, ...]) -> list[float]:
-    """From each surface voxel of one mask, the mm to the nearest of the other; all pairs are tried."""
-    here, there = ([np.multiply(voxel, spacing) for voxel in outline(mask)] for mask in (one, other))
+    """From each surface voxel of one mask, the mm to the nearest of the other; all pairs are
+    tried.
+    """
+    here, there = (
+        [np.multiply(voxel, spacing) for voxel in outline(mask)] for mask in (one, other)
+    )
     return [min(math.dist(point, end) for end in there) for point in here]
 
 
-def surface_dice_twin(predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
+def surface_dice_twin(
+    predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]
+) -> float:
     found = nearest(predicted, reference, spacing) + nearest(reference, predicted, spacing)
     return sum(distance < 2 + 1e-9 for distance in found) / len(found)
 
 
-def hausdorff_twin(predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]) -> float:
-    return max(percentile_95(nearest(*pair, spacing)) for pair in ((predicted, reference), (reference, predicted)))
+def hausdorff_twin(
+    predicted: np.ndarray, reference: np.ndarray, spacing: tuple[float, ...]
+) -> float:
+    return max(
+        percentile_95(nearest(*pair, spacing))
+        for pair in ((predicted, reference), (reference, predicted))
+    )
 
 
 def percentile_95(values: list[float]) -> float:
@@ -81,13 +109,18 @@ TWINS: dict[str, Callable[[np.ndarray, np.ndarray, tuple[float, ...]], float]] =
 """Metric -> the same computed the long way."""
 
 DIAGONAL = math.hypot(5 * 5.0, 9 * 1.5, 8 * 0.7)
-MISSED: dict[str, float] = {DICE: 0.0, "surface_dice_2mm": 0.0, "hausdorff_95": DIAGONAL, "volume_difference": 2.0}
+MISSED: dict[str, float] = {
+    DICE: 0.0,
+    "surface_dice_2mm": 0.0,
+    "hausdorff_95": DIAGONAL,
+    "volume_difference": 2.0,
+}
 """Metric -> its value where one of the masks is empty, in an image of `SHAPE` and `SPACING`."""
 
 every = pytest.mark.parametrize("name", metrics())
 
 
-# --- the contract -----------------------------------------------------------------------------------------------------
+# --- the contract ---------------------------------------------------------------------------------
 
 
 def test_every_metric_has_a_twin_and_a_definition_for_an_empty_mask():
@@ -122,7 +155,9 @@ def test_no_masks_are_better_than_identical_ones(name):
 def test_reference_and_prediction_can_be_exchanged(name):
     for seed in range(10):
         predicted, reference = blobs(seed)
-        assert of(name, predicted, reference) == pytest.approx(of(name, reference, predicted), abs=1e-12)
+        assert of(name, predicted, reference) == pytest.approx(
+            of(name, reference, predicted), abs=1e-12
+        )
 
 
 @every
@@ -144,7 +179,9 @@ def test_it_is_what_counting_by_hand_gives(name, spacing):
     for seed in range(12):
         predicted, reference = blobs(seed)
         wanted = TWINS[name](predicted, reference, spacing)
-        assert of(name, predicted, reference, spacing) == (wanted if name == DICE else pytest.approx(wanted, abs=1e-9))
+        assert of(name, predicted, reference, spacing) == (
+            wanted if name == DICE else pytest.approx(wanted, abs=1e-9)
+        )
 
 
 @every
@@ -170,16 +207,20 @@ def test_a_surface_that_is_off_by_the_tolerance_is_within_it(spacing, within):
 
 @pytest.mark.parametrize(("shift", "spacing"), [(3, 1.0), (3, 2.5), (6, 0.7)])
 def test_the_distance_of_two_boxes_is_in_mm_not_in_voxels(shift, spacing):
-    assert of("hausdorff_95", *boxes(shift), spacing=(50.0, 50.0, spacing)) == pytest.approx(shift * spacing)
+    assert of("hausdorff_95", *boxes(shift), spacing=(50.0, 50.0, spacing)) == pytest.approx(
+        shift * spacing
+    )
 
 
 def test_a_distance_scales_with_the_spacing():
     for seed in range(5):
-        once, twice = (of("hausdorff_95", *blobs(seed), tuple(n * mm for mm in SPACING)) for n in (1, 2))
+        once, twice = (
+            of("hausdorff_95", *blobs(seed), tuple(n * mm for mm in SPACING)) for n in (1, 2)
+        )
         assert twice == pytest.approx(2 * once)
 
 
-# --- from cases to a record -------------------------------------------------------------------------------------------
+# --- from cases to a record -----------------------------------------------------------------------
 
 
 def test_each_structure_is_measured_by_itself_wherever_it_lies():
@@ -191,7 +232,11 @@ def test_each_structure_is_measured_by_itself_wherever_it_lies():
 
 
 def test_the_mean_over_cases_leaves_out_those_that_a_structure_is_not_in():
-    cases = [{"a": {"x": 0.5, "y": None}}, {"a": {"x": 1.0, "y": None}}, {"a": {"x": None, "y": None}}]
+    cases = [
+        {"a": {"x": 0.5, "y": None}},
+        {"a": {"x": 1.0, "y": None}},
+        {"a": {"x": None, "y": None}},
+    ]
     assert mean_over_cases(cases) == {"a": {"x": 0.75, "y": None}}
     assert mean_over_cases([]) == {}
 
@@ -226,16 +271,32 @@ def test_without_test_cases_nothing_was_measured(evaluation):
 
 
 REST = {
-    "number": 0, "strategy": "random", "seed": 0, "budget": 1, "labelled_samples": 1, "labelled_slices": 1,
-    "labelled_voxels": 1, "fraction": 0.1, "pool_samples": 10, "class_voxels": [], "selected": {}, "diagnostics": {},
-    "seconds": {}, "peak_memory_mb": {}, "recipe": {}, "training": {"dice": 0.25, "class_dice": [0.25, None]},
+    "number": 0,
+    "strategy": "random",
+    "seed": 0,
+    "budget": 1,
+    "labelled_samples": 1,
+    "labelled_slices": 1,
+    "labelled_voxels": 1,
+    "fraction": 0.1,
+    "pool_samples": 10,
+    "class_voxels": [],
+    "selected": {},
+    "diagnostics": {},
+    "seconds": {},
+    "peak_memory_mb": {},
+    "recipe": {},
+    "training": {"dice": 0.25, "class_dice": [0.25, None]},
     "hashes": {},
-}  # fmt: skip
+}
 
 
 def test_a_record_of_an_earlier_version_is_read_as_one_of_this():
     dice = {"x": 0.5, "y": None, MEAN: 0.5}
-    old, new = RoundRecord.from_json({**REST, "dice": dice}), RoundRecord.from_json({**REST, "metrics": {DICE: dice}})
+    old, new = (
+        RoundRecord.from_json({**REST, "dice": dice}),
+        RoundRecord.from_json({**REST, "metrics": {DICE: dice}}),
+    )
     assert old == new and old.metrics == {DICE: dice} and old.mean() == 0.5
     assert old.mean("of a later version") is None
     assert old.training_metrics == {DICE: {"x": 0.25, "y": None, MEAN: 0.25}}

@@ -1,7 +1,9 @@
-"""Projects and outboxes that older versions made open in this one, and nothing in them is lost or changed.
+"""Projects and outboxes that older versions made open in this one, and nothing in them is lost or
+changed.
 
-The recorded ones were made by the code of their commits, see `recorded/make_projects.py`. ALUNET_MIGRATION_KILLS says
-how often the opening of each commit's is killed, ALUNET_MIGRATION_SEED at which moments.
+The recorded ones were made by the code of their commits, see `recorded/make_projects.py`.
+ALUNET_MIGRATION_KILLS says how often the opening of each commit's is killed, ALUNET_MIGRATION_SEED
+at which moments.
 """
 
 from __future__ import annotations
@@ -112,7 +114,13 @@ def test_the_recorded_projects_show_what_can_be_lost(wanted):
     working, learning = wanted["projects"]["annotating"], wanted["projects"]["training"]
     assert [known["finished"] for known in working["rounds"]] == [True, True, True, False]
     assert len(working["curve"]) == 3
-    assert {row["status"] for row in working["worklists"][-1]} == {"todo", "in_progress", "done", "skipped", "flagged"}
+    assert {row["status"] for row in working["worklists"][-1]} == {
+        "todo",
+        "in_progress",
+        "done",
+        "skipped",
+        "flagged",
+    }
     assert any(row["ahead"] for row in working["worklists"][-1])
     assert any(entry["chosen by"] for known in working["rounds"] for entry in known["suggested"])
     versions = [version for entry in working["versions"].values() for version in entry["all"]]
@@ -126,14 +134,20 @@ def test_the_recorded_projects_show_what_can_be_lost(wanted):
 
 
 class Opener:
-    """A process that opens folders, each in a child that can be killed; it has loaded all that this takes before."""
+    """A process that opens folders, each in a child that can be killed; it has loaded all that
+    this takes before.
+    """
 
     def __init__(self) -> None:
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
-        self.process = subprocess.Popen([sys.executable, "-c", OPENER], **pipes, text=True, env=with_source())
+        self.process = subprocess.Popen(
+            [sys.executable, "-c", OPENER], **pipes, text=True, env=with_source()
+        )
 
     def __call__(self, folder: Path, moment: float | None = None) -> tuple[bool, float]:
-        """Open a folder, and kill that so many seconds later; whether it was killed, and after which time it ended."""
+        """Open a folder, and kill that so many seconds later; whether it was killed, and after
+        which time it ended.
+        """
         self.process.stdin.write(f"{'never' if moment is None else moment} {folder}\n")
         self.process.stdin.flush()
         end, seconds = self.process.stdout.readline().split()
@@ -156,7 +170,9 @@ def opener():
 
 
 def schema(folder: Path, scratch: Path) -> int:
-    """Schema version of a project as a reader finds it, whatever the killed process left beside the file."""
+    """Schema version of a project as a reader finds it, whatever the killed process left beside
+    the file.
+    """
     shutil.rmtree(scratch, ignore_errors=True)
     scratch.mkdir()
     for file in folder.glob("project.db*"):
@@ -169,7 +185,9 @@ def schema(folder: Path, scratch: Path) -> int:
 
 
 @pytest.mark.slow
-def test_killed_while_it_is_opened_it_is_the_old_or_the_new(made, wanted, tmp_path, opener, record_property):
+def test_killed_while_it_is_opened_it_is_the_old_or_the_new(
+    made, wanted, tmp_path, opener, record_property
+):
     """Nothing is half migrated: after each kill it opens, with all that was in it."""
     lengths, schemas = {}, {}
     for part in PARTS:

@@ -1,4 +1,6 @@
-"""What leaves a trained project: segmentations, uncertainty maps, labels and the model, exact and whole."""
+"""What leaves a trained project: segmentations, uncertainty maps, labels and the model, exact
+and whole.
+"""
 
 from __future__ import annotations
 
@@ -56,24 +58,35 @@ class TestLabels:
         project = loop.project
         for ending in WRITTEN_ENDINGS:
             files = outputs.export_labels(project, [], tmp_path / "new" / "folder", ending)
-            assert [file.name for file in files] == [f"{name}{ending}" for name in project.annotations.cases()]
+            assert [file.name for file in files] == [
+                f"{name}{ending}" for name in project.annotations.cases()
+            ]
         for case in project.cases.all("pool"):
             if case.name not in project.annotations.cases():
                 continue
             for ending in WRITTEN_ENDINGS:
                 image = written(tmp_path / "new" / "folder" / f"{case.name}{ending}")
                 array = sitk.GetArrayFromImage(image)
-                assert np.array_equal(array, project.annotations.read(case.name)) and array.max() == NOT_ANNOTATED
+                assert (
+                    np.array_equal(array, project.annotations.read(case.name))
+                    and array.max() == NOT_ANNOTATED
+                )
                 assert Grid.of(image) == grid_of(case.images[0])
 
     def test_what_is_not_there(self, loop, tmp_path):
         project, untouched = loop.project, names_of(loop, "test")[0]
         with pytest.raises(InputError, match=f"Nothing is annotated in case '{untouched}'"):
             outputs.export_labels(project, [untouched], tmp_path, ".nrrd")
-        with pytest.raises(InputError, match="Files .xyz cannot be written. Use .nii.gz, .nrrd or .mha"):
+        with pytest.raises(
+            InputError, match="Files .xyz cannot be written. Use .nii.gz, .nrrd or .mha"
+        ):
             outputs.export_labels(project, [], tmp_path, ".xyz")
-        with Project.create(tmp_path / "p", name="p", labels=project.labels, channels=["MRI"]) as empty, \
-                pytest.raises(InputError, match="Nothing is annotated yet"):
+        with (
+            Project.create(
+                tmp_path / "p", name="p", labels=project.labels, channels=["MRI"]
+            ) as empty,
+            pytest.raises(InputError, match="Nothing is annotated yet"),
+        ):
             outputs.export_labels(empty, [], tmp_path, ".nrrd")
 
 
@@ -85,14 +98,23 @@ class TestPredictions:
         loop.emit = events.append
         files = outputs.predict(loop, [*names, names[0]], tmp_path, ".nii.gz")
         assert files == [tmp_path / f"{name}.nii.gz" for name in names]
-        assert [event.data["done"] for event in events if event.data.get("phase") == "predict"] == [1, 2]
+        assert [event.data["done"] for event in events if event.data.get("phase") == "predict"] == [
+            1,
+            2,
+        ]
         assert sorted(tmp_path.iterdir()) == sorted(files)
         images = {case.name: case.images[0] for case in loop.project.cases.all()}
         for name, file in zip(names, files, strict=True):
             segmentation = sitk.GetArrayFromImage(written(file))
-            assert grid_of(file) == grid_of(images[name]) and set(np.unique(segmentation)) <= {0, 1, 2}
+            assert grid_of(file) == grid_of(images[name]) and set(np.unique(segmentation)) <= {
+                0,
+                1,
+                2,
+            }
         other = outputs.predict(loop, names[:1], tmp_path, ".nrrd")[0]
-        assert np.array_equal(sitk.GetArrayFromImage(written(other)), sitk.GetArrayFromImage(written(files[0])))
+        assert np.array_equal(
+            sitk.GetArrayFromImage(written(other)), sitk.GetArrayFromImage(written(files[0]))
+        )
 
     def test_cancelled_leaves_nothing(self, loop, tmp_path):
         cancel = threading.Event()
@@ -104,7 +126,9 @@ class TestPredictions:
 
     def test_bad_input_is_one_clear_line(self, loop, tmp_path):
         name = names_of(loop, "pool")[0]
-        with pytest.raises(InputError, match=f"no case '{name}x' in the project. Did you mean {name}"):
+        with pytest.raises(
+            InputError, match=f"no case '{name}x' in the project. Did you mean {name}"
+        ):
             outputs.predict(loop, [f"{name}x"], tmp_path, ".nrrd")
         with pytest.raises(InputError, match="Files .png cannot be written"):
             outputs.predict(loop, [name], tmp_path, ".png")
@@ -136,7 +160,9 @@ class TestPredictions:
             untrained = Loop(project, EXACT, seed=1)
             for call in (
                 lambda: outputs.predict(untrained, [], tmp_path, ".nrrd"),
-                lambda: outputs.uncertainty(untrained, project.cases.all()[0].name, tmp_path / "u.nrrd", "bald"),
+                lambda: outputs.uncertainty(
+                    untrained, project.cases.all()[0].name, tmp_path / "u.nrrd", "bald"
+                ),
                 lambda: outputs.export_model(untrained, tmp_path / "m.zip"),
             ):
                 with pytest.raises(InputError, match="no model yet"):
@@ -147,7 +173,9 @@ class TestPredictions:
 class TestUncertainty:
     @pytest.mark.parametrize("measure", MEASURES)
     def test_a_samples_score_is_the_mean_of_its_map(self, loop, tmp_path, measure):
-        """No resampling in this set, and most slices have one tile: the map holds exactly what is averaged."""
+        """No resampling in this set, and most slices have one tile: the map holds exactly what
+        is averaged.
+        """
         project, case = loop.project, loop.project.cases.all("pool")[1]
         file = outputs.uncertainty(loop, case.name, tmp_path / "map.nii.gz", measure)
         assert grid_of(file) == grid_of(case.images[0])
@@ -166,13 +194,21 @@ class TestUncertainty:
         reader = TileReader(Folders(project.nnunet_dir).images, project.pool)
         if measure == "entropy":
             return score.entropy(model, reader, ids, scoring, ignore_events)
-        noise = tuple(int(word) for word in Streams(loop.seed, 1).sequence("mc-dropout").generate_state(4))
+        noise = tuple(
+            int(word) for word in Streams(loop.seed, 1).sequence("mc-dropout").generate_state(4)
+        )
         found = score.monte_carlo(model, reader, ids, scoring, noise, ignore_events)
         weights = class_weights(project.annotations.class_voxels())
-        return {"variance": found.var @ weights, "std": found.std.mean(1), "bald": found.bald}[measure]
+        return {"variance": found.var @ weights, "std": found.std.mean(1), "bald": found.bald}[
+            measure
+        ]
 
-    def test_overlapping_tiles_crop_and_transpose_come_back_to_their_voxels(self, loop, monkeypatch):
-        """A measure that is the image itself must come back as the image: exactly, or through linear resampling."""
+    def test_overlapping_tiles_crop_and_transpose_come_back_to_their_voxels(
+        self, loop, monkeypatch
+    ):
+        """A measure that is the image itself must come back as the image: exactly, or through
+        linear resampling.
+        """
         case, nnunet = loop.project.cases.all("pool")[0], loop.project.nnunet_dir
         model = Model(nnunet, None, "cpu")
         name, raw = case.name, case.shape
@@ -181,14 +217,19 @@ class TestUncertainty:
         monkeypatch.setattr(uncertainty, "entropy_bits", lambda probabilities: probabilities[:, 0])
         monkeypatch.setattr(model, "full_resolution", lambda precision: _Same())
         show = lambda geometry: uncertainty.uncertainty_map(  # noqa: E731
-            nnunet, model, geometry, "entropy", np.zeros(3), RECIPE.scoring, (1,), ignore_events)
+            nnunet, model, geometry, "entropy", np.zeros(3), RECIPE.scoring, (1,), ignore_events
+        )
         import blosc2
 
         image = blosc2.open(str(Folders(nnunet).images / f"{name}.b2nd"), mode="r")[:][0]
         plain = show(whole)
         assert np.allclose(plain, image, rtol=1e-6, atol=1e-6)
         larger = (raw[2] + 5, raw[0] + 3, raw[1] + 4)  # as if nnU-Net had transposed and cropped
-        moved = show(CaseGeometry(name, larger, (1, 2, 0), ((1, raw[0] + 1), (2, raw[1] + 2), (3, raw[2] + 3)), raw))
+        moved = show(
+            CaseGeometry(
+                name, larger, (1, 2, 0), ((1, raw[0] + 1), (2, raw[1] + 2), (3, raw[2] + 3)), raw
+            )
+        )
         expected = np.zeros(larger, np.float32)
         expected[3 : raw[2] + 3, 1 : raw[0] + 1, 2 : raw[1] + 2] = plain.transpose(2, 0, 1)
         assert moved.shape == larger and np.array_equal(moved, expected)
@@ -215,32 +256,70 @@ class _Kept(torch.Tensor):
 @pytest.mark.slow
 class TestModel:
     def test_nnunet_alone_installs_it_and_predicts_the_same_voxels(self, loop, tmp_path):
-        """nnU-Net's own installer and predictor, in a process of their own that cannot import alunet."""
+        """nnU-Net's own installer and predictor, in a process of their own that cannot import
+        alunet.
+        """
         file = outputs.export_model(loop, tmp_path / "model.zip")
         case = loop.project.cases.all("test")[0]
-        place = {name: str(tmp_path / name) for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")}
+        place = {
+            name: str(tmp_path / name)
+            for name in ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
+        }
         source = tmp_path / "images"
         for folder in (*map(Path, place.values()), source):
             folder.mkdir()
         (source / case.images[0].name).write_bytes(case.images[0].read_bytes())
         with zipfile.ZipFile(file) as archive:
             dataset = archive.namelist()[0].split("/")[0]
-        environment = {**os.environ, **place, "PYTHONPATH": "", "nnUNet_def_n_proc": "1", "CUDA_VISIBLE_DEVICES": ""}
+        environment = {
+            **os.environ,
+            **place,
+            "PYTHONPATH": "",
+            "nnUNet_def_n_proc": "1",
+            "CUDA_VISIBLE_DEVICES": "",
+        }
         self.call(environment, "model_sharing.entry_points:install_from_zip_entry_point", str(file))
-        self.call(environment, "inference.predict_from_raw_data:predict_entry_point", "-d", dataset, "-c", "2d",
-                  "-f", "0", "-i", str(source), "-o", str(tmp_path / "theirs"), "-device", "cpu",
-                  "-npp", "0", "-nps", "0")
+        self.call(
+            environment,
+            "inference.predict_from_raw_data:predict_entry_point",
+            "-d",
+            dataset,
+            "-c",
+            "2d",
+            "-f",
+            "0",
+            "-i",
+            str(source),
+            "-o",
+            str(tmp_path / "theirs"),
+            "-device",
+            "cpu",
+            "-npp",
+            "0",
+            "-nps",
+            "0",
+        )
         ours = written(outputs.predict(loop, [case.name], tmp_path, ".nii.gz")[0])
         theirs = written(tmp_path / "theirs" / f"{case.name}.nii.gz")
         assert np.array_equal(sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(theirs))
-        assert np.unique(sitk.GetArrayFromImage(ours)).size > 1, "an empty segmentation would show nothing"
+        assert np.unique(sitk.GetArrayFromImage(ours)).size > 1, (
+            "an empty segmentation would show nothing"
+        )
 
     @staticmethod
     def call(environment: dict[str, str], entry: str, *arguments: str) -> None:
         module, name = entry.split(":")
-        code = f"import sys; from nnunetv2.{module} import {name}; sys.modules['alunet'] = None; {name}()"
-        done = subprocess.run([sys.executable, "-c", code, *arguments], env=environment, capture_output=True, text=True,
-                              check=False)
+        code = (
+            f"import sys; from nnunetv2.{module} import {name}; sys.modules['alunet'] = None; "
+            f"{name}()"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code, *arguments],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stderr
 
     def test_what_is_in_it(self, loop, tmp_path):
@@ -255,11 +334,21 @@ class TestModel:
         assert dataset["file_ending"] == ".nii.gz" and dataset["channel_names"] == {"0": "MRI"}
         assert dataset["numTraining"] == len(loop.project.annotations.cases())
         about = json.loads(content["alunet.json"])
-        assert about["dice"] == loop.rounds()[-1].metrics["dice"] and about["hashes"]["weights"] and about["round"] == 0
-        assert "nnUNetv2_install_pretrained_model_from_zip model.zip" in content["README.md"].decode()
-        checkpoint = torch.load(next((tmp_path / "results").rglob("*.pth")), weights_only=True)  # plain values alone
+        assert (
+            about["dice"] == loop.rounds()[-1].metrics["dice"]
+            and about["hashes"]["weights"]
+            and about["round"] == 0
+        )
+        assert (
+            "nnUNetv2_install_pretrained_model_from_zip model.zip" in content["README.md"].decode()
+        )
+        # plain values alone
+        checkpoint = torch.load(next((tmp_path / "results").rglob("*.pth")), weights_only=True)
         assert checkpoint["trainer_name"] == "nnUNetTrainer"
-        assert checkpoint["inference_allowed_mirroring_axes"] is None  # trained without mirroring, so used without
+        # trained without mirroring, so used without
+        assert checkpoint["inference_allowed_mirroring_axes"] is None
         everything = b"".join(content.values())
         for secret in (*(case.name for case in loop.project.cases.all()), str(loop.project.root)):
-            assert secret.encode() not in everything, f"{secret} of a patient or of this computer is in the file"
+            assert secret.encode() not in everything, (
+                f"{secret} of a patient or of this computer is in the file"
+            )

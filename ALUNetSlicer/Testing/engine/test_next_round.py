@@ -1,4 +1,6 @@
-"""One function makes a round, whichever way in calls it; only training, plan and proposals are stubs here."""
+"""One function makes a round, whichever way in calls it; only training, plan and proposals are
+stubs here.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ def submit(project: Project, sample: int, author: str) -> None:
 
 
 def trains(monkeypatch: pytest.MonkeyPatch, meanwhile: Callable[[Project], None]) -> list[int]:
-    """Let a training only call `meanwhile`, with the project as another process opens it; lists what was trained."""
+    """Let a training only call `meanwhile`, with the project as another process opens it; lists
+    what was trained.
+    """
     trained: list[int] = []
 
     def learn(self: Loop, number: int, folder: Path) -> dict:
@@ -120,7 +124,12 @@ def test_the_first_round_begins_with_a_batch(next_round, root, tmp_path):
     next_round(other)
     with Project.open(other) as project:
         begun = project.rounds.begun()
-        assert (begun.number, begun.strategy, begun.budget, begun.state) == (0, "random", 2, RoundState.OPEN)
+        assert (begun.number, begun.strategy, begun.budget, begun.state) == (
+            0,
+            "random",
+            2,
+            RoundState.OPEN,
+        )
 
 
 @WAYS
@@ -139,7 +148,9 @@ def test_a_training_that_fails_leaves_the_round_open(next_round, root, monkeypat
     assert trained == [0]
 
 
-def test_both_ways_choose_the_same_batch_and_what_is_ahead_comes_behind_it(root, tmp_path, monkeypatch):
+def test_both_ways_choose_the_same_batch_and_what_is_ahead_comes_behind_it(
+    root, tmp_path, monkeypatch
+):
     trains(monkeypatch, lambda project: None)
     with Project.open(root) as project:
         other = project.fork(tmp_path / "other")

@@ -1,4 +1,6 @@
-"""NIfTI headers in all their forms: read as SimpleITK reads them, which is how nnU-Net and 3D Slicer do."""
+"""NIfTI headers in all their forms: read as SimpleITK reads them, which is how nnU-Net and 3D
+Slicer do.
+"""
 
 from __future__ import annotations
 
@@ -53,7 +55,9 @@ def nifti(
 
 @pytest.fixture
 def project(tmp_path: Path):
-    with Project.create(tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]) as made:
+    with Project.create(
+        tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]
+    ) as made:
         yield made
 
 
@@ -65,13 +69,16 @@ def project(tmp_path: Path):
         ({"sform": 0, "offset": (10, 0, 0)}, (-10, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
         ({"qform": 0, "matrix": TURNED}, (-5, -6, 7), (0, 1, 0, -1, 0, 0, 0, 0, 1)),
         ({"qform": 0, "sform": 0}, (0, 0, 0), (1, 0, 0, 0, 1, 0, 0, 0, 1)),
-        # The two disagree: SimpleITK decides, so that image, label, model and viewer stay in one place.
+        # The two disagree: SimpleITK decides, so that image, label, model and viewer stay in one
+        # place.
         ({"offset": (10, 0, 0)}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
         ({"sform": 2, "matrix": TURNED}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
         ({"matrix": SHEARED}, (0, 0, 0), (-1, 0, 0, 0, -1, 0, 0, 0, 1)),
     ],
 )
-def test_orientations(project: Project, tmp_path: Path, header: dict, origin: tuple, direction: tuple) -> None:
+def test_orientations(
+    project: Project, tmp_path: Path, header: dict, origin: tuple, direction: tuple
+) -> None:
     project.cases.import_case("case", [nifti(tmp_path / "x.nii", **header)])
     image = sitk.ReadImage(str(project.cases.all()[0].images[0]))
     assert image.GetSpacing() == (1, 2, 3)
@@ -104,7 +111,10 @@ def test_scaled_voxels(
     ("header", "words"),
     [
         ({"qform": 0, "matrix": SHEARED}, "axes are not at right angles"),
-        ({"qform": 0, "matrix": [[0] * 4] * 3}, "axes are not at right angles, or its orientation is missing"),
+        (
+            {"qform": 0, "matrix": [[0] * 4] * 3},
+            "axes are not at right angles, or its orientation is missing",
+        ),
         ({"spacing": (NAN, 2, 3), "matrix": [[NAN, 0, 0, 0], *STRAIGHT[1:]]}, "direction nan"),
         ({"dims": (3, -6, 5, 4, 1, 1, 1, 1)}, "cannot be read"),
         ({"dims": (9, 6, 5, 4, 1, 1, 1, 1)}, "cannot be read"),
@@ -143,7 +153,9 @@ def test_voxels_that_are_no_numbers_although_itk_reads_zeros(
 
 @pytest.mark.parametrize("off", [0.005, 0.03, 0.08, 0.5])
 @pytest.mark.parametrize("ending", [".nii", ".nii.gz"])
-def test_axes_not_quite_at_right_angles_are_read_below_a_twentieth_of_a_voxel(tmp_path, off, ending):
+def test_axes_not_quite_at_right_angles_are_read_below_a_twentieth_of_a_voxel(
+    tmp_path, off, ending
+):
     array = np.random.default_rng(0).integers(1, 1000, (6, 21, 31)).astype(np.int16)
     affine = np.diag([-0.8, -0.8, 3.0, 1.0])
     affine[0, 1] = off * 0.8 / 20
@@ -152,9 +164,13 @@ def test_axes_not_quite_at_right_angles_are_read_below_a_twentieth_of_a_voxel(tm
     image.set_sform(affine, 1)
     image.header["qform_code"] = 0
     nibabel.save(image, file)
-    with Project.create(tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["CT"]) as project:
+    with Project.create(
+        tmp_path / "p", name="p", labels={"background": 0, "a": 1}, channels=["CT"]
+    ) as project:
         if off >= 0.05:
-            with pytest.raises(InputError, match="so that voxels are up to .* voxels off.*Resample"):
+            with pytest.raises(
+                InputError, match="so that voxels are up to .* voxels off.*Resample"
+            ):
                 project.cases.import_case("s", [file])
             return
         project.cases.import_case("s", [file])

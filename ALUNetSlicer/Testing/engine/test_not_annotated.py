@@ -1,4 +1,6 @@
-"""255 means "not annotated" in stored label maps and versions; earlier versions used the highest class + 1."""
+"""255 means "not annotated" in stored label maps and versions; earlier versions used the highest
+class + 1.
+"""
 
 from __future__ import annotations
 
@@ -26,23 +28,37 @@ def as_before(project: Project) -> None:
         file = project.annotations.file(case.name)
         if file.is_file():
             labels = project.annotations.read(case.name)
-            write_like(np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint8), case.images[0], file)
+            write_like(
+                np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint8),
+                case.images[0],
+                file,
+            )
     for file in (project.annotations_dir / "history").glob("*.npz"):
         with np.load(file) as content:
             labels = content["labels"]
-        np.savez_compressed(file, labels=np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint16))
+        np.savez_compressed(
+            file, labels=np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint16)
+        )
     project._db.execute("PRAGMA user_version = 5")
 
 
-@settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(data=st.data())
-def test_labels_of_earlier_versions_mean_the_same(tmp_path_factory: pytest.TempPathFactory, data) -> None:
+def test_labels_of_earlier_versions_mean_the_same(
+    tmp_path_factory: pytest.TempPathFactory, data
+) -> None:
     folder = tmp_path_factory.mktemp("old")
     with planned(folder / "p", folder / "source") as project:
-        chosen = data.draw(st.lists(st.integers(0, len(project.pool) - 1), min_size=1, max_size=6, unique=True))
+        chosen = data.draw(
+            st.lists(st.integers(0, len(project.pool) - 1), min_size=1, max_size=6, unique=True)
+        )
         rng = np.random.default_rng(data.draw(st.integers(0, 1000)))
         for sample in chosen:
-            labels = rng.choice(np.array([0, 1, 2, NOT_ANNOTATED], np.uint8), project.samples.place(sample).shape)
+            labels = rng.choice(
+                np.array([0, 1, 2, NOT_ANNOTATED], np.uint8), project.samples.place(sample).shape
+            )
             project.annotations.submit(sample, Submission(labels, 0, "ann"))
         maps = {case.name: project.annotations.read(case.name) for case in project.cases.all()}
         versions = {sample: project.annotations.version(sample)[1] for sample in chosen}
@@ -58,7 +74,9 @@ def test_labels_of_earlier_versions_mean_the_same(tmp_path_factory: pytest.TempP
             np.testing.assert_array_equal(project.annotations.version(sample)[1], labels)
 
 
-def test_a_migration_that_was_stopped_half_way_is_begun_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_migration_that_was_stopped_half_way_is_begun_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from alunet.project import relabeling
 
     with planned(tmp_path / "p", tmp_path / "source") as project:

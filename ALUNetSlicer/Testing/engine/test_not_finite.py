@@ -1,4 +1,6 @@
-"""A training that goes wrong says so: the case is named, the round stays open, the last good model stays."""
+"""A training that goes wrong says so: the case is named, the round stays open, the last good
+model stays.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,9 @@ pytestmark = pytest.mark.slow
 
 
 def poison(nnunet: Path, case: str) -> None:
-    """Make every voxel of a preprocessed image infinite, as a broken disk or a foreign program might."""
+    """Make every voxel of a preprocessed image infinite, as a broken disk or a foreign program
+    might.
+    """
     file = Folders(nnunet).images / f"{case}.b2nd"
     image = blosc2.open(str(file), mode="r")[:]
     file.unlink()
@@ -33,7 +37,9 @@ def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_case(trained,
     nnunet = shutil.copytree(trained.nnunet, tmp_path / "nnunet")
     bad = sorted(trained.annotations)[1]
     poison(nnunet, bad)
-    broken = type(trained)(trained.root, nnunet, trained.pool, trained.truth, trained.annotations, trained.weights)
+    broken = type(trained)(
+        trained.root, nnunet, trained.pool, trained.truth, trained.annotations, trained.weights
+    )
     with pytest.raises(EngineError, match=f"loss is not finite.*'{bad}'"):
         broken.learn(tmp_path / "out" / "weights.pth")
     assert not (tmp_path / "out" / "weights.pth").exists()
@@ -66,7 +72,9 @@ def test_an_image_with_one_impossible_voxel_is_refused_by_name(real_data, tmp_pa
     image[0, 0, 0] = value
     file = tmp_path / "spoiled.nrrd"
     sitk.WriteImage(image, str(file))
-    with Project.create(tmp_path / "project", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]) as project:
+    with Project.create(
+        tmp_path / "project", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]
+    ) as project:
         project.cases.import_case("spoiled", [file])
         with pytest.raises(InputError, match="'spoiled' cannot be normalized"):
             Loop(project, RECIPE, seed=0, threads=1).prepare()

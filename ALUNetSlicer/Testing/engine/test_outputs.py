@@ -28,10 +28,16 @@ def written(path: Path) -> sitk.Image:
 
 
 def real_images(folder: Path) -> list[Path]:
-    """All readable scalar 3D files of the collection of odd geometries, and one of each data set."""
+    """All readable scalar 3D files of the collection of odd geometries, and one of each data
+    set.
+    """
     chosen = [*sorted((folder / "geometry_cases").rglob("*"))]
     for name in ("Task04_Hippocampus", "ACDC_cardiac_MR", "ProstateX_one", "DICOM_ct3slice_seg"):
-        files = (file for file in sorted((folder / name).rglob("*")) if ending_of(file) in WRITTEN_ENDINGS)
+        files = (
+            file
+            for file in sorted((folder / name).rglob("*"))
+            if ending_of(file) in WRITTEN_ENDINGS
+        )
         chosen.append(next(files))
     found = []
     for file in chosen:
@@ -46,7 +52,9 @@ def real_images(folder: Path) -> list[Path]:
 
 @pytest.mark.slow
 def test_real_images_of_every_geometry(real_data, tmp_path):
-    """To the last bit, but where NRRD multiplies spacing and direction, or NIfTI rounds what was none."""
+    """To the last bit, but where NRRD multiplies spacing and direction, or NIfTI rounds what was
+    none.
+    """
     files = real_images(real_data)
     assert len(files) >= 12
     for file in files:
@@ -74,13 +82,17 @@ def test_nifti_from_nifti_keeps_the_bytes_of_the_geometry(real_data, tmp_path):
         if ending_of(file) != ".nii.gz":
             continue
         write_like(random_map(grid_of(file).shape, "uint8"), file, tmp_path / "map.nii.gz")
-        old, new = (gzip.decompress(path.read_bytes())[:352] for path in (file, tmp_path / "map.nii.gz"))
+        old, new = (
+            gzip.decompress(path.read_bytes())[:352] for path in (file, tmp_path / "map.nii.gz")
+        )
         assert all(old[low:high] == new[low:high] for low, high in FIELDS_OF_PLACE), file
 
 
 @pytest.mark.parametrize("order", ["<", ">"])
 def test_nifti_with_two_different_transforms_scaling_and_extension(tmp_path, order):
-    """A file that SimpleITK would not write: its own byte order, qform unlike sform, scaled voxels, an extension."""
+    """A file that SimpleITK would not write: its own byte order, qform unlike sform, scaled
+    voxels, an extension.
+    """
     header = bytearray(348)
     struct.pack_into(f"{order}i", header, 0, 348)
     struct.pack_into(f"{order}8h", header, 40, 3, 4, 3, 2, 1, 1, 1, 1)
@@ -105,9 +117,18 @@ def test_nifti_with_two_different_transforms_scaling_and_extension(tmp_path, ord
 
 
 def test_nrrd_from_nrrd_keeps_its_own_coordinates(tmp_path):
-    lines = ["NRRD0005", "type: short", "dimension: 3", "space: right-anterior-superior", "sizes: 4 3 2",
-             "space directions: (0.1,0.2,0.30000000000000004) (0,1.1,0) (0.123456789,0,3.3)", "endian: little",
-             "kinds: space space space", "encoding: raw", "space origin: (1e-3,-7.77,3.3333333333333335)"]
+    lines = [
+        "NRRD0005",
+        "type: short",
+        "dimension: 3",
+        "space: right-anterior-superior",
+        "sizes: 4 3 2",
+        "space directions: (0.1,0.2,0.30000000000000004) (0,1.1,0) (0.123456789,0,3.3)",
+        "endian: little",
+        "kinds: space space space",
+        "encoding: raw",
+        "space origin: (1e-3,-7.77,3.3333333333333335)",
+    ]
     (tmp_path / "a.nrrd").write_bytes("\r\n".join(lines).encode() + b"\r\n\r\n" + bytes(48))
     write_like(random_map((2, 3, 4), "float32"), tmp_path / "a.nrrd", tmp_path / "b.nrrd")
     header = (tmp_path / "b.nrrd").read_bytes().split(b"\n\n")[0].decode().splitlines()
@@ -126,7 +147,9 @@ numbers = st.floats(-500, 500)
     flip=st.booleans(),
 )
 def test_any_oblique_geometry(tmp_path_factory, angles, spacing, origin, flip):
-    """MetaImage: the same bits. NRRD: below 1e-12 of a voxel (asked: 1e-6). NIfTI: single precision, by its form."""
+    """MetaImage: the same bits. NRRD: below 1e-12 of a voxel (asked: 1e-6). NIfTI: single
+    precision, by its form.
+    """
     folder = tmp_path_factory.mktemp("oblique")
     image = sitk.GetImageFromArray(np.zeros((30, 40, 50), np.uint8))
     image.SetSpacing(spacing)
@@ -154,15 +177,27 @@ def test_a_geometry_that_nifti_cannot_hold_is_refused(tmp_path):
     array = np.zeros((2, 3, 4), np.uint8)
     for name in ("far", "sheared"):
         write_like(array, tmp_path / f"{name}.mha", tmp_path / f"{name}.nrrd")
-        assert displacement(grid_of(tmp_path / f"{name}.mha"), grid_of(tmp_path / f"{name}.nrrd")) < 1e-9
+        assert (
+            displacement(grid_of(tmp_path / f"{name}.mha"), grid_of(tmp_path / f"{name}.nrrd"))
+            < 1e-9
+        )
         with pytest.raises(InputError, match=r"Write .nrrd or .mha"):
             write_like(array, tmp_path / f"{name}.mha", tmp_path / f"{name}.nii.gz")
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["far.mha", "far.nrrd", "sheared.mha", "sheared.nrrd"]
+    assert sorted(file.name for file in tmp_path.iterdir()) == [
+        "far.mha",
+        "far.nrrd",
+        "sheared.mha",
+        "sheared.nrrd",
+    ]
 
 
 def test_files_are_the_same_bytes_each_time(tmp_path):
-    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / "a.nii.gz"))
+    sitk.WriteImage(
+        sitk.GetImageFromArray(np.zeros((2, 3, 4), np.int16)), str(tmp_path / "a.nii.gz")
+    )
     for ending in WRITTEN_ENDINGS:
         for name in "bc":
-            write_like(random_map((2, 3, 4), "uint8"), tmp_path / "a.nii.gz", tmp_path / f"{name}{ending}")
+            write_like(
+                random_map((2, 3, 4), "uint8"), tmp_path / "a.nii.gz", tmp_path / f"{name}{ending}"
+            )
         assert (tmp_path / f"b{ending}").read_bytes() == (tmp_path / f"c{ending}").read_bytes()

@@ -1,4 +1,6 @@
-"""No patient on both sides: who says which cases are of one patient, how a study splits them, and what it records."""
+"""No patient on both sides: who says which cases are of one patient, how a study splits them,
+and what it records.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,13 @@ import alunet
 from alunet import cli
 from alunet.errors import InputError
 from alunet.imaging.dataset import read_dataset_description
-from alunet.imaging.patients import PatientsUnclear, by_patient, group_cases, guess_patients, same_patients
+from alunet.imaging.patients import (
+    PatientsUnclear,
+    by_patient,
+    group_cases,
+    guess_patients,
+    same_patients,
+)
 from alunet.loop import preset
 from alunet.project import Project
 from alunet.simulation import config
@@ -29,7 +37,18 @@ from alunet.simulation.split import Split
 
 FOLDS = range(5)
 QUICK = {"rounds": 1, "budget": 2, "initial": 4, "epochs": 1, "iterations": 2}
-SHORT = ["--strategy", "random", "--rounds", "1", "--initial", "4", "--budget", "2", "--iterations", "2"]
+SHORT = [
+    "--strategy",
+    "random",
+    "--rounds",
+    "1",
+    "--initial",
+    "4",
+    "--budget",
+    "2",
+    "--iterations",
+    "2",
+]
 
 
 @pytest.fixture(scope="session")
@@ -43,7 +62,9 @@ def frames(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small made set of 5 patients with two cases each: heart01_ED, heart01_ES, ..."""
     folder = make_phantom(tmp_path_factory.mktemp("frames") / "set", cases=10)
     new = [f"heart{patient:02d}_{phase}" for patient in range(1, 6) for phase in ("ED", "ES")]
-    rename(folder, dict(zip([f"phantom_{number:03d}" for number in range(1, 11)], new, strict=True)))
+    rename(
+        folder, dict(zip([f"phantom_{number:03d}" for number in range(1, 11)], new, strict=True))
+    )
     return folder
 
 
@@ -60,7 +81,10 @@ def saying(folder: Path, target: Path, groups: object) -> Path:
     """A copy of a data set whose dataset.json says how cases group."""
     shutil.copytree(folder, target)
     file = target / "dataset.json"
-    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), "groups": groups}), encoding="utf-8")
+    file.write_text(
+        json.dumps({**json.loads(file.read_text(encoding="utf-8")), "groups": groups}),
+        encoding="utf-8",
+    )
     return target
 
 
@@ -75,7 +99,7 @@ def command(monkeypatch, capfd, *words: object) -> tuple[int, str]:
     return code, capfd.readouterr().err
 
 
-# --- folds -----------------------------------------------------------------------------------------------------------
+# --- folds ----------------------------------------------------------------------------------------
 
 
 def test_split_by_case_six_of_seven_test_patients_of_acdc_are_in_the_pool_too(acdc: Path) -> None:
@@ -95,7 +119,9 @@ def test_no_patient_of_acdc_is_on_both_sides_of_any_fold(acdc: Path) -> None:
         tested = {name.split("_")[0] for name in tests[fold]}
         assert (len(tested), len(pool), len(tested & pool)) == (4, 16, 0)
         assert len(tests[fold]) == 8
-    assert sorted(name for fold in FOLDS for name in tests[fold]) == names_of(acdc), "each case is tested on once"
+    assert sorted(name for fold in FOLDS for name in tests[fold]) == names_of(acdc), (
+        "each case is tested on once"
+    )
 
 
 def test_patients_are_split_as_nnunet_splits_names(acdc: Path) -> None:
@@ -110,7 +136,9 @@ def test_patients_are_split_as_nnunet_splits_names(acdc: Path) -> None:
 
 
 @pytest.mark.parametrize("group", [None, "none", r"(hippocampus_\d+)", r"\d+"])
-def test_folds_of_one_case_a_patient_are_exactly_those_of_nnunet(real_data: Path, group: str | None) -> None:
+def test_folds_of_one_case_a_patient_are_exactly_those_of_nnunet(
+    real_data: Path, group: str | None
+) -> None:
     from nnunetv2.utilities.crossval_split import generate_crossval_split
 
     hippocampus = read_dataset_description(real_data / "Task04_Hippocampus")
@@ -119,14 +147,23 @@ def test_folds_of_one_case_a_patient_are_exactly_those_of_nnunet(real_data: Path
     split = Split.of(hippocampus, None, group)
     assert str(split) == "by case"
     ours = split.tests(FOLDS)
-    assert [ours[fold] for fold in FOLDS] == [[str(name) for name in fold["val"]] for fold in theirs]
+    assert [ours[fold] for fold in FOLDS] == [
+        [str(name) for name in fold["val"]] for fold in theirs
+    ]
 
 
 @settings(deadline=None)
-@given(st.dictionaries(st.text("abc01_", min_size=1, max_size=6), st.sampled_from("PQRSTUVW"), min_size=5))
+@given(
+    st.dictionaries(
+        st.text("abc01_", min_size=1, max_size=6), st.sampled_from("PQRSTUVW"), min_size=5
+    )
+)
 def test_whatever_the_groups_no_patient_is_on_both_sides(patients: dict[str, str]) -> None:
     if len(set(patients.values())) < 5:
-        with pytest.raises(InputError, match=r"cases of \d patients? are too few for 5 folds. Use 5 or more patients"):
+        with pytest.raises(
+            InputError,
+            match=r"cases of \d patients? are too few for 5 folds. Use 5 or more patients",
+        ):
             config.splits(list(patients), FOLDS, patients)
         return
     tests = config.splits(list(patients), FOLDS, patients)
@@ -138,7 +175,7 @@ def test_whatever_the_groups_no_patient_is_on_both_sides(patients: dict[str, str
     assert sorted(name for cases in tests.values() for name in cases) == sorted(patients)
 
 
-# --- who says it -----------------------------------------------------------------------------------------------------
+# --- who says it ----------------------------------------------------------------------------------
 
 NAMES = ["a_ED", "a_ES", "b_ED", "b_ES"]
 TABLE = {"a": ["a_ED", "a_ES"], "b": ["b_ED", "b_ES"]}
@@ -156,21 +193,38 @@ def test_none_says_that_each_case_is_another_patient(said: str) -> None:
 
 
 def test_a_patient_is_the_same_in_capitals() -> None:
-    assert group_cases(["P01_x", "p01_y"], r"^([Pp]\d+)", "--group") == {"P01_x": "P01", "p01_y": "P01"}
+    assert group_cases(["P01_x", "p01_y"], r"^([Pp]\d+)", "--group") == {
+        "P01_x": "P01",
+        "p01_y": "P01",
+    }
 
 
 @pytest.mark.parametrize(
     ("said", "words"),
     [
-        ("(a", "--group '(a' is no regular expression (missing ), unterminated subpattern at position 0). Correct it."),
+        (
+            "(a",
+            "--group '(a' is no regular expression (missing ), unterminated subpattern at "
+            "position 0). Correct it.",
+        ),
         ("[[a", "--group '[[a' is no regular expression"),
         (r"a\q", r"--group 'a\q' is no regular expression (bad escape \q at position 1)"),
         ("x\ny", r"--group 'x\ny' finds no patient in the case name 'a_ED'"),
-        ("", "--group '' finds no patient in the case name 'a_ED'. It must find the patient in every case name"),
+        (
+            "",
+            "--group '' finds no patient in the case name 'a_ED'. It must find the patient in "
+            "every case name",
+        ),
         ("^(a)", "--group '^(a)' finds no patient in the case name 'b_ED'."),
         ("^(a)|b", "--group '^(a)|b' finds no patient in the case name 'b_ED'."),
-        ({**TABLE, "c": ["c_ED"]}, "--group names the case 'c_ED', which is not there. Name all cases"),
-        ({"a": TABLE["a"]}, "--group does not name the case 'b_ED'. Name all cases of the data set"),
+        (
+            {**TABLE, "c": ["c_ED"]},
+            "--group names the case 'c_ED', which is not there. Name all cases",
+        ),
+        (
+            {"a": TABLE["a"]},
+            "--group does not name the case 'b_ED'. Name all cases of the data set",
+        ),
         ({**TABLE, "c": ["a_ED"]}, "--group names the case 'a_ED' twice. Name each case once."),
         ({"a": "a_ED"}, "--group: 'a' has the cases 'a_ED'. Give a table"),
         ({"a": [1]}, "--group: 'a' has the case 1. Give a table"),
@@ -205,10 +259,12 @@ def test_the_person_has_the_last_word(frames: Path, tmp_path: Path) -> None:
     assert not Split.of(silent, None, r"(heart\d+)").is_by_case
 
 
-# --- what names suggest ----------------------------------------------------------------------------------------------
+# --- what names suggest ---------------------------------------------------------------------------
 
 
-def test_of_the_real_sets_acdc_alone_looks_like_several_cases_of_a_patient(real_data: Path, acdc: Path) -> None:
+def test_of_the_real_sets_acdc_alone_looks_like_several_cases_of_a_patient(
+    real_data: Path, acdc: Path
+) -> None:
     guess = guess_patients(names_of(acdc))
     assert guess is not None
     assert (guess.pattern, guess.counts) == (r"(patient\d+)", "40 cases, 20 patients")
@@ -240,13 +296,29 @@ SEVERAL = {
     "slices of volumes": (each("volume_{}_slice_{}", range(10), *range(155)), 10, r"(volume_\d+)"),
     "five with many": (each("patient{}_{:03d}", range(5), *range(40)), 5, r"(patient\d+)"),
     "two sites": (each("{}_v{}", each("site{1}_P{0:02d}", range(20), "A", "B"), 1, 2), 40, None),
-    "ADNI": ([f"{s:03d}_S_{n:04d}_{y}0919" for s in (2, 5) for n in range(s, s + 9) for y in (2006, 2007)], 18, None),
+    "ADNI": (
+        [
+            f"{s:03d}_S_{n:04d}_{y}0919"
+            for s in (2, 5)
+            for n in range(s, s + 9)
+            for y in (2006, 2007)
+        ],
+        18,
+        None,
+    ),
     "BRATS 2015": (
-        [*each("brats_2013_pat{:04d}_1", range(20)), *each("brats_tcia_pat{:03d}_{}", range(99, 130), 1, 2, 3)],
+        [
+            *each("brats_2013_pat{:04d}_1", range(20)),
+            *each("brats_tcia_pat{:03d}_{}", range(99, 130), 1, 2, 3),
+        ],
         51,
         None,
     ),
-    "first names": (each("{} {}", ["Anna", "Bea", "Carl", "Dora", "Emil"], "before", "after"), 5, None),
+    "first names": (
+        each("{} {}", ["Anna", "Bea", "Carl", "Dora", "Emil"], "before", "after"),
+        5,
+        None,
+    ),
     "in capitals": ([*each("P{:02d}_1", range(9)), *each("p{:02d}_2", range(9))], 9, None),
 }
 
@@ -259,7 +331,9 @@ def test_names_that_look_like_several_cases_of_a_patient(scheme: str) -> None:
     assert len(guess.groups) == patients
     assert guess.pattern == (pattern or guess.pattern)
     found = group_cases(names, guess.pattern, "--group")
-    assert sorted(by_patient(found).values()) == sorted(guess.groups.values()), "the pattern finds what is shown"
+    assert sorted(by_patient(found).values()) == sorted(guess.groups.values()), (
+        "the pattern finds what is shown"
+    )
 
 
 RANDOM = np.random.default_rng(0)
@@ -271,7 +345,10 @@ DISTINCT = {
     "BraTS 2021": each("BraTS2021_{:05d}", range(0, 1600, 3)),
     "BraTS 2019": [
         *each("BraTS19_2013_{}_1", range(30)),
-        *each("BraTS19_CBICA_{}_1", ["AAB", "AAG", "AAL", "AAP", "ABB", "ABE", "ABM", "ABN", "ABO", "ABY"]),
+        *each(
+            "BraTS19_CBICA_{}_1",
+            ["AAB", "AAG", "AAL", "AAP", "ABB", "ABE", "ABM", "ABN", "ABO", "ABY"],
+        ),
         *each("BraTS19_TCIA01_{}_1", range(131, 499, 11)),
         *each("BraTS19_TCIA02_{}_1", range(117, 700, 17)),
     ],
@@ -301,8 +378,14 @@ def test_names_that_look_like_another_patient_each(scheme: str) -> None:
 
 
 @settings(deadline=None)
-@given(st.from_regex(r"[A-Za-z]{1,8}[_-]?", fullmatch=True), st.sets(st.integers(0, 9999)), st.integers(1, 4))
-def test_numbering_alone_never_looks_like_several_cases_of_a_patient(stem: str, numbers: set[int], width: int) -> None:
+@given(
+    st.from_regex(r"[A-Za-z]{1,8}[_-]?", fullmatch=True),
+    st.sets(st.integers(0, 9999)),
+    st.integers(1, 4),
+)
+def test_numbering_alone_never_looks_like_several_cases_of_a_patient(
+    stem: str, numbers: set[int], width: int
+) -> None:
     assert guess_patients([f"{stem}{number:0{width}d}" for number in numbers]) is None
 
 
@@ -310,9 +393,20 @@ def test_numbering_alone_never_looks_like_several_cases_of_a_patient(stem: str, 
 @given(
     st.from_regex(r"[A-Za-z]{2,8}[_-]?", fullmatch=True),
     st.sets(st.integers(0, 999), min_size=2),
-    st.sampled_from([("_ED", "_ES"), ("_01", "_02"), ("-a", "-b"), ("L", "R"), ("_frame01", "_frame12"), ("_0", "_1")]),
+    st.sampled_from(
+        [
+            ("_ED", "_ES"),
+            ("_01", "_02"),
+            ("-a", "-b"),
+            ("L", "R"),
+            ("_frame01", "_frame12"),
+            ("_0", "_1"),
+        ]
+    ),
 )
-def test_two_cases_of_each_number_are_always_found(stem: str, numbers: set[int], ends: tuple[str, str]) -> None:
+def test_two_cases_of_each_number_are_always_found(
+    stem: str, numbers: set[int], ends: tuple[str, str]
+) -> None:
     guess = guess_patients([f"{stem}{number:03d}{end}" for number in numbers for end in ends])
     assert guess is not None
     assert len(guess.groups) == len(numbers)
@@ -327,15 +421,21 @@ def test_any_names_can_be_looked_at(names: list[str]) -> None:
         assert sorted(case for cases in guess.groups.values() for case in cases) == sorted(names)
 
 
-# --- asked, or refused -----------------------------------------------------------------------------------------------
+# --- asked, or refused ----------------------------------------------------------------------------
 
 
-def test_where_nothing_says_it_a_script_is_refused_with_what_to_say(acdc: Path, tmp_path, monkeypatch, capfd) -> None:
-    code, err = command(monkeypatch, capfd, "simulate", acdc, "--strategy", "random", "--out", tmp_path / "out")
+def test_where_nothing_says_it_a_script_is_refused_with_what_to_say(
+    acdc: Path, tmp_path, monkeypatch, capfd
+) -> None:
+    code, err = command(
+        monkeypatch, capfd, "simulate", acdc, "--strategy", "random", "--out", tmp_path / "out"
+    )
     assert code == 2
     assert err == (
-        "alunet: 'patient001_frame01' and 'patient001_frame12' look like one patient (40 cases, 20 patients). "
-        'Give --group "(patient\\d+)" to keep a patient\'s cases together, or --group none if each case is another '
+        "alunet: 'patient001_frame01' and 'patient001_frame12' look like one patient (40 cases, "
+        "20 patients). "
+        'Give --group "(patient\\d+)" to keep a patient\'s cases together, or --group none if '
+        "each case is another "
         "one.\n"
     )
     assert list(tmp_path.iterdir()) == []
@@ -347,17 +447,32 @@ def test_from_python_too(acdc: Path, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(("answer", "split"), [("\n", "by patient (5 patients, 10 cases, "), ("n\n", "by case")])
+@pytest.mark.parametrize(
+    ("answer", "split"), [("\n", "by patient (5 patients, 10 cases, "), ("n\n", "by case")]
+)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no pseudo terminals of this kind")
 def test_a_person_is_asked(frames: Path, tmp_path: Path, answer: str, split: str) -> None:
     import pty
 
     out = tmp_path / "out"
-    words = [sys.executable, "-m", "alunet", "simulate", str(frames), "--out", str(out), "--epochs", "1", *SHORT]
+    words = [
+        sys.executable,
+        "-m",
+        "alunet",
+        "simulate",
+        str(frames),
+        "--out",
+        str(out),
+        "--epochs",
+        "1",
+        *SHORT,
+    ]
     leader, follower = pty.openpty()
     place = Path(alunet.__file__).parents[1]
-    process = subprocess.Popen(words, stdin=follower, stderr=follower, stdout=subprocess.DEVNULL, cwd=place)
+    process = subprocess.Popen(
+        words, stdin=follower, stderr=follower, stdout=subprocess.DEVNULL, cwd=place
+    )
     os.close(follower)
     os.write(leader, answer.encode())
     shown = b""
@@ -373,10 +488,12 @@ def test_a_person_is_asked(frames: Path, tmp_path: Path, answer: str, split: str
     assert process.wait() == 0, shown.decode()
     assert b"heart01 (heart01_ED, heart01_ES), heart02 (" in shown
     assert b"Keep the cases of each of these patients together? [Y/n]" in shown
-    assert json.loads((out / "study.json").read_text(encoding="utf-8"))["fixed"]["split"].startswith(split)
+    assert json.loads((out / "study.json").read_text(encoding="utf-8"))["fixed"][
+        "split"
+    ].startswith(split)
 
 
-# --- a test set ------------------------------------------------------------------------------------------------------
+# --- a test set -----------------------------------------------------------------------------------
 
 
 def described(*names: str, patients: dict[str, str] | None = None):
@@ -388,7 +505,9 @@ def described(*names: str, patients: dict[str, str] | None = None):
 
 def test_a_patient_cannot_be_in_the_pool_and_in_the_test_set() -> None:
     pool, test = described("p1_ED", "p2_ED", "p3_ED"), described("p2_ES", "p4_ES")
-    with pytest.raises(InputError, match=r"1 patient .* data set and in the test set, e.g. 'p2' \(case 'p2_ES'\)"):
+    with pytest.raises(
+        InputError, match=r"1 patient .* data set and in the test set, e.g. 'p2' \(case 'p2_ES'\)"
+    ):
         Split.of(pool, test, r"(p\d)")
     with pytest.raises(PatientsUnclear, match="'p2_ED' and 'p2_ES' look like one patient"):
         Split.of(pool, test, None)
@@ -396,7 +515,9 @@ def test_a_patient_cannot_be_in_the_pool_and_in_the_test_set() -> None:
 
 
 def test_several_cases_of_a_patient_on_one_side_matter_to_no_test_set() -> None:
-    split = Split.of(described("p1_ED", "p1_ES", "p2_ED", "p2_ES"), described("p3_ED", "p3_ES"), None)
+    split = Split.of(
+        described("p1_ED", "p1_ES", "p2_ED", "p2_ES"), described("p3_ED", "p3_ES"), None
+    )
     assert split.tests([0]) == {0: ["p3_ED", "p3_ES"]}
 
 
@@ -412,7 +533,7 @@ def test_a_test_set_numbered_on_is_no_question(test: list[str]) -> None:
     assert same_patients([f"hippocampus_{number:03d}" for number in (1, 3, 4)], test) is None
 
 
-# --- what is recorded ------------------------------------------------------------------------------------------------
+# --- what is recorded -----------------------------------------------------------------------------
 
 
 @pytest.fixture(scope="module")
@@ -435,16 +556,24 @@ def test_a_study_records_its_split(studied: Path) -> None:
     for fold, sides in splits["folds"].items():
         assert len(sides["test patients"]) == 1
         assert len(sides["pool patients"]) == 4
-        assert set(sides["test cases"]) == {f"{sides['test patients'][0]}_{phase}" for phase in ("ED", "ES")}
+        assert set(sides["test cases"]) == {
+            f"{sides['test patients'][0]}_{phase}" for phase in ("ED", "ES")
+        }
         assert len(sides["pool cases"]) == 8
-        with Project.open(studied / "runs" / f"fold{fold}_seed0" / "random", read_only=True) as project:
+        with Project.open(
+            studied / "runs" / f"fold{fold}_seed0" / "random", read_only=True
+        ) as project:
             assert [case.name for case in project.cases.all("test")] == sides["test cases"]
             assert [case.name for case in project.cases.all("pool")] == sides["pool cases"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("group", "now"), [("none", "by case"), (r"heart0([1-4]|5)", "by patient"), (None, None)])
-def test_a_study_goes_on_with_its_own_split_alone(frames: Path, studied: Path, group: str | None, now: str) -> None:
+@pytest.mark.parametrize(
+    ("group", "now"), [("none", "by case"), (r"heart0([1-4]|5)", "by patient"), (None, None)]
+)
+def test_a_study_goes_on_with_its_own_split_alone(
+    frames: Path, studied: Path, group: str | None, now: str
+) -> None:
     before = {path: path.read_bytes() for path in studied.glob("*.json")}
     with pytest.raises(InputError) as caught:
         alunet.simulate(frames, studied, ["random"], group=group, **QUICK)
@@ -455,21 +584,32 @@ def test_a_study_goes_on_with_its_own_split_alone(frames: Path, studied: Path, g
 @pytest.mark.slow
 def test_the_same_split_in_other_words_goes_on(frames: Path, studied: Path) -> None:
     alunet.simulate(frames, studied, ["random"], folds=[0], group=HEARTS, **QUICK)
-    assert list(json.loads((studied / "splits.json").read_text(encoding="utf-8"))["folds"]) == ["0", "3"]
+    assert list(json.loads((studied / "splits.json").read_text(encoding="utf-8"))["folds"]) == [
+        "0",
+        "3",
+    ]
 
 
 def test_a_study_of_before_was_split_by_case(tmp_path: Path) -> None:
-    fixed = {"dataset": {"name": "d"}, "test set": None, "recipe": preset("cpu").to_json(), "budget": 100}
+    fixed = {
+        "dataset": {"name": "d"},
+        "test set": None,
+        "recipe": preset("cpu").to_json(),
+        "budget": 100,
+    }
     old = config.Study(fixed, ("random",), 3, (0,), (0,))
     config.save(tmp_path, old)
     (tmp_path / "runs").mkdir()
     by_case = config.Study({**fixed, "split": "by case"}, ("usimf",), 3, (0,), (0,))
     assert config.merge(tmp_path, by_case).strategies == ("random", "usimf")
     with pytest.raises(InputError, match=r"split is by case there and by patient \(20"):
-        config.merge(tmp_path, config.Study({**fixed, "split": "by patient (20 …)"}, ("usimf",), 3, (0,), (0,)))
+        config.merge(
+            tmp_path,
+            config.Study({**fixed, "split": "by patient (20 …)"}, ("usimf",), 3, (0,), (0,)),
+        )
 
 
-# --- a project by hand -----------------------------------------------------------------------------------------------
+# --- a project by hand ----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("pool_first", [True, False])

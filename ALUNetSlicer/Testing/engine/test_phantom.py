@@ -20,7 +20,10 @@ def phantom(tmp_path_factory) -> Path:
 
 def pairs(folder: Path) -> list[tuple[sitk.Image, sitk.Image]]:
     training = json.loads((folder / "dataset.json").read_text(encoding="utf-8"))["training"]
-    return [tuple(sitk.ReadImage(str(folder / case[part])) for part in ("image", "label")) for case in training]
+    return [
+        tuple(sitk.ReadImage(str(folder / case[part])) for part in ("image", "label"))
+        for case in training
+    ]
 
 
 def arrays(folder: Path) -> list[np.ndarray]:
@@ -32,8 +35,16 @@ def test_the_layout_is_that_of_the_decathlon(phantom):
     assert description["labels"] == {"0": "background", "1": "organ", "2": "lesion"}
     assert description["modality"] == {"0": "MRI"}
     assert description["numTraining"] == len(description["training"]) == 14
-    assert sorted(path.name for path in phantom.iterdir()) == ["dataset.json", "imagesTr", "labelsTr"]
-    assert len(list((phantom / "imagesTr").iterdir())) == len(list((phantom / "labelsTr").iterdir())) == 14
+    assert sorted(path.name for path in phantom.iterdir()) == [
+        "dataset.json",
+        "imagesTr",
+        "labelsTr",
+    ]
+    assert (
+        len(list((phantom / "imagesTr").iterdir()))
+        == len(list((phantom / "labelsTr").iterdir()))
+        == 14
+    )
 
 
 def test_image_and_label_share_one_grid(phantom):
@@ -85,14 +96,21 @@ def test_a_lesion_cannot_be_found_by_a_threshold(phantom):
 
 def test_the_seed_decides_everything(tmp_path):
     first, again, other = (
-        arrays(make_phantom(tmp_path / name, cases=3, seed=seed)) for name, seed in (("a", 5), ("b", 5), ("c", 6))
+        arrays(make_phantom(tmp_path / name, cases=3, seed=seed))
+        for name, seed in (("a", 5), ("b", 5), ("c", 6))
     )
     assert all(np.array_equal(one, two) for one, two in zip(first, again, strict=True))
-    assert not any(np.array_equal(one, two) for one, two in zip(first, other, strict=True) if one.dtype == np.int16)
+    assert not any(
+        np.array_equal(one, two)
+        for one, two in zip(first, other, strict=True)
+        if one.dtype == np.int16
+    )
 
 
 def test_more_cases_leave_the_first_ones_as_they_were(tmp_path):
-    few, more = (arrays(make_phantom(tmp_path / str(cases), cases=cases, seed=1)) for cases in (2, 4))
+    few, more = (
+        arrays(make_phantom(tmp_path / str(cases), cases=cases, seed=1)) for cases in (2, 4)
+    )
     assert all(np.array_equal(one, two) for one, two in zip(few, more, strict=False))
 
 

@@ -33,7 +33,9 @@ def new(tmp_path: Path):
 
     def create(channels: int = 1) -> Project:
         names = [f"channel {index}" for index in range(channels)]
-        made.append(Project.create(tmp_path / f"p{len(made)}", name="p", labels=LABELS, channels=names))
+        made.append(
+            Project.create(tmp_path / f"p{len(made)}", name="p", labels=LABELS, channels=names)
+        )
         return made[-1]
 
     yield create
@@ -41,7 +43,9 @@ def new(tmp_path: Path):
         project.close()
 
 
-@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.tiff", "a.bmp", "a.nii.gz", "a.nrrd", "a.mha"])
+@pytest.mark.parametrize(
+    "name", ["a.png", "a.tif", "a.tiff", "a.bmp", "a.nii.gz", "a.nrrd", "a.mha"]
+)
 def test_grey_images_of_any_form_become_one_slice(new, tmp_path: Path, name: str) -> None:
     sitk.WriteImage(sitk.GetImageFromArray(GREY), str(tmp_path / name))
     sitk.WriteImage(sitk.GetImageFromArray(CELLS), str(tmp_path / f"label_{name}"))
@@ -92,7 +96,9 @@ def test_labels_in_colours_are_refused(new, tmp_path: Path) -> None:
     Image.fromarray(np.dstack([CELLS] * 3)).save(tmp_path / "grey in colours.png")
     project = new()
     for name in ("palette.png", "rgb.png"):
-        with pytest.raises(InputError, match=r"Label .* has 3 components .* Store one number a voxel"):
+        with pytest.raises(
+            InputError, match=r"Label .* has 3 components .* Store one number a voxel"
+        ):
             project.cases.import_case("case", [tmp_path / "image.png"], tmp_path / name)
     assert project.cases.all() == []
     project.cases.import_case("case", [tmp_path / "image.png"], tmp_path / "grey in colours.png")
@@ -110,7 +116,9 @@ def test_pictures_that_are_cut_off(new, tmp_path: Path, capfd, name: str, keep: 
     assert capfd.readouterr().err == ""
 
 
-def picture_set(folder: Path, count: int = 3, labels: dict | None = None, **content: object) -> Path:
+def picture_set(
+    folder: Path, count: int = 3, labels: dict | None = None, **content: object
+) -> Path:
     for index in range(count):
         rng = np.random.default_rng(index)
         (folder / "images").mkdir(parents=True, exist_ok=True)
@@ -118,9 +126,16 @@ def picture_set(folder: Path, count: int = 3, labels: dict | None = None, **cont
         noise = rng.integers(0, 60, (96, 80)) + 20
         cell = np.zeros((96, 80), bool)
         cell[20:60, 10 + index : 50] = True
-        Image.fromarray((noise + 100 * cell).astype(np.uint8)).save(folder / "images" / f"c{index}.png")
+        Image.fromarray((noise + 100 * cell).astype(np.uint8)).save(
+            folder / "images" / f"c{index}.png"
+        )
         Image.fromarray((cell * 255).astype(np.uint8)).save(folder / "labels" / f"c{index}.png")
-    about = {"name": "Cells", "channel_names": {"0": "microscope"}, "labels": labels or LABELS, **content}
+    about = {
+        "name": "Cells",
+        "channel_names": {"0": "microscope"},
+        "labels": labels or LABELS,
+        **content,
+    }
     (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
     return folder
 
@@ -130,7 +145,9 @@ def test_values_with_gaps_keep_their_meaning_and_are_said(tmp_path: Path) -> Non
     found = read_dataset_description(folder)
     assert (found.labels, found.values) == ({"background": 0, "cell": 1}, (0, 255))
     events: list[Event] = []
-    with Project.create(tmp_path / "p", name="p", labels=found.labels, channels=found.channels) as project:
+    with Project.create(
+        tmp_path / "p", name="p", labels=found.labels, channels=found.channels
+    ) as project:
         assert project.cases.import_dataset(folder, emit=events.append) == ["c0", "c1", "c2"]
         assert set(np.unique(read_labels(project.cases.all()[0].label))) == {0, 1}
         assert project.cases.structures.values == (0, 255)
@@ -142,7 +159,9 @@ def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
     folder = picture_set(tmp_path / "set", labels={"background": 255, "membrane": 0})
     found = read_dataset_description(folder)
     assert (found.labels, found.values) == ({"background": 0, "membrane": 1}, (255, 0))
-    with Project.create(tmp_path / "p", name="p", labels={"background": 255, "membrane": 0}, channels=["x"]) as project:
+    with Project.create(
+        tmp_path / "p", name="p", labels={"background": 255, "membrane": 0}, channels=["x"]
+    ) as project:
         assert project.cases.structures.values == (255, 0)
         project.cases.import_dataset(folder)
         label = read_labels(project.cases.all()[0].label)[0]
@@ -151,8 +170,12 @@ def test_the_background_is_first_whatever_its_value(tmp_path: Path) -> None:
 
 def test_a_value_that_no_label_has(tmp_path: Path) -> None:
     folder = picture_set(tmp_path / "set", labels={"background": 0, "cell": 254})
-    with Project.create(tmp_path / "p", name="p", labels={"background": 0, "cell": 254}, channels=["x"]) as project:
-        with pytest.raises(InputError, match="holds the value 255, which .*dataset.json does not name"):
+    with Project.create(
+        tmp_path / "p", name="p", labels={"background": 0, "cell": 254}, channels=["x"]
+    ) as project:
+        with pytest.raises(
+            InputError, match="holds the value 255, which .*dataset.json does not name"
+        ):
             project.cases.import_dataset(folder)
         assert project.cases.all() == []
 
@@ -161,7 +184,10 @@ def prepared(folder: Path, root: Path, limit: int | None = None) -> dict:
     found = read_dataset_description(folder)
     with Project.create(root, name="p", labels=found.labels, channels=found.channels) as project:
         project.cases.import_dataset(folder, limit=limit)
-        cases = [{"name": case.name, "images": [str(file) for file in case.images]} for case in project.cases.all()]
+        cases = [
+            {"name": case.name, "images": [str(file) for file in case.images]}
+            for case in project.cases.all()
+        ]
         done = child.run(
             "alunet.loop.steps:prepare",
             {

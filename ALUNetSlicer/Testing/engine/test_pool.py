@@ -16,7 +16,9 @@ from alunet.pool import CaseGeometry, Pool, tile_starts
 
 @st.composite
 def geometries(draw, resampled: bool = True) -> CaseGeometry:
-    """Any orientation, anisotropy and crop, leading empty slices included; images from 1 pixel on."""
+    """Any orientation, anisotropy and crop, leading empty slices included; images from 1 pixel
+    on.
+    """
     transpose = draw(st.permutations((0, 1, 2)))
     raw_shape = tuple(draw(st.integers(1, 30)) for _ in range(3))
     crop = []
@@ -26,14 +28,16 @@ def geometries(draw, resampled: bool = True) -> CaseGeometry:
     extents = [high - low for low, high in crop]
     if resampled:
         ratios = [draw(st.floats(0.2, 4.0)) for _ in range(2)]
-        extents[1:] = [max(1, round(extent * ratio)) for extent, ratio in zip(extents[1:], ratios, strict=True)]
+        extents[1:] = [
+            max(1, round(extent * ratio)) for extent, ratio in zip(extents[1:], ratios, strict=True)
+        ]
     return CaseGeometry("case", raw_shape, tuple(transpose), tuple(crop), tuple(extents))
 
 
 patches = st.tuples(st.integers(1, 40), st.integers(1, 40))
 
 
-# --- tiles ------------------------------------------------------------------------------------------------
+# --- tiles ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -73,7 +77,9 @@ def test_extents_below_one_are_refused(n: int, p: int) -> None:
 
 @given(geometry=geometries(), patch=patches)
 @settings(deadline=None)
-def test_raw_boxes_of_a_slice_cover_exactly_the_crop(geometry: CaseGeometry, patch: tuple[int, int]) -> None:
+def test_raw_boxes_of_a_slice_cover_exactly_the_crop(
+    geometry: CaseGeometry, patch: tuple[int, int]
+) -> None:
     pool = Pool.build([geometry], patch)
     axis, (first, _) = geometry.transpose[0], geometry.crop[0]
     expected = np.zeros(geometry.raw_shape, bool)
@@ -84,7 +90,10 @@ def test_raw_boxes_of_a_slice_cover_exactly_the_crop(geometry: CaseGeometry, pat
     for sample in range(len(pool)):
         covered[pool.raw_slices(sample)] = True
         assert np.all(pool.raw_box[sample, :, 1] > pool.raw_box[sample, :, 0])
-        assert pool.raw_box[sample, axis].tolist() == [pool.slice_raw[sample], pool.slice_raw[sample] + 1]
+        assert pool.raw_box[sample, axis].tolist() == [
+            pool.slice_raw[sample],
+            pool.slice_raw[sample] + 1,
+        ]
         assert pool.slice_raw[sample] == pool.slice[sample] + first
     assert np.array_equal(covered, expected)
 
@@ -102,7 +111,8 @@ def test_valid_boxes_cover_the_grid_and_padding_completes_the_patch(
         for axis, (before, after) in enumerate(pool.padding(sample)):
             low, high = pool.box[sample, 2 * axis : 2 * axis + 2]
             assert before + (high - low) + after == patch[axis]
-            assert before == (patch[axis] - (high - low)) // 2  # centred, as nnU-Net's predictor pads
+            # centred, as nnU-Net's predictor pads
+            assert before == (patch[axis] - (high - low)) // 2
             assert low - before == pool.start[sample, axis]
     assert covered.all()
 
@@ -123,9 +133,17 @@ def test_without_resampling_raw_box_and_tile_are_the_same_voxels(
 
 
 def test_the_last_tile_ends_at_the_border_of_the_crop() -> None:
-    """The ratio of the shapes decides, not the ratio of the spacings, which may be off by a rounded pixel."""
-    geometry = CaseGeometry("case", (10, 101, 60), (0, 1, 2), ((3, 9), (1, 100), (0, 60)), (6, 70, 77))
-    assert geometry.raw_box(2, (6, 70), (13, 77)) == ((5, 6), (1 + round(6 * 99 / 70), 100), (round(13 * 60 / 77), 60))
+    """The ratio of the shapes decides, not the ratio of the spacings, which may be off by a
+    rounded pixel.
+    """
+    geometry = CaseGeometry(
+        "case", (10, 101, 60), (0, 1, 2), ((3, 9), (1, 100), (0, 60)), (6, 70, 77)
+    )
+    assert geometry.raw_box(2, (6, 70), (13, 77)) == (
+        (5, 6),
+        (1 + round(6 * 99 / 70), 100),
+        (round(13 * 60 / 77), 60),
+    )
 
 
 def test_a_tile_finer_than_a_voxel_gets_that_voxel() -> None:
@@ -133,7 +151,9 @@ def test_a_tile_finer_than_a_voxel_gets_that_voxel() -> None:
     assert geometry.raw_box(0, (13, 14), (28, 29)) == ((0, 1), (1, 2), (2, 3))
 
 
-@pytest.mark.parametrize("box", [(5, (0, 2), (0, 2)), (0, (0, 0), (0, 2)), (0, (0, 2), (1, 9)), (-1, (0, 2), (0, 2))])
+@pytest.mark.parametrize(
+    "box", [(5, (0, 2), (0, 2)), (0, (0, 0), (0, 2)), (0, (0, 2), (1, 9)), (-1, (0, 2), (0, 2))]
+)
 def test_boxes_off_the_grid_are_refused(box: tuple) -> None:
     geometry = CaseGeometry("case", (5, 8, 8), (0, 1, 2), ((0, 5), (0, 8), (0, 8)), (5, 8, 8))
     with pytest.raises(InputError, match="case"):
@@ -163,7 +183,7 @@ def test_impossible_geometries_are_refused(change: dict) -> None:
         CaseGeometry(**{**good, **change})
 
 
-# --- the pool as a table --------------------------------------------------------------------------------------
+# --- the pool as a table --------------------------------------------------------------------------
 
 
 def two_cases() -> list[CaseGeometry]:
@@ -180,7 +200,9 @@ def test_samples_are_sorted_and_their_ids_do_not_depend_on_the_order_of_the_case
     assert keys == sorted(keys)
     assert len(set(keys)) == len(keys) == len(pool)
     assert pool.cases == ("a", "b ö")
-    assert [pool.case_name(int(i)) for i in pool.samples_of("b ö")] == ["b ö"] * len(pool.samples_of("b ö"))
+    assert [pool.case_name(int(i)) for i in pool.samples_of("b ö")] == ["b ö"] * len(
+        pool.samples_of("b ö")
+    )
     first = [tuple(start) for start in pool.start[pool.slice[: len(pool)] == 0][:6].tolist()]
     assert first == sorted(first)  # row start outer, column start inner
 
@@ -222,7 +244,7 @@ def test_a_pool_needs_distinct_cases() -> None:
         Pool.build([], (16, 16))
 
 
-# --- against nnU-Net's own preprocessing ------------------------------------------------------------
+# --- against nnU-Net's own preprocessing ----------------------------------------------------------
 
 IGNORE = 3
 
@@ -263,15 +285,27 @@ class Preprocessing:
         self.transpose = transpose
         self.plans = PlansManager(plans)
         self.preprocessor = DefaultPreprocessor(verbose=False)
-        self.dataset = {"labels": {"background": 0, "a": 1, "b": 2, "ignore": IGNORE}, "file_ending": ".nrrd"}
+        self.dataset = {
+            "labels": {"background": 0, "a": 1, "b": 2, "ignore": IGNORE},
+            "file_ending": ".nrrd",
+        }
 
-    def run(self, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]) -> tuple[np.ndarray, CaseGeometry]:
+    def run(
+        self, image: np.ndarray, label: np.ndarray, spacing: tuple[float, ...]
+    ) -> tuple[np.ndarray, CaseGeometry]:
         """The preprocessed label and the geometry that nnU-Net's properties tell."""
         properties = {"spacing": list(spacing)}
         data, seg, properties = self.preprocessor.run_case_npy(
-            image[None], label[None], properties, self.plans, self.plans.get_configuration("2d"), self.dataset
+            image[None],
+            label[None],
+            properties,
+            self.plans,
+            self.plans.get_configuration("2d"),
+            self.dataset,
         )
-        geometry = CaseGeometry.from_properties("case", image.shape, self.transpose, properties, data.shape[1:])
+        geometry = CaseGeometry.from_properties(
+            "case", image.shape, self.transpose, properties, data.shape[1:]
+        )
         assert seg.shape == data.shape
         return seg[0], geometry
 
@@ -308,7 +342,9 @@ def check_round_trip(
 
 
 def blobs(shape: tuple[int, ...], empty: int) -> tuple[np.ndarray, np.ndarray]:
-    """An image with `empty` leading empty slices and a zero border, and a label map of two structures."""
+    """An image with `empty` leading empty slices and a zero border, and a label map of two
+    structures.
+    """
     rng = np.random.default_rng(1)
     image = rng.normal(100, 10, shape).astype(np.float32)
     image[:empty] = 0
@@ -334,7 +370,9 @@ def test_round_trip_with_resampling_is_off_by_one_pixel_at_most(
 ) -> None:
     image, label = blobs((15, 40, 31), empty=2)
     spacing = (4.0, 0.8, 1.1)
-    target = tuple(spacing[axis] * factor for axis, factor in zip(transpose[1:], ratio, strict=True))
+    target = tuple(
+        spacing[axis] * factor for axis, factor in zip(transpose[1:], ratio, strict=True)
+    )
     check_round_trip(image, label, spacing, transpose, target, (12, 14), margin=1)
 
 
@@ -352,7 +390,9 @@ def test_image_below_half_a_patch() -> None:
         ("nibabel/someones_anatomy.nii.gz", (2, 0, 1)),  # flipped
     ],
 )
-def test_on_oblique_and_flipped_files(real_data: Path, file: str, transpose: tuple[int, ...]) -> None:
+def test_on_oblique_and_flipped_files(
+    real_data: Path, file: str, transpose: tuple[int, ...]
+) -> None:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     data, properties = SimpleITKIO().read_images([str(real_data / "geometry_cases" / file)])
@@ -367,7 +407,10 @@ def test_on_oblique_and_flipped_files(real_data: Path, file: str, transpose: tup
 
 
 def test_properties_of_another_image_are_refused() -> None:
-    properties = {"shape_before_cropping": (5, 6, 7), "bbox_used_for_cropping": [[0, 5], [0, 6], [0, 7]]}
+    properties = {
+        "shape_before_cropping": (5, 6, 7),
+        "bbox_used_for_cropping": [[0, 5], [0, 6], [0, 7]],
+    }
     CaseGeometry.from_properties("case", (7, 5, 6), (1, 2, 0), properties, (5, 6, 7))
     with pytest.raises(InputError, match="preprocess"):
         CaseGeometry.from_properties("case", (7, 6, 5), (1, 2, 0), properties, (5, 6, 7))

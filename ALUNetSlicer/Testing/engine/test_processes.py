@@ -1,4 +1,6 @@
-"""The rule that no file of tests leaves a process behind (see `Testing/conftest.py`) finds such a process."""
+"""The rule that no file of tests leaves a process behind (see `Testing/conftest.py`) finds such
+a process.
+"""
 
 from __future__ import annotations
 

@@ -40,17 +40,27 @@ def write(path: Path, array: np.ndarray) -> Path:
 
 
 def make_project(folder: Path) -> Project:
-    """Two pool cases and one test case with references, in a folder with a blank and a letter beyond ASCII."""
+    """Two pool cases and one test case with references, in a folder with a blank and a letter
+    beyond ASCII.
+    """
     project = Project.create(folder / "my pröject", name="Liver", labels=LABELS, channels=["CT"])
     rng = np.random.default_rng(0)
     for name, shape in SHAPES.items():
-        image = write(folder / "source" / f"{name}.nrrd", rng.normal(0, 1, shape).astype(np.float32))
-        label = write(folder / "source" / f"{name}_label.nrrd", rng.integers(0, 3, shape).astype(np.uint8))
+        image = write(
+            folder / "source" / f"{name}.nrrd", rng.normal(0, 1, shape).astype(np.float32)
+        )
+        label = write(
+            folder / "source" / f"{name}_label.nrrd", rng.integers(0, 3, shape).astype(np.uint8)
+        )
         project.cases.import_case(name, [image], label, role="test" if name == "c" else "pool")
     for case in project.cases.all():
         crop = tuple((0, extent) for extent in case.shape)
-        project.cases.set_geometry(case.name, CaseGeometry(case.name, case.shape, (0, 1, 2), crop, case.shape))
-    project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16)))
+        project.cases.set_geometry(
+            case.name, CaseGeometry(case.name, case.shape, (0, 1, 2), crop, case.shape)
+        )
+    project.samples.set_pool(
+        Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16))
+    )
     return project
 
 
@@ -69,7 +79,7 @@ def reveal(project: Project, sample: int, round: int = 0) -> np.ndarray:
     return labels
 
 
-# --- making and opening ---------------------------------------------------------------------------------------
+# --- making and opening ---------------------------------------------------------------------------
 
 
 def test_a_project_opens_as_it_was_closed(project: Project) -> None:
@@ -98,7 +108,9 @@ def test_a_project_opens_as_it_was_closed(project: Project) -> None:
         {"background": 0, "ignore": 1},
     ],
 )
-def test_impossible_labels_are_refused_before_anything_is_made(tmp_path: Path, labels: dict) -> None:
+def test_impossible_labels_are_refused_before_anything_is_made(
+    tmp_path: Path, labels: dict
+) -> None:
     with pytest.raises(InputError):
         Project.create(tmp_path / "p", name="p", labels=labels, channels=["CT"])
     assert not (tmp_path / "p").exists()
@@ -129,9 +141,13 @@ def test_a_half_made_project_does_not_open_and_can_be_made_again(tmp_path: Path)
     Project.create(tmp_path, name="p", labels=LABELS, channels=["CT"]).close()
 
 
-def test_what_killed_writers_left_is_gone_once_the_project_opens_and_nothing_else_is(project: Project) -> None:
+def test_what_killed_writers_left_is_gone_once_the_project_opens_and_nothing_else_is(
+    project: Project,
+) -> None:
     project.close()
-    files = [Path(folder, "tmp-1.mha") for folder in ("annotations", "rounds/000/proposals", "cache")]
+    files = [
+        Path(folder, "tmp-1.mha") for folder in ("annotations", "rounds/000/proposals", "cache")
+    ]
     left = [file.with_name(f"tmp-{uuid.uuid4().hex}-{file.name}") for file in files]
     for file in (project.root / name for name in (*files, *left)):
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -150,7 +166,9 @@ def test_a_newer_schema_is_refused(project: Project) -> None:
         Project.open(project.root)
 
 
-def test_an_older_schema_is_migrated_whole_or_not_at_all(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_older_schema_is_migrated_whole_or_not_at_all(
+    project: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
     project.close()
     better = ["ALTER TABLE cases ADD COLUMN note TEXT", "UPDATE cases SET note = name || '!'"]
     migrations = [*MIGRATIONS, [*better, "nonsense"]]
@@ -160,18 +178,29 @@ def test_an_older_schema_is_migrated_whole_or_not_at_all(project: Project, monke
     migrations[-1] = better
     with Project.open(project.root) as again:
         assert again._db.version == len(migrations)
-        assert again._db.rows("SELECT note FROM cases ORDER BY name") == [("a!",), ("b ö!",), ("c!",)]
+        assert again._db.rows("SELECT note FROM cases ORDER BY name") == [
+            ("a!",),
+            ("b ö!",),
+            ("c!",),
+        ]
 
 
-# --- one writer, many readers ---------------------------------------------------------------------------------
+# --- one writer, many readers ---------------------------------------------------------------------
 
 
 def run_python(code: str, *arguments: str) -> subprocess.CompletedProcess:
     program = f"import sys; sys.path.insert(0, {str(PACKAGE)!r})\n" + textwrap.dedent(code)
-    return subprocess.run([sys.executable, "-c", program, *arguments], capture_output=True, text=True, encoding="utf-8")
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+    )
 
 
-def test_a_second_writer_in_another_process_is_refused_and_a_reader_is_not(project: Project) -> None:
+def test_a_second_writer_in_another_process_is_refused_and_a_reader_is_not(
+    project: Project,
+) -> None:
     code = """
         from alunet.errors import InputError
         from alunet.project import Project
@@ -213,7 +242,9 @@ def test_projects_work_in_threads_each_with_its_own(project: Project, tmp_path: 
         except BaseException as error:  # noqa: BLE001 - a thread's error must reach the test
             problems.append(error)
 
-    threads = [threading.Thread(target=work, args=(root, number)) for number, root in enumerate(forks)]
+    threads = [
+        threading.Thread(target=work, args=(root, number)) for number, root in enumerate(forks)
+    ]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -224,10 +255,12 @@ def test_projects_work_in_threads_each_with_its_own(project: Project, tmp_path: 
             assert np.flatnonzero(fork.samples.labelled()).tolist() == [number]
 
 
-# --- annotation -----------------------------------------------------------------------------------------------
+# --- annotation -----------------------------------------------------------------------------------
 
 
-def test_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(project: Project) -> None:
+def test_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(
+    project: Project,
+) -> None:
     assert project.pool.cases == ("a", "b ö")
     sample = 9
     name = project.pool.case_name(sample)
@@ -243,7 +276,9 @@ def test_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(pr
     assert np.all(project.annotations.read(other) == NOT_ANNOTATED)
 
 
-def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(project: Project) -> None:
+def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(
+    project: Project,
+) -> None:
     everything = Pool.build([case.geometry for case in project.cases.all()], (16, 16))
     with pytest.raises(InputError, match="'c', which is a test case"):
         project.samples.set_pool(everything)
@@ -254,7 +289,10 @@ def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(pr
 def test_the_label_map_has_the_geometry_of_the_image(project: Project) -> None:
     reveal(project, 0)
     (case,) = [case for case in project.cases.all() if case.name == "a"]
-    image, label = sitk.ReadImage(str(case.images[0])), sitk.ReadImage(str(project.annotations.file("a")))
+    image, label = (
+        sitk.ReadImage(str(case.images[0])),
+        sitk.ReadImage(str(project.annotations.file("a"))),
+    )
     assert label.GetSize() == image.GetSize()
     assert label.GetSpacing() == image.GetSpacing()
     assert label.GetOrigin() == image.GetOrigin()
@@ -276,7 +314,9 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
         assert project.annotations.class_voxels().tolist() == counts.tolist()
         assert project.annotations.class_voxels().dtype == np.int64
         assert costs.samples == len(ids)
-        assert costs.voxels == sum(np.count_nonzero(array != NOT_ANNOTATED) for array in maps.values())
+        assert costs.voxels == sum(
+            np.count_nonzero(array != NOT_ANNOTATED) for array in maps.values()
+        )
         assert costs.slices == len({(project.pool.case[i], project.pool.slice[i]) for i in ids})
         assert costs.fraction == len(ids) / size
         assert sum(project.annotations.cases().values()) == len(ids)
@@ -297,7 +337,9 @@ def test_costs_and_class_voxels_count_what_the_label_maps_hold(data, tmp_path_fa
         ("nobody", 0, np.zeros((1, 16, 16)), "no case 'nobody'"),
     ],
 )
-def test_wrong_annotations_change_nothing(project: Project, case: str, sample: int, labels, words: str) -> None:
+def test_wrong_annotations_change_nothing(
+    project: Project, case: str, sample: int, labels, words: str
+) -> None:
     good = np.zeros((1, 16, 16), np.uint8)
     with pytest.raises(InputError, match=words):
         project.annotations.annotate(case, [(1, good), (sample, labels)], round=0, author="x")
@@ -307,7 +349,9 @@ def test_wrong_annotations_change_nothing(project: Project, case: str, sample: i
 
 def test_an_annotator_may_leave_voxels_open_and_correct_later(project: Project) -> None:
     labels = reveal(project, 0)
-    project.annotations.annotate("a", [(0, np.full(labels.shape, NOT_ANNOTATED))], round=1, author="x")
+    project.annotations.annotate(
+        "a", [(0, np.full(labels.shape, NOT_ANNOTATED))], round=1, author="x"
+    )
     assert project.annotations.class_voxels().sum() == 0
     reveal(project, 0, round=2)
     assert project.annotations.class_voxels().sum() == labels.size
@@ -329,7 +373,8 @@ CRASH = """
     "sabotage",
     [
         # killed while the image library writes, before the rename, and between rename and commit
-        "import SimpleITK; SimpleITK.WriteImage = lambda _, path, __: (open(path, 'wb').write(b'x'), os._exit(9))",
+        "import SimpleITK; SimpleITK.WriteImage = lambda _, path, __: (open(path, "
+        "'wb').write(b'x'), os._exit(9))",
         "import pathlib; pathlib.Path.replace = lambda *a: os._exit(9)",
         "project._db.transaction = lambda: os._exit(9)",
     ],
@@ -343,12 +388,14 @@ def test_a_killed_process_loses_nothing_acknowledged(project: Project, sabotage:
         assert np.flatnonzero(again.samples.labelled()).tolist() == [0]
         assert np.all(again.annotations.read("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
         assert [path.name for path in again.annotations_dir.iterdir()] == ["a.mha"]
-        again.annotations.annotate("a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x")
+        again.annotations.annotate(
+            "a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x"
+        )
         union = np.count_nonzero(again.annotations.read("a") != NOT_ANNOTATED)
         assert again.annotations.class_voxels().sum() == union
 
 
-# --- suggestions, rounds, events ------------------------------------------------------------------------------
+# --- suggestions, rounds, events ------------------------------------------------------------------
 
 
 def test_suggestions_keep_their_order_and_their_state(project: Project) -> None:
@@ -360,14 +407,23 @@ def test_suggestions_keep_their_order_and_their_state(project: Project) -> None:
     ]
     assert not project.samples.labelled().any()
     reveal(project, 2, round=1)
-    assert [s.state for s in project.worklist.suggestions(1)] == ["suggested", "labelled", "suggested"]
+    assert [s.state for s in project.worklist.suggestions(1)] == [
+        "suggested",
+        "labelled",
+        "suggested",
+    ]
     project.worklist.suggest(1, [2, 3], [1.0, 1.0], ["", ""])
-    assert [(s.sample, s.state) for s in project.worklist.suggestions(1)] == [(2, "labelled"), (3, "suggested")]
+    assert [(s.sample, s.state) for s in project.worklist.suggestions(1)] == [
+        (2, "labelled"),
+        (3, "suggested"),
+    ]
     assert project._db.value("SELECT count(*) FROM samples WHERE state = 'suggested'") == 1
     assert project.worklist.suggestions(2) == []
 
 
-@pytest.mark.parametrize("batch", [([1, 1], [0, 0], ["", ""]), ([-1], [0], [""]), ([10**6], [0], [""]), ([1], [], [])])
+@pytest.mark.parametrize(
+    "batch", [([1, 1], [0, 0], ["", ""]), ([-1], [0], [""]), ([10**6], [0], [""]), ([1], [], [])]
+)
 def test_impossible_batches_are_refused(project: Project, batch: tuple) -> None:
     with pytest.raises(InputError):
         project.worklist.suggest(1, *batch)
@@ -381,7 +437,9 @@ def test_a_round_is_open_then_trained_then_finished(project: Project) -> None:
     rounds.begin("random", 10)  # nothing is chosen yet: another choice replaces the first
     assert rounds.all() == [Round(0, "random", 10, RoundState.OPEN, None, None)]
     rounds.keep_query(0, {"diagnostics": {}, "costs": {}})
-    assert rounds.begin("entropy", 3) == Round(0, "random", 10, RoundState.OPEN, {"diagnostics": {}, "costs": {}}, None)
+    assert rounds.begin("entropy", 3) == Round(
+        0, "random", 10, RoundState.OPEN, {"diagnostics": {}, "costs": {}}, None
+    )
     rounds.set_training(0, True)
     assert rounds.begun().state is RoundState.TRAINING
     assert (rounds.current(), rounds.of_new_labels()) == (0, 1)
@@ -410,10 +468,12 @@ def test_the_pool_is_stored_once_anything_is_labelled(project: Project) -> None:
     reveal(project, 0)
     project.samples.set_pool(other)
     with pytest.raises(InputError, match="annotations for another pool"):
-        project.samples.set_pool(Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16)))
+        project.samples.set_pool(
+            Pool.build([case.geometry for case in project.cases.all("pool")], (16, 16))
+        )
 
 
-# --- sharing --------------------------------------------------------------------------------------------------
+# --- sharing --------------------------------------------------------------------------------------
 
 
 def test_a_fork_goes_its_own_way_and_shares_the_data(project: Project, tmp_path: Path) -> None:
@@ -460,14 +520,20 @@ def test_projects_that_share_data_can_move_together(project: Project, tmp_path: 
         Project.open(moved / "runs" / "fork")
 
 
-def test_a_run_takes_the_cases_of_its_data_over_and_has_roles_of_its_own(project: Project, tmp_path: Path) -> None:
-    with Project.create(tmp_path / "run", name="run", labels=LABELS, channels=["CT"], data=project.root) as run:
+def test_a_run_takes_the_cases_of_its_data_over_and_has_roles_of_its_own(
+    project: Project, tmp_path: Path
+) -> None:
+    with Project.create(
+        tmp_path / "run", name="run", labels=LABELS, channels=["CT"], data=project.root
+    ) as run:
         assert run.cases.all() == project.cases.all()
         assert run.samples.known_pool() is None
         run.cases.set_role(["a"], "test")
         run.cases.set_role(["c"], "pool")
         assert [case.name for case in run.cases.all("pool")] == ["b ö", "c"]
-        run.samples.set_pool(Pool.build([case.geometry for case in run.cases.all("pool")], (16, 16)))
+        run.samples.set_pool(
+            Pool.build([case.geometry for case in run.cases.all("pool")], (16, 16))
+        )
         reveal(run, 0)
     assert [case.name for case in project.cases.all("pool")] == ["a", "b ö"]
     assert not project.samples.labelled().any()

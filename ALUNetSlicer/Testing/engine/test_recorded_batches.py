@@ -1,4 +1,6 @@
-"""Every strategy chooses from stored model outputs what it chose when that was recorded, on every machine."""
+"""Every strategy chooses from stored model outputs what it chose when that was recorded, on
+every machine.
+"""
 
 from __future__ import annotations
 
@@ -32,13 +34,19 @@ def test_the_batch_is_the_recorded_one(strategy, arrays, recorded):
     if strategy not in recorded:
         pytest.fail(f"No batch is recorded for {strategy}. {HOW}", pytrace=False)
     found, wanted = batches.chosen(strategy, arrays), recorded[strategy]
-    assert found["ids"] == wanted["ids"], f"{strategy} chooses other samples, or in another order. {HOW}"
-    assert found["uncertainty"] == wanted["uncertainty"], f"{strategy} ranks the uncertainty differently. {HOW}"
+    assert found["ids"] == wanted["ids"], (
+        f"{strategy} chooses other samples, or in another order. {HOW}"
+    )
+    assert found["uncertainty"] == wanted["uncertainty"], (
+        f"{strategy} ranks the uncertainty differently. {HOW}"
+    )
     assert found["reasons"] == wanted["reasons"], f"{strategy} gives other reasons. {HOW}"
 
 
 def test_no_batch_depends_on_the_last_digits_of_a_number(arrays, recorded):
-    """Only then can the batches be the same on every machine; checked again, because a strategy may have changed."""
+    """Only then can the batches be the same on every machine; checked again, because a strategy
+    may have changed.
+    """
     near = batches.disturbed(arrays, 99)
     moved = [name for name in batches.forms() if batches.chosen(name, near) != recorded.get(name)]
     assert not moved

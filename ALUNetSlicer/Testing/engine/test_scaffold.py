@@ -17,7 +17,18 @@ ROOT = Path(__file__).resolve().parents[3]
 ENGINE = ROOT / "ALUNetSlicer" / "alunet"
 MODULES = sorted(ENGINE.rglob("*.py"))
 SLICER_SIDE = ROOT / "ALUNetSlicer" / "ALUNetSlicerLib"
-HEAVY = ("numpy", "scipy", "pandas", "matplotlib", "torch", "nnunetv2", "SimpleITK", "numba", "typer", "rich")
+HEAVY = (
+    "numpy",
+    "scipy",
+    "pandas",
+    "matplotlib",
+    "torch",
+    "nnunetv2",
+    "SimpleITK",
+    "numba",
+    "typer",
+    "rich",
+)
 
 sys.path.insert(0, str(ROOT / "Scripts"))
 import check_types  # noqa: E402
@@ -26,19 +37,27 @@ import environment  # noqa: E402
 
 
 def run_python(code: str) -> str:
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ENGINE.parent)
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ENGINE.parent
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
 
-@pytest.mark.parametrize("module", ["alunet", "alunet.errors", "alunet.schema", "alunet.simulation"])
+@pytest.mark.parametrize(
+    "module", ["alunet", "alunet.errors", "alunet.schema", "alunet.simulation"]
+)
 def test_importing_loads_nothing_heavy(module):
-    loaded = run_python(f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])")
+    loaded = run_python(
+        f"import sys, {module}; print([name for name in {HEAVY} if name in sys.modules])"
+    )
     assert loaded == "[]"
 
 
 def test_simulate_is_loaded_on_first_use():
-    shown = run_python("import alunet; print(alunet.simulate.__module__, callable(alunet.simulate))")
+    shown = run_python(
+        "import alunet; print(alunet.simulate.__module__, callable(alunet.simulate))"
+    )
     assert shown == "alunet.simulation.study True"
 
 
@@ -49,7 +68,10 @@ def test_an_unknown_name_of_the_package_is_an_attribute_error():
         _ = alunet.simulat3
 
 
-FLOOR_0 = ["errors.py", *(f"schema/{file.name}" for file in sorted((ENGINE / "schema").glob("*.py")))]
+FLOOR_0 = [
+    "errors.py",
+    *(f"schema/{file.name}" for file in sorted((ENGINE / "schema").glob("*.py"))),
+]
 
 
 @pytest.mark.parametrize("name", FLOOR_0)
@@ -141,7 +163,10 @@ def test_the_demo_takes_its_defaults_only_where_nothing_is_said():
         ([], "3"),
         (["--durations", "9"], "3"),
         (["ALUNetSlicer/Testing/engine"], "3"),
-        (["ALUNetSlicer/Testing/engine/test_scaffold.py::test_simulate_is_loaded_on_first_use"], None),
+        (
+            ["ALUNetSlicer/Testing/engine/test_scaffold.py::test_simulate_is_loaded_on_first_use"],
+            None,
+        ),
         (["-k", "pool"], None),
         (["-kpool"], None),
         (["-n", "2"], None),
@@ -164,7 +189,7 @@ ALUNetSlicer/alunet/pool.py:7: note: This is why
 ALUNetSlicer/alunet/loop/loop.py:1: error: Missing type arguments for generic type "list"  [type-arg]
 ALUNetSlicer/alunet/loop/steps.py:2: error: Missing type arguments for generic type "ndarray"  [type-arg]
 ALUNetSlicer\\alunet\\loop\\steps.py:3: error: Returning Any  [no-any-return]
-"""
+"""  # noqa: E501 - as mypy writes it
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,6 @@
-"""The learning rate over a training of any length, the average of the weights, and a training by time."""
+"""The learning rate over a training of any length, the average of the weights, and a training by
+time.
+"""
 
 from __future__ import annotations
 
@@ -32,14 +34,19 @@ def test_poly_without_a_rise_is_that_of_nnunet():
 
     parameters = [torch.nn.Parameter(torch.zeros(1))]
     ours, theirs = torch.optim.SGD(parameters, 0.01), torch.optim.SGD(parameters, 0.01)
-    schedule, reference = RateSchedule(ours, 0.01, 300, "poly", 0.0), PolyLRScheduler(theirs, 0.01, 300)
+    schedule, reference = (
+        RateSchedule(ours, 0.01, 300, "poly", 0.0),
+        PolyLRScheduler(theirs, 0.01, 300),
+    )
     for step in (0, 1, 150, 299):
         schedule.step(step)
         reference.step(step)
         assert ours.param_groups[0]["lr"] == pytest.approx(theirs.param_groups[0]["lr"])
 
 
-def weights_after(average: WeightAverage, parameter: torch.nn.Parameter, values: list[float]) -> None:
+def weights_after(
+    average: WeightAverage, parameter: torch.nn.Parameter, values: list[float]
+) -> None:
     for value in values:
         parameter.data.fill_(value)
         average.update()

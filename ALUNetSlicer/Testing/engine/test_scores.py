@@ -40,7 +40,9 @@ def test_bald_and_variance_of_the_worked_example():
 
 @pytest.mark.parametrize("classes", [2, 3, 9])
 def test_entropy_of_uniform_classes_is_log2_of_their_number(classes):
-    assert score.entropy_bits(torch.full((1, classes, 1, 1), 1 / classes)).item() == pytest.approx(np.log2(classes))
+    assert score.entropy_bits(torch.full((1, classes, 1, 1), 1 / classes)).item() == pytest.approx(
+        np.log2(classes)
+    )
 
 
 def test_without_dropout_the_measure_is_refused():
@@ -74,10 +76,14 @@ def model(trained) -> Model:
 
 @pytest.mark.slow
 class TestOnARealNetwork:
-    def scores(self, trained, model, ids=None, batch=32, seed=(1,), **settings) -> score.MonteCarloMoments:
+    def scores(
+        self, trained, model, ids=None, batch=32, seed=(1,), **settings
+    ) -> score.MonteCarloMoments:
         reader = TileReader(Folders(trained.nnunet).images, trained.pool, batch)
         chosen = trained.ids[:60] if ids is None else ids
-        return score.monte_carlo(model, reader, chosen, ScoringSettings(**settings), seed, ignore_events)
+        return score.monte_carlo(
+            model, reader, chosen, ScoringSettings(**settings), seed, ignore_events
+        )
 
     def test_scores_do_not_depend_on_batch_size_or_order(self, trained, model):
         whole = self.scores(trained, model)

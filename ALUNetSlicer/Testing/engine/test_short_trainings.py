@@ -1,4 +1,6 @@
-"""What makes short trainings good: small patches first, averaged weights, a narrow network; nnU-Net for real."""
+"""What makes short trainings good: small patches first, averaged weights, a narrow network;
+nnU-Net for real.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def test_the_first_steps_are_on_patches_of_half_the_sides(trained, tmp_path, mon
 
 def test_the_average_of_the_weights_is_the_model(trained, tmp_path, monkeypatch):
     counts = dict.fromkeys(trained.annotations, 3)
-    trainer = trainer_of(trained, tmp_path, monkeypatch, counts, epochs=1, iterations=4, average=1.0)
+    trainer = trainer_of(
+        trained, tmp_path, monkeypatch, counts, epochs=1, iterations=4, average=1.0
+    )
     seen = []
     step = trainer.train_step
 
@@ -55,10 +59,21 @@ def test_a_network_of_another_width_is_planned_and_still_nnunets(trained, tmp_pa
         nnunet = tmp_path / str(width)
         child.run(
             "alunet.loop.steps:prepare",
-            {"framework": SHIPPED, "folder": str(nnunet), "plan_cases": [{"name": "a", "images": [str(image)]}],
-             "cases": [], "labels": {"background": 0, "a": 1}, "channels": ["MRI"], "dropout": 0.01, "width": width},
-            environment=environment.variables(nnunet, tmp_path, 1), log=tmp_path / "plan.log",
-        )  # fmt: skip
+            {
+                "framework": SHIPPED,
+                "folder": str(nnunet),
+                "plan_cases": [{"name": "a", "images": [str(image)]}],
+                "cases": [],
+                "labels": {"background": 0, "a": 1},
+                "channels": ["MRI"],
+                "dropout": 0.01,
+                "width": width,
+            },
+            environment=environment.variables(nnunet, tmp_path, 1),
+            log=tmp_path / "plan.log",
+        )
         plans = json.loads(Folders(nnunet).plans.read_text(encoding="utf-8"))
-        features[width] = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"]
+        features[width] = plans["configurations"]["2d"]["architecture"]["arch_kwargs"][
+            "features_per_stage"
+        ]
     assert features[0.25] == [count // 4 for count in features[1.0]]

@@ -14,8 +14,10 @@ from alunet.query.weights import draw_without_replacement
 
 def factors(count, filters, channels, height, width, seed=0, dtype=np.float64) -> Factors:
     rng = np.random.default_rng(seed)
-    return Factors(rng.normal(size=(count, filters, height, width)).astype(dtype),
-                   rng.normal(size=(count, channels, height, width)).astype(dtype))
+    return Factors(
+        rng.normal(size=(count, filters, height, width)).astype(dtype),
+        rng.normal(size=(count, channels, height, width)).astype(dtype),
+    )
 
 
 def gradients(given_factors: Factors) -> np.ndarray:
@@ -26,7 +28,9 @@ def gradients(given_factors: Factors) -> np.ndarray:
     result = []
     for delta, inputs in zip(given_factors.delta, given_factors.inputs, strict=True):
         weight = torch.zeros(filters, channels, 3, 3, dtype=torch.float64, requires_grad=True)
-        output = torch.nn.functional.conv2d(torch.as_tensor(inputs)[None].double(), weight, padding=1)
+        output = torch.nn.functional.conv2d(
+            torch.as_tensor(inputs)[None].double(), weight, padding=1
+        )
         output.backward(torch.as_tensor(delta)[None].double())
         result.append(weight.grad.flatten().numpy())
     return np.array(result)
@@ -38,10 +42,18 @@ def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.maximum(np.divide(dots, lengths, out=np.zeros_like(dots), where=lengths > 0), 0)
 
 
-@given(st.integers(1, 5), st.integers(1, 5), st.integers(1, 4), st.integers(1, 4), st.integers(0, 10**6))
+@given(
+    st.integers(1, 5),
+    st.integers(1, 5),
+    st.integers(1, 4),
+    st.integers(1, 4),
+    st.integers(0, 10**6),
+)
 @settings(deadline=None, max_examples=40)
 def test_both_ways_equal_the_explicit_inner_product(filters, channels, height, width, seed) -> None:
-    """Position-Gram = explicit gradients = autograd, below 1e-10 in double, whatever the block size."""
+    """Position-Gram = explicit gradients = autograd, below 1e-10 in double, whatever the block
+    size.
+    """
     query = factors(4, filters, channels, height, width, seed)
     pool = factors(7, filters, channels, height, width, seed + 1)
     pool.delta[2] = 0
@@ -63,7 +75,10 @@ def test_a_sample_is_most_similar_to_itself() -> None:
 
 def test_cosine_has_no_scale() -> None:
     """Gradients of a confident network are tiny: no underflow in single precision."""
-    query, pool = factors(3, 4, 4, 4, 4, dtype=np.float32), factors(5, 4, 4, 4, 4, seed=1, dtype=np.float32)
+    query, pool = (
+        factors(3, 4, 4, 4, 4, dtype=np.float32),
+        factors(5, 4, 4, 4, 4, seed=1, dtype=np.float32),
+    )
     tiny = Factors(pool.delta * np.float32(1e-25), pool.inputs)
     for method in ("gram", "direct"):
         kernel = CosineKernel(query, method=method)
@@ -80,14 +95,19 @@ def test_nan_is_not_hidden() -> None:
 
 
 def test_takes_the_way_with_fewer_products() -> None:
-    """Specification 5.3: Gram matrices for 16 positions of 512 channels, explicit gradients for 35 of 256."""
+    """Specification 5.3: Gram matrices for 16 positions of 512 channels, explicit gradients for
+    35 of 256.
+    """
     assert cheapest(factors(1, 512, 512, 4, 4)) == "gram"
     assert cheapest(factors(1, 256, 256, 7, 5)) == "direct"
 
 
 @pytest.mark.parametrize("method", ["gram", "direct"])
 def test_half_precision_stays_close(method) -> None:
-    query, pool = factors(20, 32, 32, 4, 4, dtype=np.float32), factors(50, 32, 32, 4, 4, seed=1, dtype=np.float32)
+    query, pool = (
+        factors(20, 32, 32, 4, 4, dtype=np.float32),
+        factors(50, 32, 32, 4, 4, seed=1, dtype=np.float32),
+    )
     pool.delta[:20], pool.inputs[:20] = query.delta, query.inputs
     exact = CosineKernel(query, method=method).rows(pool)
     half = CosineKernel(query, method=method, precision="bf16").rows(pool)
@@ -104,11 +124,15 @@ def test_refuses_another_layer() -> None:
 def test_gathered_coordinates_are_those_of_the_gradient(filters, channels, height, width) -> None:
     given_factors = factors(3, filters, channels, height, width)
     coordinates = np.random.default_rng(0).permutation(9 * filters * channels)[:10]
-    np.testing.assert_allclose(gather(given_factors, coordinates), gradients(given_factors)[:, coordinates], atol=1e-12)
+    np.testing.assert_allclose(
+        gather(given_factors, coordinates), gradients(given_factors)[:, coordinates], atol=1e-12
+    )
 
 
 def heavy_gradients(samples=60, parameters=60_000) -> np.ndarray:
-    """Gradients whose entries differ by orders of magnitude between parameters, as those of a network do."""
+    """Gradients whose entries differ by orders of magnitude between parameters, as those of a
+    network do.
+    """
     rng = np.random.default_rng(0)
     size = rng.lognormal(0, 1, parameters)
     shared = rng.normal(size=(6, parameters))
@@ -116,7 +140,9 @@ def heavy_gradients(samples=60, parameters=60_000) -> np.ndarray:
 
 
 def test_fisher_similarity_estimates_the_inner_product() -> None:
-    """The inverse Fisher cancels the sampling: S is <g_u, g_q> / sum F but for the draw of coordinates."""
+    """The inverse Fisher cancels the sampling: S is <g_u, g_q> / sum F but for the draw of
+    coordinates.
+    """
     values = heavy_gradients()
     fisher = (values**2).mean(axis=0)
     exact = values @ values.T / fisher.sum()
@@ -136,6 +162,7 @@ def test_fisher_similarity_estimates_the_inner_product() -> None:
 @pytest.mark.parametrize("factor", [1e-3, 40.0])
 def test_fisher_similarity_ignores_the_scale_of_the_loss(damping, factor) -> None:
     """A loss c times as large changes neither the coordinates nor S."""
+
     def similarity(values):
         fisher = (values**2).mean(axis=0)
         chosen = draw_without_replacement(fisher, 500, np.random.default_rng(0))

@@ -14,7 +14,20 @@ import pytest
 
 import alunet.query
 from alunet.errors import EngineError, InputError
-from alunet.query import Batch, Factors, McScores, Need, Query, Strategy, Streams, Truth, get, infos, names, parse
+from alunet.query import (
+    Batch,
+    Factors,
+    McScores,
+    Need,
+    Query,
+    Strategy,
+    Streams,
+    Truth,
+    get,
+    infos,
+    names,
+    parse,
+)
 from alunet.query.weights import class_weights
 
 CLASSES = 3
@@ -72,18 +85,33 @@ class ArrayOutputs:
         return self.gradients if rows is None else self.gradients[rows]
 
 
-NEED_OF = {"entropy": Need.ENTROPY, "mc": Need.MC, "features": Need.FEATURES, "labelled_features": Need.FEATURES,
-           "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER,
-           "last_layer_gradients": Need.LAST_LAYER}
+NEED_OF = {
+    "entropy": Need.ENTROPY,
+    "mc": Need.MC,
+    "features": Need.FEATURES,
+    "labelled_features": Need.FEATURES,
+    "bottleneck": Need.BOTTLENECK,
+    "fisher": Need.DECODER,
+    "decoder_gradients": Need.DECODER,
+    "last_layer_gradients": Need.LAST_LAYER,
+}
 
 
 def problem(n=60, budget=7, seed=0, round_=1, **changes) -> Query:
     rng = np.random.default_rng(99)
     voxels = rng.integers(0, 50, size=(n, CLASSES)) * (rng.random((n, CLASSES)) < 0.5)
-    query = Query(ids=100 + 3 * np.arange(n), budget=budget, case=np.sort(rng.integers(0, 9, n)),
-                  class_voxels=np.array([1000, 90, 10]), outputs=ArrayOutputs(n), streams=Streams(seed, round_),
-                  truth=Truth(voxels, voxels // 2), labels=("background", "organ", "tumour"),
-                  case_voxels=np.array([[700, 90, 0], [300, 0, 10]]), case_sizes=np.array([9000, 2000]))
+    query = Query(
+        ids=100 + 3 * np.arange(n),
+        budget=budget,
+        case=np.sort(rng.integers(0, 9, n)),
+        class_voxels=np.array([1000, 90, 10]),
+        outputs=ArrayOutputs(n),
+        streams=Streams(seed, round_),
+        truth=Truth(voxels, voxels // 2),
+        labels=("background", "organ", "tumour"),
+        case_voxels=np.array([[700, 90, 0], [300, 0, 10]]),
+        case_sizes=np.array([9000, 2000]),
+    )
     return replace(query, **changes)
 
 
@@ -93,13 +121,30 @@ def same(left: Batch, right: Batch) -> bool:
 
 FORMS = [*names(), *(f"{info.name}:published" for info in infos() if info.published)]
 every = pytest.mark.parametrize("name", FORMS)
-choosing = pytest.mark.parametrize("name", [form for form in FORMS if not parse(form).info.takes_all])
-usim = pytest.mark.parametrize("name", ["usimc", "usimf", "usimc:embedding=coordinates", "usimc:embedding=first-10k"])
+choosing = pytest.mark.parametrize(
+    "name", [form for form in FORMS if not parse(form).info.takes_all]
+)
+usim = pytest.mark.parametrize(
+    "name", ["usimc", "usimf", "usimc:embedding=coordinates", "usimc:embedding=first-10k"]
+)
 
 
 def test_the_strategies_of_the_paper_and_the_foreground_baselines() -> None:
-    assert {"random", "spread", "random-fg33", "random-fg66", "entropy", "mean-std", "bald", "core-set", "badge-ll",
-            "stochastic-batches", "usimc", "usimf", "full"} <= set(names())
+    assert {
+        "random",
+        "spread",
+        "random-fg33",
+        "random-fg66",
+        "entropy",
+        "mean-std",
+        "bald",
+        "core-set",
+        "badge-ll",
+        "stochastic-batches",
+        "usimc",
+        "usimf",
+        "full",
+    } <= set(names())
 
 
 @every
@@ -171,10 +216,24 @@ def test_same_seed_same_batch(name) -> None:
     assert same(parse(name).select(query), parse(name).select(problem()))
 
 
-@pytest.mark.parametrize("name", ["random", "spread", "random-fg33", "random-fg66", "usimc", "usimf", "badge-ll",
-                                  "stochastic-batches"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "random",
+        "spread",
+        "random-fg33",
+        "random-fg66",
+        "usimc",
+        "usimf",
+        "badge-ll",
+        "stochastic-batches",
+    ],
+)
 def test_another_seed_or_round_another_batch(name) -> None:
-    batches = [parse(name).select(problem(200, 10, seed, number)) for seed, number in [(0, 1), (1, 1), (0, 2)]]
+    batches = [
+        parse(name).select(problem(200, 10, seed, number))
+        for seed, number in [(0, 1), (1, 1), (0, 2)]
+    ]
     assert not same(batches[0], batches[1])
     assert not same(batches[0], batches[2])
 
@@ -201,8 +260,13 @@ def test_equal_scores_and_absent_classes(name) -> None:
     for array in (outputs.var, outputs.entropies, outputs.delta, outputs.inputs, outputs.gradients):
         array[...] = 0.5
     nothing = np.zeros((60, CLASSES), int)
-    query = problem(outputs=outputs, class_voxels=np.zeros(CLASSES, int), truth=Truth(nothing, nothing),
-                    case_voxels=np.zeros((0, CLASSES), int), case_sizes=np.zeros(0, int))
+    query = problem(
+        outputs=outputs,
+        class_voxels=np.zeros(CLASSES, int),
+        truth=Truth(nothing, nothing),
+        case_voxels=np.zeros((0, CLASSES), int),
+        case_sizes=np.zeros(0, int),
+    )
     assert len(parse(name).select(query).ids) == 7
 
 
@@ -283,7 +347,9 @@ def test_the_uncertainty_of_a_sample_is_its_rank_in_the_pool(name) -> None:
         return
     scores = SCORES[name](query)
     rows = np.searchsorted(query.ids, batch.ids)
-    assert batch.uncertainty.tolist() == [np.mean(np.delete(scores, row) < scores[row]) for row in rows]
+    assert batch.uncertainty.tolist() == [
+        np.mean(np.delete(scores, row) < scores[row]) for row in rows
+    ]
 
 
 @pytest.mark.parametrize("name", SCORES)
@@ -294,19 +360,27 @@ def test_equal_samples_are_equally_uncertain(name) -> None:
 
 
 def test_random_is_uniform() -> None:
-    counts = Counter(i for seed in range(600) for i in parse("random").select(problem(20, 5, seed)).ids.tolist())
+    counts = Counter(
+        i for seed in range(600) for i in parse("random").select(problem(20, 5, seed)).ids.tolist()
+    )
     assert min(counts.values()) > 0.7 * 150
     assert max(counts.values()) < 1.3 * 150
 
 
 @pytest.mark.parametrize(("name", "share"), [("random-fg33", 1 / 3), ("random-fg66", 2 / 3)])
 def test_share_of_foreground(name, share) -> None:
-    reasons = [reason for seed in range(60) for reason in parse(name).select(problem(90, 20, seed)).reasons]
-    assert sum("anywhere" not in reason for reason in reasons) / len(reasons) == pytest.approx(share, abs=0.05)
+    reasons = [
+        reason for seed in range(60) for reason in parse(name).select(problem(90, 20, seed)).reasons
+    ]
+    assert sum("anywhere" not in reason for reason in reasons) / len(reasons) == pytest.approx(
+        share, abs=0.05
+    )
 
 
 def test_foreground_draws_go_over_the_cases_and_follow_the_voxels() -> None:
-    """Two cases of three samples; class 1 lies in one sample of each, three voxels to one in the second case."""
+    """Two cases of three samples; class 1 lies in one sample of each, three voxels to one in the
+    second case.
+    """
     voxels = np.zeros((6, 2), int)
     voxels[[1, 4, 5], 1] = [5, 30, 10]
     counts = Counter()
@@ -324,7 +398,11 @@ def test_usim_reports_its_query_set(name) -> None:
     query = problem(300, 10)
     batch = parse(name).select(query)
     found = batch.diagnostics
-    assert found["query_size"] == max(found["elbow"], 50) == found["query_unique"] + found["query_duplicates"]
+    assert (
+        found["query_size"]
+        == max(found["elbow"], 50)
+        == found["query_unique"] + found["query_duplicates"]
+    )
     assert found["class_weights"] == pytest.approx(class_weights(query.class_voxels).tolist())
     rows = np.searchsorted(query.ids, batch.ids)
     assert found["batch_uncertainty"] == pytest.approx(query.outputs.var[rows, 1:].sum(), rel=1e-5)
@@ -352,45 +430,65 @@ def test_usim_does_not_depend_on_its_blocks(monkeypatch) -> None:
 
 
 def test_usim_spends_the_batch_on_different_samples() -> None:
-    """Ten groups of equal samples: a batch of ten takes one of each, where entropy takes the copies of the best."""
+    """Ten groups of equal samples: a batch of ten takes one of each, where entropy takes the
+    copies of the best.
+    """
     outputs = ArrayOutputs(100)
     for array in (outputs.var, outputs.entropies, outputs.delta, outputs.inputs, outputs.gradients):
         array[...] = np.repeat(array[:10], 10, axis=0)
     outputs.var[:] = 0.1
-    groups = {name: set(((parse(name).select(problem(100, 10, outputs=outputs)).ids - 100) // 30).tolist())
-              for name in ("usimc:eta=0", "usimf:eta=0", "entropy")}
+    groups = {
+        name: set(
+            ((parse(name).select(problem(100, 10, outputs=outputs)).ids - 100) // 30).tolist()
+        )
+        for name in ("usimc:eta=0", "usimf:eta=0", "entropy")
+    }
     assert groups["usimc:eta=0"] == groups["usimf:eta=0"] == set(range(10))
     assert len(groups["entropy"]) == 1
 
 
 def test_options_are_read_from_text() -> None:
     strategy = parse(" usimc : eta=10, elbow=kneedle,optimizer=stochastic ")
-    changed = {name: value for name, value in strategy.settings.items() if value != parse("usimc").settings[name]}
+    changed = {
+        name: value
+        for name, value in strategy.settings.items()
+        if value != parse("usimc").settings[name]
+    }
     assert changed == {"eta": 10.0, "elbow": "kneedle", "optimizer": "stochastic"}
     assert parse("usimf:fisher-samples=50").settings["fisher_samples"] == 50
 
 
-@pytest.mark.parametrize(("text", "says"), [
-    ("usmic", "Did you mean 'usimc'"),
-    ("usimc:eat=1", "Did you mean 'eta'"),
-    ("usimc:elbow=cord", "Did you mean 'chord'"),
-    ("usimc:eta=much", "Give a number"),
-    ("usimc:eta=-1", "not negative"),
-    ("usimc:eta=nan", "finite"),
-    ("usimc:eta", "option=value"),
-    ("usimf:damping=-1", "damping"),
-    ("usimf:coordinates=0", "at least 1"),
-    ("random:eta=1", "no option 'eta'"),
-])
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("usmic", "Did you mean 'usimc'"),
+        ("usimc:eat=1", "Did you mean 'eta'"),
+        ("usimc:elbow=cord", "Did you mean 'chord'"),
+        ("usimc:eta=much", "Give a number"),
+        ("usimc:eta=-1", "not negative"),
+        ("usimc:eta=nan", "finite"),
+        ("usimc:eta", "option=value"),
+        ("usimf:damping=-1", "damping"),
+        ("usimf:coordinates=0", "at least 1"),
+        ("random:eta=1", "no option 'eta'"),
+    ],
+)
 def test_misspelt_options_get_a_hint(text, says) -> None:
     with pytest.raises(InputError, match=says):
         parse(text)
 
 
 def test_listing_strategies_loads_nothing_heavy() -> None:
-    code = ("import sys; from alunet.query import names; names(); "
-            "print(*{'torch', 'numba', 'submodlib'} & set(sys.modules))")
+    code = (
+        "import sys; from alunet.query import names; names(); "
+        "print(*{'torch', 'numba', 'submodlib'} & set(sys.modules))"
+    )
     path = str(Path(alunet.query.__file__).parents[2])
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
-                          env={**os.environ, "PYTHONPATH": path})
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={**os.environ, "PYTHONPATH": path},
+    )
     assert done.stdout.strip() == ""

@@ -1,4 +1,6 @@
-"""Training by time: the time that people type, the number of steps it becomes, and that this number stays."""
+"""Training by time: the time that people type, the number of steps it becomes, and that this
+number stays.
+"""
 
 from __future__ import annotations
 
@@ -28,20 +30,32 @@ from alunet.simulation import config
 
 WEEK = 7 * 24 * 3600
 
-# --- what people type -----------------------------------------------------------------------------------------------
+# --- what people type -----------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"),
-    [("90", 90), ("90s", 90), ("5m", 300), ("5min", 300), ("1.5h", 5400), ("1h30m", 5400), (" 1h 30m 5s ", 5405),
-     ("0.5m", 30), ("0h2m", 120), ("168h", WEEK)],
-)  # fmt: skip
+    [
+        ("90", 90),
+        ("90s", 90),
+        ("5m", 300),
+        ("5min", 300),
+        ("1.5h", 5400),
+        ("1h30m", 5400),
+        (" 1h 30m 5s ", 5405),
+        ("0.5m", 30),
+        ("0h2m", 120),
+        ("168h", WEEK),
+    ],
+)
 def test_times_are_read(text: str, seconds: float) -> None:
     assert seconds_of(text) == seconds
 
 
 @given(st.integers(0, 167), st.integers(0, 59), st.integers(1, 59), st.sampled_from(["", " "]))
-def test_hours_minutes_and_seconds_add_up(hours: int, minutes: int, seconds: int, between: str) -> None:
+def test_hours_minutes_and_seconds_add_up(
+    hours: int, minutes: int, seconds: int, between: str
+) -> None:
     total = 3600 * hours + 60 * minutes + seconds
     assert seconds_of(between.join([f"{hours}h", f"{minutes}m", f"{seconds}s"])) == total
     assert seconds_of(f"{total}") == total == seconds_of(f"{total}s")
@@ -58,12 +72,16 @@ def test_any_other_text_is_one_clear_line(text: str) -> None:
 
 @pytest.mark.parametrize("seconds", [0, -60, 0.99, WEEK + 1, math.nan, math.inf, -math.inf])
 def test_no_training_takes_such_a_time(seconds: float) -> None:
-    for refuse in (check_seconds, preset("cpu").for_seconds, lambda asked: Setup(train_for=asked).recipe()):
+    for refuse in (
+        check_seconds,
+        preset("cpu").for_seconds,
+        lambda asked: Setup(train_for=asked).recipe(),
+    ):
         with pytest.raises(InputError, match="is not possible. Train between 1 second and 7 days"):
             refuse(seconds)
 
 
-# --- from a time to steps -------------------------------------------------------------------------------------------
+# --- from a time to steps -------------------------------------------------------------------------
 
 
 @given(st.floats(1, WEEK), st.floats(1e-3, 100))
@@ -85,7 +103,10 @@ def test_the_number_is_written_once_for_a_time(tmp_path: Path) -> None:
     assert first == TrainingSettings(seconds=60.0).paced(0.5)
     assert not (tmp_path / "training").exists(), "what was begun at another length"
     (tmp_path / "training").mkdir()
-    assert paced(TrainingSettings(seconds=60.0), tmp_path, lambda: pytest.fail("measured again")) == first
+    assert (
+        paced(TrainingSettings(seconds=60.0), tmp_path, lambda: pytest.fail("measured again"))
+        == first
+    )
     assert (tmp_path / "training").exists(), "a checkpoint to go on from"
     kept = written_length(tmp_path)
     steps = {"epochs": first.epochs, "iterations": first.iterations}
@@ -106,9 +127,16 @@ def test_what_is_chosen_is_trained() -> None:
     assert Setup(preset="paper").recipe().first.seconds is None
     assert Setup("paper", train_for=60).recipe().first.seconds == 60
     steps = Setup(epochs=3).recipe()
-    assert (steps.train_for, steps.first.seconds, steps.first.epochs, steps.later.epochs) == (None, None, 3, 3)
+    assert (steps.train_for, steps.first.seconds, steps.first.epochs, steps.later.epochs) == (
+        None,
+        None,
+        3,
+        3,
+    )
     for given_ in ({"epochs": 3}, {"iterations": 3}):
-        with pytest.raises(InputError, match=r"training time \(20 s\) is given beside epochs or iterations"):
+        with pytest.raises(
+            InputError, match=r"training time \(20 s\) is given beside epochs or iterations"
+        ):
             Setup(train_for=20, **given_).recipe()
 
 
@@ -124,7 +152,7 @@ def test_every_preset_says_what_it_is_for() -> None:
     assert all(name == recipe.name for name, recipe in PRESETS.items())
 
 
-# --- rounds, with the real nnU-Net ----------------------------------------------------------------------------------
+# --- rounds, with the real nnU-Net ----------------------------------------------------------------
 
 
 @pytest.fixture
@@ -137,7 +165,9 @@ def begun(started: Path, tmp_path: Path):
         yield fork
 
 
-def hand_of(project: Project, emit=lambda event: None, cancel: threading.Event | None = None) -> AnnotationLoop:
+def hand_of(
+    project: Project, emit=lambda event: None, cancel: threading.Event | None = None
+) -> AnnotationLoop:
     hand = AnnotationLoop(project, emit=emit, cancel=cancel)
     hand.loop.threads = 1
     hand.loop.recipe = RECIPE
@@ -169,14 +199,18 @@ def test_a_round_that_was_cancelled_goes_on_with_the_written_number(begun: Proje
     left.parent.mkdir(exist_ok=True)
     left.touch()
     steps = {"epochs": 1, "iterations": 3}  # another number than any clock would give again
-    (begun.rounds_dir / "001" / "length.json").write_text(json.dumps({**written, **steps}), encoding="utf-8")
+    (begun.rounds_dir / "001" / "length.json").write_text(
+        json.dumps({**written, **steps}), encoding="utf-8"
+    )
     there: list[bool] = []
     hand = hand_of(begun, lambda event: there.append(left.is_file()))
     record = hand.next_round("random", 1).record
     assert record.steps == 3 and record.train_seconds > 0
     assert any(there), "what was trained so far was kept"
     assert written_length(begun.rounds_dir / "001") == {**written, **steps}
-    assert record.recipe["train_for"] == 2 and hand.loop.recipe == RECIPE, "the time was that round's alone"
+    assert record.recipe["train_for"] == 2 and hand.loop.recipe == RECIPE, (
+        "the time was that round's alone"
+    )
     line = status(hand_of(begun)).rounds[1]
     assert (line.steps, line.train_seconds) == (3, record.train_seconds)
 
@@ -189,4 +223,7 @@ def test_another_time_starts_the_training_anew(begun: Project) -> None:
     left.touch()
     written = cancelled(begun, 1)
     assert written["seconds"] == 1 and not left.exists()
-    assert hand_of(begun).next_round("random", 1).record.steps == written["epochs"] * written["iterations"]
+    assert (
+        hand_of(begun).next_round("random", 1).record.steps
+        == written["epochs"] * written["iterations"]
+    )

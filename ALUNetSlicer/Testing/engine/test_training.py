@@ -41,7 +41,9 @@ def trainer_of(trained, tmp_path, monkeypatch, counts, **settings):
     return trainer
 
 
-def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(trained, tmp_path, monkeypatch):
+def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(
+    trained, tmp_path, monkeypatch
+):
     names = sorted(trained.annotations)
     trainer = trainer_of(trained, tmp_path, monkeypatch, {names[0]: 9, names[1]: 1})
     feed, plain = trainer.get_dataloaders()
@@ -53,7 +55,8 @@ def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(trained
         finest = batch["target"][0][:, 0].numpy()
         image = batch["data"][:, 0].numpy()
         assert set(np.unique(finest)) <= {0, 1, 2, 3}
-        padded = (image == 0) & (np.roll(image, 1, axis=-1) == 0)  # runs of exact zeros: not in a normalised scan
+        # runs of exact zeros: not in a normalised scan
+        padded = (image == 0) & (np.roll(image, 1, axis=-1) == 0)
         assert (finest[padded] == 3).mean() > 0.99
         assert (finest != 3).any((1, 2)).all(), "a patch without any annotated pixel"
 
@@ -61,7 +64,9 @@ def test_only_annotated_cases_are_drawn_by_weight_and_padding_is_ignored(trained
 def test_cases_are_drawn_alike_where_the_published_code_is_followed(trained, tmp_path, monkeypatch):
     """C16."""
     names = sorted(trained.annotations)[:2]
-    trainer = trainer_of(trained, tmp_path, monkeypatch, dict(zip(names, (19, 1), strict=True)), cases="uniform")
+    trainer = trainer_of(
+        trained, tmp_path, monkeypatch, dict(zip(names, (19, 1), strict=True)), cases="uniform"
+    )
     feed, _ = trainer.get_dataloaders()
     drawn = [str(key) for _ in range(20) for key in next(feed)["keys"]]
     assert 0.4 < drawn.count(names[0]) / len(drawn) < 0.6
@@ -86,20 +91,32 @@ def test_a_round_leaves_images_and_plan_as_they_were(trained, tmp_path):
     folder = Folders(trained.nnunet).preprocessed
     before = {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()}
     trained.learn(tmp_path / "weights.pth", trained.weights, epochs=1, iterations=2)
-    assert {file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()} == before
+    assert {
+        file: file.read_bytes() for file in sorted(folder.rglob("*")) if file.is_file()
+    } == before
 
 
 def test_warm_start_carries_all_weights_heads_included(trained, tmp_path):
     first = json.loads(json.dumps(trained.learn(tmp_path / "a" / "w.pth")))["training"]
-    on = trained.learn(tmp_path / "b" / "w.pth", tmp_path / "a" / "w.pth", epochs=1, iterations=10, learning_rate=1e-6)
-    assert on["training"]["loss"] < first["loss"] + 0.1, "the loss jumped: something was not carried over"
+    on = trained.learn(
+        tmp_path / "b" / "w.pth",
+        tmp_path / "a" / "w.pth",
+        epochs=1,
+        iterations=10,
+        learning_rate=1e-6,
+    )
+    assert on["training"]["loss"] < first["loss"] + 0.1, (
+        "the loss jumped: something was not carried over"
+    )
     old, new = (torch.load(tmp_path / part / "w.pth", weights_only=True) for part in ("a", "b"))
     heads = [name for name in old if ".seg_layers." in name]
     assert heads and all(torch.allclose(old[name], new[name], atol=1e-3) for name in heads)
 
 
 def test_heads_can_start_anew(trained, tmp_path, monkeypatch):
-    """C12: everything is carried over but the segmentation heads, which are random, and another for another seed."""
+    """C12: everything is carried over but the segmentation heads, which are random, and another
+    for another seed.
+    """
     from alunet.model.train import load_weights
 
     old = torch.load(trained.weights, weights_only=True)
@@ -108,7 +125,9 @@ def test_heads_can_start_anew(trained, tmp_path, monkeypatch):
         torch.manual_seed(seed)
         trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 1))
         load_weights(trainer.network, trained.weights, "reset")
-        networks.append({name: value.clone() for name, value in trainer.network.state_dict().items()})
+        networks.append(
+            {name: value.clone() for name, value in trainer.network.state_dict().items()}
+        )
     heads = [name for name in old if ".seg_layers." in name and name.endswith("weight")]
     assert len(heads) == 3
     for name in heads:
@@ -122,7 +141,12 @@ def test_a_training_with_new_heads_starts_worse(trained, tmp_path):
     """T20 the other way round: the jump of the loss that the published code lives with."""
     losses = {
         heads: trained.learn(
-            tmp_path / heads / "w.pth", trained.weights, epochs=1, iterations=5, learning_rate=1e-6, heads=heads
+            tmp_path / heads / "w.pth",
+            trained.weights,
+            epochs=1,
+            iterations=5,
+            learning_rate=1e-6,
+            heads=heads,
         )["training"]["loss"]
         for heads in ("keep", "reset")
     }
@@ -131,11 +155,17 @@ def test_a_training_with_new_heads_starts_worse(trained, tmp_path):
 
 def test_the_same_seed_trains_the_same_network(trained, tmp_path):
     one, two, other = (
-        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=4, seed=seed)["training"]["sha256"]
+        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=4, seed=seed)["training"][
+            "sha256"
+        ]
         for name, seed in (("one", 5), ("two", 5), ("other", 6))
     )
-    weights = [torch.load(tmp_path / name / "w.pth", weights_only=True) for name in ("one", "two", "other")]
-    assert all(torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True))
+    weights = [
+        torch.load(tmp_path / name / "w.pth", weights_only=True) for name in ("one", "two", "other")
+    ]
+    assert all(
+        torch.equal(a, b) for a, b in zip(weights[0].values(), weights[1].values(), strict=True)
+    )
     assert one == two != other
 
 
@@ -151,7 +181,9 @@ def test_frozen_statistics_do_not_see_annotation(trained):
     assert statistics["percentile_00_5"] < statistics["mean"] < statistics["percentile_99_5"]
     plans = json.loads(Folders(trained.nnunet).plans.read_text(encoding="utf-8"))
     architecture = plans["configurations"]["2d"]["architecture"]["arch_kwargs"]
-    assert architecture["dropout_op"] == "torch.nn.Dropout" and architecture["dropout_op_kwargs"] == {"p": 0.01}
+    assert architecture["dropout_op"] == "torch.nn.Dropout" and architecture[
+        "dropout_op_kwargs"
+    ] == {"p": 0.01}
 
 
 class TestChild:
@@ -161,11 +193,17 @@ class TestChild:
             "folder": str(trained.nnunet),
             "labels": str(trained.root / "labels"),
             "annotated": {
-                name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5} for name in trained.annotations
+                name: {"file": str(trained.root / f"{name}.nrrd"), "slices": 5}
+                for name in trained.annotations
             },
             "tests": [],
             "structures": {},
-            "training": {"epochs": 50, "iterations": iterations, "check_iterations": 1, "batch_size": 4},
+            "training": {
+                "epochs": 50,
+                "iterations": iterations,
+                "check_iterations": 1,
+                "batch_size": 4,
+            },
             "scoring": {},
             "weights_in": None,
             "weights_out": str(tmp_path / "w.pth"),
@@ -251,12 +289,16 @@ def test_no_augmentation_is_chosen_by_a_stop_watch(trained, tmp_path, monkeypatc
     """Else the same seed trains another network on a busy machine."""
     trainer = trainer_of(trained, tmp_path, monkeypatch, dict.fromkeys(trained.annotations, 3))
     loader, _ = trainer.get_dataloaders()
-    transforms = [getattr(one, "transform", one) for one in loader.data_loader.transforms.transforms]
+    transforms = [
+        getattr(one, "transform", one) for one in loader.data_loader.transforms.transforms
+    ]
     blurs = [one for one in transforms if type(one).__name__ == "GaussianBlurTransform"]
     assert len(blurs) == 1 and not blurs[0].benchmark
 
 
-@pytest.mark.parametrize("more", [{}, {"average": 0.3, "growth": 0.5, "warmup": 0.2}], ids=["plain", "averaged"])
+@pytest.mark.parametrize(
+    "more", [{}, {"average": 0.3, "growth": 0.5, "warmup": 0.2}], ids=["plain", "averaged"]
+)
 def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path, monkeypatch, more):
     from alunet.model import train, trainer
 
@@ -266,7 +308,12 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path,
         short = {"epochs": 3, "iterations": 3, "check_iterations": 1, "batch_size": 4}
         settings = TrainingSettings(**short, optimizer="adamw", **more)
         out = tmp_path / f"{name}.pth"
-        arguments = (trained.nnunet, trained.root / "labels", dict.fromkeys(trained.annotations, 3), settings)
+        arguments = (
+            trained.nnunet,
+            trained.root / "labels",
+            dict.fromkeys(trained.annotations, 3),
+            settings,
+        )
         return train.train(*arguments, None, out, 11, "cpu", interrupt)
 
     def interrupt(event) -> None:
@@ -285,7 +332,9 @@ def test_an_interrupted_training_ends_like_an_undisturbed_one(trained, tmp_path,
 
 
 class TestBestCheckpoint:
-    """C13: the model is the epoch with the best moving average on the test cases; training goes on from the last."""
+    """C13: the model is the epoch with the best moving average on the test cases; training goes
+    on from the last.
+    """
 
     def prepared(self, trained) -> list[str]:
         """Two cases that nobody annotates, with their reference labels on the grid."""
@@ -298,11 +347,24 @@ class TestBestCheckpoint:
     def train(self, trained, out, monkeypatch, emit, **changes):
         from alunet.model import train
 
-        for variable, value in environment.variables(trained.nnunet, out.with_suffix(""), 1).items():
+        for variable, value in environment.variables(
+            trained.nnunet, out.with_suffix(""), 1
+        ).items():
             monkeypatch.setenv(variable, value)
-        settings = {"epochs": 4, "iterations": 4, "check_iterations": 2, "batch_size": 4, "optimizer": "adamw"}
+        settings = {
+            "epochs": 4,
+            "iterations": 4,
+            "check_iterations": 2,
+            "batch_size": 4,
+            "optimizer": "adamw",
+        }
         chosen = TrainingSettings(**settings, **changes)
-        arguments = (trained.nnunet, trained.root / "labels", dict.fromkeys(trained.annotations, 3), chosen)
+        arguments = (
+            trained.nnunet,
+            trained.root / "labels",
+            dict.fromkeys(trained.annotations, 3),
+            chosen,
+        )
         return train.train(*arguments, None, out, 11, "cpu", emit, self.prepared(trained))
 
     def test_it_is_the_epoch_of_the_best_average_and_the_final_weights_lie_beside_it(
@@ -314,7 +376,9 @@ class TestBestCheckpoint:
 
         def seen(self, average):
             averages.append(average)
-            states.append({name: value.clone() for name, value in self.network.state_dict().items()})
+            states.append(
+                {name: value.clone() for name, value in self.network.state_dict().items()}
+            )
             original(self, [0.2, 0.5, 0.4, 0.5][len(averages) - 1])
 
         monkeypatch.setattr(trainer.SparseTrainer, "_keep_best", seen)
@@ -325,7 +389,11 @@ class TestBestCheckpoint:
             written = torch.load(file, weights_only=True)
             assert all(torch.equal(written[name], state[name]) for name in state)
         assert found["sha256"] != found["final_sha256"]
-        assert best.stat().st_size == (tmp_path / "final_best.pth").stat().st_size == trained.weights.stat().st_size
+        assert (
+            best.stat().st_size
+            == (tmp_path / "final_best.pth").stat().st_size
+            == trained.weights.stat().st_size
+        )
 
     def test_it_is_chosen_on_the_test_cases_alone(self, trained, tmp_path, monkeypatch):
         names = self.prepared(trained)
@@ -361,13 +429,18 @@ class TestBestCheckpoint:
 
         monkeypatch.setattr(trainer, "_CHECKPOINT_SECONDS", 0.0)
         stop_at = None
-        whole = self.train(trained, tmp_path / "whole.pth", monkeypatch, interrupt, checkpoint="best")
+        whole = self.train(
+            trained, tmp_path / "whole.pth", monkeypatch, interrupt, checkpoint="best"
+        )
         stop_at = 4
         with pytest.raises(KeyboardInterrupt):
             self.train(trained, tmp_path / "broken.pth", monkeypatch, interrupt, checkpoint="best")
         assert not list(tmp_path.glob("*broken.pth"))
         stop_at = None
-        assert self.train(trained, tmp_path / "broken.pth", monkeypatch, interrupt, checkpoint="best") == whole
+        assert (
+            self.train(trained, tmp_path / "broken.pth", monkeypatch, interrupt, checkpoint="best")
+            == whole
+        )
 
     def test_without_test_cases_it_is_refused(self, trained, tmp_path):
         with pytest.raises(InputError, match="there are none"):
@@ -376,7 +449,9 @@ class TestBestCheckpoint:
 
 def test_augmenting_in_worker_processes_is_repeatable(trained, tmp_path):
     shas = [
-        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=3, workers=2)["training"]["sha256"]
+        trained.learn(tmp_path / name / "w.pth", epochs=1, iterations=3, workers=2)["training"][
+            "sha256"
+        ]
         for name in ("one", "two")
     ]
     assert shas[0] == shas[1]

@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
-pytest.importorskip("slicer", reason="the real core of Slicer: pip install slicer-core", exc_type=ImportError)
-pythonqt = pytest.importorskip("pythonqt", reason="PySide6: pip install PySide6-Essentials", exc_type=ImportError)
+pytest.importorskip(
+    "slicer", reason="the real core of Slicer: pip install slicer-core", exc_type=ImportError
+)
+pythonqt = pytest.importorskip(
+    "pythonqt", reason="PySide6: pip install PySide6-Essentials", exc_type=ImportError
+)
 pythonqt.install()
 
 import qt  # noqa: E402
@@ -66,7 +70,9 @@ def test_what_a_slot_raises_is_kept_for_the_test():
 
 def test_bytes_of_a_process_come_as_a_qbytearray():
     process, heard = qt.QProcess(), []
-    process.connect("readyReadStandardOutput()", lambda: heard.append(process.readAllStandardOutput().data()))
+    process.connect(
+        "readyReadStandardOutput()", lambda: heard.append(process.readAllStandardOutput().data())
+    )
     process.start(sys.executable, ["-c", "print(42)"])
     assert process.waitForFinished(10000)
     slicer.app.processEvents()

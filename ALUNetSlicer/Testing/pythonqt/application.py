@@ -60,7 +60,9 @@ class _LayoutManager:
         self._views: dict[str, Any] = {}
 
     def sliceWidget(self, name: str) -> Any:
-        """As in Slicer the logic stays the same one, and has its node again after the scene was closed."""
+        """As in Slicer the logic stays the same one, and has its node again after the scene was
+        closed.
+        """
         known = self._views.get(name)
         if known is None:
             self._views[name] = widgets.slice_view(name)
@@ -76,10 +78,15 @@ def _application(application: Any, folder: Path) -> None:
     logic = slicer.app.applicationLogic
     manager = _LayoutManager()
     slicer.app = SimpleNamespace(
-        applicationLogic=logic, layoutManager=lambda: manager, processEvents=application.processEvents,
-        startupEnvironment=lambda: Proxy(QtCore.QProcessEnvironment.systemEnvironment()), slicerHome=str(folder),
-        testingEnabled=lambda: True, connect=lambda signal, action: True, disconnect=lambda signal, action: True,
-    )  # fmt: skip
+        applicationLogic=logic,
+        layoutManager=lambda: manager,
+        processEvents=application.processEvents,
+        startupEnvironment=lambda: Proxy(QtCore.QProcessEnvironment.systemEnvironment()),
+        slicerHome=str(folder),
+        testingEnabled=lambda: True,
+        connect=lambda signal, action: True,
+        disconnect=lambda signal, action: True,
+    )
 
 
 def _utilities(window: Any) -> None:
@@ -93,6 +100,9 @@ def _utilities(window: Any) -> None:
 
 
 def _children(widget: Any) -> Any:
-    named = {child.objectName(): Proxy(child) for child in plain(widget).findChildren(QtWidgets.QWidget)
-             if child.objectName()}  # fmt: skip
+    named = {
+        child.objectName(): Proxy(child)
+        for child in plain(widget).findChildren(QtWidgets.QWidget)
+        if child.objectName()
+    }
     return SimpleNamespace(**named)

@@ -1,4 +1,6 @@
-"""The real core of Slicer (the wheel `slicer-core`): scene, the logics a case needs, some of its terminology."""
+"""The real core of Slicer (the wheel `slicer-core`): scene, the logics a case needs, some of its
+terminology.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ def start() -> None:
     slicer.mrmlScene = scene
     slicer.app = SimpleNamespace(applicationLogic=lambda: application)
     slicer.modules = SimpleNamespace(
-        segmentations=SimpleNamespace(logic=lambda: segmentations), volumes=SimpleNamespace(logic=lambda: volumes),
+        segmentations=SimpleNamespace(logic=lambda: segmentations),
+        volumes=SimpleNamespace(logic=lambda: volumes),
         terminologies=SimpleNamespace(logic=lambda: terminologies),
-    )  # fmt: skip
+    )
     slicer.vtkMRMLSliceNode.AddDefaultSliceOrientationPresets(scene, True)

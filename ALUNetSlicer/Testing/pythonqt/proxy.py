@@ -38,7 +38,10 @@ def plain(value: Any) -> Any:
 
 def wrap(value: Any) -> Any:
     """A value as PythonQt gives it."""
-    if isinstance(value, (QtCore.QObject, QtWidgets.QTableWidgetItem, QtWidgets.QListWidgetItem, QtCore.QByteArray)):
+    if isinstance(
+        value,
+        (QtCore.QObject, QtWidgets.QTableWidgetItem, QtWidgets.QListWidgetItem, QtCore.QByteArray),
+    ):
         return Proxy(value)
     if isinstance(value, QtCore.QProcessEnvironment):
         return Proxy(value)
@@ -48,7 +51,9 @@ def wrap(value: Any) -> Any:
 
 
 def slot(function: Any) -> Any:
-    """A callable for a signal: with as many of its values as it takes; what it raises is kept for the test."""
+    """A callable for a signal: with as many of its values as it takes; what it raises is kept
+    for the test.
+    """
     try:
         most = 0
         for parameter in inspect.signature(function).parameters.values():
@@ -100,8 +105,11 @@ class Proxy:
     def __getattr__(self, name: str) -> Any:
         target = plain(self)
         if _has_property(target, name):
-            return wrap(getattr(type(target), f"get_{name}")(target) if hasattr(type(target), f"get_{name}")
-                        else target.property(name))  # fmt: skip
+            return wrap(
+                getattr(type(target), f"get_{name}")(target)
+                if hasattr(type(target), f"get_{name}")
+                else target.property(name)
+            )
         found = getattr(target, name)
         if isinstance(found, QtCore.SignalInstance):
             return BoundSignal(found, (id(target), name))
@@ -125,13 +133,17 @@ class Proxy:
         """Connect a signal by its signature; False, and a line, where there is no such signal."""
         target = plain(self)
         if target.metaObject().indexOfSignal(signature) < 0:
-            sys.stderr.write(f"QObject::connect: no such signal {type(target).__name__}::{signature}\n")
+            sys.stderr.write(
+                f"QObject::connect: no such signal {type(target).__name__}::{signature}\n"
+            )
             return False
         return BoundSignal(_signal(target, signature), (id(target), signature)).connect(function)
 
     def disconnect(self, signature: str, function: Any) -> bool:
         """Disconnect the same callable."""
-        return BoundSignal(_signal(plain(self), signature), (id(plain(self)), signature)).disconnect(function)
+        return BoundSignal(
+            _signal(plain(self), signature), (id(plain(self)), signature)
+        ).disconnect(function)
 
 
 def _has_property(target: Any, name: str) -> bool:
@@ -141,11 +153,14 @@ def _has_property(target: Any, name: str) -> bool:
 def _signal(target: Any, signature: str) -> Any:
     name, _, kinds = signature.rstrip(")").partition("(")
     found = getattr(target, name)
-    return found[kinds] if kinds == "bool" else found  # `clicked` has a default: by itself it says nothing
+    # `clicked` has a default: by itself it says nothing
+    return found[kinds] if kinds == "bool" else found
 
 
 class QtModule(types.ModuleType):
-    """The module `qt`: each class of Qt, made without keywords, and its static functions and enums."""
+    """The module `qt`: each class of Qt, made without keywords, and its static functions and
+    enums.
+    """
 
     def __getattr__(self, name: str) -> Any:
         for module in _MODULES:
@@ -168,6 +183,12 @@ class _QtClass:
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._kind, name)
         if callable(found) and not inspect.isclass(found):
-            return lambda *values: wrap(found(*[slot(v) if inspect.ismethod(v) or inspect.isfunction(v) else plain(v)
-                                                for v in values]))  # fmt: skip
+            return lambda *values: wrap(
+                found(
+                    *[
+                        slot(v) if inspect.ismethod(v) or inspect.isfunction(v) else plain(v)
+                        for v in values
+                    ]
+                )
+            )
         return found

@@ -1,4 +1,6 @@
-"""Base classes of scripted modules and the parameter node wrapper, as far as an extension sees them."""
+"""Base classes of scripted modules and the parameter node wrapper, as far as an extension sees
+them.
+"""
 
 from __future__ import annotations
 
@@ -61,7 +63,9 @@ class ScriptedLoadableModuleTest(unittest.TestCase):
 
 def parameterNodeWrapper(kind: type) -> type:
     """The annotated attributes of a class are parameters, kept as text in a parameter node."""
-    defaults = {name: getattr(kind, name, hint()) for name, hint in typing.get_type_hints(kind).items()}
+    defaults = {
+        name: getattr(kind, name, hint()) for name, hint in typing.get_type_hints(kind).items()
+    }
 
     class Wrapped:
         def __init__(self, node: Any) -> None:
@@ -90,4 +94,6 @@ def install() -> None:
     wrapper = types.ModuleType("slicer.parameterNodeWrapper")
     wrapper.parameterNodeWrapper = parameterNodeWrapper
     sys.modules[base.__name__], sys.modules[wrapper.__name__] = base, wrapper
-    slicer.modules.plots = SimpleNamespace(logic=lambda: SimpleNamespace(ShowChartInLayout=lambda chart: True))
+    slicer.modules.plots = SimpleNamespace(
+        logic=lambda: SimpleNamespace(ShowChartInLayout=lambda chart: True)
+    )

@@ -165,7 +165,10 @@ class Loader(QtUiTools.QUiLoader):
     """Reads a form; classes that Qt does not have are those above."""
 
     def createWidget(self, name: str, parent: Any = None, label: str = "") -> Any:
-        kinds = {kind.__name__: kind for kind in (ctkCollapsibleButton, qMRMLWidget, qMRMLSegmentEditorWidget)}
+        kinds = {
+            kind.__name__: kind
+            for kind in (ctkCollapsibleButton, qMRMLWidget, qMRMLSegmentEditorWidget)
+        }
         if name not in kinds:
             return super().createWidget(name, parent, label)
         made = kinds[name](parent)
@@ -192,7 +195,9 @@ def slice_view(name: str) -> Any:
 
 
 def give_node(logic: Any, name: str) -> None:
-    """Give a view the slice node of its name: the scene has one of each, and keeps it when it is closed."""
+    """Give a view the slice node of its name: the scene has one of each, and keeps it when it is
+    closed.
+    """
     known = slicer.mrmlScene.GetSingletonNode(name, "vtkMRMLSliceNode")
     if known is None:
         logic.AddSliceNode(name)

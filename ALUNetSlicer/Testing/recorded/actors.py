@@ -27,8 +27,21 @@ class Service:
     """`alunet serve` of the commit, and its client."""
 
     def __init__(self, root: Path) -> None:
-        command = [sys.executable, "-m", "alunet", "serve", "--root", str(root), "--threads", "1", "--device", "cpu"]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True)
+        command = [
+            sys.executable,
+            "-m",
+            "alunet",
+            "serve",
+            "--root",
+            str(root),
+            "--threads",
+            "1",
+            "--device",
+            "cpu",
+        ]
+        self.process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, text=True
+        )
         line = json.loads(self.process.stdout.readline())
         self.root, self.address, self.token = root, line["address"], line["token"]
         self.client = Client(self.address, self.token)
@@ -111,7 +124,9 @@ class Agent:
         """Give a call and return its result."""
         self.number += 1
         number = self.number
-        self.process.stdin.write(json.dumps({"id": number, "call": call, "args": args}).encode() + b"\n")
+        self.process.stdin.write(
+            json.dumps({"id": number, "call": call, "args": args}).encode() + b"\n"
+        )
         self.process.stdin.flush()
         wait(lambda: number in self.answers)
         if "result" not in self.answers[number]:
@@ -150,12 +165,23 @@ class Annotator:
         return labels
 
     def submit(
-        self, row: WorkRow, author: str, labels: np.ndarray, base: int | None = None, status: Status = Status.DONE
+        self,
+        row: WorkRow,
+        author: str,
+        labels: np.ndarray,
+        base: int | None = None,
+        status: Status = Status.DONE,
     ) -> str:
-        """Hand labels in through the agent, by default to correct what the row shows; return the entry's key."""
+        """Hand labels in through the agent, by default to correct what the row shows; return the
+        entry's key.
+        """
         file = self.folder / "voxels.raw"
         file.write_bytes(np.ascontiguousarray(labels, np.uint8).tobytes())
-        how = {"base_version": row.version if base is None else base, "author": author, "seconds": 12.5}
+        how = {
+            "base_version": row.version if base is None else base,
+            "author": author,
+            "seconds": 12.5,
+        }
         return self.agent.ask(
             "submit",
             project=self.project,

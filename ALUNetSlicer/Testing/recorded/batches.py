@@ -1,9 +1,10 @@
 """What each strategy chooses from stored model outputs.
 
-The numbers in ``batches.npz`` are what a model could say of 60 samples. Everything that is random comes from the
-round's own streams (`alunet.query.random_streams`), so the batches must be the same on every machine. Before they are
-recorded, `record` chooses from the same numbers with a relative error of 1e-6 added, more than any order of additions
-makes, and refuses a recording whose batches are not all the same.
+The numbers in ``batches.npz`` are what a model could say of 60 samples. Everything that is random
+comes from the round's own streams (`alunet.query.random_streams`), so the batches must be the same
+on every machine. Before they are recorded, `record` chooses from the same numbers with a relative
+error of 1e-6 added, more than any order of additions makes, and refuses a recording whose batches
+are not all the same.
 """
 
 from __future__ import annotations
@@ -59,7 +60,9 @@ class StoredOutputs:
     def fisher(self, rows: np.ndarray, heads: str = "training") -> np.ndarray:
         return np.square(self.arrays["gradients"][rows], dtype=np.float64).mean(axis=0)
 
-    def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray, heads: str = "training") -> np.ndarray:
+    def decoder_gradients(
+        self, rows: np.ndarray, coordinates: np.ndarray, heads: str = "training"
+    ) -> np.ndarray:
         return self.arrays["gradients"][rows][:, coordinates]
 
     def last_layer_gradients(self, rows: np.ndarray | None = None) -> np.ndarray:
@@ -70,7 +73,9 @@ class StoredOutputs:
 
 
 def forms() -> list[str]:
-    """Every strategy of the registry, the published form of those that have one, and a few with other options."""
+    """Every strategy of the registry, the published form of those that have one, and a few with
+    other options.
+    """
     return [*names(), *(f"{info.name}:published" for info in infos() if info.published), *VARIANTS]
 
 
@@ -93,8 +98,16 @@ def question(arrays: Arrays) -> Query:
 def chosen(strategy: str, arrays: Arrays) -> dict[str, list[Any]]:
     """Samples in the order of the picks, each with its reason and its rank in uncertainty."""
     batch: Batch = parse(strategy).select(question(arrays))
-    shares = None if batch.uncertainty is None else [round(float(share), 6) for share in batch.uncertainty]
-    return {"ids": [int(i) for i in batch.ids], "reasons": list(batch.reasons), "uncertainty": shares}
+    shares = (
+        None
+        if batch.uncertainty is None
+        else [round(float(share), 6) for share in batch.uncertainty]
+    )
+    return {
+        "ids": [int(i) for i in batch.ids],
+        "reasons": list(batch.reasons),
+        "uncertainty": shares,
+    }
 
 
 def load() -> dict[str, np.ndarray]:
@@ -109,7 +122,8 @@ def recorded() -> dict[str, dict[str, list[Any]]]:
 
 
 def record() -> None:
-    """Choose with every strategy, and write the batches; the stored numbers are made where there are none.
+    """Choose with every strategy, and write the batches; the stored numbers are made where there
+    are none.
 
     Raises:
         SystemExit: a batch depends on the last digits of a number.
@@ -122,17 +136,25 @@ def record() -> None:
         near = disturbed(arrays, attempt)
         moved = [name for name in forms() if chosen(name, near) != found[name]]
         if moved:
-            raise SystemExit(f"Not recorded: an error of {ERROR:g} changes what {', '.join(moved)} chooses.")
-    lines = [f'"{name}": {json.dumps(batch, ensure_ascii=False)}' for name, batch in sorted(found.items())]
+            raise SystemExit(
+                f"Not recorded: an error of {ERROR:g} changes what {', '.join(moved)} chooses."
+            )
+    lines = [
+        f'"{name}": {json.dumps(batch, ensure_ascii=False)}'
+        for name, batch in sorted(found.items())
+    ]
     CHOSEN.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8", newline="\n")
 
 
 def _made(seed: int = 3) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
-    groups = rng.integers(0, 12, SAMPLES)  # samples of a group look alike, as the slices of a patient do
+    # samples of a group look alike, as the slices of a patient do
+    groups = rng.integers(0, 12, SAMPLES)
 
     def alike(*shape: int) -> np.ndarray:
-        return (rng.normal(size=(12, *shape))[groups] + 0.5 * rng.normal(size=(SAMPLES, *shape))).astype(np.float32)
+        return (
+            rng.normal(size=(12, *shape))[groups] + 0.5 * rng.normal(size=(SAMPLES, *shape))
+        ).astype(np.float32)
 
     var = rng.gamma(0.5, 0.05, (SAMPLES, CLASSES)).astype(np.float32)
     voxels = rng.integers(0, 50, (SAMPLES, CLASSES)) * (rng.random((SAMPLES, CLASSES)) < 0.5)
@@ -162,6 +184,10 @@ def disturbed(arrays: Arrays, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     near = {}
     for name, array in arrays.items():
-        off = array * (1 + ERROR * rng.uniform(-1, 1, array.shape)) if array.dtype.kind == "f" else array
+        off = (
+            array * (1 + ERROR * rng.uniform(-1, 1, array.shape))
+            if array.dtype.kind == "f"
+            else array
+        )
         near[name] = off.astype(array.dtype)
     return near

@@ -1,8 +1,9 @@
-"""What a person would miss if it were gone from a project or an outbox: read with the code that is imported.
+"""What a person would miss if it were gone from a project or an outbox: read with the code that is
+imported.
 
-Facts are written in words that outlive the code: an unannotated voxel counts as 255, whatever the label map
-holds there, and the state of a sample or a round is a yes or no. Where an interface changes, this file follows it; the
-recorded facts stay.
+Facts are written in words that outlive the code: an unannotated voxel counts as 255, whatever the
+label map holds there, and the state of a sample or a round is a yes or no. Where an interface
+changes, this file follows it; the recorded facts stay.
 """
 
 from __future__ import annotations
@@ -28,34 +29,52 @@ from alunet.serve.status import curve, rounds
 from alunet.storage.files import sha256_file
 
 STRUCTURES = 2
-"""Of the recorded projects; one more was an unannotated voxel, also in an outbox, when they were made."""
+"""Of the recorded projects; one more was an unannotated voxel, also in an outbox, when they were
+made.
+"""
 STATES = ("waiting", "sent", "conflict", "refused")
 
 
 def of_project(root: Path) -> dict[str, Any]:
-    """Return the facts of a project; it is opened for writing, as every older one has to be once."""
+    """Return the facts of a project; it is opened for writing, as every older one has to be
+    once.
+    """
     with Project.open(root) as project:
         return {
             "about": _about(project),
             "cases": {case.name: _case(project, case) for case in project.cases.all()},
             "samples": _samples(project),
             "rounds": _rounds(project),
-            "worklists": [_worklist(project, number) for number in range(len(project.rounds.all()))],
+            "worklists": [
+                _worklist(project, number) for number in range(len(project.rounds.all()))
+            ],
             "curve": [_point(point) for point in curve(project)],
             "status": _status(project),
             "labels that come now belong to round": project.rounds.of_new_labels(),
-            "label maps": {case: _voxels(project.annotations.read(case)) for case in project.annotations.cases()},
+            "label maps": {
+                case: _voxels(project.annotations.read(case))
+                for case in project.annotations.cases()
+            },
             "versions": _versions(project),
             "proposals": _proposals(project),
             "jobs": [_job(job) for job in project.jobs.all()],
-            "events": dict(sorted(Counter(event.kind for _, event in project.events.after()).items())),
+            "events": dict(
+                sorted(Counter(event.kind for _, event in project.events.after()).items())
+            ),
         }
 
 
 def _about(project: Project) -> dict[str, Any]:
     setup = AnnotationLoop(project).setup
-    chosen = {name: getattr(setup, name) for name in ("preset", "epochs", "iterations", "seed", "device")}
-    return {"name": project.name, "labels": project.labels, "channels": project.channels, "setup": chosen}
+    chosen = {
+        name: getattr(setup, name) for name in ("preset", "epochs", "iterations", "seed", "device")
+    }
+    return {
+        "name": project.name,
+        "labels": project.labels,
+        "channels": project.channels,
+        "setup": chosen,
+    }
 
 
 def _case(project: Project, case: Any) -> dict[str, Any]:
@@ -91,7 +110,9 @@ def _rounds(project: Project) -> list[dict[str, Any]]:
             "number": known.number,
             "strategy": known.strategy,
             "finished": known.state == "finished",
-            "suggested": [_suggestion(entry) for entry in project.worklist.suggestions(known.number)],
+            "suggested": [
+                _suggestion(entry) for entry in project.worklist.suggestions(known.number)
+            ],
         }
         for known in rounds(project)
     ]
@@ -110,7 +131,19 @@ def _suggestion(entry: Any) -> dict[str, Any]:
 
 def _worklist(project: Project, number: int) -> list[dict[str, Any]]:
     """The rows of a round as a viewer gets them, without leases, which end by themselves."""
-    names = ("sample", "rank", "case", "slice", "axis", "box", "reason", "gain", "uncertainty", "ahead", "version")
+    names = (
+        "sample",
+        "rank",
+        "case",
+        "slice",
+        "axis",
+        "box",
+        "reason",
+        "gain",
+        "uncertainty",
+        "ahead",
+        "version",
+    )
     return [
         {**{name: getattr(row, name) for name in names}, "status": row.status.value}
         for row in project.worklist.rows(number)
@@ -131,7 +164,18 @@ def _point(point: Any) -> dict[str, Any]:
 
 def _status(project: Project) -> dict[str, Any]:
     found = status(AnnotationLoop(project))
-    names = ("pool", "labelled", "slices", "voxels", "open", "skipped", "minutes", "step", "case", "unplanned")
+    names = (
+        "pool",
+        "labelled",
+        "slices",
+        "voxels",
+        "open",
+        "skipped",
+        "minutes",
+        "step",
+        "case",
+        "unplanned",
+    )
     lines = ("number", "strategy", "suggested", "labelled", "dice", "dice_on")
     table = [{name: getattr(line, name) for name in lines} for line in found.rounds]
     return {**{name: getattr(found, name) for name in names}, "rounds": table}
@@ -141,7 +185,8 @@ def _versions(project: Project) -> dict[str, Any]:
     """Sample -> its newest version that counts, and every version with who made it."""
     database = sqlite3.connect(project.root / "project.db")
     rows = database.execute(
-        "SELECT sample_id, number, base, conflict, author, seconds, status FROM versions ORDER BY sample_id, number"
+        "SELECT sample_id, number, base, conflict, author, seconds, status FROM versions ORDER BY "
+        "sample_id, number"
     ).fetchall()
     database.close()
     found: dict[str, Any] = {}
@@ -197,9 +242,14 @@ def _job(job: Any) -> dict[str, Any]:
 
 
 def of_outbox(folder: Path) -> list[dict[str, Any]]:
-    """Return the entries of an outbox in the order they were made; the outbox is emptied by that."""
+    """Return the entries of an outbox in the order they were made; the outbox is emptied by
+    that.
+    """
     with sqlite3.connect(folder / "outbox.db") as database:
-        engines = [name for (name,) in database.execute("SELECT DISTINCT engine FROM entries ORDER BY engine")]
+        engines = [
+            name
+            for (name,) in database.execute("SELECT DISTINCT engine FROM entries ORDER BY engine")
+        ]
     database.close()
     outbox = Outbox(folder)
     try:
@@ -218,7 +268,9 @@ def _bodies(outbox: Outbox, engines: list[str]) -> dict[str, dict[str, Any]]:
             outbox.retry(entry.key)
         while (entry := outbox.next_waiting(engine)) is not None:
             if entry.body is not None:
-                voxels = np.frombuffer(zlib.decompress(entry.body, wbits=31), entry.content["dtype"])
+                voxels = np.frombuffer(
+                    zlib.decompress(entry.body, wbits=31), entry.content["dtype"]
+                )
                 found[entry.key] = _plain(voxels.reshape(entry.content["shape"]), STRUCTURES + 1)
             outbox.settle(entry.key, "conflict", {})
     return found
@@ -243,7 +295,10 @@ def differences(wanted: Any, found: Any, path: str = "") -> list[str]:
     if isinstance(wanted, dict) and isinstance(found, dict):
         parts = [(f"{path}/{name}", value, found.get(name)) for name, value in wanted.items()]
     elif isinstance(wanted, list) and isinstance(found, list) and len(wanted) == len(found):
-        parts = [(f"{path}/{number}", *pair) for number, pair in enumerate(zip(wanted, found, strict=True))]
+        parts = [
+            (f"{path}/{number}", *pair)
+            for number, pair in enumerate(zip(wanted, found, strict=True))
+        ]
     else:
         return [] if wanted == found else [f"{path} was {wanted!r}, is {found!r}"]
     return [line for where, old, new in parts for line in differences(old, new, where)]

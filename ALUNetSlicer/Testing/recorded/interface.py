@@ -1,7 +1,9 @@
-"""What others rely on: the commands of `alunet` and the requests of its service, as data, and how two of them differ.
+"""What others rely on: the commands of `alunet` and the requests of its service, as data, and how
+two of them differ.
 
-What was added since a recording is no difference; what has gone or changed is. New entries of the lists below that a
-caller has to give (a required option, parameter or field of a request) count as a change, too.
+What was added since a recording is no difference; what has gone or changed is. New entries of the
+lists below that a caller has to give (a required option, parameter or field of a request) count as
+a change, too.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ from typing import Any
 HERE = Path(__file__).resolve().parent
 FILES = {"help": HERE / "help.json", "openapi": HERE / "openapi.json"}
 SETS = ("enum", "type")
-"""Lists in an OpenAPI document whose order means nothing; more entries than recorded are an addition."""
+"""Lists in an OpenAPI document whose order means nothing; more entries than recorded are an
+addition.
+"""
 LIBRARYS_OWN = re.compile(r"HTTPValidationError|ValidationError")
 MISSING = object()
 
@@ -39,11 +43,13 @@ def record(what: str) -> None:
     FILES[what].write_text(text, encoding="utf-8", newline="\n")
 
 
-# --- commands ---------------------------------------------------------------------------------------------------------
+# --- commands -------------------------------------------------------------------------------------
 
 
 def commands() -> dict[str, Any]:
-    """Command -> its help, section, arguments in order, and parameters; "alunet" is what comes before any command."""
+    """Command -> its help, section, arguments in order, and parameters; "alunet" is what comes
+    before any command.
+    """
     import typer
 
     from alunet.cli import app
@@ -70,17 +76,27 @@ def _command(command: Any, section: str | None) -> dict[str, Any]:
         "help": command.help,
         "section": section,
         "arguments": [_shown(part) for part in command.params if not part.opts[0].startswith("-")],
-        "parameters": {_shown(part): _parameter(part, types.get(part.name)) for part in command.params},
+        "parameters": {
+            _shown(part): _parameter(part, types.get(part.name)) for part in command.params
+        },
     }
 
 
 def _shown(part: Any) -> str:
     """How a person writes it: the options, or the placeholder of an argument."""
-    return ", ".join(part.opts) if part.opts[0].startswith("-") else (part.metavar or part.name.upper())
+    return (
+        ", ".join(part.opts)
+        if part.opts[0].startswith("-")
+        else (part.metavar or part.name.upper())
+    )
 
 
 def _parameter(part: Any, kind: Any) -> dict[str, Any]:
-    limits = [limit for limit in (getattr(part, "min", None), getattr(part, "max", None)) if limit is not None]
+    limits = [
+        limit
+        for limit in (getattr(part, "min", None), getattr(part, "max", None))
+        if limit is not None
+    ]
     return {
         "options": [*part.opts, *part.secondary_opts],
         "type": _words(kind),
@@ -127,11 +143,13 @@ def _agents_options() -> dict[str, Any]:
     return found
 
 
-# --- requests ---------------------------------------------------------------------------------------------------------
+# --- requests -------------------------------------------------------------------------------------
 
 
 def requests() -> dict[str, Any]:
-    """The OpenAPI document of a service on an empty folder, without what its library adds and the program's version."""
+    """The OpenAPI document of a service on an empty folder, without what its library adds and
+    the program's version.
+    """
     from alunet.serve.app import build
     from alunet.serve.settings import ServiceSettings
     from alunet.serve.state import State
@@ -153,17 +171,21 @@ def _by_name(paths: dict[str, Any]) -> dict[str, Any]:
     """Parameters as a table instead of a list, so that one more does not move the others."""
     for methods in paths.values():
         for about in methods.values():
-            about["parameters"] = {f"{part['in']} {part['name']}": part for part in about.get("parameters", [])}
+            about["parameters"] = {
+                f"{part['in']} {part['name']}": part for part in about.get("parameters", [])
+            }
     return paths
 
 
-# --- differences ------------------------------------------------------------------------------------------------------
+# --- differences ----------------------------------------------------------------------------------
 
 
 def differences(what: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     """What has gone, what has changed, and what a caller has to give that was not needed before."""
     found = [*_gone_or_changed(old, new, ())]
-    return found + ([*_demanded_options(old, new)] if what == "help" else [*_demanded_fields(old, new)])
+    return found + (
+        [*_demanded_options(old, new)] if what == "help" else [*_demanded_fields(old, new)]
+    )
 
 
 def _gone_or_changed(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[str]:
@@ -208,7 +230,13 @@ def _demanded_fields(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator
 def _sent(document: Mapping[str, Any]) -> set[str]:
     """Names of the schemas that a caller sends."""
     schemas = document["components"]["schemas"]
-    waiting = _named([about.get("requestBody") for methods in document["paths"].values() for about in methods.values()])
+    waiting = _named(
+        [
+            about.get("requestBody")
+            for methods in document["paths"].values()
+            for about in methods.values()
+        ]
+    )
     found: set[str] = set()
     while waiting:
         name = waiting.pop()

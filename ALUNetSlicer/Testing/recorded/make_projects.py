@@ -3,9 +3,10 @@
     git worktree add --detach ../older COMMIT
     PYTHONPATH=../older/ALUNetSlicer python ALUNetSlicer/Testing/recorded/make_projects.py COMMIT
 
-writes ``project-COMMIT.zip`` and ``project-COMMIT.json`` beside this file, in about ten minutes on two cores. It plays
-what people do, through the service, the agent and the terminal of that commit. It was run with d61bfe5 and a4f7862; for
-a commit whose interfaces differ, take this file and `facts.py` as they were there.
+writes ``project-COMMIT.zip`` and ``project-COMMIT.json`` beside this file, in about ten minutes on
+two cores. It plays what people do, through the service, the agent and the terminal of that commit.
+It was run with d61bfe5 and a4f7862; for a commit whose interfaces differ, take this file and
+`facts.py` as they were there.
 
 The archive holds three folders:
 
@@ -13,9 +14,9 @@ The archive holds three folders:
 * ``training``: the same project, killed while round 3 was learned and a colleague annotated;
 * ``outbox``: of the agent, with entries in every state, three of them waiting.
 
-Left out, because nothing that shows a project needs it: weights and checkpoints, nnU-Net's preprocessed images, logs,
-the question that each strategy was asked, and the name of the operating system. These projects open, but no training
-goes on from them.
+Left out, because nothing that shows a project needs it: weights and checkpoints, nnU-Net's
+preprocessed images, logs, the question that each strategy was asked, and the name of the operating
+system. These projects open, but no training goes on from them.
 """
 
 from __future__ import annotations
@@ -49,16 +50,28 @@ from alunet.simulation.phantom import make_phantom  # noqa: E402
 NAME, SEED = "recorded", 7
 CUT = (slice(5, 15), slice(14, 50), slice(12, 52))
 POOL, TEST = ("phantom_001", "phantom_002", "phantom_003"), "phantom_005"
-DROPPED = (".pth", ".log", ".lock", ".pkl", ".b2nd", "question.npz", "pool.npz", "/lock", "project.db-shm")
+DROPPED = (
+    ".pth",
+    ".log",
+    ".lock",
+    ".pkl",
+    ".b2nd",
+    "question.npz",
+    "pool.npz",
+    "/lock",
+    "project.db-shm",
+)
 DROPPED_FOLDERS = ("training/", "cache/", "locks/", "nnunet/labels/")
 """Below a project; `training` also below each round."""
 
 
-# --- the images -------------------------------------------------------------------------------------------------------
+# --- the images -----------------------------------------------------------------------------------
 
 
 def images(folder: Path) -> dict[str, np.ndarray]:
-    """Write a few small phantom scans with references in nnU-Net's layout; return the references."""
+    """Write a few small phantom scans with references in nnU-Net's layout; return the
+    references.
+    """
     whole = make_phantom(folder.with_name("phantom"), cases=5, seed=SEED)
     truth = {}
     for part in ("imagesTr", "labelsTr"):
@@ -71,24 +84,33 @@ def images(folder: Path) -> dict[str, np.ndarray]:
     return truth
 
 
-# --- what is played ---------------------------------------------------------------------------------------------------
+# --- what is played -------------------------------------------------------------------------------
 
 
 def create(service: Service, folder: Path) -> None:
     """Make the project and bring its images, through the service."""
     client = service.client
     service.project = client.call(
-        Operations.create_project, name=NAME, labels=["organ", "lesion"], channels=["MRI"], epochs=1,
-        iterations=3, seed=SEED,
-    ).id  # fmt: skip
+        Operations.create_project,
+        name=NAME,
+        labels=["organ", "lesion"],
+        channels=["MRI"],
+        epochs=1,
+        iterations=3,
+        seed=SEED,
+    ).id
     for name in (*POOL, TEST):
-        image, label = (client.upload(folder / part / f"{name}.nii.gz").id for part in ("imagesTr", "labelsTr"))
+        image, label = (
+            client.upload(folder / part / f"{name}.nii.gz").id for part in ("imagesTr", "labelsTr")
+        )
         more = {"role": "test", "label": label} if name == TEST else {}
         client.call(Operations.add_case, project=service.project, name=name, images=[image], **more)
 
 
 def first_round(service: Service, person: Annotator) -> None:
-    """Round 0, in the viewer: every status, a corrected slice, and one that belongs to the round after."""
+    """Round 0, in the viewer: every status, a corrected slice, and one that belongs to the round
+    after.
+    """
     service.finish(service.start(strategy="spread", budget=4, ahead=3))
     rows = service.worklist()
     for row in rows[:4]:
@@ -103,11 +125,21 @@ def first_round(service: Service, person: Annotator) -> None:
 
 
 def second_round(root: Path, folder: Path) -> None:
-    """Round 1, in the terminal: whole label maps, a slice beyond the batch, one skipped, one open."""
+    """Round 1, in the terminal: whole label maps, a slice beyond the batch, one skipped, one
+    open.
+    """
     work = json.loads((root / "rounds" / "001" / "worklist.json").read_text(encoding="utf-8"))
     cases = list(dict.fromkeys(item["case"] for item in work["items"]))
     for case in cases[:-1] or cases:
-        alunet("annotate", root, folder / "labelsTr" / f"{case}.nii.gz", "--case", case, "--seconds", 30)
+        alunet(
+            "annotate",
+            root,
+            folder / "labelsTr" / f"{case}.nii.gz",
+            "--case",
+            case,
+            "--seconds",
+            30,
+        )
     first = folder / "labelsTr" / f"{POOL[0]}.nii.gz"
     alunet("annotate", root, first, "--case", POOL[0], "--slice", 1, "--author", "Ada")
     alunet("skip", root, "--case", POOL[1], "--slice", 5)
@@ -116,7 +148,9 @@ def second_round(root: Path, folder: Path) -> None:
 
 def alunet(*words: object) -> None:
     """Give a command."""
-    subprocess.run([sys.executable, "-m", "alunet", *map(str, words)], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(
+        [sys.executable, "-m", "alunet", *map(str, words)], check=True, stdout=subprocess.DEVNULL
+    )
 
 
 def third_round(service: Service, person: Annotator) -> None:
@@ -137,14 +171,18 @@ def own_choice(service: Service, author: str) -> WorkRow:
             if (case, number) not in shown:
                 try:
                     given = {"case": case, "axis": 0, "slice": number, "author": author}
-                    return service.client.call(Operations.add_slice, project=service.project, **given)[0]
+                    return service.client.call(
+                        Operations.add_slice, project=service.project, **given
+                    )[0]
                 except Exception:  # noqa: BLE001  it has labels, or nothing is in it: the next one
                     continue
     raise SystemExit("No slice is left to choose.")
 
 
 def half_of_the_fourth(service: Service, person: Annotator) -> list[WorkRow]:
-    """Round 3, half done: a correction, a conflict, a refusal, every status; returns what is still open."""
+    """Round 3, half done: a correction, a conflict, a refusal, every status; returns what is
+    still open.
+    """
     rows = service.worklist()
     person.annotate(rows[0], "Ada")
     person.annotate(rows[1], "Ada", careless=True)
@@ -163,10 +201,14 @@ def half_of_the_fourth(service: Service, person: Annotator) -> list[WorkRow]:
 
 
 def fill_outbox(person: Annotator, rows: list[WorkRow]) -> None:
-    """What is done while the engine is away: a slice with open voxels, its correction, and a status."""
+    """What is done while the engine is away: a slice with open voxels, its correction, and a
+    status.
+    """
     person.submit(rows[0], "Ada", person.drawn(rows[0], unsure=True))
     person.submit(rows[0], "Ada", person.drawn(rows[0]))
-    person.agent.ask("set_status", project=person.project, sample=rows[1].sample, status="flagged", author="Ada")
+    person.agent.ask(
+        "set_status", project=person.project, sample=rows[1].sample, status="flagged", author="Ada"
+    )
 
 
 def play(folder: Path, kept: Path) -> None:
@@ -213,18 +255,28 @@ def die_in_training(service: Service, person: Annotator) -> None:
     job = service.start(strategy="entropy", budget=3, ahead=2, train_for=60)
     wait(lambda: service.trains(job))
     voxels = person.drawn(row)
-    content = {"author": "Ben", "seconds": 8.0, "status": "done", "base_version": row.version, "dtype": "uint8"}
+    content = {
+        "author": "Ben",
+        "seconds": 8.0,
+        "status": "done",
+        "base_version": row.version,
+        "dtype": "uint8",
+    }
     packed = pack(voxels.astype(np.uint8).tobytes(), voxels.shape, "uint8")
-    service.client.put_annotation(service.project, row.sample, {**content, "shape": list(voxels.shape)}, packed, "late")
+    service.client.put_annotation(
+        service.project, row.sample, {**content, "shape": list(voxels.shape)}, packed, "late"
+    )
     if (service.folder / "rounds" / "003" / "learned.json").exists():
         raise SystemExit("The training was over too soon.")
 
 
-# --- what is kept -----------------------------------------------------------------------------------------------------
+# --- what is kept ---------------------------------------------------------------------------------
 
 
 def bulky(path: str) -> bool:
-    """Whether nothing that shows a project needs the file; the path begins with the state's folder."""
+    """Whether nothing that shows a project needs the file; the path begins with the state's
+    folder.
+    """
     inside = "/" + path.partition("/")[2]
     return path.endswith(DROPPED) or any(f"/{folder}" in inside for folder in DROPPED_FOLDERS)
 
@@ -237,7 +289,10 @@ def pack_up(kept: Path, target: Path) -> None:
             if not bulky(name):
                 entry = zipfile.ZipInfo(name, (1980, 1, 1, 0, 0, 0))
                 entry.compress_type = zipfile.ZIP_DEFLATED
-                archive.writestr(entry, without_system(file) if file.name == "manifest.json" else file.read_bytes())
+                archive.writestr(
+                    entry,
+                    without_system(file) if file.name == "manifest.json" else file.read_bytes(),
+                )
 
 
 def without_system(manifest: Path) -> bytes:
@@ -255,7 +310,9 @@ def read_facts(archive: Path, folder: Path) -> dict[str, Any]:
 
 def main() -> None:
     """Make the archive of the imported code's commit, and its facts."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("commit", help="the commit whose code is imported; names the files")
     commit = parser.parse_args().commit
     os.environ["OMP_NUM_THREADS"] = "1"

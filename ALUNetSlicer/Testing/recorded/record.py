@@ -4,7 +4,8 @@
     python ALUNetSlicer/Testing/recorded/record.py help        the commands of `alunet`
     python ALUNetSlicer/Testing/recorded/record.py openapi     the description of the service
 
-Only for a change that is meant, in a commit of its own whose body says why. See `make_projects.py` for the projects.
+Only for a change that is meant, in a commit of its own whose body says why. See `make_projects.py`
+for the projects.
 """
 
 from __future__ import annotations
@@ -19,7 +20,9 @@ sys.path[:0] = [str(TESTING), str(TESTING.parent)]
 
 def main() -> None:
     """Record one of them."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("what", choices=("batches", "help", "openapi"))
     what = parser.parse_args().what
     if what == "batches":

@@ -28,7 +28,12 @@ class Service:
         command += ["--threads", "1", "--device", "cpu", *self.options]
         self.log = (self.root.parent / f"{self.root.name}.log").open("ab")
         self.process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=self.log, env=with_source(), text=True, encoding="utf-8"
+            command,
+            stdout=subprocess.PIPE,
+            stderr=self.log,
+            env=with_source(),
+            text=True,
+            encoding="utf-8",
         )
         line = self.process.stdout.readline()
         self.announced = json.loads(line)
@@ -52,7 +57,9 @@ class Service:
         assert answer.status_code == status, answer.text
         return answer.json() if answer.content else None
 
-    def refused(self, method: str, path: str, status: int, code: str, **options: Any) -> dict[str, Any]:
+    def refused(
+        self, method: str, path: str, status: int, code: str, **options: Any
+    ) -> dict[str, Any]:
         """The problem of an answer that must have that status and code."""
         answer = self.send(method, path, **options)
         assert answer.status_code == status, answer.text
@@ -64,7 +71,11 @@ class Service:
 
     def upload(self, file: Path, part: int = 1 << 20) -> str:
         content = file.read_bytes()
-        about = {"filename": file.name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+        about = {
+            "filename": file.name,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+        }
         upload = self.send("POST", "/uploads", json=about).json()
         while upload["offset"] < len(content):
             chunk = content[upload["offset"] : upload["offset"] + part]
@@ -73,10 +84,18 @@ class Service:
         return upload["id"]
 
     def project(self, name: str = "p", **more: Any) -> str:
-        request = {"name": name, "labels": ["organ", "lesion"], "channels": ["MRI"], "epochs": 1, "iterations": 4}
+        request = {
+            "name": name,
+            "labels": ["organ", "lesion"],
+            "channels": ["MRI"],
+            "epochs": 1,
+            "iterations": 4,
+        }
         return self.send("POST", "/projects", json={**request, **more}).json()["id"]
 
-    def add_case(self, project: str, name: str, image: Path, label: Path | None = None, role: str = "pool") -> dict:
+    def add_case(
+        self, project: str, name: str, image: Path, label: Path | None = None, role: str = "pool"
+    ) -> dict:
         body = {
             "name": name,
             "role": role,

@@ -22,7 +22,9 @@ def test_an_upload_goes_on_after_a_cut_and_after_a_restart_of_the_service(servic
     place = f"/uploads/{upload['id']}"
     assert upload["offset"] == 0
     service.ok("PATCH", place, data=content[:100_000], headers={"Upload-Offset": "0"})
-    problem = service.refused("PATCH", place, 409, "wrong_offset", data=content[:9], headers={"Upload-Offset": "0"})
+    problem = service.refused(
+        "PATCH", place, 409, "wrong_offset", data=content[:9], headers={"Upload-Offset": "0"}
+    )
     assert problem["details"] == {"offset": 100_000}
     service.stop(9)
     service.start()
@@ -34,7 +36,9 @@ def test_an_upload_goes_on_after_a_cut_and_after_a_restart_of_the_service(servic
 def test_bytes_that_do_not_fit_the_checksum_are_dropped(common):
     content = b"x" * 1000
     place = "/uploads/" + common.ok("POST", "/uploads", 201, json=about(content))["id"]
-    common.refused("PATCH", place, 422, "bad_checksum", data=b"y" * 1000, headers={"Upload-Offset": "0"})
+    common.refused(
+        "PATCH", place, 422, "bad_checksum", data=b"y" * 1000, headers={"Upload-Offset": "0"}
+    )
     common.refused("GET", place, 404, "not_found")
 
 
@@ -56,8 +60,12 @@ def test_uploads_that_cannot_be(common, change, status, code):
 def test_a_part_must_fit(common):
     content = os.urandom(1000)
     place = "/uploads/" + common.ok("POST", "/uploads", 201, json=about(content))["id"]
-    common.refused("PATCH", place, 413, "too_large", data=content + b"more", headers={"Upload-Offset": "0"})
-    common.refused("PATCH", place, 413, "too_large", data=b"0" * (9 << 20), headers={"Upload-Offset": "0"})
+    common.refused(
+        "PATCH", place, 413, "too_large", data=content + b"more", headers={"Upload-Offset": "0"}
+    )
+    common.refused(
+        "PATCH", place, 413, "too_large", data=b"0" * (9 << 20), headers={"Upload-Offset": "0"}
+    )
     common.refused("PATCH", place, 400, "bad_request", data=content)
     chunked = iter([b"0" * (1 << 20)] * 20)
     common.refused("PATCH", place, 413, "too_large", data=chunked, headers={"Upload-Offset": "0"})
@@ -102,7 +110,10 @@ def test_another_format_has_the_same_voxels_at_the_same_place(common, scan, tmp_
     (tmp_path / "e.nrrd").write_bytes(answer.content)
     one, two = sitk.ReadImage(str(file)), sitk.ReadImage(str(tmp_path / "e.nrrd"))
     assert np.array_equal(sitk.GetArrayFromImage(one), sitk.GetArrayFromImage(two))
-    assert one.GetSpacing() == pytest.approx(two.GetSpacing()) and one.GetDirection() == two.GetDirection()
+    assert (
+        one.GetSpacing() == pytest.approx(two.GetSpacing())
+        and one.GetDirection() == two.GetDirection()
+    )
     common.refused("GET", f"/projects/{project}/cases/e/images/0?format=exe", 400, "bad_request")
     common.refused("GET", f"/projects/{project}/cases/e/annotation", 404, "not_found")
     common.refused("GET", f"/projects/{project}/cases/e/images/1", 404, "not_found")
@@ -134,7 +145,10 @@ def test_names_of_cases_stay_names(common, scan, name):
 def test_what_is_no_image_makes_no_case(common, tmp_path):
     project = common.project("broken")
     file = tmp_path / "x.nrrd"
-    file.write_bytes(b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata file: /etc/passwd\n\n")
+    file.write_bytes(
+        b"NRRD0004\ntype: uint8\ndimension: 3\nsizes: 2 2 2\nencoding: raw\ndata "
+        b"file: /etc/passwd\n\n"
+    )
     body = {"name": "x", "images": [common.upload(file)]}
     common.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body)
     file.write_bytes(os.urandom(5000))
@@ -155,9 +169,16 @@ def test_what_a_header_says_of_a_patient_stays_in_the_stored_file(service, scan,
     project = service.project()
     said = [service.add_case(project, "one", good)]
     body = {"name": "two", "role": "pool", "images": [service.upload(bad)], "label": None}
-    said.append(service.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body))
-    job = service.ok("POST", f"/projects/{project}/jobs", 202, json={"kind": "plan", "options": {}})["id"]
-    while (state := service.ok("GET", f"/projects/{project}/jobs/{job}"))["state"] not in ("done", "failed"):
+    said.append(
+        service.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body)
+    )
+    job = service.ok(
+        "POST", f"/projects/{project}/jobs", 202, json={"kind": "plan", "options": {}}
+    )["id"]
+    while (state := service.ok("GET", f"/projects/{project}/jobs/{job}"))["state"] not in (
+        "done",
+        "failed",
+    ):
         time.sleep(0.2)
     assert state["state"] == "done"
     said.append(service.ok("GET", f"/projects/{project}/events?limit=1000"))
@@ -165,4 +186,7 @@ def test_what_a_header_says_of_a_patient_stays_in_the_stored_file(service, scan,
     assert len(logs) > 1
     assert "Roe" not in str(said) + "".join(log.read_text(encoding="utf-8") for log in logs)
     assert b"Roe^Jane" in service.send("GET", f"/projects/{project}/cases/one/images/0").content
-    assert b"Roe" not in service.send("GET", f"/projects/{project}/cases/one/images/0?format=nii.gz").content
+    assert (
+        b"Roe"
+        not in service.send("GET", f"/projects/{project}/cases/one/images/0?format=nii.gz").content
+    )

@@ -1,4 +1,6 @@
-"""Requests drawn from the service's own description, possible and impossible ones: it never stumbles."""
+"""Requests drawn from the service's own description, possible and impossible ones: it never
+stumbles.
+"""
 
 from __future__ import annotations
 
@@ -37,15 +39,21 @@ def test_no_request_makes_the_service_stumble(service, scan, record_property):
 
 
 def ask(service: Any, operation: Any, mode: Any, there: dict[str, Any]) -> Counter[int]:
-    """Sends drawn requests of one kind to one address, every other one to what is there; counts the statuses."""
+    """Sends drawn requests of one kind to one address, every other one to what is there; counts
+    the statuses.
+    """
     answers: Counter[int] = Counter()
 
     @seed(2026)
-    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @settings(
+        max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck)
+    )
     @given(case=operation.as_strategy(generation_mode=mode), real=st.booleans())
     def check(case: Any, real: bool) -> None:
         if real and case.path_parameters:
-            case.path_parameters.update({name: value for name, value in there.items() if name in case.path_parameters})
+            case.path_parameters.update(
+                {name: value for name, value in there.items() if name in case.path_parameters}
+            )
         headers = {"Authorization": f"Bearer {service.token}"}
         answer = case.call(base_url=service.announced["address"], headers=headers, timeout=20)
         answers[answer.status_code] += 1
@@ -53,6 +61,7 @@ def ask(service: Any, operation: Any, mode: Any, there: dict[str, Any]) -> Count
         assert b"Traceback" not in answer.content
 
     wrong = mode is schemathesis.GenerationMode.NEGATIVE
-    with suppress(Unsatisfiable) if wrong else nullcontext():  # an address without parameters cannot be asked wrongly
+    with suppress(Unsatisfiable) if wrong else nullcontext():
+        # an address without parameters cannot be asked wrongly
         check()
     return answers

@@ -1,4 +1,6 @@
-"""Jobs, for real: planned, trained and predicted in processes of their own, which outlive what started them."""
+"""Jobs, for real: planned, trained and predicted in processes of their own, which outlive what
+started them.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ pytestmark = pytest.mark.slow
 
 def start(service, project, kind, headers=None, **options):
     body = {"kind": kind, "options": options}
-    return service.ok("POST", f"/projects/{project}/jobs", 202, json=body, headers=headers or {})["id"]
+    return service.ok("POST", f"/projects/{project}/jobs", 202, json=body, headers=headers or {})[
+        "id"
+    ]
 
 
 def wait(service, project, job, states=("done", "failed", "cancelled"), seconds=900):
@@ -45,8 +49,14 @@ def done(service, project, kind, **options):
 def annotate(service, project, row, value=None):
     shape = [high - low for low, high in row["box"]]
     labels = np.zeros(shape, np.uint8)
-    labels[:, shape[1] // 3 : shape[1] // 2, shape[2] // 3 : shape[2] // 2] = 1 if value is None else value
-    headers = {"Idempotency-Key": str(uuid.uuid4()), "X-Shape": ",".join(map(str, shape)), "X-Dtype": "uint8"}
+    labels[:, shape[1] // 3 : shape[1] // 2, shape[2] // 3 : shape[2] // 2] = (
+        1 if value is None else value
+    )
+    headers = {
+        "Idempotency-Key": str(uuid.uuid4()),
+        "X-Shape": ",".join(map(str, shape)),
+        "X-Dtype": "uint8",
+    }
     query = f"base_version={row['version']}&author=ann&seconds=3"
     place = f"/projects/{project}/samples/{row['sample']}/annotation?{query}"
     return service.ok("PUT", place, data=labels.tobytes(), headers=headers)
@@ -74,12 +84,16 @@ def tree(root):
 
 
 def test_a_whole_round_over_http(common, scan):
-    """Plan, suggest, annotate, train, suggest again; proposals, uncertainty, curve, export; events tell it all."""
+    """Plan, suggest, annotate, train, suggest again; proposals, uncertainty, curve, export;
+    events tell it all.
+    """
     project = new(common, scan, "whole")
     first = done(common, project, "round", budget=2)
     assert first["attempts"] == 1 and first["heartbeat"]
     rows = worklist(common, project)
-    assert [row["rank"] for row in rows] == [0, 1, 2, 3] and [row["ahead"] for row in rows] == [False] * 2 + [True] * 2
+    assert [row["rank"] for row in rows] == [0, 1, 2, 3] and [row["ahead"] for row in rows] == [
+        False
+    ] * 2 + [True] * 2
     assert rows[0]["axis"] == 0 and rows[0]["box"][0] == [rows[0]["slice"], rows[0]["slice"] + 1]
     for row in rows[:2]:
         assert annotate(common, project, row)["version"] == 1
@@ -90,11 +104,15 @@ def test_a_whole_round_over_http(common, scan):
     found = wait(common, project, training)
     assert found["state"] == "done", found
     again = worklist(common, project)
-    assert again[0]["round"] == 1 and not {row["sample"] for row in again} & {row["sample"] for row in rows[:3]}
+    assert again[0]["round"] == 1 and not {row["sample"] for row in again} & {
+        row["sample"] for row in rows[:3]
+    }
     stands = common.ok("GET", f"/projects/{project}")
     assert stands["status"]["step"] == "annotate"
     told = common.ok("GET", f"/projects/{project}/events")
-    assert stands["event"] == told[-1]["number"], "who follows from there hears of what comes, not of what was"
+    assert stands["event"] == told[-1]["number"], (
+        "who follows from there hears of what comes, not of what was"
+    )
     case = common.ok("GET", f"/projects/{project}/cases/{again[0]['case']}")
     assert case["proposal"] == 0
     place = f"/projects/{project}/cases/{case['name']}"
@@ -105,12 +123,16 @@ def test_a_whole_round_over_http(common, scan):
     assert one.content == whole[tuple(slice(*extent) for extent in again[0]["box"])].tobytes()
     assert common.send("GET", f"{place}/annotation").status_code == 200
     done(common, project, "uncertainty")
-    assert common.send("GET", f"{place}/uncertainty?measure=entropy&format=nii.gz").status_code == 200
+    assert (
+        common.send("GET", f"{place}/uncertainty?measure=entropy&format=nii.gz").status_code == 200
+    )
     model = done(common, project, "export", what="model")
     assert model["result"]
     assert common.send("GET", f"/projects/{project}/jobs/{model['id']}/result").content[:2] == b"PK"
     labels = done(common, project, "export", what="labels")
-    assert common.send("GET", f"/projects/{project}/jobs/{labels['id']}/result").content[:2] == b"PK"
+    assert (
+        common.send("GET", f"/projects/{project}/jobs/{labels['id']}/result").content[:2] == b"PK"
+    )
     curve = common.ok("GET", f"/projects/{project}/curve")
     assert [point["round"] for point in curve] == [0]
     structures = common.ok("GET", f"/projects/{project}")["labels"].keys() - {"background"}
@@ -121,8 +143,12 @@ def test_a_whole_round_over_http(common, scan):
     annotate(common, project, again[0])
     third = done(common, project, "round", strategy="random", budget=1)
     assert third["state"] == "done"
-    learned = [point["labelled_samples"] for point in common.ok("GET", f"/projects/{project}/curve")]
-    assert len(learned) == 2 and learned[1] == 4, "the late slice was learned, now or while it was late"
+    learned = [
+        point["labelled_samples"] for point in common.ok("GET", f"/projects/{project}/curve")
+    ]
+    assert len(learned) == 2 and learned[1] == 4, (
+        "the late slice was learned, now or while it was late"
+    )
 
 
 def choose(service, project, case, number, author="ann"):
@@ -131,7 +157,9 @@ def choose(service, project, case, number, author="ann"):
 
 
 def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
-    """Also while it is learned slices can be chosen; what stays open is in the next worklist, behind its batch."""
+    """Also while it is learned slices can be chosen; what stays open is in the next worklist,
+    behind its batch.
+    """
     project = new(common, scan, "by hand")
     done(common, project, "plan")
     for number in (0, 2):
@@ -140,16 +168,28 @@ def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
     training = start(common, project, "round", strategy="entropy", budget=1, ahead=0)
     wait(common, project, training, ("running",))
     late = choose(common, project, "c1", 3)
-    assert annotate(common, project, late)["status"] == "done", "a person chooses while the model is trained"
+    assert annotate(common, project, late)["status"] == "done", (
+        "a person chooses while the model is trained"
+    )
     assert wait(common, project, training)["state"] == "done"
     first, second = common.ok("GET", f"/projects/{project}/rounds")
-    assert (first["strategy"], first["state"], second["strategy"]) == ("chosen", "finished", "entropy")
+    assert (first["strategy"], first["state"], second["strategy"]) == (
+        "chosen",
+        "finished",
+        "entropy",
+    )
     point = common.ok("GET", f"/projects/{project}/curve")[0]
     assert point["strategy"] == "chosen" and point["labelled_samples"] in (2, 3)
     top, *others = worklist(common, project)
-    assert top["uncertainty"] == 1 and top["reason"].startswith("entropy"), "the most uncertain one of the pool"
-    assert [row["sample"] for row in others] == [row["sample"] for row in left if row["sample"] != top["sample"]]
-    assert {(row["reason"], row["uncertainty"], row["ahead"]) for row in others} == {("chosen by ann", None, False)}
+    assert top["uncertainty"] == 1 and top["reason"].startswith("entropy"), (
+        "the most uncertain one of the pool"
+    )
+    assert [row["sample"] for row in others] == [
+        row["sample"] for row in left if row["sample"] != top["sample"]
+    ]
+    assert {(row["reason"], row["uncertainty"], row["ahead"]) for row in others} == {
+        ("chosen by ann", None, False)
+    }
     with Project.open(common.root / project, read_only=True) as opened:
         record = AnnotationLoop(opened).loop.rounds()[0]
     assert record.strategy == "chosen" and len(record.selected["ids"]) >= 2
@@ -158,14 +198,18 @@ def test_a_first_batch_that_a_person_chose_is_learned(common, scan):
 
 
 def check_maps(service, project, row):
-    """The map of a slice is that part of the map of its case, and of the newest model or not given at all."""
+    """The map of a slice is that part of the map of its case, and of the newest model or not
+    given at all.
+    """
     place = f"/projects/{project}/samples/{row['sample']}/uncertainty"
     service.refused("GET", place, 409, "not_ready")
     done(service, project, "uncertainty")
     one = service.send("GET", place)
     whole = read(service, f"/projects/{project}/cases/{row['case']}/uncertainty?format=nrrd")
     assert (one.headers["X-Version"], one.headers["X-Dtype"]) == ("0", "float32")
-    assert one.content == whole[tuple(slice(*extent) for extent in row["box"])].astype("<f4").tobytes()
+    assert (
+        one.content == whole[tuple(slice(*extent) for extent in row["box"])].astype("<f4").tobytes()
+    )
     annotate(service, project, row)
     done(service, project, "round", strategy="random", budget=1)
     service.refused("GET", place, 409, "not_ready")
@@ -179,14 +223,22 @@ def read(service, place):
 
 
 def check_rounds(service, project):
-    """What a panel shows: how long the training really took, and its steps, which were written before it began."""
+    """What a panel shows: how long the training really took, and its steps, which were written
+    before it began.
+    """
     finished, begun = service.ok("GET", f"/projects/{project}/rounds")
     assert (finished["state"], begun["state"]) == ("finished", "open")
-    written = json.loads((service.root / project / "rounds" / "000" / "length.json").read_text(encoding="utf-8"))
-    assert written["seconds"] == 1 and finished["steps"] == written["epochs"] * written["iterations"]
+    written = json.loads(
+        (service.root / project / "rounds" / "000" / "length.json").read_text(encoding="utf-8")
+    )
+    assert (
+        written["seconds"] == 1 and finished["steps"] == written["epochs"] * written["iterations"]
+    )
     assert finished["train_seconds"] > 0 and begun["train_seconds"] is begun["steps"] is None
     status = service.ok("GET", f"/projects/{project}")["status"]
-    assert status["train_for"] is None, "the project has a number of steps; the time was that round's"
+    assert status["train_for"] is None, (
+        "the project has a number of steps; the time was that round's"
+    )
     assert status["rounds"][0]["train_seconds"] == finished["train_seconds"]
 
 
@@ -203,7 +255,9 @@ def check_events(service, project, job):
     assert rest == [event for event in events if event["number"] > middle]
     headers = {"Accept": "text/event-stream", "Last-Event-ID": str(middle)}
     with service.send("GET", f"/projects/{project}/events", headers=headers, stream=True) as answer:
-        lines = (line for line in answer.iter_lines(decode_unicode=True) if line.startswith("data:"))
+        lines = (
+            line for line in answer.iter_lines(decode_unicode=True) if line.startswith("data:")
+        )
         streamed = [json.loads(next(lines)[5:]) for _ in rest]
     assert streamed == rest
 
@@ -276,9 +330,13 @@ def test_a_request_sent_twice_starts_one_job(common):
     first = start(common, project, "plan", headers)
     assert start(common, project, "plan", headers) == first
     body = {"kind": "export", "options": {}}
-    common.refused("POST", f"/projects/{project}/jobs", 422, "key_reused", json=body, headers=headers)
+    common.refused(
+        "POST", f"/projects/{project}/jobs", 422, "key_reused", json=body, headers=headers
+    )
     found = wait(common, project, first)
-    assert found["state"] == "failed" and found["error"]["code"] == "bad_request", "there is nothing to plan"
+    assert found["state"] == "failed" and found["error"]["code"] == "bad_request", (
+        "there is nothing to plan"
+    )
 
 
 @pytest.mark.parametrize(
@@ -319,8 +377,16 @@ def test_a_simulation_on_the_labelled_cases(common, tmp_path):
     data = make_phantom(tmp_path / "phantom", cases=5)
     project = common.project("simulated", iterations=2)
     for image in sorted((data / "imagesTr").glob("*.nii.gz")):
-        common.add_case(project, image.name.removesuffix(".nii.gz"), image, data / "labelsTr" / image.name)
-    options = {"strategies": ["random"], "rounds": 1, "budget": 2, "initial": 4, "group": r"(phantom_\d+)"}
+        common.add_case(
+            project, image.name.removesuffix(".nii.gz"), image, data / "labelsTr" / image.name
+        )
+    options = {
+        "strategies": ["random"],
+        "rounds": 1,
+        "budget": 2,
+        "initial": 4,
+        "group": r"(phantom_\d+)",
+    }
     job = done(common, project, "simulate", **options)
     answer = common.send("GET", f"/projects/{project}/jobs/{job['id']}/result")
     with zipfile.ZipFile(io.BytesIO(answer.content)) as archive:
@@ -330,7 +396,9 @@ def test_a_simulation_on_the_labelled_cases(common, tmp_path):
 def test_a_simulation_is_asked_which_cases_are_of_one_patient(common, tmp_path):
     data = make_phantom(tmp_path / "phantom", cases=2)
     project = common.project("hearts", iterations=2)
-    for image, name in zip(sorted((data / "imagesTr").glob("*.nii.gz")), ("heart01", "heart02"), strict=True):
+    for image, name in zip(
+        sorted((data / "imagesTr").glob("*.nii.gz")), ("heart01", "heart02"), strict=True
+    ):
         for phase in ("ED", "ES"):
             common.add_case(project, f"{name}_{phase}", image, data / "labelsTr" / image.name)
     error = wait(common, project, start(common, project, "simulate"))["error"]

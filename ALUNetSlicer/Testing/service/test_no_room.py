@@ -1,4 +1,6 @@
-"""The engine's disk is full in the middle of an upload and of an annotation: refused in words, nothing is damaged."""
+"""The engine's disk is full in the middle of an upload and of an annotation: refused in words,
+nothing is damaged.
+"""
 
 from __future__ import annotations
 
@@ -26,7 +28,11 @@ def test_an_upload_goes_on_where_the_room_ended(cramped, fill, tmp_path):
     voxels = np.random.default_rng(0).integers(0, 255, (60, 256, 256), np.uint8)
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
     content = file.read_bytes()
-    about = {"filename": file.name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
+    about = {
+        "filename": file.name,
+        "size": len(content),
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
     upload = cramped.ok("POST", "/uploads", 201, json=about)
     place = f"/uploads/{upload['id']}"
     cramped.ok("PATCH", place, data=content[:PART], headers={"Upload-Offset": "0"})
@@ -40,18 +46,29 @@ def test_an_upload_goes_on_where_the_room_ended(cramped, fill, tmp_path):
     filler.unlink()
     cramped.refused("POST", f"/projects/{project}/cases", 422, "incomplete", json=body)
     while (offset := cramped.ok("GET", place)["offset"]) < len(content):
-        cramped.ok("PATCH", place, data=content[offset : offset + PART], headers={"Upload-Offset": str(offset)})
+        cramped.ok(
+            "PATCH",
+            place,
+            data=content[offset : offset + PART],
+            headers={"Upload-Offset": str(offset)},
+        )
     filler = fill(300)
     cramped.refused("POST", f"/projects/{project}/cases", 507, "disk_full", json=body)
     assert cramped.ok("GET", f"/projects/{project}/cases") == []
     filler.unlink()
-    assert cramped.ok("POST", f"/projects/{project}/cases", 201, json=body)["shape"] == [60, 256, 256]
+    assert cramped.ok("POST", f"/projects/{project}/cases", 201, json=body)["shape"] == [
+        60,
+        256,
+        256,
+    ]
     assert cramped.send("GET", f"/projects/{project}/cases/a/images/0").content == content
 
 
 @pytest.mark.parametrize("small_disk", [700], indirect=True)
 def test_an_annotation_is_kept_whole_or_refused(cramped, fill, scan):
-    """At every amount of room: what was answered with 200 is there after a crash, and the rest can be sent again."""
+    """At every amount of room: what was answered with 200 is there after a crash, and the rest
+    can be sent again.
+    """
     pooled(cramped, scan)
     acknowledged, refused = {}, 0
     for left in (0, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 200):

@@ -1,4 +1,6 @@
-"""An operation of the service is declared once: routes, client and agent follow from the declaration."""
+"""An operation of the service is declared once: routes, client and agent follow from the
+declaration.
+"""
 
 from __future__ import annotations
 

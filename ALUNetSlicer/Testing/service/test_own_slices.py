@@ -1,4 +1,6 @@
-"""What a person asks of single slices: to have one in the worklist, and to see where the model is unsure of it."""
+"""What a person asks of single slices: to have one in the worklist, and to see where the model
+is unsure of it.
+"""
 
 from __future__ import annotations
 
@@ -56,16 +58,22 @@ def worklist(service, project):
 
 
 def annotate(service, project, sample):
-    headers = {"Idempotency-Key": uuid.uuid4().hex, "X-Shape": f"1,{SHAPE[1]},{SHAPE[2]}", "X-Dtype": "uint8"}
+    headers = {
+        "Idempotency-Key": uuid.uuid4().hex,
+        "X-Shape": f"1,{SHAPE[1]},{SHAPE[2]}",
+        "X-Dtype": "uint8",
+    }
     place = f"/projects/{project}/samples/{sample}/annotation?author=ann&seconds=1"
     return service.ok("PUT", place, data=bytes(SHAPE[1] * SHAPE[2]), headers=headers)
 
 
-# --- slices of one's own choice -------------------------------------------------------------------------------
+# --- slices of one's own choice -------------------------------------------------------------------
 
 
 def test_before_the_plan_nothing_can_be_chosen(common, project):
-    problem = common.refused("POST", f"/projects/{project}/worklist", 409, "not_ready", json=request())
+    problem = common.refused(
+        "POST", f"/projects/{project}/worklist", 409, "not_ready", json=request()
+    )
     assert "'plan'" in problem["hint"]
     planned(common, project)
     assert choose(common, project)[0]["sample"] == 3
@@ -74,15 +82,26 @@ def test_before_the_plan_nothing_can_be_chosen(common, project):
 def test_the_first_batch_is_what_a_person_chooses(common, ready):
     rows = choose(common, ready, case="b", number=2)
     assert rows == worklist(common, ready)
-    assert (rows[0]["sample"], rows[0]["round"], rows[0]["rank"], rows[0]["status"]) == (10, 0, 0, "todo")
+    assert (rows[0]["sample"], rows[0]["round"], rows[0]["rank"], rows[0]["status"]) == (
+        10,
+        0,
+        0,
+        "todo",
+    )
     assert rows[0]["reason"] == "chosen by Ann" and rows[0]["box"] == [[2, 3], [0, 20], [0, 24]]
-    assert choose(common, ready, 200, case="b", number=2, author="Bob") == rows, "the same slice is there once"
+    assert choose(common, ready, 200, case="b", number=2, author="Bob") == rows, (
+        "the same slice is there once"
+    )
     assert common.ok("GET", f"/projects/{ready}/rounds")[0]["strategy"] == "chosen"
     state = common.ok("GET", f"/projects/{ready}")["status"]
     assert (state["step"], state["case"], state["open"]) == ("annotate", "b", 1)
     assert annotate(common, ready, 10)["status"] == "done"
     assert common.ok("GET", f"/projects/{ready}")["status"]["step"] == "next-round"
-    told = [event for event in common.ok("GET", f"/projects/{ready}/events") if event["kind"] == "worklist"]
+    told = [
+        event
+        for event in common.ok("GET", f"/projects/{ready}/events")
+        if event["kind"] == "worklist"
+    ]
     assert [event["data"] for event in told] == [{"round": 0, "samples": [10], "author": "Ann"}]
 
 
@@ -91,14 +110,20 @@ def test_a_slice_joins_the_open_batch(common, ready):
     annotate(common, ready, 1)
     annotate(common, ready, 5)
     new = choose(common, ready, number=6)
-    assert [(row["sample"], row["rank"], row["uncertainty"]) for row in worklist(common, ready)] == [
+    assert [
+        (row["sample"], row["rank"], row["uncertainty"]) for row in worklist(common, ready)
+    ] == [
         (0, 0, 0.5),
         (1, 1, 0.5),
         (6, 2, None),
     ]
     assert worklist(common, ready)[2:] == new
-    assert choose(common, ready, 200, number=1)[0]["status"] == "done", "what is suggested is found, done or not"
-    problem = common.refused("POST", f"/projects/{ready}/worklist", 409, "annotated", json=request(number=5))
+    assert choose(common, ready, 200, number=1)[0]["status"] == "done", (
+        "what is suggested is found, done or not"
+    )
+    problem = common.refused(
+        "POST", f"/projects/{ready}/worklist", 409, "annotated", json=request(number=5)
+    )
     assert "Slice 5 of a is annotated already" in problem["message"]
 
 
@@ -116,8 +141,9 @@ def test_many_who_choose_at_once_get_each_slice_once(common, ready):
     suggested(common, ready, [0])
     wanted = [1 + number % 5 for number in range(20)]
     with ThreadPoolExecutor(8) as threads:
-        send = lambda number: common.send("POST", f"/projects/{ready}/worklist", json=request(number=number))  # noqa: E731
-        answers = list(threads.map(send, wanted))
+        bodies = [request(number=number) for number in wanted]
+        place = f"/projects/{ready}/worklist"
+        answers = list(threads.map(lambda body: common.send("POST", place, json=body), bodies))
     assert sorted(answer.status_code for answer in answers) == [200] * 15 + [201] * 5
     rows = worklist(common, ready)
     assert [row["rank"] for row in rows] == list(range(6))
@@ -145,7 +171,7 @@ def test_what_cannot_be_chosen_changes_nothing(common, ready, scan, change, stat
     assert worklist(common, ready) == [] and common.ok("GET", f"/projects/{ready}/rounds") == []
 
 
-# --- the uncertainty of one slice -----------------------------------------------------------------------------
+# --- the uncertainty of one slice -----------------------------------------------------------------
 
 
 def learned(service, project, number):
@@ -161,7 +187,9 @@ def mapped(service, project, number, seed, measure="entropy"):
     with Project.open(service.root / project) as opened:
         file = opened.rounds_dir / f"{number + 1:03d}" / "uncertainty" / measure / "b.mha"
         file.parent.mkdir(parents=True, exist_ok=True)
-        write_like(values, next(case for case in opened.cases.all() if case.name == "b").images[0], file)
+        write_like(
+            values, next(case for case in opened.cases.all() if case.name == "b").images[0], file
+        )
     return values
 
 
@@ -183,7 +211,9 @@ def test_the_uncertainty_of_a_slice_is_cut_from_the_newest_map(common, ready):
     assert np.array_equal(look(common, ready, 15)[1], values[7:8])
     time.sleep(0.02)
     again = mapped(common, ready, 0, 7)
-    assert np.array_equal(look(common, ready)[1], again[3:4]), "a map that was made anew is read anew"
+    assert np.array_equal(look(common, ready)[1], again[3:4]), (
+        "a map that was made anew is read anew"
+    )
 
 
 def test_a_map_of_an_older_model_is_not_given(common, ready):
@@ -204,5 +234,10 @@ def test_a_map_of_an_older_model_is_not_given(common, ready):
 def test_what_is_no_sample_or_measure_is_not_found(common, ready):
     learned(common, ready, 0)
     mapped(common, ready, 0, 5)
-    for path in ("99/uncertainty", "-1/uncertainty", "11/uncertainty?measure=mood", "11/uncertainty?measure=../x"):
+    for path in (
+        "99/uncertainty",
+        "-1/uncertainty",
+        "11/uncertainty?measure=mood",
+        "11/uncertainty?measure=../x",
+    ):
         common.refused("GET", f"/projects/{ready}/samples/{path}", 404, "not_found")

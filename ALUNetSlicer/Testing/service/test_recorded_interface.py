@@ -1,4 +1,6 @@
-"""Commands, options, requests and fields that people and programs rely on stay; new ones may come."""
+"""Commands, options, requests and fields that people and programs rely on stay; new ones may
+come.
+"""
 
 from __future__ import annotations
 
@@ -41,10 +43,21 @@ OPTION = {"required": False}
         ("help", lambda new: new.update({"alunet review": {"help": "", "parameters": {}}})),
         ("help", lambda new: new["alunet suggest"]["parameters"].update({"--ahead": OPTION})),
         ("openapi", lambda new: new["paths"].update({"/v1/later": {}})),
-        ("openapi", lambda new: new["paths"][PLACE]["get"]["parameters"].update({"query author": OPTION})),
+        (
+            "openapi",
+            lambda new: new["paths"][PLACE]["get"]["parameters"].update({"query author": OPTION}),
+        ),
         ("openapi", lambda new: new["components"]["schemas"]["Status"]["enum"].append("reviewed")),
-        ("openapi", lambda new: new["components"]["schemas"]["WorkRow"]["properties"].update({"effort": {}})),
-        ("openapi", lambda new: new["components"]["schemas"]["WorkRow"]["required"].append("effort")),
+        (
+            "openapi",
+            lambda new: new["components"]["schemas"]["WorkRow"]["properties"].update(
+                {"effort": {}}
+            ),
+        ),
+        (
+            "openapi",
+            lambda new: new["components"]["schemas"]["WorkRow"]["required"].append("effort"),
+        ),
     ],
 )
 def test_what_is_added_is_no_difference(what, change):

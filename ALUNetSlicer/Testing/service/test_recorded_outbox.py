@@ -1,4 +1,6 @@
-"""What waited in the outbox of an older agent reaches the project of an older engine, by this version of both."""
+"""What waited in the outbox of an older agent reaches the project of an older engine, by this
+version of both.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,9 @@ def test_what_waited_arrives_with_the_voxels_that_were_drawn(archive, tmp_path):
     try:
         client = Client(service.announced["address"], service.token)
         told: queue.Queue = queue.Queue()
-        sender = Sender(outbox, waiting[0]["engine"], lambda: client, lambda *words: told.put(words))
+        sender = Sender(
+            outbox, waiting[0]["engine"], lambda: client, lambda *words: told.put(words)
+        )
         sender.start()
         states = [told.get(timeout=SECONDS)[0] for _ in waiting]
         sender.stop()
@@ -51,11 +55,15 @@ def test_what_waited_arrives_with_the_voxels_that_were_drawn(archive, tmp_path):
 
 
 def check(waiting, found) -> None:
-    """The newest version of each sample is what was drawn last, and each status is the one that was set."""
+    """The newest version of each sample is what was drawn last, and each status is the one that
+    was set.
+    """
     drawn = {str(entry["sample"]): entry["voxels"] for entry in waiting if entry["voxels"]}
     assert drawn
     for sample, voxels in drawn.items():
         entry = found["versions"][sample]
-        assert {version["number"]: version["voxels"] for version in entry["all"]}[entry["newest"]] == voxels
+        assert {version["number"]: version["voxels"] for version in entry["all"]}[
+            entry["newest"]
+        ] == voxels
     rows = {row["sample"]: row["status"] for row in found["worklists"][-1]}
     assert all(rows[entry["sample"]] == entry["content"]["status"] for entry in waiting)

@@ -24,7 +24,12 @@ from alunet.schema import API
 def run(*options, seconds=60):
     command = [sys.executable, "-m", "alunet", "serve", *map(str, options)]
     return subprocess.run(
-        command, capture_output=True, text=True, encoding="utf-8", env=with_source(), timeout=seconds
+        command,
+        capture_output=True,
+        text=True,
+        encoding="utf-8",
+        env=with_source(),
+        timeout=seconds,
     )
 
 
@@ -34,7 +39,11 @@ def test_the_strategies_are_those_of_the_registry(common):
     assert sorted(found) == query.names()
     assert list(found)[:2] == ["spread", "usimf"], "the usual ones come first"
     assert {name for name, info in found.items() if info["first"]} == {"full", "random", "spread"}
-    assert {name for name, info in found.items() if info["simulation"]} == {"full", "random-fg33", "random-fg66"}
+    assert {name for name, info in found.items() if info["simulation"]} == {
+        "full",
+        "random-fg33",
+        "random-fg66",
+    }
     assert all(info["title"] and info["summary"] for info in found.values())
 
 
@@ -55,12 +64,17 @@ def test_the_device_is_looked_for(tmp_path):
     assert health["device"] in ("cpu", "cuda", "mps")
 
 
-@pytest.mark.parametrize("header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}])
+@pytest.mark.parametrize(
+    "header", [{}, {"Authorization": "Bearer x"}, {"Authorization": "Basic eDp5"}]
+)
 @pytest.mark.parametrize("path", ["/health", "/openapi.json", "/nothing", "/projects/x/events"])
 def test_nothing_is_said_without_the_token(common, header, path):
     answer = requests.get(common.url + path, headers=header, timeout=10)
     assert answer.status_code == 401 and answer.json()["code"] == "unauthorized"
-    assert answer.headers["X-ALUNet-Api"] == str(API) and answer.headers["WWW-Authenticate"] == "Bearer"
+    assert (
+        answer.headers["X-ALUNet-Api"] == str(API)
+        and answer.headers["WWW-Authenticate"] == "Bearer"
+    )
 
 
 def test_the_token_is_kept_where_only_its_owner_can_read(common):
@@ -121,7 +135,9 @@ def test_a_time_beyond_all_numbers_is_refused(common):
         body = f"{{{about}: {time_}}}"
         common.refused("POST", "/projects", 400, "bad_request", data=body, headers=headers)
         body = f'{{"kind": "round", "options": {{"train_for": {time_}}}}}'
-        common.refused("POST", f"/projects/{project}/jobs", 400, "bad_request", data=body, headers=headers)
+        common.refused(
+            "POST", f"/projects/{project}/jobs", 400, "bad_request", data=body, headers=headers
+        )
 
 
 def test_a_project_that_was_removed_and_made_again_is_another_one(common):
@@ -166,7 +182,9 @@ PATHS = ["/projects/..", "/projects/%2e%2e", "/projects/.alunet", "/projects/x%2
 @pytest.mark.parametrize("path", PATHS)
 def test_paths_stay_inside_the_root(common, path):
     session = requests.Session()
-    request = requests.Request("GET", common.url + path, headers={"Authorization": f"Bearer {common.token}"}).prepare()
+    request = requests.Request(
+        "GET", common.url + path, headers={"Authorization": f"Bearer {common.token}"}
+    ).prepare()
     request.url = common.url + path
     answer = session.send(request, timeout=10)
     assert answer.status_code == 404 and answer.json()["code"] == "not_found"
@@ -181,10 +199,14 @@ def test_bodies_are_bounded_and_wrong_methods_are_told(common):
 
 def test_the_description_names_every_address(common):
     description = common.ok("GET", "/openapi.json")
-    assert {"/v1/health", "/v1/projects", "/v1/projects/{project}/worklist"} <= set(description["paths"])
+    assert {"/v1/health", "/v1/projects", "/v1/projects/{project}/worklist"} <= set(
+        description["paths"]
+    )
 
 
 def test_the_page_of_requests_is_what_the_service_says():
     script = Path(__file__).parents[3] / "Scripts" / "api.py"
-    done = subprocess.run([sys.executable, str(script), "--check"], capture_output=True, text=True, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, str(script), "--check"], capture_output=True, text=True, encoding="utf-8"
+    )
     assert done.returncode == 0, done.stderr

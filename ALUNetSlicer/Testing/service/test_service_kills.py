@@ -1,6 +1,8 @@
-"""Kill -9 of the service and of its jobs at random moments while cases go up, slices are annotated and models trained.
+"""Kill -9 of the service and of its jobs at random moments while cases go up, slices are annotated
+and models trained.
 
-Nothing acknowledged is lost, the project opens, and every job ends in a true state. ALUNET_SERVICE_KILLS: how often.
+Nothing acknowledged is lost, the project opens, and every job ends in a true state.
+ALUNET_SERVICE_KILLS: how often.
 """
 
 from __future__ import annotations
@@ -106,7 +108,9 @@ class Person:
         assert answer.status_code in (200, 201), answer.text
 
     def asks_for_a_batch(self, strategy: str) -> None:
-        """Trains on what is annotated and waits for the batch; a job that died too often is renewed."""
+        """Trains on what is annotated and waits for the batch; a job that died too often is
+        renewed.
+        """
         self.killer.enter(WORK)
         for _ in range(40):
             headers = {"Idempotency-Key": str(uuid.uuid4())}
@@ -126,17 +130,25 @@ class Person:
         for row in worklist(self.service, self.project):
             shape = [high - low for low, high in row["box"]]
             labels = self._labels.integers(0, 3, shape, np.uint8)
-            headers = {"Idempotency-Key": str(uuid.uuid4()), "X-Shape": ",".join(map(str, shape)), "X-Dtype": "uint8"}
+            headers = {
+                "Idempotency-Key": str(uuid.uuid4()),
+                "X-Shape": ",".join(map(str, shape)),
+                "X-Dtype": "uint8",
+            }
             query = f"base_version={row['version']}&author=ann&seconds=3"
             place = f"/projects/{self.project}/samples/{row['sample']}/annotation"
-            answer = self.service.ok("PUT", f"{place}?{query}", data=labels.tobytes(), headers=headers)
+            answer = self.service.ok(
+                "PUT", f"{place}?{query}", data=labels.tobytes(), headers=headers
+            )
             assert answer["version"] == row["version"] + 1, "sent again, but done once"
             self.acknowledged[row["sample"]] = labels
             time.sleep(self._labels.uniform(0, 0.5))
 
     def finds_everything(self) -> None:
         for sample, labels in self.acknowledged.items():
-            answer = self.service.send("GET", f"/projects/{self.project}/samples/{sample}/annotation")
+            answer = self.service.send(
+                "GET", f"/projects/{self.project}/samples/{sample}/annotation"
+            )
             assert np.frombuffer(answer.content, np.uint8).tobytes() == labels.tobytes(), sample
 
 

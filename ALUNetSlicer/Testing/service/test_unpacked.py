@@ -19,7 +19,9 @@ def given(tmp_path: Path) -> Files:
     return Files(ServiceSettings(tmp_path / "root", "token"))
 
 
-def image(folder: Path, seed: int, shape: tuple[int, int, int] = (4, 5, 6)) -> tuple[Path, np.ndarray]:
+def image(
+    folder: Path, seed: int, shape: tuple[int, int, int] = (4, 5, 6)
+) -> tuple[Path, np.ndarray]:
     voxels = np.random.default_rng(seed).random(shape).astype(np.float32)
     file = folder / f"{seed}.mha"
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file), True)
@@ -33,7 +35,9 @@ def test_the_second_look_maps_what_the_first_unpacked(given: Files, tmp_path: Pa
     assert isinstance(again, np.memmap) and np.array_equal(again, voxels)
 
 
-def test_only_the_last_used_are_kept(given: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_only_the_last_used_are_kept(
+    given: Files, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(files, "_KEPT_UNPACKED", 2)
     made = [image(tmp_path, seed) for seed in range(4)]
     for file, voxels in made:
@@ -44,7 +48,9 @@ def test_only_the_last_used_are_kept(given: Files, tmp_path: Path, monkeypatch: 
     assert not isinstance(given.voxels(made[1][0]), np.memmap)
 
 
-def test_a_full_disk_keeps_nobody_from_looking(small_disk: Path, fill: Callable[[int], Path], tmp_path: Path) -> None:
+def test_a_full_disk_keeps_nobody_from_looking(
+    small_disk: Path, fill: Callable[[int], Path], tmp_path: Path
+) -> None:
     given = Files(ServiceSettings(small_disk / "root", "token"))
     file, voxels = image(tmp_path, 1, (40, 100, 100))
     fill(256)

@@ -1,4 +1,6 @@
-"""Several people on one worklist: leases, versions, requests that come twice; nothing acknowledged is lost."""
+"""Several people on one worklist: leases, versions, requests that come twice; nothing
+acknowledged is lost.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,17 @@ SHAPE = (6, 20, 24)
 
 
 def pooled(service, scan):
-    """A project "work", begun at a terminal, whose pool is made by hand: no network is needed. Gives its worklist."""
+    """A project "work", begun at a terminal, whose pool is made by hand: no network is needed.
+    Gives its worklist.
+    """
     project, labels = "work", {"background": 0, "organ": 1, "lesion": 2}
-    create(service.root / project, name=project, labels=labels, channels=["MRI"], setup=Setup(device="cpu")).close()
+    create(
+        service.root / project,
+        name=project,
+        labels=labels,
+        channels=["MRI"],
+        setup=Setup(device="cpu"),
+    ).close()
     for name in ("a", "b"):
         service.add_case(project, name, scan(f"{name}.nii.gz", 3, SHAPE))
     with Project.open(service.root / project) as opened:
@@ -39,7 +49,17 @@ def labels(value=1, shape=(1, 20, 24), dtype=np.uint8):
     return array
 
 
-def put(service, sample, array, base=0, key=None, author="ann", status="done", packed=False, headers=None):
+def put(
+    service,
+    sample,
+    array,
+    base=0,
+    key=None,
+    author="ann",
+    status="done",
+    packed=False,
+    headers=None,
+):
     content = array.astype(array.dtype.newbyteorder("<")).tobytes()
     head = {
         "Idempotency-Key": key or str(uuid.uuid4()),
@@ -50,7 +70,13 @@ def put(service, sample, array, base=0, key=None, author="ann", status="done", p
     }
     place = f"/projects/work/samples/{sample}/annotation"
     params = {"base_version": base, "author": author, "seconds": 4.5, "status": status}
-    return service.send("PUT", place, data=gzip.compress(content) if packed else content, params=params, headers=head)
+    return service.send(
+        "PUT",
+        place,
+        data=gzip.compress(content) if packed else content,
+        params=params,
+        headers=head,
+    )
 
 
 def get(service, sample, version=None):
@@ -58,14 +84,18 @@ def get(service, sample, version=None):
     answer = service.send("GET", place, params={} if version is None else {"version": version})
     assert answer.status_code == 200, answer.text
     shape = [int(extent) for extent in answer.headers["X-Shape"].split(",")]
-    return int(answer.headers["X-Version"]), np.frombuffer(answer.content, answer.headers["X-Dtype"]).reshape(shape)
+    return int(answer.headers["X-Version"]), np.frombuffer(
+        answer.content, answer.headers["X-Dtype"]
+    ).reshape(shape)
 
 
 def row(service, sample):
     return next(r for r in service.ok("GET", "/projects/work/worklist") if r["sample"] == sample)
 
 
-@pytest.mark.parametrize(("sample", "dtype", "packed"), [(0, np.uint8, False), (1, np.uint16, True)])
+@pytest.mark.parametrize(
+    ("sample", "dtype", "packed"), [(0, np.uint8, False), (1, np.uint16, True)]
+)
 def test_what_was_acknowledged_is_on_disk(common, rows, sample, dtype, packed):
     array = labels(2, dtype=dtype)
     answer = put(common, sample, array, packed=packed)
@@ -95,13 +125,19 @@ def test_a_stale_version_is_refused_and_kept(common, rows):
     assert late.json()["details"] == {"version": 2, "kept": 3}
     assert put(common, 3, labels(0), base=1, author="bob", key="late").json() == late.json()
     assert get(common, 3)[0] == 2 and np.array_equal(get(common, 3)[1], labels(2))
-    assert np.array_equal(get(common, 3, 1)[1], labels(1)) and np.array_equal(get(common, 3, 3)[1], labels(0))
+    assert np.array_equal(get(common, 3, 1)[1], labels(1)) and np.array_equal(
+        get(common, 3, 3)[1], labels(0)
+    )
     assert put(common, 3, labels(0), base=2).json()["version"] == 4
 
 
 def test_of_two_at_the_same_moment_one_wins_and_both_are_kept(common, rows):
     with ThreadPoolExecutor(8) as threads:
-        answers = list(threads.map(lambda value: put(common, 4, labels(value % 3), author=f"p{value}"), range(8)))
+        answers = list(
+            threads.map(
+                lambda value: put(common, 4, labels(value % 3), author=f"p{value}"), range(8)
+            )
+        )
     codes = sorted(answer.status_code for answer in answers)
     assert codes == [200] + [409] * 7
     assert {get(common, 4, version)[0] for version in range(1, 9)} == set(range(1, 9))
@@ -109,7 +145,9 @@ def test_of_two_at_the_same_moment_one_wins_and_both_are_kept(common, rows):
 
 def test_many_samples_of_a_case_at_once_are_all_there(common, rows):
     with ThreadPoolExecutor(6) as threads:
-        answers = list(threads.map(lambda sample: put(common, sample, labels(1 + sample % 2)), range(6, 12)))
+        answers = list(
+            threads.map(lambda sample: put(common, sample, labels(1 + sample % 2)), range(6, 12))
+        )
     assert [answer.status_code for answer in answers] == [200] * 6
     with Project.open(common.root / "work", read_only=True) as opened:
         stored = opened.annotations.read("b")
@@ -120,7 +158,9 @@ def test_many_samples_of_a_case_at_once_are_all_there(common, rows):
 def test_a_lease_is_one_persons(common, rows):
     place = "/projects/work/samples/5/lease"
     lease = common.ok("POST", place, json={"author": "ann", "seconds": 60})
-    assert common.ok("POST", place, json={"author": "ann", "seconds": 120})["until"] > lease["until"]
+    assert (
+        common.ok("POST", place, json={"author": "ann", "seconds": 120})["until"] > lease["until"]
+    )
     problem = common.refused("POST", place, 409, "leased", json={"author": "bob", "seconds": 60})
     assert problem["details"]["author"] == "ann"
     assert row(common, 5)["lease"]["author"] == "ann"
@@ -134,7 +174,9 @@ def test_a_lease_is_one_persons(common, rows):
 def test_statuses(common, rows):
     place = "/projects/work/samples/5"
     for status in ("in_progress", "flagged", "skipped", "todo"):
-        assert common.ok("PATCH", place, json={"status": status, "author": "ann"})["status"] == status
+        assert (
+            common.ok("PATCH", place, json={"status": status, "author": "ann"})["status"] == status
+        )
         assert row(common, 5)["status"] == status
     common.refused("PATCH", place, 400, "bad_request", json={"status": "done", "author": "ann"})
     draft = put(common, 5, labels(), status="in_progress")
@@ -184,12 +226,21 @@ def test_the_request_says_which_value_marks_voxels_that_are_not_annotated(servic
 
 
 def test_a_bomb_is_refused_by_its_size(common, rows):
-    head = {"Idempotency-Key": "bomb", "X-Shape": "1,20,24", "X-Dtype": "uint8", "Content-Encoding": "gzip"}
+    head = {
+        "Idempotency-Key": "bomb",
+        "X-Shape": "1,20,24",
+        "X-Dtype": "uint8",
+        "Content-Encoding": "gzip",
+    }
     bomb = gzip.compress(bytes(1 << 28))
     place = "/projects/work/samples/5/annotation?author=a"
     common.refused("PUT", place, 400, "bad_request", data=bomb, headers=head)
 
 
 def test_what_is_not_there_is_not_found(common, rows):
-    for path in ("/samples/99/annotation", "/samples/-1/annotation", "/samples/0/annotation?version=77"):
+    for path in (
+        "/samples/99/annotation",
+        "/samples/-1/annotation",
+        "/samples/0/annotation?version=77",
+    ):
         common.refused("GET", "/projects/work" + path, 404, "not_found")

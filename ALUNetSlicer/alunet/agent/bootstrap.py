@@ -1,7 +1,9 @@
-"""Put this version of the engine on another computer: over ssh, without root, from the source at hand.
+"""Put this version of the engine on another computer: over ssh, without root, from the source at
+hand.
 
-The source goes to ``~/.local/share/alunet/engine-VERSION`` there, and its own `Scripts/environment.py` makes an
-environment beside it. Started again it goes on where it was; other versions stay as they are.
+The source goes to ``~/.local/share/alunet/engine-VERSION`` there, and its own
+`Scripts/environment.py` makes an environment beside it. Started again it goes on where it was;
+other versions stay as they are.
 """
 
 from __future__ import annotations
@@ -18,7 +20,13 @@ from alunet.agent.connections.ssh import HOME, Ssh, SshError, explain
 from alunet.agent.connections.target import Target
 from alunet.errors import InputError
 
-_PARTS = ("pyproject.toml", "README.md", "LICENSE", "Scripts/environment.py", "Scripts/constraints.txt")
+_PARTS = (
+    "pyproject.toml",
+    "README.md",
+    "LICENSE",
+    "Scripts/environment.py",
+    "Scripts/constraints.txt",
+)
 _SCRIPT = f"""
 set -e
 mkdir -p "{HOME}"
@@ -30,7 +38,8 @@ rm -rf ALUNetSlicer Scripts
 mv incoming/* .
 rmdir incoming
 for python in ${{1:-python3.12 python3.13 python3.11 python3.10 python3}}; do
-  if "$python" -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
+  if "$python" -c \
+    'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null; then
     exec "$python" -u Scripts/environment.py </dev/null
   fi
 done
@@ -44,7 +53,8 @@ def bootstrap(target: Target, access: Access, tell: Callable[[str], None]) -> No
     """Make the engine ready on the host of an ssh target.
 
     Args:
-        access: `python` is the interpreter there to make the environment with; without it one is looked for.
+        access: `python` is the interpreter there to make the environment with; without it one is
+            looked for.
         tell: gets lines of progress for a person.
 
     Raises:
@@ -62,11 +72,16 @@ def bootstrap(target: Target, access: Access, tell: Callable[[str], None]) -> No
 
 
 def source() -> Path:
-    """Folder of the source that this agent runs from; raises InputError where it is not complete."""
+    """Folder of the source that this agent runs from; raises InputError where it is not
+    complete.
+    """
     root = Path(__file__).resolve().parents[3]
     missing = [part for part in _PARTS if not (root / part).is_file()]
     if missing:
-        raise InputError(f"The source beside this agent is not complete: {missing[0]} is missing.", "Use a checkout.")
+        raise InputError(
+            f"The source beside this agent is not complete: {missing[0]} is missing.",
+            "Use a checkout.",
+        )
     return root
 
 
@@ -110,6 +125,13 @@ def _install(ssh: Ssh, content: bytes, python: str, tell: Callable[[str], None])
     if process.returncode == _SSH_FAILED:
         raise explain(ssh.target, "\n".join(last))
     if process.returncode:
-        reason = next((words.strip() for words in reversed(last) if words.strip()), "no reason given")
-        hint = f"All of it stands there in {HOME.replace('$HOME', '~')}/.venv/install.log. Start again: it goes on."
-        raise SshError("install", f"The engine cannot be installed on {ssh.target.host}: {reason}", hint)
+        reason = next(
+            (words.strip() for words in reversed(last) if words.strip()), "no reason given"
+        )
+        hint = (
+            f"All of it stands there in {HOME.replace('$HOME', '~')}/.venv/install.log. Start "
+            f"again: it goes on."
+        )
+        raise SshError(
+            "install", f"The engine cannot be installed on {ssh.target.host}: {reason}", hint
+        )

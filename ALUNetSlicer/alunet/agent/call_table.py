@@ -40,7 +40,9 @@ class RunningCall:
     def progress(self, phase: str, done: int, total: int) -> None:
         """Tell how far it is."""
         if self.pace.lets(last=done >= total):
-            self.push({"event": "progress", "id": self.id, "phase": phase, "done": done, "total": total})
+            self.push(
+                {"event": "progress", "id": self.id, "phase": phase, "done": done, "total": total}
+            )
 
 
 CALLS: dict[str, Call] = {}
@@ -86,7 +88,9 @@ def arguments(name: str, given: Any) -> dict[str, Any]:
     known = [part.name for part in dataclasses.fields(shape)]
     unknown = sorted(set(given) - set(known)) if isinstance(given, dict) else []
     if unknown:
-        raise InputError(f"{name} knows no argument {unknown[0]!r}.", f"It knows: {', '.join(known)}.")
+        raise InputError(
+            f"{name} knows no argument {unknown[0]!r}.", f"It knows: {', '.join(known)}."
+        )
     try:
         read: Any = from_json(shape, given)
     except ValueError as error:

@@ -1,4 +1,5 @@
-"""What a viewer can ask of its agent: one function a call. Its keyword arguments are the call's ``args``.
+"""What a viewer can ask of its agent: one function a call. Its keyword arguments are the call's
+``args``.
 
 What is one request to the engine is a call by its declaration in `alunet.schema.operations`; here
 are those for which the agent does more. Each runs in one of four thread pools: `local` needs no
@@ -86,7 +87,9 @@ def hello(session: ViewerSession, task: RunningCall, api: int | None = None) -> 
 
 
 @call("link")
-def connect(session: ViewerSession, task: RunningCall, engine: Engine, seconds: float = 120.0) -> Any:
+def connect(
+    session: ViewerSession, task: RunningCall, engine: Engine, seconds: float = 120.0
+) -> Any:
     """Belong to an engine; its health is the answer. After a failure it is tried again."""
     return to_data(session.connect(*engine.reach(), seconds))
 
@@ -143,7 +146,9 @@ def fetch(
         what: ``images/CHANNEL``, ``annotation``, ``proposal`` or ``uncertainty``.
     """
     if format not in FILE_FORMATS:
-        raise InputError(f"Images cannot be had as {format!r}.", f"Choose: {', '.join(FILE_FORMATS)}.")
+        raise InputError(
+            f"Images cannot be had as {format!r}.", f"Choose: {', '.join(FILE_FORMATS)}."
+        )
     name, _, channel = what.partition("/")
     operation = CASE_FILES.get(name)
     if operation is None or bool(channel) is not ("channel" in operation.places):
@@ -156,7 +161,9 @@ def fetch(
 
 
 @call("transfer")
-def fetch_result(session: ViewerSession, task: RunningCall, project: str, job: int, ending: str = "zip") -> Any:
+def fetch_result(
+    session: ViewerSession, task: RunningCall, project: str, job: int, ending: str = "zip"
+) -> Any:
     """Fetch the file that a job made into the spool folder."""
     given = {"project": project, "job": job}
     return _file(session, task, Operations.result, f"job-{job}.{ending}", given)
@@ -164,22 +171,40 @@ def fetch_result(session: ViewerSession, task: RunningCall, project: str, job: i
 
 @call("local")
 def submit(
-    session: ViewerSession, task: RunningCall, project: str, sample: int, file: str,
-    shape: list[int], dtype: str, base_version: int,
-    author: str, seconds: float, status: Status = Status.DONE, key: str = "",
-) -> Any:  # fmt: skip
-    """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells the rest.
+    session: ViewerSession,
+    task: RunningCall,
+    project: str,
+    sample: int,
+    file: str,
+    shape: list[int],
+    dtype: str,
+    base_version: int,
+    author: str,
+    seconds: float,
+    status: Status = Status.DONE,
+    key: str = "",
+) -> Any:
+    """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells
+    the rest.
 
-    `file` holds the voxels without header, little-endian, in (k, j, i) order, and is the viewer's own again afterwards.
+    `file` holds the voxels without header, little-endian, in (k, j, i) order, and is the viewer's
+    own again afterwards.
     """
     try:
         voxels = Path(file).read_bytes()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", "Write the voxels again.") from error
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}.", "Write the voxels again."
+        ) from error
     content = {
-        "base_version": base_version, "author": author, "seconds": seconds, "status": status.value,
-        "shape": shape, "dtype": dtype, "not_annotated": NOT_ANNOTATED,
-    }  # fmt: skip
+        "base_version": base_version,
+        "author": author,
+        "seconds": seconds,
+        "status": status.value,
+        "shape": shape,
+        "dtype": dtype,
+        "not_annotated": NOT_ANNOTATED,
+    }
     packed = outbox.pack(voxels, shape, dtype)
     line = session.line
     return about(line.sender.put(Entry(line.engine, project, sample, content, packed, key)))
@@ -187,7 +212,13 @@ def submit(
 
 @call("local")
 def set_status(
-    session: ViewerSession, task: RunningCall, project: str, sample: int, status: Status, author: str, key: str = ""
+    session: ViewerSession,
+    task: RunningCall,
+    project: str,
+    sample: int,
+    status: Status,
+    author: str,
+    key: str = "",
 ) -> Any:
     """Set a status without an annotation, through the outbox like `submit`."""
     content = {"status": status.value, "author": author}
@@ -226,7 +257,11 @@ def unfollow(session: ViewerSession, task: RunningCall, project: str) -> Any:
 
 
 def _file(
-    session: ViewerSession, task: RunningCall, operation: Operation[File], name: str, given: dict[str, Any]
+    session: ViewerSession,
+    task: RunningCall,
+    operation: Operation[File],
+    name: str,
+    given: dict[str, Any],
 ) -> dict[str, str]:
     """Fetch a file into the spool folder."""
     target = session.spool_file(name)
@@ -239,7 +274,9 @@ def _ask(operation: Operation[Any], session: ViewerSession, task: RunningCall, *
     return to_data(session.client.call(operation, **given))
 
 
-def _voxels(operation: Operation[Voxels], session: ViewerSession, task: RunningCall, **given: Any) -> Any:
+def _voxels(
+    operation: Operation[Voxels], session: ViewerSession, task: RunningCall, **given: Any
+) -> Any:
     """Fetch voxels of a sample, without header, into the spool folder."""
     target = session.spool_file(f"{operation.name}-{given['sample']}.raw")
     return session.client.fetch_voxels(operation, target, **given) | {"file": str(target)}

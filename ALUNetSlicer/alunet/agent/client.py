@@ -76,7 +76,9 @@ class Client:
     def upload(
         self, file: Path, progress: Progress = no_progress, cancel: Cancel | None = None
     ) -> Upload:
-        """Send a file from where an earlier attempt ended; raises InputError if it isn't readable."""
+        """Send a file from where an earlier attempt ended; raises InputError if it isn't
+        readable.
+        """
         return upload(self.wire, file, progress, cancel or Cancel())
 
     def fetch(

@@ -1,4 +1,6 @@
-"""The command `alunet agent`: what stands on its command line. Nothing secret may: tokens come from files."""
+"""The command `alunet agent`: what stands on its command line. Nothing secret may: tokens come
+from files.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ from alunet.agent import parent
 from alunet.errors import AlunetError
 
 EXAMPLES = """examples:
-  alunet agent --test ssh://me@gpu-box         what works on the way to an engine, and what to do about the rest
+  alunet agent --test ssh://me@gpu-box         what works on the way to an engine, and what to do
+                                               about the rest
   alunet agent --bootstrap ssh://me@gpu-box    put this version of the engine there, without root
 """
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Be an agent on standard input and output; or test a connection, or put an engine on a host, for a person."""
+    """Be an agent on standard input and output; or test a connection, or put an engine on a
+    host, for a person.
+    """
     options = _parser().parse_args(arguments)
     try:
         if options.test:
@@ -41,18 +46,33 @@ def main(arguments: Sequence[str]) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="alunet agent",
-        description="The process between a viewer and an engine: JSON lines on standard input and output.",
+        description="The process between a viewer and an engine: JSON lines on standard input and "
+        "output.",
         epilog=EXAMPLES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--home", type=Path, metavar="DIR", help="folder of the outbox, instead of the usual one")
-    parser.add_argument(parent.OPTION, metavar="PID", help="process id of the viewer, to end with it")
+    parser.add_argument(
+        "--home", type=Path, metavar="DIR", help="folder of the outbox, instead of the usual one"
+    )
+    parser.add_argument(
+        parent.OPTION, metavar="PID", help="process id of the viewer, to end with it"
+    )
     what = parser.add_mutually_exclusive_group()
-    what.add_argument("--test", metavar="ENGINE", help="test a connection: local, https://host:port, ssh://user@host")
-    what.add_argument("--bootstrap", metavar="ENGINE", help="put this version of the engine on ssh://user@host")
-    parser.add_argument("--token-file", metavar="FILE", help="file with the token of an http(s) service")
+    what.add_argument(
+        "--test",
+        metavar="ENGINE",
+        help="test a connection: local, https://host:port, ssh://user@host",
+    )
+    what.add_argument(
+        "--bootstrap", metavar="ENGINE", help="put this version of the engine on ssh://user@host"
+    )
+    parser.add_argument(
+        "--token-file", metavar="FILE", help="file with the token of an http(s) service"
+    )
     parser.add_argument("--ca", metavar="FILE", help="certificate authority to trust, PEM")
-    parser.add_argument("--python", default="", metavar="FILE", help="the engine's Python, here or on the host")
+    parser.add_argument(
+        "--python", default="", metavar="FILE", help="the engine's Python, here or on the host"
+    )
     parser.add_argument("--version", action="version", version=f"alunet {alunet.__version__}")
     return parser
 

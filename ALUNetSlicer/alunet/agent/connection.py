@@ -22,7 +22,8 @@ class Connection:
 
     Args:
         link: the way to the engine; used by this thread alone.
-        report: gets ``online`` with the engine's health, or ``offline`` with the reason, at each change.
+        report: gets ``online`` with the engine's health, or ``offline`` with the reason, at each
+            change.
     """
 
     def __init__(self, link: Link, report: Callable[[str, Health | AlunetError], None]) -> None:
@@ -83,7 +84,9 @@ class Connection:
         except AlunetError as error:
             self._is_offline(error)
         except OSError as error:
-            self._is_offline(Unreachable(f"The engine cannot be reached: {error}.", "Test the connection."))
+            self._is_offline(
+                Unreachable(f"The engine cannot be reached: {error}.", "Test the connection.")
+            )
         else:
             with self._tried:
                 self._client, self._error = client, None

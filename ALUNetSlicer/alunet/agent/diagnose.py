@@ -1,7 +1,7 @@
 """A connection test that says in plain words what is wrong, and what to do.
 
-The steps go from the cable upwards and end at the first that fails: name, port, TLS, token, version; for ssh: name,
-port, host key, key, the engine there, the forwarded port.
+The steps go from the cable upwards and end at the first that fails: name, port, TLS, token,
+version; for ssh: name, port, host key, key, the engine there, the forwarded port.
 """
 
 from __future__ import annotations
@@ -75,13 +75,17 @@ def _web(target: Target, access: Access) -> Iterator[Step]:
         link = link_to(target, access)
         yield from _service(link.connect())
     except InputError as error:
-        raise _Failed(Step("token" if not access.token else "tls", False, error.message, error.hint)) from error
+        raise _Failed(
+            Step("token" if not access.token else "tls", False, error.message, error.hint)
+        ) from error
 
 
 def _local(target: Target, access: Access) -> Iterator[Step]:
     python = access.python or sys.executable
     if not shutil.which(python):
-        raise _Failed(Step("engine", False, f"There is no Python at {python}.", "Choose the engine's Python."))
+        raise _Failed(
+            Step("engine", False, f"There is no Python at {python}.", "Choose the engine's Python.")
+        )
     yield Step("python", True, f"The engine's Python is {python}.")
     yield from _engine(link_to(target, access), Path(target.root).as_posix())
 
@@ -100,7 +104,9 @@ def _ssh(target: Target, access: Access) -> Iterator[Step]:
     if "alunet-was-here" not in said:
         text = f"{target.host} runs no commands for {target.login}."
         raise _Failed(Step("ssh", False, text, "Ask its administrator."))
-    yield Step("ssh_key", True, f"ssh to {target.login} works ({said.split(maxsplit=1)[1].strip()}).")
+    yield Step(
+        "ssh_key", True, f"ssh to {target.login} works ({said.split(maxsplit=1)[1].strip()})."
+    )
     yield from _engine(link_to(target, access), target.host)
 
 
@@ -110,7 +116,9 @@ def _engine(link: Link, place: str) -> Iterator[Step]:
         yield Step("engine", True, f"The engine runs: {place}.")
         yield from _service(client)
     except AlunetError as error:
-        raise _Failed(Step(str(getattr(error, "code", "engine")), False, error.message, error.hint)) from error
+        raise _Failed(
+            Step(str(getattr(error, "code", "engine")), False, error.message, error.hint)
+        ) from error
     finally:
         link.close()
 
@@ -129,39 +137,62 @@ def _port(host: str, port: int) -> Step:
         socket.create_connection((host, port), SECONDS).close()
     except ConnectionRefusedError as error:
         hint = "Check the port; ask whether the service runs there."
-        raise _Failed(Step("port", False, f"Nothing listens on port {port} of {host}.", hint)) from error
+        raise _Failed(
+            Step("port", False, f"Nothing listens on port {port} of {host}.", hint)
+        ) from error
     except OSError as error:
-        hint = "Is it switched on, the VPN on, and the port open in the firewall? A proxy cannot be tested here."
-        raise _Failed(Step("port", False, f"{host} does not answer on port {port}.", hint)) from error
+        hint = (
+            "Is it switched on, the VPN on, and the port open in the firewall? A proxy cannot "
+            "be tested here."
+        )
+        raise _Failed(
+            Step("port", False, f"{host} does not answer on port {port}.", hint)
+        ) from error
     return Step("port", True, f"Port {port} of {host} is open.")
 
 
 def _tls(target: Target, access: Access) -> Step:
     """The handshake with the same authorities that the client trusts."""
     try:
-        context = ssl.create_default_context(cafile=access.ca or requests.utils.DEFAULT_CA_BUNDLE_PATH)
+        context = ssl.create_default_context(
+            cafile=access.ca or requests.utils.DEFAULT_CA_BUNDLE_PATH
+        )
         with (
             socket.create_connection((target.host, target.port or 443), SECONDS) as plain,
             context.wrap_socket(plain, server_hostname=target.host) as secure,
         ):
-            return Step("tls", True, f"Encrypted with {secure.version()}, and the certificate is trusted.")
+            return Step(
+                "tls", True, f"Encrypted with {secure.version()}, and the certificate is trusted."
+            )
     except ssl.SSLCertVerificationError as error:
         text, hint = _certificate(target.host, error)
     except ssl.SSLError as error:
-        text, hint = f"Port {target.port} does not speak TLS: {error.reason}.", "Check the port, or use ssh://…"
+        text, hint = (
+            f"Port {target.port} does not speak TLS: {error.reason}.",
+            "Check the port, or use ssh://…",
+        )
     except OSError as error:
-        text, hint = f"The authority's file {access.ca} or the line is broken: {error}.", "Check the file's path."
+        text, hint = (
+            f"The authority's file {access.ca} or the line is broken: {error}.",
+            "Check the file's path.",
+        )
     raise _Failed(Step("tls", False, text, hint))
 
 
 def _certificate(host: str, error: ssl.SSLCertVerificationError) -> tuple[str, str]:
     words = error.verify_message or str(error)
     if "expired" in words:
-        return f"The certificate of {host} has run out.", "Its administrator must renew it; also check this clock."
+        return (
+            f"The certificate of {host} has run out.",
+            "Its administrator must renew it; also check this clock.",
+        )
     if "not yet valid" in words:
         return f"The certificate of {host} is not valid yet.", "Check the clock of this computer."
     if "match" in words.lower():
-        return f"The certificate is not for {host}.", "Use the name that the certificate was made for."
+        return (
+            f"The certificate is not for {host}.",
+            "Use the name that the certificate was made for.",
+        )
     return (
         f"Nobody this computer trusts vouches for the certificate of {host} ({words}).",
         "Ask its administrator for the authority's certificate (PEM) and name that file as ca.",
@@ -175,7 +206,9 @@ def _service(client: Client) -> Iterator[Step]:
     except ServiceError as error:
         name = "token" if error.status == 401 else "service"
         hint = "Ask whoever runs the service for the token; it changes when they make a new one."
-        raise _Failed(Step(name, False, error.message, hint if name == "token" else error.hint)) from error
+        raise _Failed(
+            Step(name, False, error.message, hint if name == "token" else error.hint)
+        ) from error
     except (Stranger, Unreachable) as error:
         raise _Failed(Step("service", False, error.message, error.hint)) from error
     except AlunetError as error:
@@ -188,7 +221,10 @@ def _service(client: Client) -> Iterator[Step]:
 def _machine(health: Health) -> Step:
     device = ", ".join(health.devices) or health.device
     runs = "It still looks for its devices" if device == "unknown" else f"It runs on {device}"
-    free = f"{health.memory_free / GIB:.0f} GiB of memory and {health.disk_free / GIB:.0f} GiB of disk are free"
+    free = (
+        f"{health.memory_free / GIB:.0f} GiB of memory and {health.disk_free / GIB:.0f} GiB of "
+        f"disk are free"
+    )
     if health.disk_free < 2 * GIB:
         return Step("machine", False, f"{runs}; {free}.", "Free space on the engine's disk.")
     return Step("machine", True, f"{runs}; {free}.")

@@ -1,7 +1,9 @@
-"""HTTP with manners: a timeout on everything, retries of what is safe to repeat, errors in plain words.
+"""HTTP with manners: a timeout on everything, retries of what is safe to repeat, errors in plain
+words.
 
-The token goes in a header and nowhere else. It never follows a redirect, and it never goes in clear text to another
-computer. Certificate checks cannot be switched off; a hospital's own authority is named with `ca`.
+The token goes in a header and nowhere else. It never follows a redirect, and it never goes in clear
+text to another computer. Certificate checks cannot be switched off; a hospital's own authority is
+named with `ca`.
 """
 
 from __future__ import annotations
@@ -44,7 +46,9 @@ class Stranger(AlunetError):
 
 
 class ServiceError(AlunetError):
-    """The service answered with a `Problem`; it has taken no harm, and changed nothing unless the code says so."""
+    """The service answered with a `Problem`; it has taken no harm, and changed nothing unless
+    the code says so.
+    """
 
     def __init__(self, status: int, problem: Problem) -> None:
         super().__init__(problem.message, problem.hint)
@@ -129,28 +133,32 @@ class HttpTransport:
     ) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise InputError(f"{base!r} is no address of a service.", "Write it like https://host:8443.")
+            raise InputError(
+                f"{base!r} is no address of a service.", "Write it like https://host:8443."
+            )
         self.loopback = is_loopback(parts.hostname)
         if parts.scheme == "http" and not self.loopback and not allow_plain:
             raise InputError(
                 f"{base} is not encrypted: token and images could be read on the way.",
-                "Use https://…, or ssh://user@host, which needs no certificate; or allow it explicitly.",
+                "Use https://…, or ssh://user@host, which needs no certificate; or allow it "
+                "explicitly.",
             )
         if ca is not None and not Path(ca).is_file():
-            raise InputError(f"There is no file {ca}.", "Name the PEM file of the authority to trust.")
+            raise InputError(
+                f"There is no file {ca}.", "Name the PEM file of the authority to trust."
+            )
         self.base = base.rstrip("/")
         self.place = place or parts.hostname
         self._auth = _Bearer(token)
         self._verify: str | bool = ca or True
         self._own = threading.local()
 
-    def call(
-        self, request: Request, *, repeat: bool = True, cancel: Cancel | None = None
-    ) -> Any:
+    def call(self, request: Request, *, repeat: bool = True, cancel: Cancel | None = None) -> Any:
         """One request and its JSON answer.
 
         Args:
-            repeat: whether the same request twice does the same as once, so that it may be sent again.
+            repeat: whether the same request twice does the same as once, so that it may be sent
+                again.
 
         Raises:
             Unreachable, Stranger, ServiceError, WrongVersion, Cancelled
@@ -210,7 +218,9 @@ class HttpTransport:
             raise _refusal(self.base, answer)
 
     def _session(self) -> requests.Session:
-        """A session of this thread's own; what the environment says about proxies does not concern loopback."""
+        """A session of this thread's own; what the environment says about proxies does not
+        concern loopback.
+        """
         session: requests.Session | None = getattr(self._own, "session", None)
         if session is None:
             session = self._own.session = requests.Session()
@@ -218,8 +228,11 @@ class HttpTransport:
         return session
 
 
-def patiently(work: Callable[[], bool], done: Callable[[], int], cancel: Cancel, patience: float = 60.0) -> None:
-    """Repeat `work` until it returns True; a lost connection is forgiven until `done` stands still for `patience` s.
+def patiently(
+    work: Callable[[], bool], done: Callable[[], int], cancel: Cancel, patience: float = 60.0
+) -> None:
+    """Repeat `work` until it returns True; a lost connection is forgiven until `done` stands still
+    for `patience` s.
 
     Raises:
         Unreachable: nothing went through for so long; ServiceError, Cancelled: at once.
@@ -254,13 +267,18 @@ def is_loopback(host: str) -> bool:
 
 
 def unreachable(base: str, error: requests.RequestException) -> Unreachable:
-    """An error of `requests` in the agent's words; what is wrong in particular is for `diagnose`."""
+    """An error of `requests` in the agent's words; what is wrong in particular is for
+    `diagnose`.
+    """
     if isinstance(error, requests.exceptions.SSLError):
         words, hint = "its certificate is not trusted", "Test the connection to see why."
     elif isinstance(error, requests.Timeout):
         words, hint = "it does not answer in time", "Try again; test the connection if it stays so."
     else:
-        words, hint = "no connection", "Is the service running, and the network up? Test the connection to see more."
+        words, hint = (
+            "no connection",
+            "Is the service running, and the network up? Test the connection to see more.",
+        )
     return Unreachable(f"{base}: {words}.", hint)
 
 
@@ -271,7 +289,9 @@ def _content(answer: requests.Response) -> Any:
     except requests.RequestException as error:
         raise unreachable(answer.url, error) from error
     except ValueError as error:
-        raise Stranger(f"{answer.url} did not answer in JSON.", "Is a proxy between you and the service?") from error
+        raise Stranger(
+            f"{answer.url} did not answer in JSON.", "Is a proxy between you and the service?"
+        ) from error
 
 
 def _refusal(base: str, answer: requests.Response) -> AlunetError:
@@ -283,7 +303,9 @@ def _refusal(base: str, answer: requests.Response) -> AlunetError:
     if problem and Header.API in answer.headers:
         return ServiceError(answer.status_code, problem)
     if answer.status_code in PASSING:
-        return Unreachable(f"{base}: the way to the service is busy (status {answer.status_code}).", "Try again.")
+        return Unreachable(
+            f"{base}: the way to the service is busy (status {answer.status_code}).", "Try again."
+        )
     return Stranger(
         f"{base} answers with status {answer.status_code}, but not as an ALUNet service does.",
         "Check name and port; a proxy or another program may stand there.",
@@ -298,7 +320,13 @@ def is_code(error: Exception, code: Code) -> bool:
 def described(error: BaseException) -> dict[str, Any]:
     """An error as a viewer gets it: code, message, hint, and details where there are some."""
     if not isinstance(error, AlunetError):
-        return {"code": "failed", "message": f"{type(error).__name__}: {error}", "hint": "This is a defect of ALUNet."}
-    usual = {Cancelled: "cancelled", InputError: Code.BAD_REQUEST.value}.get(type(error), Code.FAILED.value)
+        return {
+            "code": "failed",
+            "message": f"{type(error).__name__}: {error}",
+            "hint": "This is a defect of ALUNet.",
+        }
+    usual = {Cancelled: "cancelled", InputError: Code.BAD_REQUEST.value}.get(
+        type(error), Code.FAILED.value
+    )
     content = {"code": getattr(error, "code", usual), "message": error.message, "hint": error.hint}
     return content | ({"details": error.details} if isinstance(error, ServiceError) else {})

@@ -1,19 +1,22 @@
 """The agent's main loop: JSON lines on standard input and output.
 
-A request is ``{"id": 7, "call": "worklist", "args": {"project": "liver"}}``; its answer ``{"id": 7, "result": …}`` or
-``{"id": 7, "error": {"code": …, "message": …, "hint": …}}``, in the order they are ready. Events come between them:
+A request is ``{"id": 7, "call": "worklist", "args": {"project": "liver"}}``; its answer ``{"id": 7,
+"result": …}`` or ``{"id": 7, "error": {"code": …, "message": …, "hint": …}}``, in the order they
+are ready. Events come between them:
 
-==============  ==============================================================================================
-event           with
-==============  ==============================================================================================
+==============
+============================================================================================== event
+with ==============
+==============================================================================================
 ``connection``  ``engine``, ``state`` ("online" with ``health``, "offline" with ``error``)
 ``outbox``      ``key``, ``sample``, ``state`` (see `outbox`; "waiting" with the reason), ``answer``
 ``project``     ``project``, and the `schema.NumberedEvent`, of projects that are followed
-``unfollowed``  ``project``, ``error``
-``progress``    ``id`` of a transfer, ``phase``, ``done``, ``total`` (bytes)
-==============  ==============================================================================================
+``unfollowed``  ``project``, ``error`` ``progress``    ``id`` of a transfer, ``phase``, ``done``,
+``total`` (bytes) ==============
+==============================================================================================
 
-``{"id": 8, "call": "cancel", "args": {"id": 7}}`` stops a transfer. The agent ends when its standard input does.
+``{"id": 8, "call": "cancel", "args": {"id": 7}}`` stops a transfer. The agent ends when its
+standard input does.
 """
 
 from __future__ import annotations
@@ -115,7 +118,9 @@ def run(home: Path) -> None:
     try:
         agent = Agent(home, requests, answers)
     except AlunetError as error:
-        answers.write(json.dumps({"event": "failed", "error": described(error)}).encode("utf-8") + b"\n")
+        answers.write(
+            json.dumps({"event": "failed", "error": described(error)}).encode("utf-8") + b"\n"
+        )
         answers.flush()
         os._exit(error.exit_code)
     try:
@@ -132,7 +137,9 @@ def _read(line: bytes) -> dict[str, Any]:
     try:
         request = json.loads(line)
     except ValueError as error:
-        raise InputError("A request is no line of JSON.", "This is a defect of the viewer.") from error
+        raise InputError(
+            "A request is no line of JSON.", "This is a defect of the viewer."
+        ) from error
     if not isinstance(request, dict):
         raise InputError("A request is no JSON object.", "This is a defect of the viewer.")
     return request

@@ -1,4 +1,6 @@
-"""End with the process that started this one, also where another process still holds our standard input open."""
+"""End with the process that started this one, also where another process still holds our
+standard input open.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +14,8 @@ _SECONDS = 1.0
 
 
 def named_in(arguments: Sequence[str]) -> int:
-    """Return the process id that the command line names as the parent; without one, the parent there is now.
+    """Return the process id that the command line names as the parent; without one, the parent
+    there is now.
 
     Only the parent itself knows its id for sure: it may end before this process can ask.
     """

@@ -37,7 +37,8 @@ class Sender:
         outbox: shared with whoever puts entries in.
         engine: name of the engine, see `outbox.Entry`.
         client: gives the client of the moment, or None while there is no connection.
-        report: gets ``sent``, ``conflict`` or ``refused`` with an entry, once each; and ``waiting`` with the reason.
+        report: gets ``sent``, ``conflict`` or ``refused`` with an entry, once each; and ``waiting``
+            with the reason.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Sender:
         self._wake.set()
 
     def stop(self) -> None:
-        """Send nothing more; an attempt on its way may still arrive, and is then repeated by the next agent."""
+        """Send nothing more; an attempt on its way may still arrive, and is then repeated by the
+        next agent.
+        """
         self._stop.set()
         self._wake.set()
 
@@ -149,14 +152,18 @@ class Sender:
 
 def _send(client: Client, entry: Entry) -> SampleState:
     if entry.is_annotation:
-        return client.put_annotation(entry.project, entry.sample, entry.content, entry.body or b"", entry.key)
+        return client.put_annotation(
+            entry.project, entry.sample, entry.content, entry.body or b"", entry.key
+        )
     status, author = Status(entry.content["status"]), entry.content["author"]
     given = {"project": entry.project, "sample": entry.sample, "status": status, "author": author}
     return client.call(Operations.set_status, entry.key, **given)
 
 
 class _turn(contextlib.AbstractContextManager[bool]):
-    """A lock file for one engine; gives whether it is ours now. It ends with the process, however that ends."""
+    """A lock file for one engine; gives whether it is ours now. It ends with the process,
+    however that ends.
+    """
 
     def __init__(self, folder: Path, engine: str) -> None:
         self._path = folder / f"sending-{hashlib.sha256(engine.encode('utf-8')).hexdigest()[:16]}"
@@ -177,4 +184,3 @@ class _turn(contextlib.AbstractContextManager[bool]):
     def __exit__(self, *exception: object) -> None:
         if self._stream is not None:
             self._stream.close()
-

@@ -31,17 +31,26 @@ SPOOL_DAYS = 2.0
 def default_home() -> Path:
     """Where an agent keeps its outbox and its spool folder, by the system's custom."""
     if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local") / "ALUNet" / "agent"
+        return (
+            Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
+            / "ALUNet"
+            / "agent"
+        )
     if sys.platform == "darwin":
         return Path.home() / "Library" / "Application Support" / "ALUNet" / "agent"
-    return Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share") / "alunet" / "agent"
+    return (
+        Path(os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share")
+        / "alunet"
+        / "agent"
+    )
 
 
 class ViewerSession:
     """What the calls of one viewer work on.
 
     Args:
-        home: folder of the outbox and the spool folder, made where missing; only its owner may read it.
+        home: folder of the outbox and the spool folder, made where missing; only its owner may read
+            it.
         push: gets events for the viewer.
     """
 
@@ -56,13 +65,16 @@ class ViewerSession:
     def choose(self, target: Target, access: Access) -> None:
         """Belong to this engine from now on; it is reached, again and again, in the background."""
         link = link_to(target, access)
-        with self._choosing:  # a line pushes events at once, and what they lead to must find it, whole
+        with self._choosing:
+            # a line pushes events at once, and what they lead to must find it, whole
             self.disconnect()
             self._line = _Line(self.outbox, target, self.push)
             self._line.open(link)
 
     def connect(self, target: Target, access: Access, seconds: float) -> Health:
-        """Belong to this engine from now on, and wait for it, at most so long; raises why it cannot be reached."""
+        """Belong to this engine from now on, and wait for it, at most so long; raises why it
+        cannot be reached.
+        """
         self.choose(target, access)
         return self.line.connection.require(seconds).call(Operations.health)
 
@@ -123,7 +135,9 @@ class _Line:
         """Push the events of a project with numbers above `after`, from now on."""
         self.unfollow(project)
         stop = self._followed[project] = threading.Event()
-        threading.Thread(target=self._follow, args=(project, after, stop), name="follow", daemon=True).start()
+        threading.Thread(
+            target=self._follow, args=(project, after, stop), name="follow", daemon=True
+        ).start()
 
     def unfollow(self, project: str) -> None:
         """Push no more events of this project."""
@@ -134,7 +148,11 @@ class _Line:
         return self.connection.client
 
     def _changed(self, state: str, news: Health | AlunetError) -> None:
-        about = {"error": described(news)} if isinstance(news, AlunetError) else {"health": to_json(news)}
+        about = (
+            {"error": described(news)}
+            if isinstance(news, AlunetError)
+            else {"health": to_json(news)}
+        )
         self._push({"event": "connection", "engine": self.engine, "state": state, **about})
         if state == "online":
             self.sender.wake()
@@ -163,21 +181,30 @@ class _Line:
                 self.connection.doubt()
             except ServiceError as error:
                 if error.code == Code.NOT_FOUND.value:
-                    self._push({"event": "unfollowed", "project": project, "error": described(error)})
+                    self._push(
+                        {"event": "unfollowed", "project": project, "error": described(error)}
+                    )
                     return
 
 
 def about(entry: Entry) -> dict[str, Any]:
     """An entry of the outbox, without its voxels."""
     return {
-        "key": entry.key, "project": entry.project, "sample": entry.sample, "state": entry.state,
-        "status": entry.content.get("status"), "annotation": entry.is_annotation, "time": entry.time,
+        "key": entry.key,
+        "project": entry.project,
+        "sample": entry.sample,
+        "state": entry.state,
+        "status": entry.content.get("status"),
+        "annotation": entry.is_annotation,
+        "time": entry.time,
         "answer": entry.answer,
-    }  # fmt: skip
+    }
 
 
 def _fresh_spool(folder: Path) -> Path:
-    """A spool folder of this process's own; what agents that were killed left behind is cleared away after a while."""
+    """A spool folder of this process's own; what agents that were killed left behind is cleared
+    away after a while.
+    """
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     for old in folder.iterdir():
         with contextlib.suppress(OSError):

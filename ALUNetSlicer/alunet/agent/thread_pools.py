@@ -8,17 +8,23 @@ import time
 from collections.abc import Callable
 
 SIZES = {"local": 1, "quick": 6, "transfer": 4, "link": 2}
-"""Threads of each lane. `local` is one, so that what a person did enters the outbox in that order."""
+"""Threads of each lane. `local` is one, so that what a person did enters the outbox in that
+order.
+"""
 
 
 class ThreadPools:
     """Runs work in the lane it belongs to. The threads do not keep the process from ending."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, queue.SimpleQueue[Callable[[], None]]] = {name: queue.SimpleQueue() for name in SIZES}
+        self._queues: dict[str, queue.SimpleQueue[Callable[[], None]]] = {
+            name: queue.SimpleQueue() for name in SIZES
+        }
         for name, size in SIZES.items():
             for _ in range(size):
-                threading.Thread(target=self._run, args=(self._queues[name],), name=name, daemon=True).start()
+                threading.Thread(
+                    target=self._run, args=(self._queues[name],), name=name, daemon=True
+                ).start()
 
     def add(self, lane: str, work: Callable[[], None]) -> None:
         """Let a lane do this; `work` handles its own errors."""

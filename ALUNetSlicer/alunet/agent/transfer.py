@@ -1,7 +1,7 @@
 """Whole files, up and down: in parts, resumed where the line broke, checked by SHA-256 at the end.
 
-Memory stays below a few parts whatever the file's size. A transfer gives up after a minute without any progress; what
-was sent is kept by the service, so that the next attempt goes on from there.
+Memory stays below a few parts whatever the file's size. A transfer gives up after a minute without
+any progress; what was sent is kept by the service, so that the next attempt goes on from there.
 """
 
 from __future__ import annotations
@@ -58,7 +58,9 @@ def upload(wire: HttpTransport, file: Path, progress: Progress, cancel: Cancel) 
             state = from_json(Upload, wire.call(begin, cancel=cancel))
             return _Parts(wire, stream, state, progress, cancel).send()
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror or error}.", "Check the file.") from error
+        raise InputError(
+            f"{file} cannot be read: {error.strerror or error}.", "Check the file."
+        ) from error
 
 
 def _ending(file: Path) -> str:
@@ -79,7 +81,9 @@ def _digest(stream: Any, size: int, progress: Progress, cancel: Cancel) -> str:
 class _Parts:
     """Sends what is missing of one upload, in parts that take about a second each."""
 
-    def __init__(self, wire: HttpTransport, stream: Any, state: Upload, progress: Progress, cancel: Cancel) -> None:
+    def __init__(
+        self, wire: HttpTransport, stream: Any, state: Upload, progress: Progress, cancel: Cancel
+    ) -> None:
         self._wire, self._stream, self._state = wire, stream, state
         self._progress, self._cancel = progress, cancel
         self._ask = request_for(Operations.upload, {"upload": state.id})
@@ -143,7 +147,9 @@ def download(
             receiver.check()
         partial.replace(target)
     except OSError as error:
-        raise InputError(f"{target} cannot be written: {error.strerror or error}.", "Free space there.") from error
+        raise InputError(
+            f"{target} cannot be written: {error.strerror or error}.", "Free space there."
+        ) from error
     finally:
         with contextlib.suppress(OSError):
             partial.unlink()
@@ -167,7 +173,9 @@ class _Receiver:
         self._digest, self.done = hashlib.sha256(), 0
 
     def receive(self) -> bool:
-        """Everything that one connection gives; returns True, or raises Unreachable where it broke."""
+        """Everything that one connection gives; returns True, or raises Unreachable where it
+        broke.
+        """
         request = self._request
         if self.done and self._etag:
             rest = {"Range": f"bytes={self.done}-", "If-Range": self._etag}

@@ -25,7 +25,8 @@ _HELP = """Active learning for slice-wise annotation of 3D medical images with n
     alunet simulate phantom --strategy random --strategy usimf
            --initial 20 --budget 20 --out study
 
-[bold]Annotate yourself[/bold], in any tool that draws label images: "alunet status" always says what comes next.
+[bold]Annotate yourself[/bold], in any tool that draws label images: "alunet status" always says
+what comes next.
 
     alunet init liver --label liver --label tumour --channel CT
     alunet add liver my_scans
@@ -54,15 +55,25 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and end.")
+        bool,
+        typer.Option(
+            "--version", callback=_version, is_eager=True, help="Show the version and end."
+        ),
     ] = False,
-    debug: Annotated[bool, typer.Option("--debug", help="Show the whole traceback of an unexpected error.")] = False,
+    debug: Annotated[
+        bool, typer.Option("--debug", help="Show the whole traceback of an unexpected error.")
+    ] = False,
 ) -> None:
     if debug:
         os.environ["ALUNET_DEBUG"] = "1"
 
 
-_BY_HAND, _RESULTS, _SERVICE, _TOOLS = "The loop by hand", "Results", "For other programs", "Experiments and tools"
+_BY_HAND, _RESULTS, _SERVICE, _TOOLS = (
+    "The loop by hand",
+    "Results",
+    "For other programs",
+    "Experiments and tools",
+)
 for _panel, _name, _run, _text in (
     (_BY_HAND, "init", project.init, project.INIT),
     (_BY_HAND, "add", project.add, project.ADD),
@@ -86,7 +97,9 @@ app.command("agent", context_settings=agent.SETTINGS, rich_help_panel=_SERVICE)(
 
 
 def main() -> int:
-    """The console script: run a command and return its exit code; errors meant for people take one line."""
+    """The console script: run a command and return its exit code; errors meant for people take
+    one line.
+    """
     try:
         ended = app(prog_name="alunet", standalone_mode=False)
     except AlunetError as error:
@@ -104,7 +117,9 @@ def main() -> int:
 
 
 def _usage(error: Exception) -> int:
-    """A mistake in the words of the command, in one line. Typer keeps the classes of these errors to itself."""
+    """A mistake in the words of the command, in one line. Typer keeps the classes of these
+    errors to itself.
+    """
     words, context = error.format_message(), getattr(error, "ctx", None)  # type: ignore[attr-defined]
     if words:  # none where nothing was given: then the help has been shown
         command = context.command_path if context is not None else "alunet"
@@ -126,5 +141,8 @@ def _unexpected(error: Exception) -> int:
     with os.fdopen(handle, "w", encoding="utf-8") as log:
         traceback.print_exc(file=log)
     words = f"{type(error).__name__}: {error}".splitlines()[0]
-    typer.echo(f"alunet: unexpected error, a defect of alunet ({words}). The whole story is in {name}", err=True)
+    typer.echo(
+        f"alunet: unexpected error, a defect of alunet ({words}). The whole story is in {name}",
+        err=True,
+    )
     return 1

@@ -13,14 +13,16 @@ from alunet.cli.project import PROJECT
 from alunet.cli.rounds import DEVICE
 from alunet.errors import InputError
 
-PREDICT = """Segment cases of the project with the newest model, each on exactly the grid of its image.
+PREDICT = """Segment cases of the project with the newest model, each on exactly the grid of its
+image.
 
     alunet predict liver p7 p8
 
     alunet predict liver --out segmentations --format nrrd
 """
 
-UNCERTAINTY = """Write how unsure the newest model is of each voxel of a case, as an image on exactly its grid.
+UNCERTAINTY = """Write how unsure the newest model is of each voxel of a case, as an image on
+exactly its grid.
 
     alunet uncertainty liver p7
 
@@ -29,7 +31,8 @@ UNCERTAINTY = """Write how unsure the newest model is of each voxel of a case, a
 
 EXPORT = """Take the results out: the model, the labels, or segmentations of all cases.
 
-[bold]The model[/bold] as a zip that nnU-Net installs with nnUNetv2_install_pretrained_model_from_zip:
+[bold]The model[/bold] as a zip that nnU-Net installs with
+nnUNetv2_install_pretrained_model_from_zip:
 
     alunet export liver model --out liver.zip
 
@@ -39,8 +42,8 @@ EXPORT = """Take the results out: the model, the labels, or segmentations of all
 
     alunet export liver predictions --out segmentations
 
-[bold]As DICOM SEG[/bold], of cases that came from DICOM. Patient and study are read from the files in --source at this
-moment; the project does not keep them:
+[bold]As DICOM SEG[/bold], of cases that came from DICOM. Patient and study are read from the files
+in --source at this moment; the project does not keep them:
 
     alunet export liver labels --out segmentations --format dcm --source ~/export
 """
@@ -58,7 +61,9 @@ class What(str, Enum):
 
 def predict(
     project: PROJECT,
-    cases: Annotated[list[str] | None, typer.Argument(metavar="[CASE…]", help="Without: all cases.")] = None,
+    cases: Annotated[
+        list[str] | None, typer.Argument(metavar="[CASE…]", help="Without: all cases.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("predictions"),
     format_: FORMAT = "nii.gz",
     device: DEVICE = None,
@@ -78,7 +83,9 @@ def predict(
 def uncertainty(
     project: PROJECT,
     case: Annotated[str, typer.Argument(metavar="CASE", help="Name of the case.")],
-    out: Annotated[Path | None, typer.Option(help="File to write. Without: CASE_uncertainty.nii.gz")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="File to write. Without: CASE_uncertainty.nii.gz")
+    ] = None,
     measure: Annotated[str, typer.Option(help="variance, std, bald or entropy.")] = "entropy",
     device: DEVICE = None,
 ) -> None:
@@ -90,7 +97,9 @@ def uncertainty(
 
     file = out or Path(f"{case}_uncertainty.nii.gz")
     with at_work() as emit, Project.open(project) as opened:
-        outputs.uncertainty(AnnotationLoop(opened, device=device, emit=emit).loop, case, file, measure)
+        outputs.uncertainty(
+            AnnotationLoop(opened, device=device, emit=emit).loop, case, file, measure
+        )
     typer.echo(f"{measure} of {case} in {file}")
 
 
@@ -116,14 +125,22 @@ def export(
             files = [outputs.export_model(annotation.loop, out)]
         elif _ending(format_) == dicom_export.ENDING:
             if source is None:
-                raise InputError("No --source is given.", "Name the folder with the DICOM files of the cases.")
-            write = dicom_export.export_labels if what is What.labels else dicom_export.export_predictions
+                raise InputError(
+                    "No --source is given.", "Name the folder with the DICOM files of the cases."
+                )
+            write = (
+                dicom_export.export_labels
+                if what is What.labels
+                else dicom_export.export_predictions
+            )
             files = write(annotation.loop, [], source, out, alunet.__version__)
         elif what is What.labels:
             files = outputs.export_labels(opened, [], out, _ending(format_))
         else:
             files = outputs.predict(annotation.loop, [], out, _ending(format_))
-    typer.echo(f"The model in {out}" if what is What.model else f"{len(files)} {what.value} in {out}")
+    typer.echo(
+        f"The model in {out}" if what is What.model else f"{len(files)} {what.value} in {out}"
+    )
 
 
 def _ending(format_: str) -> str:

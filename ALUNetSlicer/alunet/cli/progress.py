@@ -1,4 +1,6 @@
-"""What a person sees while one project works: a line with what is done now and how long it still takes."""
+"""What a person sees while one project works: a line with what is done now and how long it still
+takes.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +21,8 @@ from alunet.simulation.progress import PlainDisplay, duration, words_of
 
 @contextmanager
 def at_work() -> Iterator[Emit]:
-    """A listener for long work: a live line in a terminal, plain lines elsewhere, both on standard error.
+    """A listener for long work: a live line in a terminal, plain lines elsewhere, both on standard
+    error.
 
     Raises:
         Cancelled: Ctrl-C, or a polite kill.
@@ -33,7 +36,9 @@ def at_work() -> Iterator[Emit]:
         else:
             yield PlainDisplay(console)
     except KeyboardInterrupt:
-        raise Cancelled("Stopped.", "Everything finished is kept: the same command goes on from here.") from None
+        raise Cancelled(
+            "Stopped.", "Everything finished is kept: the same command goes on from here."
+        ) from None
 
 
 class LiveLine:
@@ -42,7 +47,9 @@ class LiveLine:
     def __init__(self, console: Console) -> None:
         self._lock, self._words, self._end = threading.Lock(), "starting", 0.0
         self._spinner = Spinner("dots")
-        self._live = Live(console=console, refresh_per_second=8, get_renderable=self.render, transient=True)
+        self._live = Live(
+            console=console, refresh_per_second=8, get_renderable=self.render, transient=True
+        )
 
     def __enter__(self) -> LiveLine:
         self._live.start()
@@ -58,11 +65,16 @@ class LiveLine:
         if event.kind in ("progress", "epoch", "step"):
             left = event.data.get("seconds_left")
             with self._lock:
-                self._words, self._end = words_of(event), 0.0 if left is None else time.monotonic() + left
+                self._words, self._end = (
+                    words_of(event),
+                    0.0 if left is None else time.monotonic() + left,
+                )
 
     def render(self) -> RenderableType:
         """What is on the screen now."""
         with self._lock:
             left = self._end - time.monotonic()
-            self._spinner.update(text=self._words + (f" · about {duration(left)} left" if left >= 1 else ""))
+            self._spinner.update(
+                text=self._words + (f" · about {duration(left)} left" if left >= 1 else "")
+            )
         return self._spinner

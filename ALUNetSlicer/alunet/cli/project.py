@@ -27,8 +27,8 @@ _NOTES = 5
 
 INIT = """Make a project: what to segment in which kind of image, and how to train.
 
-Structures get the values 1, 2, … in label images in the order in which they are named; 0 is the background. CT as a
-channel's name makes nnU-Net normalise Hounsfield units; other names are free.
+Structures get the values 1, 2, … in label images in the order in which they are named; 0 is the
+background. CT as a channel's name makes nnU-Net normalise Hounsfield units; other names are free.
 
     alunet init liver --label liver --label tumour --channel CT
 
@@ -43,14 +43,16 @@ channel's name makes nnU-Net normalise Hounsfield units; other names are free.
     alunet init hippocampus --like Task04_Hippocampus
 """
 
-ADD = """Add images: a data set folder, or the files of one case, one a channel. They are copied and checked.
+ADD = """Add images: a data set folder, or the files of one case, one a channel. They are copied and
+checked.
 
-[bold]A folder[/bold], in the form of the Medical Segmentation Decathlon or of nnU-Net, or a plain folder of images; the
-same command again adds what is new in it:
+[bold]A folder[/bold], in the form of the Medical Segmentation Decathlon or of nnU-Net, or a plain
+folder of images; the same command again adds what is new in it:
 
     alunet add liver ~/scans
 
-[bold]DICOM[/bold]: the folder of a series, of an examination, or of many. No patient's name or other attribute is kept:
+[bold]DICOM[/bold]: the folder of a series, of an examination, or of many. No patient's name or
+other attribute is kept:
 
     alunet add liver ~/export --series 4
 
@@ -64,12 +66,13 @@ same command again adds what is new in it:
 
     alunet add liver p8.nrrd --name p8 --label-file p8_label.nrrd --test
 
-[bold]What values of label files mean[/bold] is said by the segments of a .seg.nrrd file, by a dataset.json beside the
-file, or by label descriptions of ITK-SNAP there; else they are the values that "alunet status" names.
+[bold]What values of label files mean[/bold] is said by the segments of a .seg.nrrd file, by a
+dataset.json beside the file, or by label descriptions of ITK-SNAP there; else they are the values
+that "alunet status" names.
 """
 
-PLAN = """Plan nnU-Net for the images and preprocess them, each once. Cases added later are preprocessed with the same
-plan; no number of a slice or sample ever changes.
+PLAN = """Plan nnU-Net for the images and preprocess them, each once. Cases added later are
+preprocessed with the same plan; no number of a slice or sample ever changes.
 
     alunet plan liver
 """
@@ -84,14 +87,26 @@ STATUS = """Show where a project stands, and the next command to type.
 
 def init(
     project: PROJECT,
-    label: Annotated[list[str] | None, typer.Option(help="Structure to segment; repeat it.")] = None,
-    channel: Annotated[list[str] | None, typer.Option(help="Channel of the images, like CT or T1; repeat it.")] = None,
-    like: Annotated[Path | None, typer.Option(help="Take labels and channels from this data set.")] = None,
-    name: Annotated[str | None, typer.Option(help="Name of the project. Without: that of its folder.")] = None,
+    label: Annotated[
+        list[str] | None, typer.Option(help="Structure to segment; repeat it.")
+    ] = None,
+    channel: Annotated[
+        list[str] | None, typer.Option(help="Channel of the images, like CT or T1; repeat it.")
+    ] = None,
+    like: Annotated[
+        Path | None, typer.Option(help="Take labels and channels from this data set.")
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the project. Without: that of its folder.")
+    ] = None,
     preset: PRESET = "cpu",
     train_for: Annotated[str | None, train_for_option("the preset's time")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Epochs of every training, instead of a time.")] = None,
-    iterations: Annotated[int | None, typer.Option(help="Steps in an epoch, instead of a time.")] = None,
+    epochs: Annotated[
+        int | None, typer.Option(help="Epochs of every training, instead of a time.")
+    ] = None,
+    iterations: Annotated[
+        int | None, typer.Option(help="Steps in an epoch, instead of a time.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
 ) -> None:
@@ -100,36 +115,60 @@ def init(
 
     labels, channels = _described(label or [], channel or [], like)
     setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))
-    with create(project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup) as made:
+    with create(
+        project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup
+    ) as made:
         words = made.cases.structures.in_words()
-        typer.echo(f"Project {made.name} in {project}: {words}; {', '.join(made.channels)}; preset {preset}.")
+        typer.echo(
+            f"Project {made.name} in {project}: {words}; {', '.join(made.channels)}; "
+            f"preset {preset}."
+        )
 
 
-def _described(labels: list[str], channels: list[str], like: Path | None) -> tuple[dict[str, int], list[str]]:
+def _described(
+    labels: list[str], channels: list[str], like: Path | None
+) -> tuple[dict[str, int], list[str]]:
     if like is not None:
         from alunet.imaging.dataset import read_dataset_description
 
         if labels or channels:
-            raise InputError("--like is given beside --label or --channel.", "Give one or the other.")
+            raise InputError(
+                "--like is given beside --label or --channel.", "Give one or the other."
+            )
         found = read_dataset_description(like)
         if not found.labels:
-            raise InputError(f"{like} has no dataset.json that names labels.", "Name them: --label liver --label …")
+            raise InputError(
+                f"{like} has no dataset.json that names labels.",
+                "Name them: --label liver --label …",
+            )
         return dict(zip(found.labels, found.values, strict=True)), found.channels
     if not labels or not channels:
         missing = "--label" if not labels else "--channel"
-        raise InputError(f"No {missing} is given.", "For instance: --label liver --label tumour --channel CT")
+        raise InputError(
+            f"No {missing} is given.", "For instance: --label liver --label tumour --channel CT"
+        )
     for index, name in enumerate(labels):
         if name.casefold() in [other.casefold() for other in ("background", *labels[:index])]:
-            raise InputError(f"--label {name} is there twice.", "Name each structure once; background is there anyway.")
+            raise InputError(
+                f"--label {name} is there twice.",
+                "Name each structure once; background is there anyway.",
+            )
     return {"background": 0, **{name: value for value, name in enumerate(labels, 1)}}, channels
 
 
 def add(
     project: PROJECT,
-    paths: Annotated[list[Path], typer.Argument(metavar="PATH…", help="A data set folder, or the files of a case.")],
-    name: Annotated[str | None, typer.Option(help="Name of the case. Without: that of its first file.")] = None,
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH…", help="A data set folder, or the files of a case."),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name of the case. Without: that of its first file.")
+    ] = None,
     label_file: Annotated[Path | None, typer.Option(help="Reference label of the case.")] = None,
-    test: Annotated[bool, typer.Option("--test", help="Cases to evaluate on; they are never suggested.")] = False,
+    test: Annotated[
+        bool, typer.Option("--test", help="Cases to evaluate on; they are never suggested.")
+    ] = False,
     ignore_value: Annotated[
         int | None, typer.Option(help="Value in label files that marks voxels left open.")
     ] = None,
@@ -146,11 +185,17 @@ def add(
         before = {case.name for case in opened.cases.all()}
         if paths[0].is_dir():
             if len(paths) > 1 or name or label_file:
-                raise InputError(f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file.")
-            opened.cases.import_dataset(paths[0], role=role, ignore=ignore_value, series=series, emit=emit)
+                raise InputError(
+                    f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file."
+                )
+            opened.cases.import_dataset(
+                paths[0], role=role, ignore=ignore_value, series=series, emit=emit
+            )
         else:
             own = name or _name_of(paths[0])
-            opened.cases.import_case(own, paths, label_file, role=role, ignore=ignore_value, emit=emit)
+            opened.cases.import_case(
+                own, paths, label_file, role=role, ignore=ignore_value, emit=emit
+            )
         cases = opened.cases.all(role)
         new = [case for case in cases if case.name not in before]
         blind = sum(case.label is None for case in new)
@@ -169,8 +214,13 @@ def _warn_of_one_patient(project: Project, emit: Emit) -> None:
     found = same_patients(*names)
     if found:
         pool, test = found[1]
-        text = f"'{test}' (to evaluate on) and '{pool}' (to learn from) look like one patient; Dice would be too high."
-        emit(Event("message", {"text": f"{text} If so, start again with each patient on one side."}))
+        text = (
+            f"'{test}' (to evaluate on) and '{pool}' (to learn from) look like one patient; "
+            f"Dice would be too high."
+        )
+        emit(
+            Event("message", {"text": f"{text} If so, start again with each patient on one side."})
+        )
 
 
 def _name_of(file: Path) -> str:
@@ -189,7 +239,10 @@ def plan(project: PROJECT) -> None:
         AnnotationLoop(opened, emit=emit).plan()
         pool = opened.pool
     rows, columns = pool.patch
-    typer.echo(f"{len(pool.cases)} cases, {len(pool):,} samples to choose from, each up to {rows} x {columns} pixels.")
+    typer.echo(
+        f"{len(pool.cases)} cases, {len(pool):,} samples to choose from, each up to {rows} "
+        f"x {columns} pixels."
+    )
 
 
 def status(
@@ -227,14 +280,19 @@ def _show(found: ProjectOverview, command: str) -> None:
 
     from alunet.simulation.progress import duration
 
-    console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True)
+    console = Console(
+        width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True
+    )
     words = ", ".join(f"{value} {name}" for name, value in found.label_values.items())
-    console.print(f"{found.project}: {words}; {', '.join(found.channels)}; preset {found.setup['preset']}")
+    console.print(
+        f"{found.project}: {words}; {', '.join(found.channels)}; preset {found.setup['preset']}"
+    )
     unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""
     console.print(f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{unplanned}")
     if found.pool:
         console.print(
-            f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), {found.open} open, "
+            f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), "
+            f"{found.open} open, "
             f"{found.skipped} skipped, {found.minutes:g} minutes spent"
         )
     if found.open_voxels:
@@ -242,14 +300,31 @@ def _show(found: ProjectOverview, command: str) -> None:
     _show_notes(console, [note for notes in found.notes.values() for note in notes])
     if found.rounds:
         table = Table()
-        for column in ("round", "state", "strategy", "suggested", "labelled", "Dice", "on", "trained"):
-            table.add_column(column, justify="left" if column in ("state", "strategy", "on") else "right")
+        for column in (
+            "round",
+            "state",
+            "strategy",
+            "suggested",
+            "labelled",
+            "Dice",
+            "on",
+            "trained",
+        ):
+            table.add_column(
+                column, justify="left" if column in ("state", "strategy", "on") else "right"
+            )
         for line in found.rounds:
             dice = "" if line.dice is None else f"{line.dice:.3f}"
             table.add_row(
-                str(line.number), line.state, line.strategy, str(line.suggested), str(line.labelled), dice,
-                line.dice_on or "", _trained(line),
-            )  # fmt: skip
+                str(line.number),
+                line.state,
+                line.strategy,
+                str(line.suggested),
+                str(line.labelled),
+                dice,
+                line.dice_on or "",
+                _trained(line),
+            )
         console.print(table)
         _show_other_metrics(console, found.rounds)
     if found.train_for is not None:
@@ -271,13 +346,19 @@ def _show_other_metrics(console: Console, rounds: Sequence[RoundLine]) -> None:
 
     from alunet.model.metrics import DICE, known
 
-    shown = [metric for metric in known(name for line in rounds for name in line.metrics) if metric.name != DICE]
+    shown = [
+        metric
+        for metric in known(name for line in rounds for name in line.metrics)
+        if metric.name != DICE
+    ]
     if not shown:
         return
     table = Table("round", *(metric.heading for metric in shown))
     for line in rounds:
         values = [line.metrics.get(metric.name) for metric in shown]
-        table.add_row(str(line.number), *("" if value is None else f"{value:.3f}" for value in values))
+        table.add_row(
+            str(line.number), *("" if value is None else f"{value:.3f}" for value in values)
+        )
     console.print(table)
 
 

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from alunet.loop.labelling import Taken
     from alunet.loop.worklist import Item, RoundWorklist
 
-SUGGEST = """Suggest which slices to annotate, and write the list to the project: PROJECT/rounds/NNN/worklist.json.
+SUGGEST = """Suggest which slices to annotate, and write the list to the project:
+PROJECT/rounds/NNN/worklist.json.
 
-Slices are voxel indices along the slice axis of the image file, from 0. Where there is a model, its proposal for every
-case lies beside the list, to correct instead of drawing anew. The same command again shows the same list.
+Slices are voxel indices along the slice axis of the image file, from 0. Where there is a model, its
+proposal for every case lies beside the list, to correct instead of drawing anew. The same command
+again shows the same list.
 
     alunet suggest liver
 
@@ -27,10 +29,11 @@ case lies beside the list, to correct instead of drawing anew. The same command 
 
 ANNOTATE = """Take labels that you drew, in any tool, on a slice or a case.
 
-[bold]A label image of the whole case[/bold], on exactly the grid of the image: what is suggested of this case is taken,
-the rest is left alone, because a slice that no one has looked at is no background. A file that says what its values
-mean is read by that: the segments of a .seg.nrrd file, a dataset.json beside it, label descriptions of ITK-SNAP. Else
-they are the values that "alunet status" names.
+[bold]A label image of the whole case[/bold], on exactly the grid of the image: what is suggested of
+this case is taken, the rest is left alone, because a slice that no one has looked at is no
+background. A file that says what its values mean is read by that: the segments of a .seg.nrrd file,
+a dataset.json beside it, label descriptions of ITK-SNAP. Else they are the values that "alunet
+status" names.
 
     alunet annotate liver p7.nii.gz --case p7
 
@@ -45,41 +48,58 @@ they are the values that "alunet status" names.
     alunet annotate liver slice12.png --case p7 --slice 12 --seconds 45
 """
 
-SKIP = """Never suggest slices again, or take that back. Annotating a skipped slice takes it back too.
+SKIP = """Never suggest slices again, or take that back. Annotating a skipped slice takes it back
+too.
 
     alunet skip liver --case p7 --slice 3 --slice 4
 
     alunet skip liver --case p7 --slice 3 --undo
 """
 
-NEXT_ROUND = """Train on all labels so far, evaluate on the test cases where there are any, and suggest the next slices.
+NEXT_ROUND = """Train on all labels so far, evaluate on the test cases where there are any, and
+suggest the next slices.
 
-What was suggested and is still open goes back to the pool. Stop it at any moment with Ctrl-C: the same command goes on
-where it was.
+What was suggested and is still open goes back to the pool. Stop it at any moment with Ctrl-C: the
+same command goes on where it was.
 
     alunet next-round liver
 
     alunet next-round liver --strategy usimf:eta=10 --budget 50
 
-[bold]Train longer or shorter[/bold] this time. A training that was stopped goes on at the length that it was begun
-with; another time begins it anew:
+[bold]Train longer or shorter[/bold] this time. A training that was stopped goes on at the length
+that it was begun with; another time begins it anew:
 
     alunet next-round liver --train-for 20m
 """
 
 STRATEGY = Annotated[
-    str | None, typer.Option(help="Strategy; see: alunet strategies. Without: as before; spread at first, then usimf.")
+    str | None,
+    typer.Option(
+        help="Strategy; see: alunet strategies. Without: as before; spread at first, then usimf."
+    ),
 ]
-BUDGET = Annotated[int | None, typer.Option(help="Samples to suggest. Without: as before; 100 at first.")]
+BUDGET = Annotated[
+    int | None, typer.Option(help="Samples to suggest. Without: as before; 100 at first.")
+]
 AHEAD = Annotated[
-    int, typer.Option(help="Samples to suggest behind these, to annotate through the service while the model trains.")
+    int,
+    typer.Option(
+        help="Samples to suggest behind these, to annotate through the service "
+        "while the model trains."
+    ),
 ]
-DEVICE = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps. Without: as chosen with init.")]
+DEVICE = Annotated[
+    str | None, typer.Option(help="auto, cpu, cuda or mps. Without: as chosen with init.")
+]
 CASE = Annotated[str, typer.Option(help="Name of the case.")]
 
 
 def suggest(
-    project: PROJECT, strategy: STRATEGY = None, budget: BUDGET = None, ahead: AHEAD = 0, device: DEVICE = None
+    project: PROJECT,
+    strategy: STRATEGY = None,
+    budget: BUDGET = None,
+    ahead: AHEAD = 0,
+    device: DEVICE = None,
 ) -> None:
     """Suggest slices; `SUGGEST` is what `--help` shows."""
     from alunet.cli.progress import at_work
@@ -93,7 +113,9 @@ def suggest(
 
 def annotate(
     project: PROJECT,
-    label_image: Annotated[Path, typer.Argument(metavar="LABEL_IMAGE", help="Labels of the case, or of one slice.")],
+    label_image: Annotated[
+        Path, typer.Argument(metavar="LABEL_IMAGE", help="Labels of the case, or of one slice.")
+    ],
     case: CASE,
     slice_: Annotated[
         list[int] | None, typer.Option("--slice", help="Take this slice, all of it; repeat it.")
@@ -105,7 +127,8 @@ def annotate(
         int | None, typer.Option(help="Value in the file that marks voxels left open.")
     ] = None,
     described_by: Annotated[
-        Path | None, typer.Option(help="dataset.json or label descriptions of ITK-SNAP for the file.")
+        Path | None,
+        typer.Option(help="dataset.json or label descriptions of ITK-SNAP for the file."),
     ] = None,
 ) -> None:
     """Take labels; `ANNOTATE` is what `--help` shows."""
@@ -117,11 +140,21 @@ def annotate(
     with Project.open(project) as opened:
         annotation = AnnotationLoop(opened)
         taken = annotation.annotate(
-            case, label_image, slices=slice_ or [], all_slices=all_slices, author=author,
-            seconds=seconds, ignore=ignore_value, meaning=meaning,
-        )  # fmt: skip
+            case,
+            label_image,
+            slices=slice_ or [],
+            all_slices=all_slices,
+            author=author,
+            seconds=seconds,
+            ignore=ignore_value,
+            meaning=meaning,
+        )
         worklist = annotation.worklist()
-    left = "" if worklist is None else f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
+    left = (
+        ""
+        if worklist is None
+        else f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
+    )
     typer.echo(_taken(taken) + left)
 
 
@@ -169,11 +202,19 @@ def next_round(
         words = [metric.words(mean) for metric, mean in means if mean is not None]
         measured = f", {', '.join(words)} on the test cases" if words else ""
         back = f"; {done.released} that stayed open went back to the pool" if done.released else ""
-        took = "" if done.record.train_seconds is None else f" in {duration(done.record.train_seconds)}"
-        learned = f"Round {done.record.number} learned from {done.record.labelled_samples} samples{took}"
+        took = (
+            ""
+            if done.record.train_seconds is None
+            else f" in {duration(done.record.train_seconds)}"
+        )
+        learned = (
+            f"Round {done.record.number} learned from {done.record.labelled_samples} samples{took}"
+        )
         typer.echo(f"{learned}{measured}{back}.")
     if done.worklist is None:
-        typer.echo(f"Every sample is annotated or skipped. Next: {next_command(str(project), 'export')}")
+        typer.echo(
+            f"Every sample is annotated or skipped. Next: {next_command(str(project), 'export')}"
+        )
     else:
         _show(project, done.worklist)
 
@@ -186,7 +227,11 @@ def _taken(taken: Taken) -> str:
         what += f" ({len(taken.samples)} samples: all tiles of each)"
     notes = [f"{taken.replaced} labelled before and replaced"] if taken.replaced else []
     notes += [f"{_numbers(taken.unchanged)} as before"] if taken.unchanged else []
-    notes += [f"{_numbers(taken.empty)} left open, because nothing is drawn there"] if taken.empty else []
+    notes += (
+        [f"{_numbers(taken.empty)} left open, because nothing is drawn there"]
+        if taken.empty
+        else []
+    )
     notes += [f"{taken.open_voxels:,} voxels stay open"] if taken.open_voxels else []
     return " ".join([*taken.notes, "; ".join([f"{taken.case}: {what} taken", *notes]) + "."])
 
@@ -204,19 +249,35 @@ def _show(project: Path, worklist: RoundWorklist) -> None:
 
     in_parts = any(item.in_parts for item in worklist.items)
     table = Table()
-    for column in ("#", "case", "slice", *(["part"] if in_parts else []), "proposal", "status", "why"):
-        table.add_column(column, justify="right" if column in ("#", "slice") else "left", no_wrap=column != "why")
+    for column in (
+        "#",
+        "case",
+        "slice",
+        *(["part"] if in_parts else []),
+        "proposal",
+        "status",
+        "why",
+    ):
+        table.add_column(
+            column, justify="right" if column in ("#", "slice") else "left", no_wrap=column != "why"
+        )
     for item in worklist.items:
         table.add_row(
-            str(item.rank), item.case, str(item.slice), *([_part(item)] if in_parts else []),
-            "yes" if item.proposal else "no", _status(item), item.reason,
-        )  # fmt: skip
+            str(item.rank),
+            item.case,
+            str(item.slice),
+            *([_part(item)] if in_parts else []),
+            "yes" if item.proposal else "no",
+            _status(item),
+            item.reason,
+        )
     console = Console(width=None if sys.stdout.isatty() else 120, highlight=False, markup=False)
     console.print(table)
     cases = len({item.case for item in worklist.items})
     typer.echo(
         f"Round {worklist.number}: {_number(worklist)} in {cases} cases by {worklist.strategy}, "
-        f"{len(worklist.open())} open. Also in {project / worklist.file.relative_to(project.absolute())}"
+        f"{len(worklist.open())} open. Also in "
+        f"{project / worklist.file.relative_to(project.absolute())}"
     )
     waiting = [item.case for item in worklist.open()]
     step = "annotate" if waiting else "next-round"
@@ -237,4 +298,6 @@ def _part(item: Item) -> str:
     from alunet.loop.worklist import AXES
 
     ranges = zip(AXES, item.box, strict=True)
-    return ", ".join(f"{axis} {low}-{high - 1}" for axis, (low, high) in sorted(ranges) if high - low > 1)
+    return ", ".join(
+        f"{axis} {low}-{high - 1}" for axis, (low, high) in sorted(ranges) if high - low > 1
+    )

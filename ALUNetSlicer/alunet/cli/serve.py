@@ -12,11 +12,11 @@ from alunet.errors import InputError
 
 HELP = """Serve projects to clients, such as 3D Slicer through `alunet agent`.
 
-The first line on standard output is a JSON object with address, token and process number. Where a service runs on the
-same folder already, that one's line is printed and the command ends.
+The first line on standard output is a JSON object with address, token and process number. Where a
+service runs on the same folder already, that one's line is printed and the command ends.
 
-Only this machine can reach the service unless --host says otherwise. Reach it from elsewhere through ssh, or give a
-certificate.
+Only this machine can reach the service unless --host says otherwise. Reach it from elsewhere
+through ssh, or give a certificate.
 
 [bold]On this machine:[/bold]
 
@@ -33,11 +33,14 @@ _ROOT = Path("alunet-projects")
 
 
 def serve(
-    root: Annotated[Path, typer.Option(help="Folder of the projects, made where it is missing.")] = _ROOT,
+    root: Annotated[
+        Path, typer.Option(help="Folder of the projects, made where it is missing.")
+    ] = _ROOT,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0: any free one.")] = 0,
     token_file: Annotated[
-        Path | None, typer.Option(help="File of the token, made where it is missing. Without: below --root.")
+        Path | None,
+        typer.Option(help="File of the token, made where it is missing. Without: below --root."),
     ] = None,
     tls_cert: Annotated[Path | None, typer.Option(help="Certificate, PEM.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="Key of the certificate, PEM.")] = None,
@@ -45,9 +48,12 @@ def serve(
         bool, typer.Option("--allow-insecure-http", help="Listen beyond this machine without TLS.")
     ] = False,
     device: Annotated[str, typer.Option(help="Of the jobs: auto, cpu, cuda or mps.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="Threads of a job. Without: all cores.")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="Threads of a job. Without: all cores.")
+    ] = None,
     idle: Annotated[
-        float | None, typer.Option(help="End after so many minutes without a request and without a job.")
+        float | None,
+        typer.Option(help="End after so many minutes without a request and without a job."),
     ] = None,
 ) -> None:
     """Serve projects; `HELP` is what `--help` shows."""
@@ -56,14 +62,18 @@ def serve(
         from alunet.serve import server
         from alunet.serve.settings import ServiceSettings
     except ModuleNotFoundError as error:
-        raise InputError(f"The service needs {error.name}.", "Type: pip install 'alunet[serve]'") from error
+        raise InputError(
+            f"The service needs {error.name}.", "Type: pip install 'alunet[serve]'"
+        ) from error
 
     server.log_to_stderr()
     root = root.absolute()
     address = server.Address(host, port, tls_cert, tls_key, allow_insecure_http)
     address.check()
     if not server.is_loopback(host) and tls_cert is None:
-        typer.echo(f"alunet: warning: {host} without TLS: everybody on the way can read along.", err=True)
+        typer.echo(
+            f"alunet: warning: {host} without TLS: everybody on the way can read along.", err=True
+        )
     token = server.read_token(token_file or root / ".alunet" / "token")
     seconds = None if idle is None else idle * 60
     settings = ServiceSettings(root, token, device, threads, seconds)

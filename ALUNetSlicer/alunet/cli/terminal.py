@@ -6,9 +6,13 @@ import signal
 
 
 def flowing(text: str) -> str:
-    """Each paragraph on one line, so that it wraps as wide as the terminal is; indented examples stay as they are."""
+    """Each paragraph on one line, so that it wraps as wide as the terminal is; indented examples
+    stay as they are.
+    """
     paragraphs = text.strip().split("\n\n")
-    return "\n\n".join(part if part.startswith(" ") else part.replace("\n", " ") for part in paragraphs)
+    return "\n\n".join(
+        part if part.startswith(" ") else part.replace("\n", " ") for part in paragraphs
+    )
 
 
 def stop_on_terminate() -> None:

@@ -15,8 +15,9 @@ def strategies(
 ) -> None:
     """List the strategies: what each needs of the model, and where it comes from.
 
-    Options are given after a colon, separated by commas: [bold]--strategy usimf:eta=10,elbow=kneedle[/bold].
-    [bold]usimf:published[/bold] takes the values of the published experiments' code.
+    Options are given after a colon, separated by commas: [bold]--strategy
+    usimf:eta=10,elbow=kneedle[/bold]. [bold]usimf:published[/bold] takes the values of the
+    published experiments' code.
     """
     from alunet.query import infos
 
@@ -35,8 +36,12 @@ def strategies(
     for info in infos():
         about = _described(info)
         published = {name: f" (published: {value})" for name, value in about["published"].items()}
-        options = "\n".join(f"{name}={value}{published.get(name, '')}" for name, value in about["options"].items())
-        table.add_row(info.name, info.summary, ", ".join(about["needs"]) or "nothing", info.source, options)
+        options = "\n".join(
+            f"{name}={value}{published.get(name, '')}" for name, value in about["options"].items()
+        )
+        table.add_row(
+            info.name, info.summary, ", ".join(about["needs"]) or "nothing", info.source, options
+        )
     Console(width=None if sys.stdout.isatty() else 140, highlight=False, markup=False).print(table)
 
 
@@ -46,8 +51,9 @@ def devices(
 ) -> None:
     """Show what this computer computes on, in which precision, and why.
 
-    One training step and one scoring pass of a small network are timed in each way the device supports.
-    The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a processor, are respected.
+    One training step and one scoring pass of a small network are timed in each way the device
+    supports. The environment variables ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a
+    processor, are respected.
 
     [bold]Example:[/bold] alunet devices --device cpu
     """
@@ -69,7 +75,8 @@ def phantom(
     cases: Annotated[int, typer.Option(help="How many cases.")] = 14,
     seed: Annotated[int, typer.Option(help="The same seed gives the same voxels.")] = 0,
 ) -> None:
-    """Make a small labelled data set to try things on: a large organ, and a small lesion that is easily missed.
+    """Make a small labelled data set to try things on: a large organ, and a small lesion that is
+    easily missed.
 
     [bold]Example:[/bold] alunet phantom demo/phantom
     """

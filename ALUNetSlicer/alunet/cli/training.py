@@ -1,4 +1,6 @@
-"""How long to train, as people type it: a time like 5m or 1h30m, or a preset named by what it is for."""
+"""How long to train, as people type it: a time like 5m or 1h30m, or a preset named by what it is
+for.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,20 @@ _PARTS = re.compile(
 _SECONDS = {"plain": 1.0, "h": 3600.0, "m": 60.0, "s": 1.0}
 
 PRESET = Annotated[
-    str, typer.Option(help="Recipe: " + "; ".join(f"{name}: {what}" for name, what in PRESET_PURPOSES.items()) + ".")
+    str,
+    typer.Option(
+        help="Recipe: "
+        + "; ".join(f"{name}: {what}" for name, what in PRESET_PURPOSES.items())
+        + "."
+    ),
 ]
 
 
 def train_for_option(otherwise: str) -> typer.models.OptionInfo:
     """Return the option --train-for, whose help says what holds without it."""
-    return typer.Option(metavar="TIME", help=f"Train for about this long: 90s, 5m, 1h30m. Without: {otherwise}.")
+    return typer.Option(
+        metavar="TIME", help=f"Train for about this long: 90s, 5m, 1h30m. Without: {otherwise}."
+    )
 
 
 def seconds_of(text: str) -> float:
@@ -37,7 +46,9 @@ def seconds_of(text: str) -> float:
     found = _PARTS.fullmatch(text.strip())
     given = {unit: number for unit, number in found.groupdict().items() if number} if found else {}
     if not given:
-        raise InputError(f"{text[:40]!r} is no training time.", "Give for instance 90s, 5m or 1h30m.")
+        raise InputError(
+            f"{text[:40]!r} is no training time.", "Give for instance 90s, 5m or 1h30m."
+        )
     seconds = sum(float(number) * _SECONDS[unit] for unit, number in given.items())
     check_seconds(seconds)
     return seconds

@@ -1,4 +1,6 @@
-"""Data sets as they lie on disk: the form of the Medical Segmentation Decathlon, nnU-Net's, or a plain folder."""
+"""Data sets as they lie on disk: the form of the Medical Segmentation Decathlon, nnU-Net's, or a
+plain folder.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.imaging.folders import CaseFiles, FolderCases, LeftOut, composed, existing, folder_cases, nothing_found
+from alunet.imaging.folders import (
+    CaseFiles,
+    FolderCases,
+    LeftOut,
+    composed,
+    existing,
+    folder_cases,
+    nothing_found,
+)
 from alunet.imaging.label_file import LABEL_FOLDERS, Meaning, Segment, folded
 from alunet.imaging.patients import Patients, group_cases
 from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
@@ -19,13 +29,15 @@ from alunet.schema import NOT_ANNOTATED
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _IMAGES = ("imagesTr", "images", "image")
 
+
 @dataclass(frozen=True)
 class DatasetDescription:
     """What a data set holds.
 
     Attributes:
         name: of the data set.
-        labels: structure name to class, consecutive from ``"background": 0``; empty where nothing says it.
+        labels: structure name to class, consecutive from ``"background": 0``; empty where nothing
+            says it.
         channels: channel names as nnU-Net knows them ("MRI", "CT", …).
         cases: (case name, image files in channel order, reference label or None), sorted by name.
         values: what each class 0, 1, … is called in the label files; mostly the same number.
@@ -52,14 +64,16 @@ def read_dataset_description(
     Args:
         channels: of a case in a plain folder; None: as the files are named.
         series: which DICOM series of an examination in a plain folder.
-        path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon ("modality", list
-            "training") or of nnU-Net ("channel_names", ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the
-            folders may be called images and labels too); or a folder of images without it, where every image is a
-            case. ``dataset.json`` may say in "groups" which cases are of one patient, see `patients.group_cases`.
+        path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon
+            ("modality", list "training") or of nnU-Net ("channel_names",
+            ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the folders may be called
+            images and labels too); or a folder of images without it, where every image is a case.
+            ``dataset.json`` may say in "groups" which cases are of one patient, see
+            `patients.group_cases`.
 
     Raises:
-        InputError: the folder is missing or empty, the description is damaged, names a file that is missing, or names
-            a case twice; "groups" does not fit the cases.
+        InputError: the folder is missing or empty, the description is damaged, names a file that is
+            missing, or names a case twice; "groups" does not fit the cases.
     """
     path = Path(path)
     if not path.is_dir():
@@ -82,8 +96,14 @@ def read_dataset_description(
     name = str(content.get("name") or path.name)
     cases.sort(key=_name)
     groups = content.get("groups")
-    patients = None if groups is None else group_cases([case[0] for case in cases], groups, f'{file}: "groups"')
-    return DatasetDescription(name, labels, named, cases, values, patients, read_meaning(file), tuple(left_out))
+    patients = (
+        None
+        if groups is None
+        else group_cases([case[0] for case in cases], groups, f'{file}: "groups"')
+    )
+    return DatasetDescription(
+        name, labels, named, cases, values, patients, read_meaning(file), tuple(left_out)
+    )
 
 
 def _name(case: CaseFiles) -> str:
@@ -101,11 +121,18 @@ def _read_json(file: Path) -> dict[str, Any]:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"), object_pairs_hook=once)
     except OSError as error:
-        raise InputError(f"{file} cannot be read: {error.strerror}.", "It must be a file that you may read.") from error
+        raise InputError(
+            f"{file} cannot be read: {error.strerror}.", "It must be a file that you may read."
+        ) from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{file} cannot be read: {error}.", "Correct the file: JSON in UTF-8.") from error
+        raise InputError(
+            f"{file} cannot be read: {error}.", "Correct the file: JSON in UTF-8."
+        ) from error
     if not isinstance(content, dict):
-        raise InputError(f"{file} holds no JSON object.", 'Correct the file: {"labels": {…}, "channel_names": {…}}.')
+        raise InputError(
+            f"{file} holds no JSON object.",
+            'Correct the file: {"labels": {…}, "channel_names": {…}}.',
+        )
     return content
 
 
@@ -153,46 +180,68 @@ def _whole_number(name: str, value: object, file: Path) -> int:
     raise InputError(f"{file}: label {name!r} has the value {value!r}.", hint)
 
 
-def number_labels(labels: dict[str, int], where: str = "The project") -> tuple[dict[str, int], tuple[int, ...]]:
+def number_labels(
+    labels: dict[str, int], where: str = "The project"
+) -> tuple[dict[str, int], tuple[int, ...]]:
     """Numbers the structures 0, 1, 2, …, the background first and the others by their values.
 
     Returns:
         Structure name to class, and the value that each class had.
 
     Raises:
-        InputError: there is no background or no structure, there are more than 254, a value occurs twice, or a name is
-            impossible.
+        InputError: there is no background or no structure, there are more than 254, a value occurs
+            twice, or a name is impossible.
     """
     if "background" not in labels:
-        raise InputError(f'{where}: the labels {labels} lack "background".', 'Add it: {"background": 0, …}.')
+        raise InputError(
+            f'{where}: the labels {labels} lack "background".', 'Add it: {"background": 0, …}.'
+        )
     if len(labels) < 2:
-        raise InputError(f"{where}: there is no label but the background.", 'Add a structure: {"liver": 1, …}.')
+        raise InputError(
+            f"{where}: there is no label but the background.", 'Add a structure: {"liver": 1, …}.'
+        )
     if len(set(labels.values())) < len(labels):
-        raise InputError(f"{where}: the labels {labels} share a value.", "Give every structure its own value.")
+        raise InputError(
+            f"{where}: the labels {labels} share a value.", "Give every structure its own value."
+        )
     compared = Counter(folded(name) for name in labels)
     for name in labels:
         if compared[folded(name)] > 1:
-            raise InputError(f"{where}: the label {name!r} is there twice.", "Give every structure its own name.")
+            raise InputError(
+                f"{where}: the label {name!r} is there twice.", "Give every structure its own name."
+            )
         if not name.strip() or name == "ignore":
-            raise InputError(f"{where}: {name!r} cannot be the name of a label.", "Choose another name.")
+            raise InputError(
+                f"{where}: {name!r} cannot be the name of a label.", "Choose another name."
+            )
     if len(labels) > NOT_ANNOTATED:
-        raise InputError(f"{where}: there are {len(labels) - 1} structures.", f"Use at most {NOT_ANNOTATED - 1}.")
+        raise InputError(
+            f"{where}: there are {len(labels) - 1} structures.", f"Use at most {NOT_ANNOTATED - 1}."
+        )
     names = sorted(labels, key=lambda name: (name != "background", labels[name]))
     return {name: index for index, name in enumerate(names)}, tuple(labels[name] for name in names)
 
 
 def _channels(content: dict[str, Any], file: Path) -> list[str]:
     named = content.get("channel_names") or content.get("modality")
-    if not isinstance(named, dict) or not named or sorted(named, key=str) != sorted(str(i) for i in range(len(named))):
+    if (
+        not isinstance(named, dict)
+        or not named
+        or sorted(named, key=str) != sorted(str(i) for i in range(len(named)))
+    ):
         hint = 'Add "channel_names", for instance {"0": "MRI"}.'
         raise InputError(f"{file} does not name its channels as 0, 1, ….", hint)
     return [str(named[str(index)]) for index in range(len(named))]
 
 
 def _file(folder: Path, text: object) -> Path:
-    """A file that a description names, relative to its folder; it may be a link, or in another folder."""
+    """A file that a description names, relative to its folder; it may be a link, or in another
+    folder.
+    """
     if not isinstance(text, str) or not text or "\0" in text:
-        raise InputError(f"{folder / 'dataset.json'} names {text!r}, which is no file.", "Correct it.")
+        raise InputError(
+            f"{folder / 'dataset.json'} names {text!r}, which is no file.", "Correct it."
+        )
     return existing(folder / Path(text))
 
 
@@ -200,7 +249,10 @@ def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
     cases: list[CaseFiles] = []
     for entry in entries if isinstance(entries, list) else [entries]:
         if not isinstance(entry, dict) or "image" not in entry:
-            raise InputError(f"{folder / 'dataset.json'}: training entry {entry!r} names no image.", "Correct it.")
+            raise InputError(
+                f"{folder / 'dataset.json'}: training entry {entry!r} names no image.",
+                "Correct it.",
+            )
         image = _file(folder, entry["image"])
         label = _file(folder, entry["label"]) if entry.get("label") else None
         cases.append((composed(stem_of(image)), [image], label))
@@ -210,15 +262,19 @@ def _decathlon_cases(entries: object, folder: Path) -> list[CaseFiles]:
 def _listed_by_name(entries: object, folder: Path) -> list[CaseFiles]:
     if not isinstance(entries, dict):
         raise InputError(
-            f"{folder / 'dataset.json'}: \"dataset\" is no list of cases by name.",
+            f'{folder / "dataset.json"}: "dataset" is no list of cases by name.',
             'Correct it: {"CASE": {"images": […], "label": …}}.',
         )
     cases: list[CaseFiles] = []
     for name, entry in entries.items():
         if not isinstance(entry, dict) or not isinstance(entry.get("images"), list):
-            raise InputError(f"{folder / 'dataset.json'}: case {name!r} names no images.", "Correct it.")
+            raise InputError(
+                f"{folder / 'dataset.json'}: case {name!r} names no images.", "Correct it."
+            )
         images = [_file(folder, image) for image in entry["images"]]
-        cases.append((composed(name), images, _file(folder, entry["label"]) if entry.get("label") else None))
+        cases.append(
+            (composed(name), images, _file(folder, entry["label"]) if entry.get("label") else None)
+        )
     return cases
 
 
@@ -230,13 +286,16 @@ def _subfolder(folder: Path, names: tuple[str, ...]) -> Path:
 def _nnunet_cases(folder: Path, channels: int) -> FolderCases:
     images = _subfolder(folder, _IMAGES)
     if not images.is_dir():
-        raise InputError(f"There is no folder {images}.", "Put the images there, named CASE_0000.nii.gz.")
+        raise InputError(
+            f"There is no folder {images}.", "Put the images there, named CASE_0000.nii.gz."
+        )
     found = folder_cases(images, _subfolder(folder, LABEL_FOLDERS), channels, described=True)
     for name, files, _ in found.cases:
         colors = len(files) == 1 and ending_of(files[0]) in PICTURE_ENDINGS
         if len(files) != channels and not colors:
             raise InputError(
-                f"Case {name} in {images} has {len(files)} image file(s) for {channels} channel(s).",
+                f"Case {name} in {images} has {len(files)} image file(s) for {channels} "
+                f"channel(s).",
                 f"Name the files {name}_0000, {name}_0001, …, one a channel.",
             )
     return found
@@ -251,7 +310,10 @@ def _plain_folder(folder: Path, channels: int | None, series: str) -> DatasetDes
     _check_cases(found.cases, folder)
     counts = {len(files) for _, files, _ in found.cases}
     if len(counts) > 1:
-        raise InputError(f"Cases in {folder} have {sorted(counts)} channels.", "Each case needs the same channels.")
+        raise InputError(
+            f"Cases in {folder} have {sorted(counts)} channels.",
+            "Each case needs the same channels.",
+        )
     names = ["MRI"] if counts == {1} else [f"channel {index}" for index in range(counts.pop())]
     return DatasetDescription(folder.name, {}, names, found.cases, left_out=tuple(found.left_out))
 
@@ -264,19 +326,32 @@ def _check_cases(cases: list[CaseFiles], folder: Path) -> None:
     for name, images, label in cases:
         check_case_name(name)
         if name.casefold() in seen:
-            raise InputError(f"{folder} holds the case {name!r} twice.", "Give every case its own name.")
+            raise InputError(
+                f"{folder} holds the case {name!r} twice.", "Give every case its own name."
+            )
         seen[name.casefold()] = name
         for file in (*images, *([label] if label else [])):
             if not file.is_file():
-                raise InputError(f"Case {name}: there is no file {file}.", "Correct dataset.json or add the file.")
+                raise InputError(
+                    f"Case {name}: there is no file {file}.",
+                    "Correct dataset.json or add the file.",
+                )
 
 
 def check_case_name(name: str) -> None:
     """Raises InputError for a name that some file system cannot hold."""
     if _RESERVED.fullmatch(name.split(".")[0]):
-        raise InputError(f"{name!r} cannot be the name of a case: Windows reserves it.", "Rename the file.")
-    if not name or re.search(r'[\x00-\x1f<>:"/\\|?*]', name) or name != name.strip(" .") or len(name.encode()) > 150:
+        raise InputError(
+            f"{name!r} cannot be the name of a case: Windows reserves it.", "Rename the file."
+        )
+    if (
+        not name
+        or re.search(r'[\x00-\x1f<>:"/\\|?*]', name)
+        or name != name.strip(" .")
+        or len(name.encode()) > 150
+    ):
         raise InputError(
             f"{name!r} cannot be the name of a case.",
-            'Use letters, digits, blanks, "-" and "_"; not / \\ : * ? " < > | and no dot or blank at an end.',
+            'Use letters, digits, blanks, "-" and "_"; not / \\ : * ? " < > | and no dot or blank '
+            "at an end.",
         )

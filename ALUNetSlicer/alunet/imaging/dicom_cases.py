@@ -1,4 +1,6 @@
-"""DICOM series as cases: one of its files stands for a series, wherever an image file is asked for."""
+"""DICOM series as cases: one of its files stands for a series, wherever an image file is asked
+for.
+"""
 
 from __future__ import annotations
 

@@ -48,7 +48,9 @@ def composed(name: str) -> str:
 
 
 def existing(file: Path) -> Path:
-    """Return the file as its folder names it, which may be another Unicode form; else the path itself."""
+    """Return the file as its folder names it, which may be another Unicode form; else the path
+    itself.
+    """
     if file.is_file() or not file.parent.is_dir():
         return file
     same = [other for other in file.parent.iterdir() if composed(other.name) == composed(file.name)]
@@ -129,7 +131,8 @@ def _grouped(
             continue
         if described and 0 in group:
             raise InputError(
-                f"Case {name} in {folder} has {len(group)} image file(s) for {channels} channel(s).",
+                f"Case {name} in {folder} has {len(group)} image file(s) for {channels} "
+                f"channel(s).",
                 f"Name the files {name}_0000, {name}_0001, …, one a channel.",
             )
         alone += group.values()
@@ -181,7 +184,7 @@ def _labels_of(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], lis
     return found, [path for paths in by_name.values() for path in paths]
 
 
-# --- label maps beside images ----------------------------------------------------------------------
+# --- label maps beside images ---------------------------------------------------------------------
 
 
 def _masks(files: Sequence[Path]) -> dict[Path, Path]:
@@ -211,7 +214,9 @@ def _nearest(path: Path, images: Sequence[Path]) -> Path:
 
     def alike(other: Path) -> int:
         pairs = zip(path.name, other.name, strict=False)
-        return next((n for n, (a, b) in enumerate(pairs) if a != b), min(len(path.name), len(other.name)))
+        return next(
+            (n for n, (a, b) in enumerate(pairs) if a != b), min(len(path.name), len(other.name))
+        )
 
     return max(images, key=alike)
 
@@ -245,7 +250,9 @@ class _Look:
 
 
 def _look(path: Path) -> _Look:
-    """Look at the voxels of a file; one that cannot be read looks like an image, and is refused later."""
+    """Look at the voxels of a file; one that cannot be read looks like an image, and is refused
+    later.
+    """
     try:
         image = read_image(path)
     except InputError:

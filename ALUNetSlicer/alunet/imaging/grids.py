@@ -65,11 +65,14 @@ class Grid:
         off = displacement(self, other)
         if off < SAME_PLACE:
             return ""
-        found = {"spacing": (self.spacing, other.spacing, " mm"),
-                 "direction": (self.direction, other.direction, ""),
-                 "origin": (self.origin, other.origin, " mm")}  # fmt: skip
+        found = {
+            "spacing": (self.spacing, other.spacing, " mm"),
+            "direction": (self.direction, other.direction, ""),
+            "origin": (self.origin, other.origin, " mm"),
+        }
         shares = {
-            name: np.abs(np.subtract(theirs, own)).max() / (max(self.spacing) if unit == " mm" else 1)
+            name: np.abs(np.subtract(theirs, own)).max()
+            / (max(self.spacing) if unit == " mm" else 1)
             for name, (own, theirs, unit) in found.items()
         }
         name = max(shares, key=shares.__getitem__)

@@ -1,4 +1,6 @@
-"""What ITK passes over in silence: files that are cut off, and voxels of NIfTI files that are no numbers."""
+"""What ITK passes over in silence: files that are cut off, and voxels of NIfTI files that are no
+numbers.
+"""
 
 from __future__ import annotations
 
@@ -20,11 +22,12 @@ _COUNTED = (*_NIFTI, ".gipl", ".gipl.gz", ".bmp")
 
 
 def check_integrity(path: Path, ending: str) -> None:
-    """Looks at the bytes of an image file, of the forms where ITK does not look closely enough; others pass.
+    """Looks at the bytes of an image file, of the forms where ITK does not look closely enough;
+    others pass.
 
     Raises:
-        InputError: the file is shorter than its header says (NIfTI, Analyze, GIPL, BMP), lacks pages (TIFF), is
-            NIfTI-2, or holds NaN or infinite voxels (NIfTI: ITK reads them as 0).
+        InputError: the file is shorter than its header says (NIfTI, Analyze, GIPL, BMP), lacks
+            pages (TIFF), is NIfTI-2, or holds NaN or infinite voxels (NIfTI: ITK reads them as 0).
     """
     if ending in (".tif", ".tiff"):
         _check_pages(path)
@@ -33,19 +36,33 @@ def check_integrity(path: Path, ending: str) -> None:
     head, path = _head_and_voxels(path, ending)
     if ".nii" in ending and head[:4] in (struct.pack("<i", 540), struct.pack(">i", 540)):
         raise InputError(f"{path} is a NIfTI-2 file.", "Store it as NIfTI-1, NRRD or MetaImage.")
-    need = {".gipl": _gipl_length, ".gipl.gz": _gipl_length, ".bmp": _bmp_length}.get(ending, _nifti_length)(head)
+    need = {".gipl": _gipl_length, ".gipl.gz": _gipl_length, ".bmp": _bmp_length}.get(
+        ending, _nifti_length
+    )(head)
     found = _measure(path, *(_float_voxels(head) if ending in _NIFTI and need else ("", 0)))
     if found.length < need or not found.whole:
-        raise InputError(f"{path} is cut off: {found.length} of {need} bytes.", "Copy the file again.")
+        raise InputError(
+            f"{path} is cut off: {found.length} of {need} bytes.", "Copy the file again."
+        )
     if found.strange:
-        raise InputError(f"{path} has {found.strange} voxels that are NaN or infinite.", "Replace them by numbers.")
+        raise InputError(
+            f"{path} has {found.strange} voxels that are NaN or infinite.",
+            "Replace them by numbers.",
+        )
 
 
 def _head_and_voxels(path: Path, ending: str) -> tuple[bytes, Path]:
     """The first bytes of the header, and the file that holds the voxels."""
     header = path
     if ending == ".hdr":
-        path = next((path.with_suffix(end) for end in (".img", ".img.gz") if path.with_suffix(end).is_file()), path)
+        path = next(
+            (
+                path.with_suffix(end)
+                for end in (".img", ".img.gz")
+                if path.with_suffix(end).is_file()
+            ),
+            path,
+        )
     elif ending in (".img", ".img.gz"):
         header = (path.with_suffix("") if ending == ".img.gz" else path).with_suffix(".hdr")
     head = b""
@@ -58,7 +75,9 @@ def _head_and_voxels(path: Path, ending: str) -> tuple[bytes, Path]:
 
 @dataclass
 class _Found:
-    """Bytes after decompression, whether they may end there, and how many floating-point voxels are no numbers."""
+    """Bytes after decompression, whether they may end there, and how many floating-point voxels
+    are no numbers.
+    """
 
     length: int = 0
     whole: bool = True
@@ -66,7 +85,9 @@ class _Found:
 
 
 def _measure(path: Path, kind: str, start: int) -> _Found:
-    """Reads all of a file; `kind` is the type of its voxels where that is floating-point, `start` their first byte."""
+    """Reads all of a file; `kind` is the type of its voxels where that is floating-point,
+    `start` their first byte.
+    """
     found, rest = _Found(), b""
     for block, found.whole in _content(path):
         voxels = block[max(0, start - found.length) :] if kind else b""
@@ -81,7 +102,9 @@ def _measure(path: Path, kind: str, start: int) -> _Found:
 
 
 def _content(path: Path) -> Iterator[tuple[bytes, bool]]:
-    """The content of a file in blocks, and whether it may end there; a damaged part of a gzip file ends it."""
+    """The content of a file in blocks, and whether it may end there; a damaged part of a gzip
+    file ends it.
+    """
     with path.open("rb") as stream:
         packed = stream.read(2) == b"\x1f\x8b"
         stream.seek(0)
@@ -102,7 +125,9 @@ def _content(path: Path) -> Iterator[tuple[bytes, bool]]:
 
 
 def _float_voxels(head: bytes) -> tuple[str, int]:
-    """Type and first byte of the voxels of a NIfTI or Analyze file; no type where they are integers."""
+    """Type and first byte of the voxels of a NIfTI or Analyze file; no type where they are
+    integers.
+    """
     if len(head) < 348:
         return "", 0
     order = _order(head)
@@ -131,7 +156,11 @@ def _nifti_length(head: bytes) -> int:
         return 348
     dims = struct.unpack(f"{order}8h", head[40:56])
     bits: int = struct.unpack(f"{order}h", head[72:74])[0]
-    voxels = int(np.prod([max(1, extent) for extent in dims[1 : 1 + min(max(dims[0], 0), 7)]], dtype=np.int64))
+    voxels = int(
+        np.prod(
+            [max(1, extent) for extent in dims[1 : 1 + min(max(dims[0], 0), 7)]], dtype=np.int64
+        )
+    )
     return _offset(head, order) + voxels * bits // 8
 
 
@@ -140,7 +169,9 @@ def _gipl_length(head: bytes) -> int:
     if len(head) < 256:
         return 256
     *dims, kind = struct.unpack(">5H", head[:10])
-    return 256 + int(np.prod([max(1, extent) for extent in dims], dtype=np.int64)) * _GIPL_BYTES.get(kind, 1)
+    return 256 + int(
+        np.prod([max(1, extent) for extent in dims], dtype=np.int64)
+    ) * _GIPL_BYTES.get(kind, 1)
 
 
 def _bmp_length(head: bytes) -> int:
@@ -149,7 +180,9 @@ def _bmp_length(head: bytes) -> int:
 
 
 def _check_pages(path: Path) -> None:
-    """Raises InputError where a TIFF file ends before its last page, which ITK leaves out without a word."""
+    """Raises InputError where a TIFF file ends before its last page, which ITK leaves out
+    without a word.
+    """
     with path.open("rb") as stream:
         head, size = stream.read(16), path.stat().st_size
         order = {b"II": "<", b"MM": ">"}.get(head[:2])
@@ -166,7 +199,10 @@ def _check_pages(path: Path) -> None:
             stream.seek(entries * entry, 1)
             end = stream.read(struct.calcsize(pointer))
             if len(end) < struct.calcsize(pointer):
-                raise InputError(f"{path} is cut off: page {len(seen)} lies behind its {size} bytes.", "Copy it again.")
+                raise InputError(
+                    f"{path} is cut off: page {len(seen)} lies behind its {size} bytes.",
+                    "Copy it again.",
+                )
             place = _number(end, order + pointer)
 
 

@@ -91,7 +91,9 @@ def read_label_file(
     segments = _segments(image, path)
     if segments is not None:
         return LabelFile(path, _layers(image), Meaning(segments, source="its header"), named=True)
-    return LabelFile(path, (_single(image, path),), meaning or (described_beside(path) if beside else None))
+    return LabelFile(
+        path, (_single(image, path),), meaning or (described_beside(path) if beside else None)
+    )
 
 
 def _dicom(path: Path, grid: Grid) -> LabelFile:
@@ -107,7 +109,9 @@ def _dicom(path: Path, grid: Grid) -> LabelFile:
         layer.SetOrigin(found.grid.origin)
         layer.SetDirection(found.grid.direction)
         layers.append(layer)
-    return LabelFile(path, tuple(layers), Meaning(segments, source="its segments"), True, found.notes)
+    return LabelFile(
+        path, tuple(layers), Meaning(segments, source="its segments"), True, found.notes
+    )
 
 
 def read_description(file: Path) -> Meaning:
@@ -141,7 +145,7 @@ def described_beside(path: Path) -> Meaning | None:
     return _itk_snap_beside(path)
 
 
-# --- segments of 3D Slicer -------------------------------------------------------------------------
+# --- segments of 3D Slicer ------------------------------------------------------------------------
 
 
 def _segments(image: sitk.Image, path: Path) -> tuple[Segment, ...] | None:
@@ -190,18 +194,24 @@ def _single(image: sitk.Image, path: Path) -> sitk.Image:
         return split_channels(image, 1, path)[0]
     except InputError as error:
         components, dimension = image.GetNumberOfComponentsPerPixel(), image.GetDimension()
-        what = f"{components} components (a palette or colors)" if components > 1 else f"{dimension} dimensions"
+        what = (
+            f"{components} components (a palette or colors)"
+            if components > 1
+            else f"{dimension} dimensions"
+        )
         raise InputError(
             f"Label {path} has {what}.",
             "Store one number a voxel, the value of its label, in 3D or 2D.",
         ) from error
 
 
-# --- descriptions beside label files ---------------------------------------------------------------
+# --- descriptions beside label files --------------------------------------------------------------
 
 
 def _itk_snap_beside(path: Path) -> Meaning | None:
-    """Return what label descriptions of ITK-SNAP say: those of the file's name, or the only ones."""
+    """Return what label descriptions of ITK-SNAP say: those of the file's name, or the only
+    ones.
+    """
     found = [
         file
         for file in sorted(path.parent.iterdir())
@@ -277,5 +287,7 @@ def write_description(folder: Path, labels: Mapping[str, int], ignore: int | Non
 
 
 def open_value(values: tuple[int, ...]) -> int:
-    """Return the value of open voxels in files that leave: `NOT_ANNOTATED`, or the next free below."""
+    """Return the value of open voxels in files that leave: `NOT_ANNOTATED`, or the next free
+    below.
+    """
     return next(value for value in range(NOT_ANNOTATED, 0, -1) if value not in values)

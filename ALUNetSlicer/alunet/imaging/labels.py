@@ -73,8 +73,8 @@ class Labels:
 
     Attributes:
         classes: uint8 (k, j, i) on the image's grid: classes, or `NOT_ANNOTATED` for open voxels.
-        box: first and last + 1 voxel that the file covers, for each axis (k, j, i); all of them where it names its
-            segments, because such files are saved without their empty margins.
+        box: first and last + 1 voxel that the file covers, for each axis (k, j, i); all of them
+            where it names its segments, because such files are saved without their empty margins.
         notes: what a person should know of how the file was read.
     """
 
@@ -238,7 +238,8 @@ def _by_name(
     strange = sorted(found - set(table))
     if strange:
         raise InputError(
-            f"Label {file.path} holds the value {strange[0]}, which {meaning.source} does not name.",
+            f"Label {file.path} holds the value {strange[0]}, which {meaning.source} does not "
+            f"name.",
             "Correct the file or its description.",
         )
     return table
@@ -272,7 +273,9 @@ def _refuse_two_meanings(path: Path, found: set[int], structures: Structures) ->
 def _by_table(
     path: Path, found: set[int], structures: Structures, ignore: int | None
 ) -> tuple[dict[int, int], list[str]]:
-    """Return the class of each value by the project's own table, where nothing says what they are."""
+    """Return the class of each value by the project's own table, where nothing says what they
+    are.
+    """
     table = {value: index for index, value in enumerate(structures.values)}
     if ignore is not None:
         if ignore in table:
@@ -299,7 +302,7 @@ def _by_table(
     )
 
 
-# --- files that leave ------------------------------------------------------------------------------
+# --- files that leave -----------------------------------------------------------------------------
 
 
 def outside_values(values: Sequence[int]) -> tuple[npt.NDArray[np.integer[Any]], int]:

@@ -1,4 +1,6 @@
-"""The geometry that the header of a NIfTI file really gives, where ITK gives the nearest with right angles."""
+"""The geometry that the header of a NIfTI file really gives, where ITK gives the nearest with
+right angles.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +40,9 @@ def has_axes(path: Path) -> bool:
 
 
 def _matrix(path: Path) -> tuple[npt.NDArray[np.float64] | None, bool]:
-    """Return the finite matrix (sform), None where there is none, and whether there is a qform too."""
+    """Return the finite matrix (sform), None where there is none, and whether there is a qform
+    too.
+    """
     with path.open("rb") as raw:
         packed = raw.read(2) == b"\x1f\x8b"
     with gzip.open(path) if packed else path.open("rb") as stream:

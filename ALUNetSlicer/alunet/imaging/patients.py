@@ -1,4 +1,6 @@
-"""Which cases are of one patient: as a data set or a person says it, or as their names suggest it."""
+"""Which cases are of one patient: as a data set or a person says it, or as their names suggest
+it.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +17,10 @@ NONE = "none"
 Patients = dict[str, str]
 """Case name -> patient."""
 
-_HOW = 'Give a table {"patient": ["case", …], …}, a regular expression that captures the patient, or "none".'
+_HOW = (
+    'Give a table {"patient": ["case", …], …}, a regular expression that captures the patient, '
+    'or "none".'
+)
 
 
 class PatientsUnclear(InputError):
@@ -26,10 +31,15 @@ class PatientsUnclear(InputError):
     """
 
     def __init__(self, guess: Guess, pair: tuple[str, str]) -> None:
-        pattern = f'"{guess.pattern}"' if guess.pattern else "PATTERN (a regular expression that captures the patient)"
+        pattern = (
+            f'"{guess.pattern}"'
+            if guess.pattern
+            else "PATTERN (a regular expression that captures the patient)"
+        )
         super().__init__(
             f"'{pair[0]}' and '{pair[1]}' look like one patient ({guess.counts}).",
-            f"Give --group {pattern} to keep a patient's cases together, or --group none if each case is another one.",
+            f"Give --group {pattern} to keep a patient's cases together, or --group none if each "
+            f"case is another one.",
         )
         self.guess = guess
 
@@ -49,7 +59,10 @@ class Guess:
     @property
     def counts(self) -> str:
         """How many cases and patients, in words."""
-        return f"{sum(len(cases) for cases in self.groups.values())} cases, {len(self.groups)} patients"
+        return (
+            f"{sum(len(cases) for cases in self.groups.values())} cases, {len(self.groups)} "
+            f"patients"
+        )
 
 
 def group_cases(names: Sequence[str], said: object, where: str) -> Patients:
@@ -57,8 +70,8 @@ def group_cases(names: Sequence[str], said: object, where: str) -> Patients:
 
     Args:
         names: of the cases.
-        said: a table {patient: [case, …]} of all cases; a regular expression whose first group, or else whole match,
-            is the patient; or "none".
+        said: a table {patient: [case, …]} of all cases; a regular expression whose first group, or
+            else whole match, is the patient; or "none".
         where: what says it, for messages.
 
     Raises:
@@ -97,7 +110,9 @@ def _by_table(names: Sequence[str], table: Mapping[object, object], where: str) 
         ("does not name the case '{}'", sorted(set(names) - set(patients))),
     ):
         if odd:
-            raise InputError(f"{where} {what.format(odd[0])}.", "Name all cases of the data set, and no others.")
+            raise InputError(
+                f"{where} {what.format(odd[0])}.", "Name all cases of the data set, and no others."
+            )
     return {name: patients[name] for name in names}
 
 
@@ -108,7 +123,9 @@ def _by_pattern(names: Iterable[str], pattern: str, where: str) -> Patients:
             compiled = re.compile(pattern)
     except (re.error, RecursionError, OverflowError) as error:
         reason = " ".join(str(error).split())
-        raise InputError(f"{where} {_shown(pattern)} is no regular expression ({reason}).", "Correct it.") from error
+        raise InputError(
+            f"{where} {_shown(pattern)} is no regular expression ({reason}).", "Correct it."
+        ) from error
     spelled: dict[str, str] = {}
     patients: Patients = {}
     for name in names:
@@ -116,7 +133,9 @@ def _by_pattern(names: Iterable[str], pattern: str, where: str) -> Patients:
         patient = found and found.group(1 if compiled.groups else 0)
         if not patient:
             hint = r'It must find the patient in every case name, for instance "(patient\d+)".'
-            raise InputError(f"{where} {_shown(pattern)} finds no patient in the case name '{name}'.", hint)
+            raise InputError(
+                f"{where} {_shown(pattern)} finds no patient in the case name '{name}'.", hint
+            )
         patients[name] = spelled.setdefault(patient.casefold(), patient)
     return patients
 
@@ -125,7 +144,7 @@ def _shown(pattern: str) -> str:
     return repr(pattern).replace("\\\\", "\\")  # as a person types it, on one line
 
 
-# --- what names suggest ---------------------------------------------------------------------------------------------
+# --- what names suggest ---------------------------------------------------------------------------
 
 _WORD = re.compile(
     r"(left|right|[lr]|[lr][th]|p?ed|p?es|diastole|systole|pre|post|baseline|bl|follow-?up|fu|before|after"
@@ -142,30 +161,42 @@ _SEPARATORS = r"_\-. "
 
 
 def guess_patients(names: Sequence[str]) -> Guess | None:
-    """Return the patients that the names suggest, or None where every name looks like another patient.
+    """Return the patients that the names suggest, or None where every name looks like another
+    patient.
 
-    A name is read as fields ("patient001", "frame01"). Several names that begin with the same fields look like one
-    patient if others begin otherwise: many small groups do, or groups whose cases differ in the same way in each. Names
-    that one number tells apart ("hippocampus_001") do not. Words like "left" or "ED" may also come first.
+    A name is read as fields ("patient001", "frame01"). Several names that begin with the same
+    fields look like one patient if others begin otherwise: many small groups do, or groups whose
+    cases differ in the same way in each. Names that one number tells apart ("hippocampus_001") do
+    not. Words like "left" or "ED" may also come first.
     """
     fields = {name: _fields(name) for name in sorted(names)}
     moved = {name: sorted(parts, key=_tells_cases_apart) for name, parts in fields.items()}
     found = [(parts, level) for parts in (fields, moved) if (level := _level(parts)) is not None]
     if not found:
         return None
-    fields, level = next(((parts, level) for parts, level in found if _are_small(parts, level)), found[0])
+    fields, level = next(
+        ((parts, level) for parts, level in found if _are_small(parts, level)), found[0]
+    )
     spelled: dict[tuple[str, ...], str] = {}
     patients = {
-        name: spelled.setdefault(_key(parts, level), _stem(name, parts[:level])) for name, parts in fields.items()
+        name: spelled.setdefault(_key(parts, level), _stem(name, parts[:level]))
+        for name, parts in fields.items()
     }
     return Guess(by_patient(patients), _pattern(patients))
 
 
-def same_patients(first: Sequence[str], second: Sequence[str]) -> tuple[Guess, tuple[str, str]] | None:
-    """Return the guess and a pair of names of a patient who seems to have cases in both lists; None without one."""
+def same_patients(
+    first: Sequence[str], second: Sequence[str]
+) -> tuple[Guess, tuple[str, str]] | None:
+    """Return the guess and a pair of names of a patient who seems to have cases in both lists;
+    None without one.
+    """
     guess, others = guess_patients([*first, *second]), set(second)
     for cases in guess.groups.values() if guess else ():
-        here, there = [case for case in cases if case not in others], [case for case in cases if case in others]
+        here, there = (
+            [case for case in cases if case not in others],
+            [case for case in cases if case in others],
+        )
         if guess and here and there:
             return guess, (here[0], there[0])
     return None
@@ -192,7 +223,9 @@ def _key(fields: Sequence[str], level: int) -> tuple[str, ...]:
 
 
 def _level(fields: Mapping[str, Sequence[str]]) -> int | None:
-    """Return the smallest number of leading fields that look like a patient's name: larger groups are safer."""
+    """Return the smallest number of leading fields that look like a patient's name: larger
+    groups are safer.
+    """
     depth = max((len(parts) for parts in fields.values()), default=0)
     return next((level for level in range(1, depth) if _look_like_patients(fields, level)), None)
 
@@ -215,7 +248,9 @@ def _are_small(fields: Mapping[str, Sequence[str]], level: int) -> bool:
 
 
 def _stem(name: str, fields: Sequence[str]) -> str:
-    """Return the part of a name that the fields make up, or the fields joined where others are between them."""
+    """Return the part of a name that the fields make up, or the fields joined where others are
+    between them.
+    """
     between = f"[{_SEPARATORS}]*"
     found = re.search(between.join(map(re.escape, fields)), name)
     return found[0] if found else "_".join(fields)

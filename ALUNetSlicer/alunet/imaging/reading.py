@@ -1,4 +1,6 @@
-"""Image files: read and checked once, then kept without loss as nnU-Net's SimpleITK reader takes them."""
+"""Image files: read and checked once, then kept without loss as nnU-Net's SimpleITK reader takes
+them.
+"""
 
 from __future__ import annotations
 
@@ -29,19 +31,26 @@ KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
 """Files with these endings are copied byte by byte where they hold one 3D scalar image."""
 
 PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
-"""Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no image to measure."""
+"""Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no
+image to measure.
+"""
 
 ENDINGS = (*IMAGE_ENDINGS, ".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Endings of image files that can be imported."""
 
 LARGEST = 1e8
-"""Voxels beyond this, either way, are no measurements: "no data" of other programs, or a wrong unit."""
+"""Voxels beyond this, either way, are no measurements: "no data" of other programs, or a wrong
+unit.
+"""
 
 FAR = 1000
 """A voxel so many times as large as nearly all others is told."""
 
 EXACT_ENDING = ".mha"
-"""What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes the two."""
+"""What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes
+the two.
+"""
+
 
 def ending_of(path: Path) -> str:
     """The ending of an image or label file, lower case; empty where it is none that is known."""
@@ -68,7 +77,9 @@ def read_image(path: Path) -> sitk.Image:
     if not ending and _is_dicom(path):
         return _read_series(path)
     if not ending:
-        raise InputError(f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}.")
+        raise InputError(
+            f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}."
+        )
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
     try:
@@ -78,10 +89,14 @@ def read_image(path: Path) -> sitk.Image:
             _check_geometry(image, path)
             return image
     except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read.") from error
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read."
+        ) from error
     except RuntimeError as error:
         reason = _last_words(str(error))
-        raise InputError(f"{path} cannot be read: {reason}.", "Copy or convert the file again.") from error
+        raise InputError(
+            f"{path} cannot be read: {reason}.", "Copy or convert the file again."
+        ) from error
 
 
 def _text(values: Sequence[float]) -> str:
@@ -117,14 +132,19 @@ def _read(path: Path) -> sitk.Image:
 
 
 def _check_geometry(image: sitk.Image, path: Path) -> None:
-    numbers = {"spacing": image.GetSpacing(), "origin": image.GetOrigin(), "direction": image.GetDirection()}
+    numbers = {
+        "spacing": image.GetSpacing(),
+        "origin": image.GetOrigin(),
+        "direction": image.GetDirection(),
+    }
     for name, values in numbers.items():
         if not np.isfinite(values).all():
             raise InputError(f"{path} has the {name} {_text(values)}.", "Correct its header.")
     off = _shear(image, path)
     if off >= SAME_PLACE:
         raise InputError(
-            f"{path}: its axes are not at right angles, so that voxels are up to {off:.3g} voxels off.",
+            f"{path}: its axes are not at right angles, so that voxels are up to {off:.3g} voxels "
+            f"off.",
             "Resample it to a grid of right angles, in Slicer with Resample Scalar Volume.",
         )
 
@@ -142,9 +162,12 @@ def _last_words(text: str) -> str:
     if "orthonormal" in text:
         return "its axes are not at right angles, or its orientation is missing"
     lines = [line.strip().rstrip(".") for line in text.splitlines() if line.strip()]
-    if not lines or lines[-1].startswith("Reason:"):  # MetaImage gives the system's last error, whatever that was
+    if not lines or lines[-1].startswith("Reason:"):
+        # MetaImage gives the system's last error, whatever that was
         return "its voxels are missing or cut off"
-    return re.sub(r"^.*(ITK ERROR|sitk::ERROR|\[nrrd\]):?\s*(\w+(\(0x[0-9a-f]+\))?:\s*)?", "", lines[-1])
+    return re.sub(
+        r"^.*(ITK ERROR|sitk::ERROR|\[nrrd\]):?\s*(\w+(\(0x[0-9a-f]+\))?:\s*)?", "", lines[-1]
+    )
 
 
 def grid_of(path: Path) -> Grid:
@@ -157,13 +180,15 @@ def grid_of(path: Path) -> Grid:
 
 
 def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Image]:
-    """The 3D scalar images in a file: itself, its components, or its fourth axis where that counts the channels.
+    """The 3D scalar images in a file: itself, its components, or its fourth axis where that counts
+    the channels.
 
-    A 2D image becomes a volume of one slice. A constant alpha channel of a picture is left out, and a picture in
-    shades of grey that is stored in colours counts as one channel.
+    A 2D image becomes a volume of one slice. A constant alpha channel of a picture is left out, and
+    a picture in shades of grey that is stored in colours counts as one channel.
 
     Raises:
-        InputError: the file is no 2D or 3D image, or its parts are not as many as the project's channels.
+        InputError: the file is no 2D or 3D image, or its parts are not as many as the project's
+            channels.
     """
     dimension, size = image.GetDimension(), image.GetSize()
     if "complex" in image.GetPixelIDTypeAsString():
@@ -191,7 +216,11 @@ def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Im
 
 def _components(image: sitk.Image) -> list[sitk.Image]:
     count = image.GetNumberOfComponentsPerPixel()
-    return [image] if count == 1 else [sitk.VectorIndexSelectionCast(image, index) for index in range(count)]
+    return (
+        [image]
+        if count == 1
+        else [sitk.VectorIndexSelectionCast(image, index) for index in range(count)]
+    )
 
 
 def _without_alpha(parts: list[sitk.Image], path: Path) -> list[sitk.Image]:
@@ -221,7 +250,9 @@ def check_voxels(image: sitk.Image, path: Path) -> tuple[bool, list[str]]:
     if array.dtype.kind == "f":
         bad = array.size - int(np.count_nonzero(np.isfinite(array)))
         if bad:
-            raise InputError(f"{path} has {bad} voxels that are NaN or infinite.", "Replace them by numbers.")
+            raise InputError(
+                f"{path} has {bad} voxels that are NaN or infinite.", "Replace them by numbers."
+            )
     low, high = array.min(), array.max()
     extreme = float(high if abs(float(high)) >= abs(float(low)) else low)
     if abs(extreme) > LARGEST:
@@ -256,7 +287,9 @@ def _where(array: npt.NDArray[Any], value: float) -> str:
 
 
 def is_kept(path: Path) -> bool:
-    """Whether a file is copied byte by byte: one file, of an ending and a geometry that nnU-Net's reader knows."""
+    """Whether a file is copied byte by byte: one file, of an ending and a geometry that
+    nnU-Net's reader knows.
+    """
     ending = ending_of(path)
     if ending == ".nii.gz":
         return _is_at_right_angles(path)
@@ -289,7 +322,8 @@ def save_image(image: sitk.Image, path: Path) -> None:
     """Writes an image, compressed.
 
     Raises:
-        RuntimeError: it could not be written as a whole; ITK alone says nothing of a NIfTI file that is cut off.
+        RuntimeError: it could not be written as a whole; ITK alone says nothing of a NIfTI file
+            that is cut off.
     """
     with discard_stderr_on_failure():
         sitk.WriteImage(image, str(path), True)

@@ -1,4 +1,6 @@
-"""C libraries print on standard error by themselves when a file is damaged; people get our one line instead."""
+"""C libraries print on standard error by themselves when a file is damaged; people get our one
+line instead.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,9 @@ _ONE_AT_A_TIME = threading.Lock()  # standard error belongs to the whole process
 
 @contextlib.contextmanager
 def discard_stderr_on_failure() -> Iterator[None]:
-    """Holds back what is printed on standard error: shown where the block ends well, dropped where it raises."""
+    """Holds back what is printed on standard error: shown where the block ends well, dropped
+    where it raises.
+    """
     with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
         try:
             kept = stack.enter_context(tempfile.TemporaryFile())

@@ -1,8 +1,9 @@
 """Label maps and maps for other programs, on exactly the grid of an image file.
 
-Where image and map are of one format, what the image's header says of its geometry is taken over as it stands, so that
-every program reads the same from both: the bytes of a NIfTI header, the lines of an NRRD header. MetaImage keeps every
-number exactly. Else a format decides: NRRD holds spacing times direction, 2e-16 of each; NIfTI holds single precision.
+Where image and map are of one format, what the image's header says of its geometry is taken over as
+it stands, so that every program reads the same from both: the bytes of a NIfTI header, the lines of
+an NRRD header. MetaImage keeps every number exactly. Else a format decides: NRRD holds spacing
+times direction, 2e-16 of each; NIfTI holds single precision.
 """
 
 from __future__ import annotations
@@ -26,10 +27,12 @@ from alunet.storage.files import atomic_path
 WRITTEN_ENDINGS = (".nii.gz", ".nrrd", ".mha")
 """Endings of the files that can be written."""
 
-_TYPES = {"uint8": (2, "uint8"), "uint16": (512, "uint16"), "float32": (16, "float")}  # codes of NIfTI and NRRD
+# codes of NIfTI and NRRD
+_TYPES = {"uint8": (2, "uint8"), "uint16": (512, "uint16"), "float32": (16, "float")}
 _NIFTI_HEADER = 348
 _NRRD_GEOMETRY = re.compile(
-    r"(space|space dimension|space units|space directions|space origin|spacings|axis ?mins|axis ?maxs|centers"
+    r"(space|space dimension|space units|space directions|space origin|spacings"
+    r"|axis ?mins|axis ?maxs|centers"
     r"|centerings|kinds):"
 )
 
@@ -37,7 +40,9 @@ _NRRD_GEOMETRY = re.compile(
 def check_ending(ending: str) -> str:
     """The ending itself; raises InputError where no file of it can be written."""
     if ending not in WRITTEN_ENDINGS:
-        raise InputError(f"Files {ending or 'without an ending'} cannot be written.", f"Use {_choice()}.")
+        raise InputError(
+            f"Files {ending or 'without an ending'} cannot be written.", f"Use {_choice()}."
+        )
     return ending
 
 
@@ -46,7 +51,8 @@ def _choice() -> str:
 
 
 def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
-    """Writes an array (k, j, i) on the grid of the image file `like`, compressed, whole or not at all.
+    """Writes an array (k, j, i) on the grid of the image file `like`, compressed, whole or not at
+    all.
 
     Args:
         array: uint8, uint16 or float32, of the shape of the image.
@@ -58,14 +64,19 @@ def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
     """
     grid = grid_of(like)
     if array.shape != grid.shape or array.dtype.name not in _TYPES:
-        raise InputError(f"{array.dtype} voxels of the shape {array.shape} do not fit {like}, {grid.shape}.")
-    write = {".nii.gz": _write_nifti, ".nrrd": _write_nrrd, ".mha": _write_any}[check_ending(ending_of(path))]
+        raise InputError(
+            f"{array.dtype} voxels of the shape {array.shape} do not fit {like}, {grid.shape}."
+        )
+    write = {".nii.gz": _write_nifti, ".nrrd": _write_nrrd, ".mha": _write_any}[
+        check_ending(ending_of(path))
+    ]
     with atomic_path(path) as part:
         write(array, like, grid, part)
         off = displacement(grid, grid_of(part))
         if not off <= EXACT:
             raise InputError(
-                f"The geometry of {like} does not fit into {path.name}: voxels move by {off:.3g} voxels.",
+                f"The geometry of {like} does not fit into {path.name}: voxels move by {off:.3g} "
+                f"voxels.",
                 "Write .nrrd or .mha.",
             )
 
@@ -99,7 +110,9 @@ def _write_nifti(array: npt.NDArray[Any], like: Path, grid: Grid, path: Path) ->
 
 
 def _nifti_header(path: Path, grid: Grid) -> bytearray | None:
-    """The header of a one-file NIfTI-1 image of three dimensions; None where `path` is another file."""
+    """The header of a one-file NIfTI-1 image of three dimensions; None where `path` is another
+    file.
+    """
     if ending_of(path) != ".nii.gz":
         return None
     with path.open("rb") as raw:
@@ -127,11 +140,16 @@ def _write_nrrd(array: npt.NDArray[Any], like: Path, grid: Grid, path: Path) -> 
 
 
 def _nrrd_geometry(path: Path) -> list[str]:
-    """The lines of a three-dimensional NRRD header that say where the voxels lie; none where `path` is another file."""
+    """The lines of a three-dimensional NRRD header that say where the voxels lie; none where
+    `path` is another file.
+    """
     if ending_of(path) != ".nrrd":
         return []
     with path.open("rb") as stream:
-        lines = [line.decode("ascii", "replace").strip() for line in itertools.takewhile(bytes.strip, stream)]
+        lines = [
+            line.decode("ascii", "replace").strip()
+            for line in itertools.takewhile(bytes.strip, stream)
+        ]
     return [line for line in lines if _NRRD_GEOMETRY.match(line)] if "dimension: 3" in lines else []
 
 

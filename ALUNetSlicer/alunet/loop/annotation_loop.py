@@ -1,7 +1,8 @@
 """The loop by hand: a person labels what is suggested, in any tool, and asks for the next round.
 
-This is all that a way in needs (a terminal, a service, 3D Slicer); each call can be repeated after a crash and goes on
-from what is on disk. Seed, recipe and device belong to the project and are given once.
+This is all that a way in needs (a terminal, a service, 3D Slicer); each call can be repeated after
+a crash and goes on from what is on disk. Seed, recipe and device belong to the project and are
+given once.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ class Setup:
         epochs, iterations: another length of every training than the preset's.
         seed: of everything random.
         device: "auto", "cpu", "cuda" or "mps".
-        train_for: seconds that the training of a round may take; None: the preset's, where it has such a time.
+        train_for: seconds that the training of a round may take; None: the preset's, where it has
+            such a time.
     """
 
     preset: str = "cpu"
@@ -51,7 +53,9 @@ class Setup:
         """Training and scoring of all rounds; raises InputError for values that cannot be."""
         recipe, steps = preset(self.preset), self.epochs is not None or self.iterations is not None
         if steps and self.train_for is not None:
-            message = f"A training time ({self.train_for:g} s) is given beside epochs or iterations."
+            message = (
+                f"A training time ({self.train_for:g} s) is given beside epochs or iterations."
+            )
             raise InputError(message, "Give one or the other.")
         if steps:
             return recipe.with_length(self.epochs, self.iterations)
@@ -59,7 +63,9 @@ class Setup:
         return recipe if seconds is None else recipe.for_seconds(seconds)
 
 
-def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[str], setup: Setup) -> Project:
+def create(
+    root: Path, *, name: str, labels: dict[str, int], channels: Sequence[str], setup: Setup
+) -> Project:
     """Make a project and open it; one that was made just so is opened as it is.
 
     Raises:
@@ -71,7 +77,9 @@ def create(root: Path, *, name: str, labels: dict[str, int], channels: Sequence[
     if setup.device != "auto":
         load_framework().resolve_device(setup.device)
     try:
-        return Project.create(root, name=name, labels=labels, channels=channels, annotation=asdict(setup))
+        return Project.create(
+            root, name=name, labels=labels, channels=channels, annotation=asdict(setup)
+        )
     except InputError:
         if not (Path(root) / "project.db").is_file():
             raise
@@ -107,37 +115,53 @@ class AnnotationLoop:
     ) -> None:
         settings = project.settings.annotation
         if settings is None:
-            raise InputError(f"The project {project.root} belongs to a simulation.", "Create a project for annotation.")
+            raise InputError(
+                f"The project {project.root} belongs to a simulation.",
+                "Create a project for annotation.",
+            )
         self.project, self.setup = project, Setup(**settings)
         self._seconds: float | None = None
         place = device or self.setup.device
         self.loop = Loop(
-            project, self.setup.recipe(), seed=self.setup.seed, device=place, emit=emit, cancel=cancel
+            project,
+            self.setup.recipe(),
+            seed=self.setup.seed,
+            device=place,
+            emit=emit,
+            cancel=cancel,
         )
 
     def plan(self) -> None:
         """Plan and preprocess what is not yet, and add it to the pool."""
         self.loop.prepare()
 
-    # --- the batch --------------------------------------------------------------------------------------------
+    # --- the batch --------------------------------------------------------------------------------
 
-    def suggest(self, strategy: str | None = None, budget: int | None = None, ahead: int = 0) -> RoundWorklist:
-        """Choose the round's batch, or give the one that is open; with proposals where there is a model.
+    def suggest(
+        self, strategy: str | None = None, budget: int | None = None, ahead: int = 0
+    ) -> RoundWorklist:
+        """Choose the round's batch, or give the one that is open; with proposals where there is a
+        model.
 
         Args:
             strategy, budget, ahead: see `Loop.next_round`.
 
         Raises:
-            InputError: the choice is impossible, another batch is open, or there is nothing to choose.
+            InputError: the choice is impossible, another batch is open, or there is nothing to
+                choose.
         """
         check_choice(strategy, budget, ahead)
         self.plan()
         self._forget_skipped()
         begun, batch = self.project.rounds.begun(), self.loop.batch()
         if batch is not None:
-            self.loop.suggest(strategy or batch.strategy, batch.budget if budget is None else budget)
+            self.loop.suggest(
+                strategy or batch.strategy, batch.budget if budget is None else budget
+            )
         elif begun is not None and begun.state is RoundState.TRAINING:
-            raise InputError(f"The training of round {begun.number} was stopped.", "Finish it first.")
+            raise InputError(
+                f"The training of round {begun.number} was stopped.", "Finish it first."
+            )
         elif not len(self.loop.candidates()):
             raise InputError("Every sample of the pool is annotated or skipped.", "Add cases.")
         else:
@@ -148,13 +172,21 @@ class AnnotationLoop:
     def _forget_skipped(self) -> None:
         """Let an open batch of which every slice was skipped be chosen anew, without these."""
         worklist = self.worklist()
-        if worklist is not None and worklist.items and all(item.status is Status.SKIPPED for item in worklist.items):
+        if (
+            worklist is not None
+            and worklist.items
+            and all(item.status is Status.SKIPPED for item in worklist.items)
+        ):
             self.project.rounds.forget_query(worklist.number)
 
     def worklist(self) -> RoundWorklist | None:
-        """The open batch as it is now, or None; before a strategy has chosen it is what people chose."""
+        """The open batch as it is now, or None; before a strategy has chosen it is what people
+        chose.
+        """
         begun = self.project.rounds.begun()
-        if begun is None or (begun.query is None and not self.project.worklist.suggestions(begun.number)):
+        if begun is None or (
+            begun.query is None and not self.project.worklist.suggestions(begun.number)
+        ):
             return None
         strategy = CHOSEN if begun.query is None else begun.strategy
         return make_worklist(self.project, self.loop.folder(), begun.number, strategy, begun.budget)
@@ -171,13 +203,16 @@ class AnnotationLoop:
         if self.loop.current() == 0:
             return
         folder = self.loop.folder()
-        samples = [suggestion.sample for suggestion in self.project.worklist.suggestions(self.loop.current())]
+        samples = [
+            suggestion.sample
+            for suggestion in self.project.worklist.suggestions(self.loop.current())
+        ]
         names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
         missing = [name for name in names if not proposal_file(folder, name).is_file()]
         if missing:
             outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING, proposals=True)
 
-    # --- labels -----------------------------------------------------------------------------------------------
+    # --- labels -----------------------------------------------------------------------------------
 
     def annotate(
         self,
@@ -191,15 +226,28 @@ class AnnotationLoop:
         ignore: int | None = None,
         meaning: Meaning | None = None,
     ) -> Taken:
-        """Store labels from an image file, see `alunet.loop.labelling.annotate`; by default what is suggested."""
+        """Store labels from an image file, see `alunet.loop.labelling.annotate`; by default what
+        is suggested.
+        """
         number = self.project.rounds.of_new_labels()
         suggested = [
-            entry.sample for entry in self.project.worklist.suggestions(self.loop.current()) if not entry.skipped
+            entry.sample
+            for entry in self.project.worklist.suggestions(self.loop.current())
+            if not entry.skipped
         ]
         taken = labelling.annotate(
-            self.project, case, file, slices=slices, all_slices=all_slices, suggested=suggested,
-            round=number, author=author, seconds=seconds, ignore=ignore, meaning=meaning,
-        )  # fmt: skip
+            self.project,
+            case,
+            file,
+            slices=slices,
+            all_slices=all_slices,
+            suggested=suggested,
+            round=number,
+            author=author,
+            seconds=seconds,
+            ignore=ignore,
+            meaning=meaning,
+        )
         self._follow()
         return taken
 
@@ -212,9 +260,15 @@ class AnnotationLoop:
         found = labelling.pool_case(self.project, case)
         labelled, samples = self.project.samples.labelled(), []
         for number in slices:
-            own = [i for i in labelling.samples_of_slices(self.project, found, [number]) if not labelled[i]]
+            own = [
+                i
+                for i in labelling.samples_of_slices(self.project, found, [number])
+                if not labelled[i]
+            ]
             if not own:
-                raise InputError(f"Slice {number} of {case} is annotated already.", "There is nothing to skip.")
+                raise InputError(
+                    f"Slice {number} of {case} is annotated already.", "There is nothing to skip."
+                )
             samples += own
         self.project.samples.skip(samples, undo=undo)
         self._follow()
@@ -225,10 +279,11 @@ class AnnotationLoop:
         if self.worklist() is not None:
             self._saved()
 
-    # --- the next round ---------------------------------------------------------------------------------------
+    # --- the next round ---------------------------------------------------------------------------
 
     def train_for(self, seconds: float) -> None:
-        """Train the coming round for about so long; a training that was stopped at another length begins anew.
+        """Train the coming round for about so long; a training that was stopped at another length
+        begins anew.
 
         Raises:
             InputError: less than a second, or more than a week.
@@ -237,12 +292,17 @@ class AnnotationLoop:
         self._seconds = seconds
 
     def next_round(
-        self, strategy: str | None = None, budget: int | None = None, ahead: int = 0, *, closes: int | None = None
+        self,
+        strategy: str | None = None,
+        budget: int | None = None,
+        ahead: int = 0,
+        *,
+        closes: int | None = None,
     ) -> NextRound:
         """Do `Loop.next_round`, and segment the cases of the new batch.
 
-        The training takes the time that was asked for (`train_for`), else the one that it was begun with, else the
-        project's.
+        The training takes the time that was asked for (`train_for`), else the one that it was begun
+        with, else the project's.
 
         Raises:
             InputError: the choice is impossible.

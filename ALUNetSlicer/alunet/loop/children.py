@@ -1,4 +1,6 @@
-"""Start the loop's heavy steps in child processes, with the arithmetic that suits the computer they run on."""
+"""Start the loop's heavy steps in child processes, with the arithmetic that suits the computer
+they run on.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,9 @@ def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
 
 
 def arithmetic(loop: Loop) -> Arithmetic:
-    """Return how this computer computes: chosen once for a project, and anew when it comes to another computer."""
+    """Return how this computer computes: chosen once for a project, and anew when it comes to
+    another computer.
+    """
     machine, kept = hardware.describe_computer(loop.device), loop.project.settings.arithmetic
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
@@ -41,13 +45,17 @@ def arithmetic(loop: Loop) -> Arithmetic:
     chosen = run(loop, _CHOOSE, log, device=loop.device, machine=machine)
     loop.project.settings.arithmetic = chosen
     if kept is not None:
-        text = f"This project was last used on another computer ({kept['machine']}). Here: {chosen['reason']}."
+        text = (
+            f"This project was last used on another computer ({kept['machine']}). Here: "
+            f"{chosen['reason']}."
+        )
         loop.emit(Event("message", {"text": text}))
     return Arithmetic(**chosen)
 
 
 def survey(device: str) -> dict[str, Any]:
-    """Return the choice for this computer on a network of the hippocampus set's size: `Arithmetic` in plain values.
+    """Return the choice for this computer on a network of the hippocampus set's size: `Arithmetic`
+    in plain values.
 
     Besides, ``cores``: the computer's, and ``threads``: those that this process may use.
 

@@ -1,4 +1,6 @@
-"""Choose a batch: with which strategy and how many samples where people do not say, and asking the strategy."""
+"""Choose a batch: with which strategy and how many samples where people do not say, and asking
+the strategy.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,11 @@ def usual_choice(project: Project, strategy: str | None, budget: int | None) -> 
         budget: None: as in the round before, or 100.
     """
     finished = project.rounds.finished()
-    earlier = [entry.strategy for entry in finished if entry.number > 0 and entry.strategy not in (UNASKED, CHOSEN)]
+    earlier = [
+        entry.strategy
+        for entry in finished
+        if entry.number > 0 and entry.strategy not in (UNASKED, CHOSEN)
+    ]
     usual = earlier[-1] if earlier else LATER_STRATEGY if finished else FIRST_STRATEGY
     budgets = [entry.budget for entry in finished if entry.budget]
     return strategy or usual, (budgets[-1] if budgets else BUDGET) if budget is None else budget
@@ -45,7 +51,9 @@ def check_choice(strategy: str | None, budget: int | None, ahead: int) -> None:
     if strategy is not None:
         query.parse(strategy)
     if budget is not None and budget < 1:
-        raise InputError(f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1.")
+        raise InputError(
+            f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1."
+        )
     if ahead < 0:
         raise InputError(f"{ahead} samples ahead cannot be chosen.", "Give 0 or more.")
 
@@ -54,11 +62,18 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
     """Ask a strategy for the batch of the next round; what it was asked is kept in `folder`.
 
     Returns:
-        ``ids``, ``gains``, ``reasons``, ``uncertainty``, ``diagnostics`` and ``costs``, see `steps.ask`.
+        ``ids``, ``gains``, ``reasons``, ``uncertainty``, ``diagnostics`` and ``costs``, see
+        `steps.ask`.
     """
     number = loop.current()
     if not len(loop.candidates()):
-        return {"ids": [], "gains": [], "reasons": [], "diagnostics": {"exhausted": True}, "costs": {}}
+        return {
+            "ids": [],
+            "gains": [],
+            "reasons": [],
+            "diagnostics": {"exhausted": True},
+            "costs": {},
+        }
     needs, names = query.parse(strategy).needs, list(loop.project.labels)
     arrays = _question(loop, folder / "question.npz", Need.TRUTH in needs)
     if needs <= {Need.TRUTH}:  # no model, no child process
@@ -89,7 +104,9 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
 
 
 def _question(loop: Loop, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
-    """What a strategy is told, also written to `file` for a child process; hidden labels only where it asks."""
+    """What a strategy is told, also written to `file` for a child process; hidden labels only
+    where it asks.
+    """
     pool, project = loop.project.pool, loop.project
     labelled, ids = project.samples.labelled(), loop.candidates()
     shown = None

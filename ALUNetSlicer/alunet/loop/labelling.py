@@ -1,4 +1,6 @@
-"""Labels that a person drew in a tool of theirs: read, checked against the image's grid, and stored."""
+"""Labels that a person drew in a tool of theirs: read, checked against the image's grid, and
+stored.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +27,8 @@ class Taken:
     Attributes:
         case: its case.
         slices: slices that were annotated, voxel indices along the slice axis, ascending.
-        samples: the samples annotated, ascending; several a slice where tiles are smaller than a slice.
+        samples: the samples annotated, ascending; several a slice where tiles are smaller than a
+            slice.
         replaced: how many of them had labels before.
         unchanged: slices that hold these very labels already; nothing was stored for them.
         empty: suggested slices left open, because the file annotates nothing there.
@@ -63,13 +66,13 @@ def annotate(
 
     Args:
         name: of a pool case.
-        file: a label map of the whole case on its image's grid; or, with one of `slices`, of this slice alone (a 2D
-            image, or a 3D image with extent 1 along the slice axis). Its values mean what
-            `alunet.imaging.labels` says.
+        file: a label map of the whole case on its image's grid; or, with one of `slices`, of this
+            slice alone (a 2D image, or a 3D image with extent 1 along the slice axis). Its values
+            mean what `alunet.imaging.labels` says.
         slices: take these slices, all of each; voxel indices along the slice axis.
         all_slices: take the whole case.
-        suggested: samples to take where neither is given, those that are open yet: slices that nobody looked at are
-            no background.
+        suggested: samples to take where neither is given, those that are open yet: slices that
+            nobody looked at are no background.
         round: number of the round that the labels belong to.
         author: who drew them.
         seconds: time spent on the file.
@@ -77,24 +80,34 @@ def annotate(
         meaning: what the values of the file mean, where it does not say so itself.
 
     Raises:
-        InputError: the file does not fit the case, or there is nothing to take; nothing is changed then.
+        InputError: the file does not fit the case, or there is nothing to take; nothing is changed
+            then.
     """
     case = pool_case(project, name)
     if slices and all_slices:
-        raise InputError("Single slices and all slices are asked for.", "Give --slice or --all-slices, not both.")
+        raise InputError(
+            "Single slices and all slices are asked for.", "Give --slice or --all-slices, not both."
+        )
     if seconds is not None and not 0 <= seconds < 1e6:
-        raise InputError(f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed.")
+        raise InputError(
+            f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed."
+        )
     read = _read(project, case, Path(file), slices, meaning, ignore)
     drawn = read.classes
     pool = project.pool
     stored, labelled = project.annotations.read(name), project.samples.labelled()
     if slices or all_slices:
-        asked = samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
+        asked = (
+            samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
+        )
     else:
         asked = [sample for sample in suggested if pool.case_name(sample) == name]
         asked = [sample for sample in asked if not labelled[sample]] or asked
         if not asked:
-            raise InputError(f"No slice of {name} is suggested now.", "Say which you drew: --slice N, or --all-slices")
+            raise InputError(
+                f"No slice of {name} is suggested now.",
+                "Say which you drew: --slice N, or --all-slices",
+            )
         asked = _covered(project, asked, read, slice_axis(case), file)
     parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
     filled = {sample: labels for sample, labels in parts.items() if (labels != NOT_ANNOTATED).any()}
@@ -113,11 +126,14 @@ def annotate(
     if again and not (slices or all_slices):
         numbers = ", ".join(map(str, _slices(project, again)))
         raise InputError(
-            f"What is suggested of {name} is annotated already, and {file} differs in slice {numbers}.",
+            f"What is suggested of {name} is annotated already, and {file} differs in slice "
+            f"{numbers}.",
             f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
         )
     if new:
-        project.annotations.annotate(name, sorted(new.items()), round=round, author=author, seconds=seconds)
+        project.annotations.annotate(
+            name, sorted(new.items()), round=round, author=author, seconds=seconds
+        )
     return Taken(
         case=name,
         slices=_slices(project, new),
@@ -140,7 +156,10 @@ def pool_case(project: Project, name: str) -> Case:
     found = [case for case in project.cases.all() if case.name == name]
     if not found:
         known = ", ".join(case.name for case in project.cases.all("pool")[:3])
-        raise InputError(f"There is no case {name!r} in the project.", f"Its cases are {known}, …" if known else "")
+        raise InputError(
+            f"There is no case {name!r} in the project.",
+            f"Its cases are {known}, …" if known else "",
+        )
     if found[0].role != "pool":
         raise InputError(f"Case {name!r} is for evaluation.", "Annotate cases of the pool.")
     pool = project.samples.known_pool()
@@ -171,10 +190,13 @@ def samples_of_slices(project: Project, case: Case, slices: Sequence[int]) -> li
     raw, extent = project.pool.slice_raw[ids], case.shape[slice_axis(case)]
     for number in slices:
         if not 0 <= number < extent:
-            raise InputError(f"{case.name} has no slice {number}.", f"Its slices are 0 to {extent - 1}.")
+            raise InputError(
+                f"{case.name} has no slice {number}.", f"Its slices are 0 to {extent - 1}."
+            )
         if number not in raw:
             raise InputError(
-                f"Slice {number} of {case.name} is empty in the image.", f"Use slices {raw.min()} to {raw.max()}."
+                f"Slice {number} of {case.name} is empty in the image.",
+                f"Use slices {raw.min()} to {raw.max()}.",
             )
     return [int(sample) for sample in ids[np.isin(raw, list(slices))]]
 
@@ -183,7 +205,9 @@ def _slices(project: Project, samples: object) -> tuple[int, ...]:
     return tuple(sorted({int(project.pool.slice_raw[sample]) for sample in samples}))  # type: ignore[attr-defined]
 
 
-def _covered(project: Project, samples: list[int], read: Labels, axis: int, file: Path) -> list[int]:
+def _covered(
+    project: Project, samples: list[int], read: Labels, axis: int, file: Path
+) -> list[int]:
     """The samples in slices that the file covers; raises InputError where there is none."""
     low, high = read.box[axis]
     found = [sample for sample in samples if low <= project.pool.slice_raw[sample] < high]
@@ -219,7 +243,9 @@ def _read(
         samples_of_slices(project, case, [number])
         image = read_image(file)
         if image.GetDimension() == 2 and image.GetSize() != grid.size:
-            return _of_slice(project, case, _flat(image, file, grid, axis), file, number, meaning, ignore)
+            return _of_slice(
+                project, case, _flat(image, file, grid, axis), file, number, meaning, ignore
+            )
     read = read_labels_of(file, grid, project.cases.structures, meaning=meaning, ignore=ignore)
     low, high = read.box[axis]
     outside = [slice_ for slice_ in slices if not low <= slice_ < high]
@@ -254,7 +280,8 @@ def _flat(image: sitk.Image, file: Path, grid: Grid, axis: int) -> Grid:
     wide = tuple(extent for place, extent in enumerate(grid.size) if place != 2 - axis)
     if flat.size[:2] != wide:
         raise InputError(
-            f"{file} has {flat.size[0]} x {flat.size[1]} pixels, but a slice has {wide[0]} x {wide[1]}.",
+            f"{file} has {flat.size[0]} x {flat.size[1]} pixels, but a slice has {wide[0]} x "
+            f"{wide[1]}.",
             "Draw on the slice as it is in the image file.",
         )
     return flat

@@ -1,13 +1,14 @@
 """The loop of docs/method.md, 1.7 over one project, step by step and from wherever it was stopped.
 
-A round has two halves: `Loop.suggest` chooses its batch, `Loop.learn` trains on what is annotated by then. Between them
-a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation (`alunet.simulation.rounds`).
-`Loop.next_round` does the second half of one round and the first of the next, for all of them.
+A round has two halves: `Loop.suggest` chooses its batch, `Loop.learn` trains on what is annotated
+by then. Between them a person labels (`alunet.loop.annotation_loop`), or the oracle of a simulation
+(`alunet.simulation.rounds`). `Loop.next_round` does the second half of one round and the first of
+the next, for all of them.
 
-The project's database knows the rounds: which is open, what was chosen, what a finished one was like; ``batch.json``
-and ``manifest.json`` are printouts. A training ends with ``learned.json`` (and what was measured), and is not repeated
-where that is. It goes on from its last checkpoint. The heavy steps run in child processes, one each, which end
-with this process.
+The project's database knows the rounds: which is open, what was chosen, what a finished one was
+like; ``batch.json`` and ``manifest.json`` are printouts. A training ends with ``learned.json`` (and
+what was measured), and is not repeated where that is. It goes on from its last checkpoint. The
+heavy steps run in child processes, one each, which end with this process.
 """
 
 from __future__ import annotations
@@ -71,29 +72,34 @@ class Loop:
         self.framework = framework or load_framework()
         self.emit, self.cancel = emit, cancel
 
-    # --- preparation ------------------------------------------------------------------------------------------
+    # --- preparation ------------------------------------------------------------------------------
 
     def prepare(self) -> None:
         """Plan and preprocess what is not yet, and enumerate the pool."""
         prepare(self)
 
-    # --- rounds -----------------------------------------------------------------------------------------------
+    # --- rounds -----------------------------------------------------------------------------------
 
     def next_round(
-        self, strategy: str | None = None, budget: int | None = None, ahead: int = 0, *, closes: int | None = None
+        self,
+        strategy: str | None = None,
+        budget: int | None = None,
+        ahead: int = 0,
+        *,
+        closes: int | None = None,
     ) -> NextRound:
         """Train on all labels so far and close the round, then choose the next batch.
 
-        Where nothing was annotated since the last training, nothing is trained, and an open batch stays. A call that
-        was interrupted goes on where it was.
+        Where nothing was annotated since the last training, nothing is trained, and an open batch
+        stays. A call that was interrupted goes on where it was.
 
         Args:
-            strategy: name and options, like "usimf:eta=10". None: as in the round before; `spread` at first, then
-                `usimf`.
+            strategy: name and options, like "usimf:eta=10". None: as in the round before; `spread`
+                at first, then `usimf`.
             budget: samples to choose, or all that are left. None: as in the round before, or 100.
             ahead: samples to choose behind them, for people who go on while the model trains.
-            closes: number of the round to close. Where that is finished, nothing is trained, so that a repeated call
-                does not take up labels that came later.
+            closes: number of the round to close. Where that is finished, nothing is trained, so
+                that a repeated call does not take up labels that came later.
 
         Raises:
             InputError: the choice is impossible.
@@ -103,7 +109,9 @@ class Loop:
         if closes in (None, number) and self.project.rounds.touched():
             released = self._still_open(number)
             record = self.learn()
-            self.emit(Event("message", {"text": f"Round {number} is learned; choosing the next batch."}))
+            self.emit(
+                Event("message", {"text": f"Round {number} is learned; choosing the next batch."})
+            )
         if self.batch() is None and len(self.candidates()):
             self.suggest(*usual_choice(self.project, strategy, budget), ahead)
         return NextRound(record, released)
@@ -115,17 +123,19 @@ class Loop:
         return sum(entry.state != "labelled" and not entry.skipped for entry in batch)
 
     def suggest(self, strategy: str, budget: int, ahead: int = 0) -> list[Suggestion]:
-        """The first half of a round: choose `budget` samples with the last model and keep them as the open batch.
+        """The first half of a round: choose `budget` samples with the last model and keep them as
+        the open batch.
 
-        Where the round has its batch already, that is given again. A pool that is exhausted gives an empty batch.
+        Where the round has its batch already, that is given again. A pool that is exhausted gives
+        an empty batch.
 
         Args:
             strategy: name and options, like "usimf:eta=10"; without a model one that needs none.
             ahead: samples to choose behind the batch.
 
         Raises:
-            InputError: the round was begun with another strategy or budget, or the strategy needs a model and there
-                is none yet.
+            InputError: the round was begun with another strategy or budget, or the strategy needs a
+                model and there is none yet.
         """
         number = self.current()
         check_choice(strategy, budget, ahead)
@@ -135,14 +145,20 @@ class Loop:
                 f"'{strategy}' asks a model, and there is none before the first round.",
                 f"Begin with one of: {', '.join(free)}.",
             )
-        return self.open_round(strategy, budget, lambda folder: choose(self, strategy, budget, ahead, folder))
+        return self.open_round(
+            strategy, budget, lambda folder: choose(self, strategy, budget, ahead, folder)
+        )
 
-    def open_round(self, strategy: str, budget: int, make: Callable[[Path], Content]) -> list[Suggestion]:
-        """Open the next round with the batch that `make` gives in its folder, or with the one that it has.
+    def open_round(
+        self, strategy: str, budget: int, make: Callable[[Path], Content]
+    ) -> list[Suggestion]:
+        """Open the next round with the batch that `make` gives in its folder, or with the one that
+        it has.
 
         Args:
             budget: samples of the batch proper.
-            make: gives ``ids``, ``gains``, ``reasons``, ``uncertainty`` (may be missing), ``diagnostics``, ``costs``.
+            make: gives ``ids``, ``gains``, ``reasons``, ``uncertainty`` (may be missing),
+                ``diagnostics``, ``costs``.
 
         Raises:
             InputError: the round was begun with another strategy or budget.
@@ -151,7 +167,8 @@ class Loop:
         if begun is not None and begun.query is not None:
             if (begun.strategy, begun.budget) != (strategy, budget):
                 raise InputError(
-                    f"Round {begun.number} was begun with '{begun.strategy}' and a budget of {begun.budget}.",
+                    f"Round {begun.number} was begun with '{begun.strategy}' and a budget of "
+                    f"{begun.budget}.",
                     "Finish it with those, then choose anew.",
                 )
             return self.project.worklist.suggestions(begun.number)
@@ -164,31 +181,46 @@ class Loop:
         batch = make(folder)
         with self.project.together():
             self.project.worklist.suggest(
-                number, batch["ids"], batch["gains"], batch["reasons"], batch.get("uncertainty"), size=budget
+                number,
+                batch["ids"],
+                batch["gains"],
+                batch["reasons"],
+                batch.get("uncertainty"),
+                size=budget,
             )
-            self.project.rounds.keep_query(number, {name: batch[name] for name in ("diagnostics", "costs")})
-        write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})  # for people to read
+            self.project.rounds.keep_query(
+                number, {name: batch[name] for name in ("diagnostics", "costs")}
+            )
+        # for people to read
+        write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})
         return self.project.worklist.suggestions(number)
 
     def learn(self) -> RoundRecord:
-        """The second half of a round: train on everything annotated so far, evaluate, and close the round.
+        """The second half of a round: train on everything annotated so far, evaluate, and close the
+        round.
 
-        A round that nobody suggested a batch for is closed too. Suggested samples that are not annotated go back to
-        the pool. Labels that come while the model trains belong to the next round.
+        A round that nobody suggested a batch for is closed too. Suggested samples that are not
+        annotated go back to the pool. Labels that come while the model trains belong to the next
+        round.
 
         Raises:
             InputError: nothing is annotated.
         """
         if not self.project.annotations.cases():
-            raise InputError("Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first.")
+            raise InputError(
+                "Nothing is annotated yet, so there is nothing to learn.", "Annotate a slice first."
+            )
         rounds, number = self.project.rounds, self.current()
-        begun = rounds.begun() or rounds.begin(CHOSEN if self.project.worklist.chosen(number) else UNASKED, 0)
+        begun = rounds.begun() or rounds.begin(
+            CHOSEN if self.project.worklist.chosen(number) else UNASKED, 0
+        )
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
         rounds.set_training(number, True)
         try:
             learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
-        except BaseException:  # also Ctrl-C: what is annotated until the training goes on belongs to it
+        except BaseException:
+            # also Ctrl-C: what is annotated until the training goes on belongs to it
             rounds.set_training(number, False)
             raise
         record = make_record(self, begun, learned)
@@ -197,7 +229,12 @@ class Loop:
             rounds.finish(number, asdict(record))
         record.save(folder / "manifest.json")
         self._clear(number)
-        self.emit(Event("step", {"name": "round", "state": "finished", "number": number, "dice": record.mean()}))
+        self.emit(
+            Event(
+                "step",
+                {"name": "round", "state": "finished", "number": number, "dice": record.mean()},
+            )
+        )
         return record
 
     def rounds(self) -> list[RoundRecord]:
@@ -219,10 +256,14 @@ class Loop:
         return self._folder(self.current())
 
     def last(self) -> int:
-        """Number of the last finished round, whose model is the newest; raises InputError where there is none."""
+        """Number of the last finished round, whose model is the newest; raises InputError where
+        there is none.
+        """
         finished = self.current()
         if finished == 0:
-            raise InputError("There is no model yet.", "It comes with round 0: annotate, then learn.")
+            raise InputError(
+                "There is no model yet.", "It comes with round 0: annotate, then learn."
+            )
         return finished - 1
 
     def weights(self, number: int) -> Path:
@@ -233,7 +274,9 @@ class Loop:
         return self.project.rounds_dir / f"{number:03d}"
 
     def _clear(self, number: int) -> None:
-        """Remove the checkpoints of a finished round's training, three times the weights; also after a crash."""
+        """Remove the checkpoints of a finished round's training, three times the weights; also
+        after a crash.
+        """
         shutil.rmtree(self._folder(number) / "training", ignore_errors=True)
 
     @staticmethod
@@ -244,13 +287,13 @@ class Loop:
         kept: Content = json.loads(file.read_text(encoding="utf-8"))
         return kept
 
-    # --- query ------------------------------------------------------------------------------------------------
+    # --- query ------------------------------------------------------------------------------------
 
     def candidates(self) -> np.ndarray:
         """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
         return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
 
-    # --- child processes ------------------------------------------------------------------------------
+    # --- child processes --------------------------------------------------------------------------
 
     def _learn(self, number: int, folder: Path) -> Content:
         return train(self, number, folder)

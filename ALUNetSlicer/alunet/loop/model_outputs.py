@@ -17,10 +17,11 @@ from alunet.storage.files import atomic_path
 
 
 class ComputedOutputs:
-    """`alunet.query.ModelOutputs` of the candidates `ids` (and the `labelled` ids), by the model of the last round.
+    """`alunet.query.ModelOutputs` of the candidates `ids` (and the `labelled` ids), by the model of
+    the last round.
 
-    Monte Carlo scores are kept in `cache`, named by everything they depend on: strategies that share a model, as all do
-    in the first round, share them too.
+    Monte Carlo scores are kept in `cache`, named by everything they depend on: strategies that
+    share a model, as all do in the first round, share them too.
     """
 
     def __init__(
@@ -45,9 +46,13 @@ class ComputedOutputs:
         return self._model.entropy(self._chosen())
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
-        """Monte Carlo dropout scores of all candidates; with the recipe's rate and passes where None."""
+        """Monte Carlo dropout scores of all candidates; with the recipe's rate and passes where
+        None.
+        """
         settings = replace(
-            self._settings, dropout=dropout or self._settings.dropout, passes=passes or self._settings.passes
+            self._settings,
+            dropout=dropout or self._settings.dropout,
+            passes=passes or self._settings.passes,
         )
         file = self._cache / f"mc-{self._key(settings)}.npz"
         if file not in self._mc:
@@ -87,7 +92,9 @@ class ComputedOutputs:
         """(P,) mean over `rows` of the squared decoder gradients."""
         return self._model.fisher(self._chosen(rows), heads)
 
-    def decoder_gradients(self, rows: np.ndarray, coordinates: np.ndarray, heads: Heads = "training") -> np.ndarray:
+    def decoder_gradients(
+        self, rows: np.ndarray, coordinates: np.ndarray, heads: Heads = "training"
+    ) -> np.ndarray:
         """(m, d) decoder gradients of the candidates at `rows`, at the chosen parameters."""
         return self._model.decoder_gradients(self._chosen(rows), coordinates, heads)
 

@@ -1,4 +1,6 @@
-"""The simulated annotator: the only part of ALUNet that sees hidden labels (docs/method.md, 1.4)."""
+"""The simulated annotator: the only part of ALUNet that sees hidden labels (docs/method.md,
+1.4).
+"""
 
 from __future__ import annotations
 
@@ -26,20 +28,25 @@ class Oracle:
             )
 
     def reveal(self, ids: np.ndarray, round_number: int) -> None:
-        """Annotate the samples `ids` with their reference labels; what is annotated already is left alone."""
+        """Annotate the samples `ids` with their reference labels; what is annotated already is
+        left alone.
+        """
         pool = self.project.pool
         wanted = ids[~self.project.samples.labelled()[ids]]
         for index in np.unique(pool.case[wanted]):
             name = pool.cases[index]
             truth = self._truth(name)
-            entries = [(int(i), truth[pool.raw_slices(int(i))]) for i in wanted[pool.case[wanted] == index]]
+            entries = [
+                (int(i), truth[pool.raw_slices(int(i))]) for i in wanted[pool.case[wanted] == index]
+            ]
             self.project.annotations.annotate(name, entries, round=round_number, author="oracle")
 
     def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels of each class nearest to each sample, and those of them on their class's border: (n, K) int64.
+        """Voxels of each class nearest to each sample, and those of them on their class's border:
+        (n, K) int64.
 
-        A voxel in several overlapping tiles counts for the one whose centre is nearest. The border of a class is the
-        class minus its erosion by a ball of radius 1.
+        A voxel in several overlapping tiles counts for the one whose centre is nearest. The border
+        of a class is the class minus its erosion by a ball of radius 1.
         """
         pool = self.project.pool
         voxels = np.zeros((len(pool), classes), np.int64)
@@ -51,13 +58,17 @@ class Oracle:
                 for sample, nearest in _owned(pool, ids):
                     part, on_edge = truth[pool.raw_slices(sample)], edge[pool.raw_slices(sample)]
                     voxels[sample] = np.bincount(part[nearest], minlength=classes)[:classes]
-                    border[sample] = np.bincount(part[nearest & on_edge], minlength=classes)[:classes]
+                    border[sample] = np.bincount(part[nearest & on_edge], minlength=classes)[
+                        :classes
+                    ]
         return voxels, border
 
     def _truth(self, name: str) -> np.ndarray:
         label = self.cases[name].label
         if label is None:
-            raise InputError(f"Case '{name}' has no reference label.", "A simulation needs one for every case.")
+            raise InputError(
+                f"Case '{name}' has no reference label.", "A simulation needs one for every case."
+            )
         return read_labels(label)
 
 
@@ -81,14 +92,18 @@ def _slices(pool: Pool, case: str) -> Iterator[np.ndarray]:
 
 
 def _owned(pool: Pool, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """For each sample of one slice, the voxels of its raw box whose nearest tile centre is its own (ties: lower id)."""
+    """For each sample of one slice, the voxels of its raw box whose nearest tile centre is its
+    own (ties: lower id).
+    """
     centres = pool.raw_box[ids].mean(axis=2)
     for place, sample in enumerate(ids):
         box = pool.raw_box[sample]
         if len(ids) == 1:
             yield int(sample), np.ones(tuple(box[:, 1] - box[:, 0]), bool)
             continue
-        grid = np.stack(np.meshgrid(*[np.arange(low, high) + 0.5 for low, high in box], indexing="ij"), -1)
+        grid = np.stack(
+            np.meshgrid(*[np.arange(low, high) + 0.5 for low, high in box], indexing="ij"), -1
+        )
         distances = ((grid[..., None, :] - centres) ** 2).sum(-1)
         inside = np.stack([_within(pool.raw_box[other], box) for other in ids], -1)
         yield int(sample), np.where(inside, distances, np.inf).argmin(-1) == place
@@ -97,5 +112,7 @@ def _owned(pool: Pool, ids: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
 def _within(other: np.ndarray, box: np.ndarray) -> np.ndarray:
     """Which voxels of `box` lie in `other`, as a boolean array of the shape of `box`."""
     places = [np.arange(low, high) for low, high in box]
-    masks = [(place >= low) & (place < high) for place, (low, high) in zip(places, other, strict=True)]
+    masks = [
+        (place >= low) & (place < high) for place, (low, high) in zip(places, other, strict=True)
+    ]
     return masks[0][:, None, None] & masks[1][None, :, None] & masks[2][None, None, :]

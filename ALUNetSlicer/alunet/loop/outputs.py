@@ -1,4 +1,6 @@
-"""What leaves the project: segmentations, uncertainty maps, the model, the labels. All of a call's files, or none."""
+"""What leaves the project: segmentations, uncertainty maps, the model, the labels. All of a
+call's files, or none.
+"""
 
 from __future__ import annotations
 
@@ -34,13 +36,15 @@ from alunet.storage.files import sync_folder
 def predict(
     loop: Loop, names: Sequence[str], folder: Path, ending: str, *, proposals: bool = False
 ) -> list[Path]:
-    """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its image's grid.
+    """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its
+    image's grid.
 
-    Voxels hold the values of the project's label files, proposals the project's classes; a ``dataset.json`` beside
-    the files names them.
+    Voxels hold the values of the project's label files, proposals the project's classes; a
+    ``dataset.json`` beside the files names them.
 
-    Precision and mirroring are the recipe's, as for the test cases of a round: with the preset "cpu" no mirroring,
-    and bfloat16, which differs from nnU-Net's own prediction (float32) where two classes are nearly as likely.
+    Precision and mirroring are the recipe's, as for the test cases of a round: with the preset
+    "cpu" no mirroring, and bfloat16, which differs from nnU-Net's own prediction (float32) where
+    two classes are nearly as likely.
 
     Args:
         names: of pool or test cases; none of them: all cases.
@@ -51,7 +55,8 @@ def predict(
         The files, in the order of the names.
 
     Raises:
-        InputError: a case is unknown or not preprocessed, there is no model, or the files cannot be written.
+        InputError: a case is unknown or not preprocessed, there is no model, or the files cannot be
+            written.
     """
     weights = _newest(loop)
     cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
@@ -88,7 +93,9 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
         InputError: as `predict`, or there is no such measure.
     """
     if measure not in MEASURES:
-        raise InputError(f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}.")
+        raise InputError(
+            f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}."
+        )
     check_ending(ending_of(Path(file)))
     weights = _newest(loop)
     case = _preprocessed(cases_of(loop.project, [name])[0])
@@ -112,14 +119,18 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
 
 
 def export_model(loop: Loop, file: Path) -> Path:
-    """Write the newest model as a zip file that ``nnUNetv2_install_pretrained_model_from_zip`` installs.
+    """Write the newest model as a zip file that ``nnUNetv2_install_pretrained_model_from_zip``
+    installs.
 
     Raises:
         InputError: there is no model, or the file cannot be written.
     """
     file = Path(file)
     if file.suffix.lower() != ".zip":
-        raise InputError(f"nnU-Net installs models from a zip file, not from {file.name}.", "Let the name end in .zip.")
+        raise InputError(
+            f"nnU-Net installs models from a zip file, not from {file.name}.",
+            "Let the name end in .zip.",
+        )
     weights, project, record = _newest(loop), loop.project, loop.rounds()[-1]
     about = {
         "name": project.name,
@@ -153,15 +164,16 @@ def export_model(loop: Loop, file: Path) -> Path:
 def export_labels(project: Project, names: Sequence[str], folder: Path, ending: str) -> list[Path]:
     """Write what is annotated, each case into ``folder/NAME.ENDING`` on its image's grid.
 
-    Voxels hold the values that label files of the project have, and one for voxels left open; a ``dataset.json``
-    beside the files names them all.
+    Voxels hold the values that label files of the project have, and one for voxels left open; a
+    ``dataset.json`` beside the files names them all.
 
     Args:
         names: of annotated cases; none of them: all that are annotated.
         ending: one of `alunet.imaging.writing.WRITTEN_ENDINGS`.
 
     Raises:
-        InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be written.
+        InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be
+            written.
     """
     annotated = project.annotations.cases()
     if not annotated:
@@ -178,14 +190,17 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
     return targets
 
 
-# --- what the calls share ----------------------------------------------------------------------------------------
+# --- what the calls share -------------------------------------------------------------------------
 
 
 def _newest(loop: Loop) -> Path:
     """Weights of the last finished round."""
     weights = loop.weights(loop.last())
     if not weights.is_file():
-        raise InputError(f"The weights of round {loop.last()} are gone: {weights}.", "Restore them, or train again.")
+        raise InputError(
+            f"The weights of round {loop.last()} are gone: {weights}.",
+            "Restore them, or train again.",
+        )
     return weights
 
 
@@ -195,7 +210,11 @@ def cases_of(project: Project, names: Sequence[str]) -> list[Case]:
     for name in names:
         if name not in known:
             near = difflib.get_close_matches(name, known, 3)
-            hint = f"Did you mean {' or '.join(near)}?" if near else f"The project has {len(known)} others."
+            hint = (
+                f"Did you mean {' or '.join(near)}?"
+                if near
+                else f"The project has {len(known)} others."
+            )
             raise InputError(f"There is no case '{name}' in the project.", hint)
     return [known[name] for name in dict.fromkeys(names or known)]
 
@@ -215,13 +234,16 @@ def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:
 def _all_or_none(
     targets: list[Path], structures: Structures | None = None, ignore: int | None = None
 ) -> Iterator[tuple[list[Path], list[Path]]]:
-    """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder, which they become.
+    """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder,
+    which they become.
 
     Args:
-        structures: of the label files that are written; they are described beside the files before these are there.
+        structures: of the label files that are written; they are described beside the files before
+            these are there.
         ignore: value of open voxels in them.
 
-    The passing folder's name follows from the targets: where a kill left one, the same command removes it.
+    The passing folder's name follows from the targets: where a kill left one, the same command
+    removes it.
     """
     targets = [target.absolute() for target in targets]
     folder = targets[0].parent
@@ -234,7 +256,9 @@ def _all_or_none(
     try:
         place.mkdir(parents=True)
     except OSError as error:
-        raise InputError(f"{folder} cannot be written: {error.strerror}.", "Choose another folder.") from error
+        raise InputError(
+            f"{folder} cannot be written: {error.strerror}.", "Choose another folder."
+        ) from error
     try:
         parts = [place / target.name for target in targets]
         if structures is not None:
@@ -247,7 +271,7 @@ def _all_or_none(
     sync_folder(folder)
 
 
-# --- inside the child --------------------------------------------------------------------------------------------
+# --- inside the child -----------------------------------------------------------------------------
 
 
 def segment_cases(
@@ -261,7 +285,8 @@ def segment_cases(
     threads: int,
     emit: Emit,
 ) -> None:
-    """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its file.
+    """Segment `cases` [{"name", "image", "file"}], each onto the grid of its image and into its
+    file.
 
     Args:
         values: of the classes in the files.

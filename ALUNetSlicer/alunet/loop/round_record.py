@@ -1,4 +1,6 @@
-"""What is kept of a finished round: all it takes to plot it, to repeat it and to explain it (docs/method.md, 1.8)."""
+"""What is kept of a finished round: all it takes to plot it, to repeat it and to explain it
+(docs/method.md, 1.8).
+"""
 
 from __future__ import annotations
 
@@ -26,11 +28,12 @@ class RoundRecord:
     Attributes:
         number: 0 is the initial model.
         strategy: what chose the batch, with its options; "initial" for round 0.
-        labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of the pool's samples.
-        metrics: of each metric (`alunet.model.metrics`): structure -> mean over the test cases (None where no case has
-            it), and "mean".
-        selected: the batch: sample ids in the order of the picks, their gains and reasons; behind it what else was
-            labelled: of the samples ahead, and of those that people chose.
+        labelled_samples, labelled_slices, labelled_voxels: cost of all labels so far; `fraction` of
+            the pool's samples.
+        metrics: of each metric (`alunet.model.metrics`): structure -> mean over the test cases
+            (None where no case has it), and "mean".
+        selected: the batch: sample ids in the order of the picks, their gains and reasons; behind
+            it what else was labelled: of the samples ahead, and of those that people chose.
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
         seconds, peak_memory_mb: of each step.
         recipe, seed, budget, training, arithmetic, versions, hashes: what it takes to do it again.
@@ -64,7 +67,10 @@ class RoundRecord:
         """Read a record of the database; those of earlier versions know Dice alone."""
         if "metrics" in stored:
             return cls(**stored)
-        return cls(metrics={DICE: stored[DICE]}, **{key: value for key, value in stored.items() if key != DICE})
+        return cls(
+            metrics={DICE: stored[DICE]},
+            **{key: value for key, value in stored.items() if key != DICE},
+        )
 
     def mean(self, metric: str = DICE) -> float | None:
         """The mean of a metric over the structures; None where it was not measured."""
@@ -72,7 +78,9 @@ class RoundRecord:
 
     @property
     def training_metrics(self) -> dict[str, Values]:
-        """As `metrics`, but on the annotated slices that the model learned from, which flatters it; Dice alone."""
+        """As `metrics`, but on the annotated slices that the model learned from, which flatters
+        it; Dice alone.
+        """
         names = [name for name in self.metrics[DICE] if name != MEAN]
         by_class = self.training.get("class_dice") or [None] * len(names)
         mean = self.training.get(DICE)  # nnU-Net's own
@@ -81,7 +89,9 @@ class RoundRecord:
 
     @property
     def train_seconds(self) -> float | None:
-        """How long the training took, of an interrupted one its last part; None where that was not written."""
+        """How long the training took, of an interrupted one its last part; None where that was
+        not written.
+        """
         return self.seconds.get("train")
 
     @property
@@ -100,9 +110,12 @@ class NextRound:
     """What `Loop.next_round` did.
 
     Attributes:
-        record: of the round that was learned now; None where nothing had been annotated since the last one.
-        released: suggested samples of that round that were not annotated; they are in the pool again.
-        worklist: the open batch, where people annotate; None where every sample is annotated or skipped.
+        record: of the round that was learned now; None where nothing had been annotated since the
+            last one.
+        released: suggested samples of that round that were not annotated; they are in the pool
+            again.
+        worklist: the open batch, where people annotate; None where every sample is annotated or
+            skipped.
     """
 
     record: RoundRecord | None
@@ -111,18 +124,25 @@ class NextRound:
 
 
 def measured(labels: Mapping[str, int], evaluation: Mapping[str, Any]) -> dict[str, Values]:
-    """Return the column `metrics` of a record; without test cases it holds Dice alone, which nobody measured.
+    """Return the column `metrics` of a record; without test cases it holds Dice alone, which nobody
+    measured.
 
     Args:
-        evaluation: of the test cases, see `alunet.loop.evaluation.evaluate`; earlier versions wrote a list of Dice.
+        evaluation: of the test cases, see `alunet.loop.evaluation.evaluate`; earlier versions wrote
+            a list of Dice.
     """
     names = [name for name, value in labels.items() if value > 0]
     earlier = dict(zip(names, evaluation.get(DICE) or [None] * len(names), strict=True))
     found: Mapping[str, Values] = evaluation.get("metrics") or {DICE: earlier}
-    return {metric: with_mean({name: values.get(name) for name in names}) for metric, values in found.items()}
+    return {
+        metric: with_mean({name: values.get(name) for name in names})
+        for metric, values in found.items()
+    }
 
 
-def selected(suggestions: Sequence[Suggestion], chosen: Sequence[tuple[int, str]]) -> dict[str, list[Any]]:
+def selected(
+    suggestions: Sequence[Suggestion], chosen: Sequence[tuple[int, str]]
+) -> dict[str, list[Any]]:
     """Return the column of that name of a record.
 
     Args:
@@ -132,7 +152,9 @@ def selected(suggestions: Sequence[Suggestion], chosen: Sequence[tuple[int, str]
     batch = [entry for entry in suggestions if entry.in_batch]
     labelled_ahead = [entry for entry in suggestions if entry.ahead and entry.state == "labelled"]
     known = {entry.sample for entry in batch}
-    own = [(entry.sample, entry.reason) for entry in labelled_ahead] + [row for row in chosen if row[0] not in known]
+    own = [(entry.sample, entry.reason) for entry in labelled_ahead] + [
+        row for row in chosen if row[0] not in known
+    ]
     return {
         "ids": [*(entry.sample for entry in batch), *(sample for sample, _ in own)],
         "gains": [*(entry.gain or 0.0 for entry in batch), *(0.0 for _ in own)],

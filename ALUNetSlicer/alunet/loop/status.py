@@ -22,7 +22,8 @@ class RoundLine:
         suggested: samples in its batch.
         labelled: labelled samples at its end, or now.
         dice: mean foreground Dice of its model; None where there is none (yet).
-        dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained on.
+        dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained
+            on.
         metrics: metric -> mean over the structures, of all that were measured on the same.
         train_seconds: how long its training took; None where there was none (yet).
         steps: of that training.
@@ -54,7 +55,8 @@ class ProjectOverview:
         voxels: structure -> annotated voxels.
         open_voxels: voxels of labeled samples that are left open.
         minutes: that people say they spent.
-        train_for: seconds that a round's training may take; None where the project has a number of steps.
+        train_for: seconds that a round's training may take; None where the project has a number of
+            steps.
         step: what to do next: "add", "plan", "suggest", "annotate", "next-round" or "export".
         case: the case to annotate next, where `step` is "annotate".
     """
@@ -92,7 +94,9 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
     begun = project.rounds.begun()
     if worklist is not None and begun is not None:
         state, size = begun.state.value, len(worklist.items)
-        rounds.append(RoundLine(begun.number, state, worklist.strategy, size, costs.samples, None, None))
+        rounds.append(
+            RoundLine(begun.number, state, worklist.strategy, size, costs.samples, None, None)
+        )
     counts = [int(count) for count in project.annotations.class_voxels()]
     step, case = _next(annotation, worklist)
     return ProjectOverview(
@@ -139,7 +143,11 @@ def _finished(record: RoundRecord, tested: bool) -> RoundLine:
 
 def _means(metrics: Mapping[str, Values]) -> dict[str, float]:
     means = {metric: values[MEAN] for metric, values in metrics.items()}
-    return {metric: round(mean, 4) for metric, mean in means.items() if mean is not None and math.isfinite(mean)}
+    return {
+        metric: round(mean, 4)
+        for metric, mean in means.items()
+        if mean is not None and math.isfinite(mean)
+    }
 
 
 def _unplanned(annotation: AnnotationLoop) -> list[str]:
@@ -165,4 +173,8 @@ def _next(annotation: AnnotationLoop, worklist: RoundWorklist | None) -> tuple[s
         return "next-round", None
     if len(annotation.loop.candidates()):
         return "suggest", None
-    return ("export", None) if annotation.loop.rounds() else ("annotate", annotation.project.cases.all("pool")[0].name)
+    return (
+        ("export", None)
+        if annotation.loop.rounds()
+        else ("annotate", annotation.project.cases.all("pool")[0].name)
+    )

@@ -46,7 +46,10 @@ def prepare(
     """Plan from `plan_cases`, if any, preprocess `cases`; returns geometries, patch and costs."""
 
     def files(entries: list[dict[str, Any]]) -> list[CaseFiles]:
-        return [CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"])) for entry in entries]
+        return [
+            CaseFiles(entry["name"], tuple(Path(image) for image in entry["images"]))
+            for entry in entries
+        ]
 
     maker, place = load_framework(framework), Path(folder)
     costs: Costs = {}
@@ -127,19 +130,24 @@ def learn(
 
 
 def written_length(folder: Path) -> dict[str, Any] | None:
-    """Return the length that the training of a round was begun with; None where no time was asked for.
+    """Return the length that the training of a round was begun with; None where no time was asked
+    for.
 
-    It holds ``epochs``, ``iterations``, the ``seconds`` that were asked for, and the measured ``seconds_per_step``.
+    It holds ``epochs``, ``iterations``, the ``seconds`` that were asked for, and the measured
+    ``seconds_per_step``.
     """
     file = folder / _LENGTH
     return json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
 
 
-def paced(settings: TrainingSettings, folder: Path, measure: Callable[[], float]) -> TrainingSettings:
+def paced(
+    settings: TrainingSettings, folder: Path, measure: Callable[[], float]
+) -> TrainingSettings:
     """Return the training with the number of steps that is written in the round's folder.
 
-    Where none is written for its time, a step is measured and the number that fits is written, before the training
-    starts. What was begun at another length is removed: no schedule can go on from there.
+    Where none is written for its time, a step is measured and the number that fits is written,
+    before the training starts. What was begun at another length is removed: no schedule can go on
+    from there.
 
     Args:
         measure: gives the seconds of a step.
@@ -151,8 +159,12 @@ def paced(settings: TrainingSettings, folder: Path, measure: Callable[[], float]
         seconds = measure()
         chosen = settings.paced(seconds)
         written = {"epochs": chosen.epochs, "iterations": chosen.iterations}
-        write_json(folder / _LENGTH, {**written, "seconds": settings.seconds, "seconds_per_step": seconds})
-    return replace(settings, epochs=written["epochs"], iterations=written["iterations"], seconds=None)
+        write_json(
+            folder / _LENGTH, {**written, "seconds": settings.seconds, "seconds_per_step": seconds}
+        )
+    return replace(
+        settings, epochs=written["epochs"], iterations=written["iterations"], seconds=None
+    )
 
 
 def select(
@@ -211,7 +223,9 @@ def write_question(
     case_voxels: tuple[np.ndarray, np.ndarray],
     truth: tuple[np.ndarray, np.ndarray] | None,
 ) -> dict[str, np.ndarray]:
-    """The arrays of a query, in memory and on disk for a child process: candidates, labelled samples, and so on."""
+    """The arrays of a query, in memory and on disk for a child process: candidates, labelled
+    samples, and so on.
+    """
     arrays = {"ids": ids, "labelled": labelled, "case": case, "class_voxels": class_voxels}
     arrays |= {"case_voxels": case_voxels[0], "case_sizes": case_voxels[1]}
     if truth is not None:
@@ -232,7 +246,11 @@ def ask(
     device: str,
 ) -> dict[str, Any]:
     """Let a strategy choose from in-memory arrays; the batch as plain values."""
-    truth = query.Truth(arrays["truth_voxels"], arrays["truth_border"]) if "truth_voxels" in arrays else None
+    truth = (
+        query.Truth(arrays["truth_voxels"], arrays["truth_border"])
+        if "truth_voxels" in arrays
+        else None
+    )
     problem = query.Query(
         ids=arrays["ids"],
         budget=budget,
@@ -252,7 +270,9 @@ def ask(
         "ids": [int(i) for i in batch.ids],
         "gains": [float(gain) for gain in batch.gains],
         "reasons": list(batch.reasons),
-        "uncertainty": None if batch.uncertainty is None else [_known(share) for share in batch.uncertainty],
+        "uncertainty": None
+        if batch.uncertainty is None
+        else [_known(share) for share in batch.uncertainty],
         "diagnostics": batch.diagnostics,
     }
 

@@ -1,6 +1,8 @@
-"""What a person is asked to annotate: the batch of a round, item by item, and the file that tools can read.
+"""What a person is asked to annotate: the batch of a round, item by item, and the file that tools
+can read.
 
-``rounds/NNN/worklist.json`` is written anew whenever something about it changes; the database is what counts.
+``rounds/NNN/worklist.json`` is written anew whenever something about it changes; the database is
+what counts.
 """
 
 from __future__ import annotations
@@ -73,7 +75,9 @@ def proposal_file(folder: Path, case: str) -> Path:
     return folder / "proposals" / f"{case}{EXACT_ENDING}"
 
 
-def make_worklist(project: Project, folder: Path, number: int, strategy: str, budget: int) -> RoundWorklist:
+def make_worklist(
+    project: Project, folder: Path, number: int, strategy: str, budget: int
+) -> RoundWorklist:
     """The worklist of a round, as it stands now."""
     items = []
     for row in project.worklist.rows(number):
@@ -97,22 +101,27 @@ def make_worklist(project: Project, folder: Path, number: int, strategy: str, bu
 
 def save_worklist(project: Project, worklist: RoundWorklist) -> RoundWorklist:
     """Write the manifest, whole or not at all."""
-    worklist.file.parent.mkdir(parents=True, exist_ok=True)  # a round of chosen slices has no folder before
+    # a round of chosen slices has no folder before
+    worklist.file.parent.mkdir(parents=True, exist_ok=True)
     write_json(worklist.file, _manifest(project, worklist))
     return worklist
 
 
 def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
     cases = {case.name: case for case in project.cases.all("pool")}
-    grids = {name: grid_of(cases[name].images[0]) for name in {item.case for item in worklist.items}}
+    grids = {
+        name: grid_of(cases[name].images[0]) for name in {item.case for item in worklist.items}
+    }
     ordered = sorted(worklist.items, key=lambda item: (item.case, item.slice, item.sample))
     return {
         "project": project.name,
         "round": worklist.number,
         "strategy": worklist.strategy,
         "budget": worklist.budget,
-        "conventions": "Files are relative to the project's folder. Voxel indices count from 0 along the axes i, j, k "
-        "of the image file, ranges exclude their end. Positions are x, y, z in mm, LPS, of voxel centres.",
+        "conventions": "Files are relative to the project's folder. Voxel indices count from 0 "
+        "along the axes i, j, k "
+        "of the image file, ranges exclude their end. Positions are x, y, z in mm, LPS, of voxel "
+        "centres.",
         "labels": _label_table(project),
         "items": [_entry(project, item, cases[item.case], grids[item.case]) for item in ordered],
     }
@@ -127,7 +136,9 @@ def _label_table(project: Project) -> list[dict[str, Any]]:
 
 
 def _colour(value: int) -> str:
-    """Colours that differ, the same for a value in every project: black, then hues a golden angle apart."""
+    """Colours that differ, the same for a value in every project: black, then hues a golden
+    angle apart.
+    """
     red, green, blue = colorsys.hsv_to_rgb((value - 1) * 0.381966 % 1, 0.75, 0.95 if value else 0.0)
     return f"#{round(red * 255):02x}{round(green * 255):02x}{round(blue * 255):02x}"
 

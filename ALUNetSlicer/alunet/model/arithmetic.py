@@ -1,9 +1,11 @@
-"""Choose how a device computes: floating-point type, memory format and allocator. The only place that decides.
+"""Choose how a device computes: floating-point type, memory format and allocator. The only place
+that decides.
 
-bfloat16 halves the time of a step on processors with bfloat16 units (AVX512-BF16, AMX) and multiplies it by ten on all
-others, where it is emulated (docs/performance.md). So what a device can do decides, and the network is timed, once for
-a project and computer, only to reject bfloat16 where it is clearly slower. Times must not choose between candidates
-that are nearly equal: noise would, and the same seed would give another batch.
+bfloat16 halves the time of a step on processors with bfloat16 units (AVX512-BF16, AMX) and
+multiplies it by ten on all others, where it is emulated (docs/performance.md). So what a device can
+do decides, and the network is timed, once for a project and computer, only to reject bfloat16 where
+it is clearly slower. Times must not choose between candidates that are nearly equal: noise would,
+and the same seed would give another batch.
 """
 
 from __future__ import annotations
@@ -24,14 +26,17 @@ if TYPE_CHECKING:
 _CLEARLY_SLOWER = 1.15  # times float32
 _BLOCKS = 3
 _LARGEST_SIDE = 128  # pixels of the patches that are timed
-_REFERENCE = {"stages": 4, "patch": (64, 64), "classes": 3}  # where there is no plan: hippocampus size
+# where there is no plan: hippocampus size
+_REFERENCE = {"stages": 4, "patch": (64, 64), "classes": 3}
 
 Candidate = tuple[str, str]
 """Floating-point type and memory format."""
 
 FLOAT32: Candidate = ("fp32", "contiguous")
-TRAINING: Candidate = ("bf16", "contiguous")  # with bfloat16 units; channels-last takes 0.89 to 1.1 times as long
-SCORING: Candidate = ("bf16", "channels_last")  # with bfloat16 units; contiguous takes 0.92 to 1.24 times as long
+# with bfloat16 units; channels-last takes 0.89 to 1.1 times as long
+TRAINING: Candidate = ("bf16", "contiguous")
+# with bfloat16 units; contiguous takes 0.92 to 1.24 times as long
+SCORING: Candidate = ("bf16", "channels_last")
 
 
 @dataclass(frozen=True)
@@ -42,7 +47,8 @@ class Arithmetic:
         machine: `hardware.describe` of the computer; on another one the choice is made anew.
         device: "cpu", "cuda" or "mps".
         training, scoring: "fp32" or "bf16"; "native" is nnU-Net's own mixed precision on a GPU.
-        training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors are stored.
+        training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors
+            are stored.
         seconds: of one step or pass, of what was timed.
         reason: one line for a person.
     """
@@ -62,7 +68,8 @@ class Arithmetic:
 
 
 def has_bfloat16_units() -> tuple[bool, str]:
-    """Return whether this processor computes in bfloat16 itself, as far as torch may use it, and what was found.
+    """Return whether this processor computes in bfloat16 itself, as far as torch may use it, and
+    what was found.
 
     ATEN_CPU_CAPABILITY and ONEDNN_MAX_CPU_ISA, which limit a capable processor, are respected.
     """
@@ -72,7 +79,10 @@ def has_bfloat16_units() -> tuple[bool, str]:
     if capability.startswith(("AVX", "DEFAULT", "NO AVX")):
         units = [
             name
-            for name, probe in (("AVX512-BF16", "_is_avx512_bf16_supported"), ("AMX", "_is_amx_tile_supported"))
+            for name, probe in (
+                ("AVX512-BF16", "_is_avx512_bf16_supported"),
+                ("AMX", "_is_amx_tile_supported"),
+            )
             if getattr(torch.cpu, probe, bool)()
         ]
         allowed = capability.startswith("AVX512") and _library_allows_bfloat16()
@@ -92,7 +102,8 @@ def _library_allows_bfloat16() -> bool:
 
 
 def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[str, Any]:
-    """Choose for `device` by what it supports; bfloat16 is timed against float32 on the plan's network.
+    """Choose for `device` by what it supports; bfloat16 is timed against float32 on the plan's
+    network.
 
     Args:
         nnunet: folder of a planned project; None: a network of the size of the hippocampus set's.
@@ -122,7 +133,9 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
 def _unless_slower(
     candidate: Candidate, kind: str, timed: Callable[[str, str], float], seconds: dict[str, float]
 ) -> Candidate:
-    """Return the candidate, or float32 where the candidate is clearly slower; both times are added to `seconds`."""
+    """Return the candidate, or float32 where the candidate is clearly slower; both times are
+    added to `seconds`.
+    """
     times = dict.fromkeys((FLOAT32, candidate), math.inf)
     for _ in range(_BLOCKS):  # in turn, so that what else the computer does meets both
         times = {each: min(least, timed(*each)) for each, least in times.items()}
@@ -134,7 +147,10 @@ def _gpu_has_bfloat16() -> tuple[bool, str]:
     import torch
 
     capability = torch.cuda.get_device_capability()
-    return capability >= (8, 0), f"{torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]}"
+    return capability >= (
+        8,
+        0,
+    ), f"{torch.cuda.get_device_name()}, compute capability {capability[0]}.{capability[1]}"
 
 
 def _name(candidate: Candidate) -> str:
@@ -146,7 +162,8 @@ def _name(candidate: Candidate) -> str:
 class Trial:
     """A network of the plan's architecture with random weights, and a small random batch.
 
-    Processors are timed in CPU seconds of one thread, so that other programs on a busy computer count less.
+    Processors are timed in CPU seconds of one thread, so that other programs on a busy computer
+    count less.
     """
 
     def __init__(self, nnunet: Path | None, device: str) -> None:
@@ -175,7 +192,9 @@ class Trial:
         return self._timed(step)
 
     def scoring(self, precision: str, layout: str) -> float:
-        """Seconds of one pass without gradients, by a network that was converted as `Model.full_resolution` does it."""
+        """Seconds of one pass without gradients, by a network that was converted as
+        `Model.full_resolution` does it.
+        """
         import torch
 
         network, images = self._prepared(layout)
@@ -192,7 +211,9 @@ class Trial:
         import copy
 
         stored = memory_format(layout)
-        return copy.deepcopy(self.network).to(memory_format=stored), self.images.contiguous(memory_format=stored)
+        return copy.deepcopy(self.network).to(memory_format=stored), self.images.contiguous(
+            memory_format=stored
+        )
 
     def _timed(self, work: Callable[[], None]) -> float:
         """The best of three, after one that is not counted."""
@@ -211,7 +232,8 @@ class Trial:
 
 
 def trial_sides(patch: Sequence[int], stride: int) -> list[int]:
-    """Return the sides of the images of a trial: about `_LARGEST_SIDE`, and no larger than the patch.
+    """Return the sides of the images of a trial: about `_LARGEST_SIDE`, and no larger than the
+    patch.
 
     Each is a multiple of the network's whole stride, and twice that at least, because normalization
     in training needs more than one pixel at the lowest resolution; a smaller patch stays as it is.
@@ -237,10 +259,21 @@ def _network(nnunet: Path | None) -> tuple[Any, int, tuple[int, ...]]:
         features = [32 * 2**stage for stage in range(stages)]
         strides = [1] + [2] * (stages - 1)
         network = PlainConvUNet(
-            1, stages, features, nn.Conv2d, 3, strides, 2, _REFERENCE["classes"], 2,
-            conv_bias=True, norm_op=nn.InstanceNorm2d, norm_op_kwargs={"affine": True}, nonlin=nn.LeakyReLU,
+            1,
+            stages,
+            features,
+            nn.Conv2d,
+            3,
+            strides,
+            2,
+            _REFERENCE["classes"],
+            2,
+            conv_bias=True,
+            norm_op=nn.InstanceNorm2d,
+            norm_op_kwargs={"affine": True},
+            nonlin=nn.LeakyReLU,
             deep_supervision=True,
-        )  # fmt: skip
+        )
         return network, 1, _REFERENCE["patch"]
     from alunet.model.network import Model  # it imports this module
 

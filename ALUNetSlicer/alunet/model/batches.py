@@ -1,4 +1,6 @@
-"""The batches of a training: annotated cases alone, cut and augmented by nnU-Net, padding ignored."""
+"""The batches of a training: annotated cases alone, cut and augmented by nnU-Net, padding
+ignored.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ _CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one
 
 
 class AnnotatedCases(nnUNetDatasetBlosc2):
-    """The annotated cases: images shared with every other run, labels of this line of annotation."""
+    """The annotated cases: images shared with every other run, labels of this line of
+    annotation.
+    """
 
     def __init__(self, images: Path, labels: LabelFolder, cases: list[str]) -> None:
         super().__init__(str(images), list(cases))
@@ -30,7 +34,9 @@ class AnnotatedCases(nnUNetDatasetBlosc2):
         self._room = _CACHE_BYTES
 
     def load_case(self, identifier: str) -> tuple[Any, Any, None, dict[str, Any]]:
-        """Return image, labels, no previous stage, and the class locations, as nnU-Net's loader wants them."""
+        """Return image, labels, no previous stage, and the class locations, as nnU-Net's loader
+        wants them.
+        """
         if identifier in self._cache:
             return self._cache[identifier]
         import blosc2
@@ -60,13 +66,20 @@ def loader(
     Args:
         cut: what is cut out before the augmentation, larger than `patch`.
         labels: nnU-Net's label manager.
-        foreground: share of a batch that is centered on a structure, each of a case's structures as often.
+        foreground: share of a batch that is centered on a structure, each of a case's structures as
+            often.
     """
     counts = np.array([weights[case] for case in cases.identifiers], dtype=float)
     return nnUNetDataLoader(
-        cases, batch_size, cut, patch, labels, oversample_foreground_percent=foreground,
-        sampling_probabilities=counts / counts.sum(), transforms=transforms,
-    )  # fmt: skip
+        cases,
+        batch_size,
+        cut,
+        patch,
+        labels,
+        oversample_foreground_percent=foreground,
+        sampling_probabilities=counts / counts.sum(),
+        transforms=transforms,
+    )
 
 
 def feed(source: nnUNetDataLoader, workers: int, pinned: bool) -> Any:
@@ -110,7 +123,9 @@ def finish(source: Any) -> None:
 
 
 def repeatable(transforms: ComposeTransforms) -> ComposeTransforms:
-    """Without nnU-Net's stop watch: it blurs in the way that was quicker, so pixels depend on how busy a machine is."""
+    """Without nnU-Net's stop watch: it blurs in the way that was quicker, so pixels depend on
+    how busy a machine is.
+    """
     for transform in transforms.transforms:
         blur = getattr(transform, "transform", transform)
         if isinstance(blur, GaussianBlurTransform):

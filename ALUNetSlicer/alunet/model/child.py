@@ -1,8 +1,10 @@
-"""Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON lines.
+"""Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON
+lines.
 
-The parent calls `run`; the child is this module started with ``python -m alunet.model.child``. nnU-Net keeps global
-state (environment variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when
-it is cancelled, and also when its parent is gone: it watches its standard input, which closes with the parent.
+The parent calls `run`; the child is this module started with ``python -m alunet.model.child``.
+nnU-Net keeps global state (environment variables, thread pools, matplotlib): it lives and dies with
+the child. The child ends at once when it is cancelled, and also when its parent is gone: it watches
+its standard input, which closes with the parent.
 """
 
 from __future__ import annotations
@@ -57,7 +59,9 @@ def run(
         process = _start(environment, output)
         watcher = _Watcher(process, cancel)
         try:
-            return _converse(process, {"function": function, "arguments": arguments}, emit, log, cancel)
+            return _converse(
+                process, {"function": function, "arguments": arguments}, emit, log, cancel
+            )
         finally:
             watcher.stop()
             _kill(process)
@@ -65,7 +69,9 @@ def run(
 
 def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
     flags: dict[str, Any] = (
-        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP} if os.name == "nt" else {"start_new_session": True}
+        {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP}
+        if os.name == "nt"
+        else {"start_new_session": True}
     )
     return subprocess.Popen(
         [sys.executable, "-m", "alunet.model.child"],
@@ -92,8 +98,11 @@ def _converse(
     cancel: threading.Event | None,
 ) -> Any:
     if process.stdin is None or process.stdout is None:
-        raise EngineError("A background process has no pipes.", "This is a defect; please report it.")
-    with contextlib.suppress(BrokenPipeError):  # a child that died at once tells its story through its exit code
+        raise EngineError(
+            "A background process has no pipes.", "This is a defect; please report it."
+        )
+    with contextlib.suppress(BrokenPipeError):
+        # a child that died at once tells its story through its exit code
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
     for line in process.stdout:
@@ -106,7 +115,9 @@ def _converse(
             _raise(event.data)
         emit(event)
     if cancel is not None and cancel.is_set():
-        raise Cancelled("Cancelled.", "Finished steps are kept; the same command goes on from there.")
+        raise Cancelled(
+            "Cancelled.", "Finished steps are kept; the same command goes on from there."
+        )
     code = process.wait()
     raise EngineError(
         f"A background process ended without a result (exit code {code}): {_last_words(log)}",
@@ -152,18 +163,22 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(0.1 if os.name == "nt" else 0.5)
     if os.name == "nt":
-        subprocess.run(["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False)
+        subprocess.run(
+            ["taskkill", "/F", "/T", "/PID", str(process.pid)], capture_output=True, check=False
+        )
     else:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)
     process.wait(_KILL_AFTER_SECONDS * 10)
 
 
-# --- inside the child --------------------------------------------------------------------------------------------
+# --- inside the child -----------------------------------------------------------------------------
 
 
 class _MemoryPeak:
-    """Samples the resident memory of this process, MiB; the peak between `__enter__` and `__exit__`."""
+    """Samples the resident memory of this process, MiB; the peak between `__enter__` and
+    `__exit__`.
+    """
 
     def __enter__(self) -> _MemoryPeak:
         import psutil
@@ -190,12 +205,17 @@ class _MemoryPeak:
 
 @contextlib.contextmanager
 def step(name: str, emit: Emit, costs: dict[str, dict[str, float]]) -> Iterator[None]:
-    """Time a step and watch its memory: emits ``step`` events, writes ``costs[name] = {seconds, peak_memory_mb}``."""
+    """Time a step and watch its memory: emits ``step`` events, writes ``costs[name] = {seconds,
+    peak_memory_mb}``.
+    """
     emit(Event("step", {"name": name, "state": "started"}))
     start = time.perf_counter()
     with _MemoryPeak() as peak:
         yield
-    costs[name] = {"seconds": round(time.perf_counter() - start, 3), "peak_memory_mb": round(peak.mebibytes, 1)}
+    costs[name] = {
+        "seconds": round(time.perf_counter() - start, 3),
+        "peak_memory_mb": round(peak.mebibytes, 1),
+    }
     emit(Event("step", {"name": name, "state": "finished", **costs[name]}))
 
 
@@ -247,8 +267,9 @@ def _first_line(pipe: int) -> bytes:
 def _die_with_parent(pipe: int) -> None:
     """End this process and its helpers when `pipe` closes.
 
-    The pipe is read past Python's own standard input: a thread that waits inside `sys.stdin` holds its lock for ever,
-    and a forked helper process, which closes `sys.stdin` first, would wait for that lock for ever too.
+    The pipe is read past Python's own standard input: a thread that waits inside `sys.stdin` holds
+    its lock for ever, and a forked helper process, which closes `sys.stdin` first, would wait for
+    that lock for ever too.
     """
     import psutil
 

@@ -1,8 +1,10 @@
-"""Monte Carlo dropout with common masks: every sample is seen by the same T thinned networks (docs/method.md, 2.1).
+"""Monte Carlo dropout with common masks: every sample is seen by the same T thinned networks
+(docs/method.md, 2.1).
 
-The masks depend on (seed, round, pass, place in the network) and on nothing else, so a score does not depend on the
-batch size, on the order of the pool or on the device; samples are compared under the same noise (common random
-numbers), and no time is spent on random numbers. Only dropout modules are touched; norm layers stay in evaluation mode.
+The masks depend on (seed, round, pass, place in the network) and on nothing else, so a score does
+not depend on the batch size, on the order of the pool or on the device; samples are compared under
+the same noise (common random numbers), and no time is spent on random numbers. Only dropout modules
+are touched; norm layers stay in evaluation mode.
 """
 
 from __future__ import annotations
@@ -28,7 +30,8 @@ class MonteCarloDropout:
         entropy: integers that seed the masks, e.g. (seed, round).
 
     Raises:
-        InputError: the rate is not in (0, 1), or the network has no dropout module: all passes would be equal.
+        InputError: the rate is not in (0, 1), or the network has no dropout module: all passes
+            would be equal.
     """
 
     def __init__(self, network: nn.Module, rate: float, entropy: tuple[int, ...]) -> None:
@@ -39,7 +42,9 @@ class MonteCarloDropout:
                 "Plan with a dropout rate above 0 and train again.",
             )
         if not 0 < rate < 1:
-            raise InputError(f"The dropout rate {rate} is not between 0 and 1.", "Use a rate like 0.1.")
+            raise InputError(
+                f"The dropout rate {rate} is not between 0 and 1.", "Use a rate like 0.1."
+            )
         self.rate = rate
         self.entropy = entropy
         self._pass = 0
@@ -48,9 +53,13 @@ class MonteCarloDropout:
 
     @contextmanager
     def active(self) -> Iterator[MonteCarloDropout]:
-        """Within this context each forward of the network is thinned by the masks of the current pass."""
+        """Within this context each forward of the network is thinned by the masks of the current
+        pass.
+        """
         hooks = [
-            site.register_forward_hook(lambda _m, _i, output, place=place: output * self._mask(place, output))
+            site.register_forward_hook(
+                lambda _m, _i, output, place=place: output * self._mask(place, output)
+            )
             for place, site in enumerate(self.sites)
         ]
         try:

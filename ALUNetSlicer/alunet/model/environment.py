@@ -36,12 +36,15 @@ def variables(nnunet: Path, results: Path, threads: int) -> dict[str, str]:
         "nnUNet_raw": str(nnunet / "nnUNet_raw"),
         "nnUNet_preprocessed": str(nnunet / "nnUNet_preprocessed"),
         "nnUNet_results": str(results),
-        "nnUNet_n_proc_DA": "1",  # read by the planner, which fails with 0; our trainer has its own setting
+        # read by the planner, which fails with 0; our trainer has its own setting
+        "nnUNet_n_proc_DA": "1",
         "nnUNet_def_n_proc": str(max(1, threads)),
-        "nnUNet_compile": "f",  # rounds are short: compiling anew each time costs more than it gives
+        # rounds are short: compiling anew each time costs more than it gives
+        "nnUNet_compile": "f",
         "nnUNet_wandb_enabled": "0",
         "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",  # on a busy machine, threads that spin for each other stop everything
+        # on a busy machine, threads that spin for each other stop everything
+        "OMP_WAIT_POLICY": "PASSIVE",
         "MKL_NUM_THREADS": str(threads),
         "OPENBLAS_NUM_THREADS": str(threads),
         "NUMBA_NUM_THREADS": str(threads),
@@ -51,13 +54,21 @@ def variables(nnunet: Path, results: Path, threads: int) -> dict[str, str]:
 
 
 def resolve_device(device: str) -> str:
-    """"auto" becomes cuda, mps or cpu, whichever is there; raises InputError for a device that is not."""
+    """ "auto" becomes cuda, mps or cpu, whichever is there; raises InputError for a device that
+    is not.
+    """
     import torch
 
-    available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
     if device == "auto":
         return next(name for name in ("cuda", "mps", "cpu") if available[name])
     if not available.get(device, False):
         here = ", ".join(name for name, there in available.items() if there)
-        raise InputError(f"Device '{device}' is not available.", f"Available here: {here}; or use 'auto'.")
+        raise InputError(
+            f"Device '{device}' is not available.", f"Available here: {here}; or use 'auto'."
+        )
     return device

@@ -1,4 +1,6 @@
-"""The trained model as a zip file for nnU-Net's own installer: whoever has nnU-Net alone can predict with it."""
+"""The trained model as a zip file for nnU-Net's own installer: whoever has nnU-Net alone can
+predict with it.
+"""
 
 from __future__ import annotations
 
@@ -22,29 +24,35 @@ _README = """\
 # {name}
 
 A 2D segmentation network, trained with ALUNet on {cases} partly annotated images (round {round}).
-Install it with nnU-Net (version 2.8 or newer; no other software is needed), then segment images of the same kind:
+Install it with nnU-Net (version 2.8 or newer; no other software is needed), then segment images of
+the same kind:
 
     nnUNetv2_install_pretrained_model_from_zip {file}
     nnUNetv2_predict -d {dataset} -c {configuration} -f 0 -i IMAGES -o SEGMENTATIONS
 
 Name the images CASE_0000{ending}, the further channels CASE_0001{ending} and so on: {channels}.
 Labels: {labels}. For images of another format change "file_ending" in dataset.json.
-Where it comes from and how well it does on the test cases stands in alunet.json. The training continues from these
-weights, but not from the state of the optimiser, which is not here.
+Where it comes from and how well it does on the test cases is in alunet.json. A training can go on
+from these weights, but not from the state of the optimizer, which is not here.
 """
 
 
 def dataset_name(name: str) -> str:
-    """nnU-Net's name for the data set of a project: a number from 500 to 999 by its name, to meet no other, and it."""
+    """nnU-Net's name for the data set of a project: a number from 500 to 999 by its name, to
+    meet no other, and it.
+    """
     number = 500 + int(hashlib.sha256(name.encode()).hexdigest(), 16) % 500
     return f"Dataset{number}_{re.sub('[^A-Za-z0-9]+', '_', name).strip('_') or 'ALUNet'}"
 
 
-def export_model(nnunet: Path, weights: Path, file: Path, ending: str, mirroring: bool, about: dict[str, Any]) -> None:
-    """Write plan, data set, fingerprint and checkpoint as nnU-Net lays them out; whole, and the same bytes each time.
+def export_model(
+    nnunet: Path, weights: Path, file: Path, ending: str, mirroring: bool, about: dict[str, Any]
+) -> None:
+    """Write plan, data set, fingerprint and checkpoint as nnU-Net lays them out; whole, and the
+    same bytes each time.
 
-    The ignore label is left out: it is the annotator's, and the network has no output for it. So are names and paths
-    of images. The checkpoint holds tensors and plain values alone.
+    The ignore label is left out: it is the annotator's, and the network has no output for it. So
+    are names and paths of images. The checkpoint holds tensors and plain values alone.
 
     Args:
         ending: of the images that nnU-Net shall look for.
@@ -93,11 +101,18 @@ def _json(content: dict[str, Any]) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def _checkpoint(weights: Path, plans: dict[str, Any], dataset: dict[str, Any], mirroring: bool) -> bytes:
+def _checkpoint(
+    weights: Path, plans: dict[str, Any], dataset: dict[str, Any], mirroring: bool
+) -> bytes:
     """What nnU-Net's predictor reads of a checkpoint."""
     checkpoint = {
         "network_weights": torch.load(weights, map_location="cpu", weights_only=True),
-        "init_args": {"plans": plans, "configuration": CONFIGURATION, "fold": 0, "dataset_json": dataset},
+        "init_args": {
+            "plans": plans,
+            "configuration": CONFIGURATION,
+            "fold": 0,
+            "dataset_json": dataset,
+        },
         "trainer_name": TRAINER,
         "inference_allowed_mirroring_axes": (0, 1) if mirroring else None,
     }

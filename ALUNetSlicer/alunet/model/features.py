@@ -13,7 +13,8 @@ from alunet.schema import Emit
 
 @torch.inference_mode()
 def encoder_features(model: Model, reader: TileReader, ids: np.ndarray, emit: Emit) -> np.ndarray:
-    """Output of the encoder's last activation, flattened without pooling: (n, C * h * w) float32; n may be 0.
+    """Output of the encoder's last activation, flattened without pooling: (n, C * h * w) float32; n
+    may be 0.
 
     Dropout is off; the decoder is not run.
     """

@@ -1,8 +1,10 @@
-"""Per-sample gradients, batched (docs/method.md, 2.5 and 5.3), of the losses of `alunet.model.losses`.
+"""Per-sample gradients, batched (docs/method.md, 2.5 and 5.3), of the losses of
+`alunet.model.losses`.
 
-One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the gradient `delta` of
-its output; a sample's weight gradient is delta_b (x) a_b summed over positions. That is exact, because samples do not
-interact (instance norm). Biases are left out: instance norm makes their gradients zero.
+One backward of the batch's summed loss yields, at each chosen convolution, its input `a` and the
+gradient `delta` of its output; a sample's weight gradient is delta_b (x) a_b summed over positions.
+That is exact, because samples do not interact (instance norm). Biases are left out: instance norm
+makes their gradients zero.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from alunet.schema import Emit
 
 
 class GradientReader:
-    """Runs the network over tiles and hands out, per batch, `a` and `delta` of chosen 3x3 convolutions.
+    """Runs the network over tiles and hands out, per batch, `a` and `delta` of chosen 3x3
+    convolutions.
 
     Args:
         heads: weights of the deep-supervision heads, see `Model.head_weights`.
@@ -45,8 +48,12 @@ class GradientReader:
 
     @property
     def decoder(self) -> list[nn.Conv2d]:
-        """All 3x3 convolutions of the decoder, low to high resolution; no transposed ones, no heads."""
-        return [layer for stage in self.model.network.decoder.stages for layer in _convolutions(stage)]
+        """All 3x3 convolutions of the decoder, low to high resolution; no transposed ones, no
+        heads.
+        """
+        return [
+            layer for stage in self.model.network.decoder.stages for layer in _convolutions(stage)
+        ]
 
     @property
     def last(self) -> list[nn.Conv2d]:
@@ -56,19 +63,26 @@ class GradientReader:
     def sweep(
         self, ids: np.ndarray, layers: list[nn.Conv2d], phase: str
     ) -> Iterator[tuple[Tiles, list[torch.Tensor], list[torch.Tensor]]]:
-        """Yield (tiles, inputs, deltas) of each batch; inputs[l] (b, C_in, h, w), deltas[l] (b, C_out, h, w)."""
+        """Yield (tiles, inputs, deltas) of each batch; inputs[l] (b, C_in, h, w), deltas[l] (b,
+        C_out, h, w).
+        """
         pace = TimedProgress(phase, len(ids), self.emit)
         for tiles in self.reader.batches(ids):
             inputs, deltas = self._backward(tiles, layers)
             yield tiles, inputs, deltas
             pace.report(int(tiles.rows[-1]) + 1)
 
-    def _backward(self, tiles: Tiles, layers: list[nn.Conv2d]) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    def _backward(
+        self, tiles: Tiles, layers: list[nn.Conv2d]
+    ) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
         caught: dict[int, tuple[torch.Tensor, torch.Tensor]] = {}
 
         def catch(place: int) -> Callable[..., torch.Tensor]:
-            def hook(_: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor) -> torch.Tensor:
-                # The parameters need no gradient, so autograd starts here: nothing before the first layer is kept.
+            def hook(
+                _: nn.Module, arguments: tuple[torch.Tensor, ...], output: torch.Tensor
+            ) -> torch.Tensor:
+                # The parameters need no gradient, so autograd starts here: nothing before the first
+                # layer is kept.
                 output = output if output.requires_grad else output.detach().requires_grad_(True)
                 caught[place] = (arguments[0].detach(), output)
                 return output
@@ -79,7 +93,9 @@ class GradientReader:
         try:
             with torch.enable_grad():
                 images = torch.from_numpy(tiles.images).to(self.model.device, self.model.dtype)
-                loss = self._loss(self.model.network(images), torch.from_numpy(tiles.valid).to(self.model.device))
+                loss = self._loss(
+                    self.model.network(images), torch.from_numpy(tiles.valid).to(self.model.device)
+                )
             deltas = torch.autograd.grad(loss, [caught[place][1] for place in range(len(layers))])
         finally:
             for hook in hooks:
@@ -91,7 +107,9 @@ class GradientReader:
         for weight, logits in zip(self.weights, heads, strict=True):
             if weight == 0:
                 continue
-            inside = functional.adaptive_max_pool2d(valid[:, None].to(logits.dtype), logits.shape[2:])[:, 0]
+            inside = functional.adaptive_max_pool2d(
+                valid[:, None].to(logits.dtype), logits.shape[2:]
+            )[:, 0]
             total = total + weight * self.loss(logits, inside).sum()
         return total
 
@@ -102,7 +120,9 @@ def _convolutions(stage: nn.Module) -> list[nn.Conv2d]:
 
 
 def bottleneck_factors(gradients: GradientReader, ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """`delta` (n, C_out, h, w) and `inputs` (n, C_in, h, w) of the bottleneck convolution, float32."""
+    """`delta` (n, C_out, h, w) and `inputs` (n, C_in, h, w) of the bottleneck convolution,
+    float32.
+    """
     delta, inputs = [], []
     for _, entering, deltas in gradients.sweep(ids, gradients.bottleneck, "embed: bottleneck"):
         delta.append(deltas[0].cpu().numpy())
@@ -110,11 +130,14 @@ def bottleneck_factors(gradients: GradientReader, ids: np.ndarray) -> tuple[np.n
     return np.concatenate(delta), np.concatenate(inputs)
 
 
-def weight_gradients(inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, int]) -> torch.Tensor:
-    """Weight gradient of each sample of a stride-1, same-padded convolution: (b, C_out * C_in * k * k).
+def weight_gradients(
+    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, int]
+) -> torch.Tensor:
+    """Weight gradient of each sample of a stride-1, same-padded convolution: (b, C_out * C_in * k *
+    k).
 
-    A small map is unfolded and multiplied; a large one goes through the grouped convolution that autograd itself uses,
-    which never keeps the k*k-fold copy of the input.
+    A small map is unfolded and multiplied; a large one goes through the grouped convolution that
+    autograd itself uses, which never keeps the k*k-fold copy of the input.
     """
     batch, channels_in, height, width = inputs.shape
     channels_out = delta.shape[1]
@@ -134,7 +157,9 @@ def weight_gradients(inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[in
 
 
 def fisher_diagonal(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
-    """F_j = mean over `ids` of the squared decoder gradient (docs/method.md, 2.6): (P,) float64, order of `decoder`."""
+    """F_j = mean over `ids` of the squared decoder gradient (docs/method.md, 2.6): (P,) float64,
+    order of `decoder`.
+    """
     layers = gradients.decoder
     sums = [torch.zeros(layer.weight.numel(), dtype=torch.float64) for layer in layers]
     for _, inputs, deltas in gradients.sweep(ids, layers, "embed: Fisher"):
@@ -144,8 +169,12 @@ def fisher_diagonal(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
     return torch.cat(sums).numpy() / len(ids)
 
 
-def decoder_gradients(gradients: GradientReader, ids: np.ndarray, coordinates: np.ndarray) -> np.ndarray:
-    """Gradients at `coordinates` of the concatenated decoder weights: (n, d) float32, columns as `coordinates`."""
+def decoder_gradients(
+    gradients: GradientReader, ids: np.ndarray, coordinates: np.ndarray
+) -> np.ndarray:
+    """Gradients at `coordinates` of the concatenated decoder weights: (n, d) float32, columns as
+    `coordinates`.
+    """
     layers = gradients.decoder
     result = np.empty((len(ids), len(coordinates)), np.float32)
     ends = np.cumsum([layer.weight.numel() for layer in layers])

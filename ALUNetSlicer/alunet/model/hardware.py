@@ -1,4 +1,6 @@
-"""Describe the computer a process runs on: usable cores, processor features, graphics cards. Loads no torch."""
+"""Describe the computer a process runs on: usable cores, processor features, graphics cards.
+Loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ _CGROUP = Path("/sys/fs/cgroup")
 def usable_cores() -> int:
     """Return how many cores this process may keep busy, at least 1.
 
-    The smallest of the cores it is bound to, the processor time its control group may use, and OMP_NUM_THREADS.
+    The smallest of the cores it is bound to, the processor time its control group may use, and
+    OMP_NUM_THREADS.
     """
     limits = [_bound_cores(), _quota(_CGROUP), _whole_number(os.environ.get("OMP_NUM_THREADS", ""))]
     return max(1, min(limit for limit in limits if limit))
@@ -35,7 +38,9 @@ def _bound_cores() -> int:
 
 
 def _quota(root: Path) -> int | None:
-    """Cores that the control group (version 2 or 1) of a container allows, rounded up; None without a limit."""
+    """Cores that the control group (version 2 or 1) of a container allows, rounded up; None
+    without a limit.
+    """
     try:
         if (root / "cpu.max").is_file():
             quota, period = (root / "cpu.max").read_text(encoding="ascii").split()[:2]
@@ -57,7 +62,8 @@ def _whole_number(text: str) -> int | None:
 def allocator_variables() -> dict[str, str]:
     """Return environment variables that make glibc keep large buffers from one step to the next.
 
-    It gives them back to the system by default: 15,000 to 78,000 page faults a step (docs/performance.md).
+    It gives them back to the system by default: 15,000 to 78,000 page faults a step
+    (docs/performance.md).
     """
     if sys.platform != "linux":
         return {}
@@ -65,7 +71,9 @@ def allocator_variables() -> dict[str, str]:
 
 
 def describe_computer(device: str) -> str:
-    """Return one line that differs between computers that compute differently: processor, limits, cards, torch."""
+    """Return one line that differs between computers that compute differently: processor,
+    limits, cards, torch.
+    """
     name, features = _processor()
     parts = [name, " ".join(features)]
     parts += [f"{variable}={os.environ[variable]}" for variable in LIMITS if variable in os.environ]
@@ -75,7 +83,9 @@ def describe_computer(device: str) -> str:
 
 @cache
 def _processor() -> tuple[str, tuple[str, ...]]:
-    """Name of the processor and those of its features that matter here (the latter on Linux alone)."""
+    """Name of the processor and those of its features that matter here (the latter on Linux
+    alone).
+    """
     try:
         text = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
     except OSError:
@@ -83,7 +93,9 @@ def _processor() -> tuple[str, tuple[str, ...]]:
     fields = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     known = {name.strip(): value.strip() for name, value in fields.items()}
     flags = set(known.get("flags", known.get("Features", "")).split())
-    return known.get("model name", platform.machine()), tuple(name for name in _FEATURES if name in flags)
+    return known.get("model name", platform.machine()), tuple(
+        name for name in _FEATURES if name in flags
+    )
 
 
 @cache

@@ -1,9 +1,11 @@
-"""Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten (docs/method.md, 1.6).
+"""Annotations on nnU-Net's grid: only the label files of touched cases are ever rewritten
+(docs/method.md, 1.6).
 
-Values of a refreshed label map: classes 0..K-1, nnU-Net's ignore label K where nothing is annotated, and, only where
-the plan masks images for normalisation, two codes outside the image's non-zero mask: `OUTSIDE` (annotated, hence
-background) and `OUTSIDE_IGNORED`. nnU-Net writes -1 there, the very value its loader pads with, and turns both into
-background; told apart, padding can be ignored and the outside of an annotated slice can still be learned as background.
+Values of a refreshed label map: classes 0..K-1, nnU-Net's ignore label K where nothing is
+annotated, and, only where the plan masks images for normalisation, two codes outside the image's
+non-zero mask: `OUTSIDE` (annotated, hence background) and `OUTSIDE_IGNORED`. nnU-Net writes -1
+there, the very value its loader pads with, and turns both into background; told apart, padding can
+be ignored and the outside of an annotated slice can still be learned as background.
 """
 
 from __future__ import annotations
@@ -24,7 +26,9 @@ OUTSIDE_IGNORED = -3
 
 
 class LabelFolder:
-    """The refreshed label maps of one line of annotation: ``<case>_seg.b2nd`` and ``<case>.npz`` (class locations)."""
+    """The refreshed label maps of one line of annotation: ``<case>_seg.b2nd`` and ``<case>.npz``
+    (class locations).
+    """
 
     def __init__(self, folder: Path, nnunet: Path) -> None:
         self.folder = folder
@@ -37,8 +41,8 @@ class LabelFolder:
         """Bring an annotation of `case` onto the grid and write its two files.
 
         Args:
-            annotation: (k, j, i) of the image file; classes, and `NOT_ANNOTATED`, which becomes nnU-Net's ignore label,
-                the highest class + 1.
+            annotation: (k, j, i) of the image file; classes, and `NOT_ANNOTATED`, which becomes
+                nnU-Net's ignore label, the highest class + 1.
         """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
@@ -50,9 +54,13 @@ class LabelFolder:
         if any(self.configuration.use_mask_for_norm):
             mask = blosc2.open(str(self.folders.images / f"{case}_seg.b2nd"), mode="r")[:]
             labels = _mark_outside(labels, mask, self.manager.ignore_label)
-        blocks, chunks = comp_blosc2_params(labels.shape, tuple(self.configuration.patch_size), labels.itemsize)
+        blocks, chunks = comp_blosc2_params(
+            labels.shape, tuple(self.configuration.patch_size), labels.itemsize
+        )
         with atomic_path(self.folder / f"{case}_seg.b2nd") as part:
-            blosc2.asarray(np.ascontiguousarray(labels), urlpath=str(part), chunks=chunks, blocks=blocks)
+            blosc2.asarray(
+                np.ascontiguousarray(labels), urlpath=str(part), chunks=chunks, blocks=blocks
+            )
         with atomic_path(self.folder / f"{case}.npz") as part:
             np.savez(part, **{_key(name): places for name, places in locations.items()})
 
@@ -64,7 +72,9 @@ class LabelFolder:
         labels = labels[(slice(None), *crop)].astype(np.int16)
         spacing = [properties["spacing"][axis] for axis in plans.transpose_forward]
         target = [spacing[0], *configuration.spacing]
-        return configuration.resampling_fn_seg(labels, properties["grid_shape"], spacing, target).astype(np.int16)
+        return configuration.resampling_fn_seg(
+            labels, properties["grid_shape"], spacing, target
+        ).astype(np.int16)
 
     def _locations(self, labels: np.ndarray) -> dict[Any, Any]:
         from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor

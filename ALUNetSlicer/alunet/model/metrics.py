@@ -1,8 +1,9 @@
 """What is measured on the test cases: the one registry of metrics.
 
-A metric is a function of a `Pair`, which holds the reference mask and the predicted mask of one structure in one case;
-`register` gives it a name. Records, tables, plots, the service and the terminal take all metrics from here. Where both
-masks are empty nothing is measured (None); a function says what it gives where one of them is.
+A metric is a function of a `Pair`, which holds the reference mask and the predicted mask of one
+structure in one case; `register` gives it a name. Records, tables, plots, the service and the
+terminal take all metrics from here. Where both masks are empty nothing is measured (None); a
+function says what it gives where one of them is.
 """
 
 from __future__ import annotations
@@ -30,7 +31,8 @@ class Pair:
     """One structure in one case, cropped to the box that holds both masks.
 
     Attributes:
-        reference, predicted: boolean masks of one shape, 3D; of an image of one slice 2D. At least one holds a voxel.
+        reference, predicted: boolean masks of one shape, 3D; of an image of one slice 2D. At least
+            one holds a voxel.
         spacing: mm for each axis.
         diagonal: of the whole image, mm: no two of its points are farther apart.
     """
@@ -42,10 +44,11 @@ class Pair:
 
     @cached_property
     def surface_distances(self) -> tuple[np.ndarray, np.ndarray] | None:
-        """From each surface voxel of the reference to the nearest one of the prediction, and back, in mm.
+        """From each surface voxel of the reference to the nearest one of the prediction, and back,
+        in mm.
 
-        A surface voxel has a neighbor, across a face, outside the mask or outside the image. None where
-        a mask is empty.
+        A surface voxel has a neighbor, across a face, outside the mask or outside the image. None
+        where a mask is empty.
         """
         if not (self.reference.any() and self.predicted.any()):
             return None
@@ -111,9 +114,13 @@ def metrics() -> dict[str, Metric]:
 
 
 def known(names: Iterable[str]) -> list[Metric]:
-    """The metrics of these names in the order of the registry, then those that this version does not know."""
+    """The metrics of these names in the order of the registry, then those that this version does
+    not know.
+    """
     wanted = dict.fromkeys(names)
-    foreign = [Metric(name, name, "", True, 1.0, _unknown) for name in wanted if name not in _REGISTRY]
+    foreign = [
+        Metric(name, name, "", True, 1.0, _unknown) for name in wanted if name not in _REGISTRY
+    ]
     return [metric for name, metric in _REGISTRY.items() if name in wanted] + foreign
 
 
@@ -121,11 +128,14 @@ def _unknown(pair: Pair) -> float:
     raise ValueError("a metric of another version cannot be measured")
 
 
-# --- measuring --------------------------------------------------------------------------------------------------------
+# --- measuring ------------------------------------------------------------------------------------
 
 
 def measure(
-    predicted: np.ndarray, reference: np.ndarray, spacing: Sequence[float], structures: Mapping[str, int]
+    predicted: np.ndarray,
+    reference: np.ndarray,
+    spacing: Sequence[float],
+    structures: Mapping[str, int],
 ) -> dict[str, Values]:
     """Measure all metrics of one case: metric -> structure -> value.
 
@@ -136,7 +146,10 @@ def measure(
     """
     pairs = _pairs(*_flat(predicted, reference, spacing), structures)
     return {
-        metric.name: {name: None if pair is None else float(metric.function(pair)) for name, pair in pairs.items()}
+        metric.name: {
+            name: None if pair is None else float(metric.function(pair))
+            for name, pair in pairs.items()
+        }
         for metric in _REGISTRY.values()
     }
 
@@ -146,13 +159,17 @@ def mean_over_cases(tables: Sequence[Mapping[str, Values]]) -> dict[str, Values]
     if not tables:
         return {}
     return {
-        name: {structure: _mean([table[name][structure] for table in tables]) for structure in values}
+        name: {
+            structure: _mean([table[name][structure] for table in tables]) for structure in values
+        }
         for name, values in tables[0].items()
     }
 
 
 def with_mean(values: Values) -> Values:
-    """The values of the structures, and their mean over those in which it was measured, as `MEAN`."""
+    """The values of the structures, and their mean over those in which it was measured, as
+    `MEAN`.
+    """
     return {**values, MEAN: _mean(list(values.values()))}
 
 
@@ -164,11 +181,17 @@ def _mean(values: Sequence[float | None]) -> float | None:
 def _flat(
     predicted: np.ndarray, reference: np.ndarray, spacing: Sequence[float]
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Leave out the axis of an image of one slice: it has an outline, but no surface above and below."""
+    """Leave out the axis of an image of one slice: it has an outline, but no surface above and
+    below.
+    """
     axes = [axis for axis, size in enumerate(predicted.shape) if size == 1]
     if predicted.ndim != 3 or len(axes) != 1:
         return predicted, reference, np.asarray(spacing, float)
-    return predicted.squeeze(axes[0]), reference.squeeze(axes[0]), np.delete(np.asarray(spacing, float), axes[0])
+    return (
+        predicted.squeeze(axes[0]),
+        reference.squeeze(axes[0]),
+        np.delete(np.asarray(spacing, float), axes[0]),
+    )
 
 
 def _pairs(
@@ -181,14 +204,21 @@ def _pairs(
     found: dict[str, Pair | None] = {}
     for name, value in structures.items():
         boxes = [place[value - 1] for place in places if place[value - 1] is not None]
-        box = tuple(slice(min(s.start for s in part), max(s.stop for s in part)) for part in zip(*boxes, strict=True))
+        box = tuple(
+            slice(min(s.start for s in part), max(s.stop for s in part))
+            for part in zip(*boxes, strict=True)
+        )
         found[name] = (
-            Pair(reference[box] == value, predicted[box] == value, tuple(spacing.tolist()), diagonal) if boxes else None
+            Pair(
+                reference[box] == value, predicted[box] == value, tuple(spacing.tolist()), diagonal
+            )
+            if boxes
+            else None
         )
     return found
 
 
-# --- the metrics ------------------------------------------------------------------------------------------------------
+# --- the metrics ----------------------------------------------------------------------------------
 
 
 @register(DICE, title="Dice", larger_is_better=True, best=1.0)
@@ -203,18 +233,23 @@ _TOLERANCE_MM = 2.0  # a name of its own for another one, so that a column never
 
 @register("surface_dice_2mm", title="Surface Dice at 2 mm", larger_is_better=True, best=1.0)
 def _surface_dice(pair: Pair) -> float:
-    """Share of both surfaces, counted in voxels, that lies within 2 mm of the other; 0 where one mask is empty."""
+    """Share of both surfaces, counted in voxels, that lies within 2 mm of the other; 0 where one
+    mask is empty.
+    """
     if pair.surface_distances is None:
         return 0.0
     distances = np.concatenate(pair.surface_distances)
     return float(np.mean(distances <= _TOLERANCE_MM + 1e-9))  # as 20 steps of 0.1 mm are
 
 
-@register("hausdorff_95", title="95 % Hausdorff distance", unit="mm", larger_is_better=False, best=0.0)
+@register(
+    "hausdorff_95", title="95 % Hausdorff distance", unit="mm", larger_is_better=False, best=0.0
+)
 def _hausdorff_95(pair: Pair) -> float:
     """The larger of the 95th percentiles of the surface distances in both directions.
 
-    Where one mask is empty the diagonal of the image, so that a structure that was missed is not left out of the mean.
+    Where one mask is empty the diagonal of the image, so that a structure that was missed is not
+    left out of the mean.
     """
     if pair.surface_distances is None:
         return pair.diagonal
@@ -223,8 +258,12 @@ def _hausdorff_95(pair: Pair) -> float:
 
 @register("volume_difference", title="Volume difference", larger_is_better=False, best=0.0)
 def _volume_difference(pair: Pair) -> float:
-    """Absolute difference of both volumes as a part of their mean: 0 to 2, and 2 where one mask is empty."""
-    images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (pair.reference, pair.predicted)]
+    """Absolute difference of both volumes as a part of their mean: 0 to 2, and 2 where one mask
+    is empty.
+    """
+    images = [
+        sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (pair.reference, pair.predicted)
+    ]
     overlap = sitk.LabelOverlapMeasuresImageFilter()
     overlap.Execute(*images)
     return float(abs(overlap.GetVolumeSimilarity()))

@@ -20,7 +20,8 @@ class Model:
     """A network with the plan it was built from.
 
     Attributes:
-        network: `PlainConvUNet` in evaluation mode; its decoder returns all deep-supervision heads, the finest first.
+        network: `PlainConvUNet` in evaluation mode; its decoder returns all deep-supervision heads,
+            the finest first.
         classes: K, number of segmentation heads' channels, background included.
         patch: (height, width) of a tile.
     """
@@ -51,16 +52,22 @@ class Model:
         return next(self.network.parameters()).dtype
 
     def full_resolution(self, settings: ScoringSettings) -> nn.Module:
-        """Return a copy that gives the finest head alone, (b, K, H, W) float32, computed as the settings say."""
+        """Return a copy that gives the finest head alone, (b, K, H, W) float32, computed as the
+        settings say.
+        """
         network = copy.deepcopy(self.network)
         network.decoder.deep_supervision = False
-        return _InPrecision(network, _dtype(settings.precision), memory_format(settings.memory_format))
+        return _InPrecision(
+            network, _dtype(settings.precision), memory_format(settings.memory_format)
+        )
 
     def head_weights(self, heads: str) -> list[float]:
-        """Weights v_h of the deep-supervision heads in the gradient loss, finest first (docs/method.md, 2.5).
+        """Weights v_h of the deep-supervision heads in the gradient loss, finest first
+        (docs/method.md, 2.5).
 
-        "training": nnU-Net's (halved with each resolution, the lowest 0, normalised); "full-res": the finest alone;
-        "all-equal": 1 for all, the published code, which lets an untrained head dominate.
+        "training": nnU-Net's (halved with each resolution, the lowest 0, normalised); "full-res":
+        the finest alone; "all-equal": 1 for all, the published code, which lets an untrained head
+        dominate.
         """
         count = len(self.network.decoder.stages)
         if heads == "training":
@@ -72,7 +79,9 @@ class Model:
             return [1.0] + [0.0] * (count - 1)
         if heads == "all-equal":
             return [1.0] * count
-        raise InputError(f"Unknown head weights '{heads}'.", "Choose training, full-res or all-equal.")
+        raise InputError(
+            f"Unknown head weights '{heads}'.", "Choose training, full-res or all-equal."
+        )
 
 
 class _InPrecision(nn.Module):
@@ -84,11 +93,15 @@ class _InPrecision(nn.Module):
         self.dtype, self.layout = dtype, layout
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.network(image.to(dtype=self.dtype, memory_format=self.layout)).float().contiguous()
+        return (
+            self.network(image.to(dtype=self.dtype, memory_format=self.layout)).float().contiguous()
+        )
 
 
 def _dtype(precision: str) -> torch.dtype:
     try:
         return {"fp32": torch.float32, "auto": torch.float32, "bf16": torch.bfloat16}[precision]
     except KeyError:
-        raise InputError(f"Unknown precision '{precision}'.", "Choose auto, fp32 or bf16.") from None
+        raise InputError(
+            f"Unknown precision '{precision}'.", "Choose auto, fp32 or bf16."
+        ) from None

@@ -1,7 +1,8 @@
-"""Plan once, preprocess images once: what never depends on anybody's annotation (docs/method.md, 1.6).
+"""Plan once, preprocess images once: what never depends on anybody's annotation (docs/method.md,
+1.6).
 
-nnU-Net's own fingerprint counts the ignore label as foreground and so lets annotation change the normalisation; ours is
-made from the images alone and is frozen with the plan.
+nnU-Net's own fingerprint counts the ignore label as foreground and so lets annotation change the
+normalisation; ours is made from the images alone and is frozen with the plan.
 """
 
 from __future__ import annotations
@@ -28,8 +29,9 @@ _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statis
 def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     """Image (C, k, j, i) float32 and nnU-Net's properties, by nnU-Net's own reader.
 
-    An axis with a single voxel gets a huge spacing, as nnU-Net's readers do it for 2D images (`SimpleITKIO` and
-    `NaturalImage2DIO` of nnU-Net: times 999), so that the planner slices across it and never along.
+    An axis with a single voxel gets a huge spacing, as nnU-Net's readers do it for 2D images
+    (`SimpleITKIO` and `NaturalImage2DIO` of nnU-Net: times 999), so that the planner slices across
+    it and never along.
     """
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
@@ -49,15 +51,20 @@ def plan(
     emit: Emit,
     width: float = 1.0,
 ) -> None:
-    """Write nnU-Net's dataset.json, our fingerprint and nnU-Net's plan with a dropout entry and another width.
+    """Write nnU-Net's dataset.json, our fingerprint and nnU-Net's plan with a dropout entry and
+    another width.
 
     Args:
-        labels: names to values, background 0, without the ignore label, which is added as the highest.
+        labels: names to values, background 0, without the ignore label, which is added as the
+            highest.
         channels: nnU-Net's channel names; "CT" selects its CT normalisation.
-        dropout: rate of the element-wise dropout after each convolution while training (docs/method.md, 2.1).
+        dropout: rate of the element-wise dropout after each convolution while training
+            (docs/method.md, 2.1).
         width: features of each stage, as a share of nnU-Net's; see `features`.
     """
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
 
     folders = Folders(nnunet)
     for folder in (folders.raw, folders.preprocessed):
@@ -77,17 +84,21 @@ def plan(
 
 
 def features(planned: Sequence[int], width: float, patch: Sequence[int]) -> list[int]:
-    """Return the features of each stage: `width` times the planned ones, and half of that where patches are large.
+    """Return the features of each stage: `width` times the planned ones, and half of that where
+    patches are large.
 
-    Half the features are a quarter of the multiplications. A training of minutes needs many steps more than it needs
-    features: some hundred steps on patches beyond 128 x 128 take a processor too long (docs/performance.md).
+    Half the features are a quarter of the multiplications. A training of minutes needs many steps
+    more than it needs features: some hundred steps on patches beyond 128 x 128 take a processor too
+    long (docs/performance.md).
     """
     if width < 1 and np.prod(patch) > _LARGE_PATCH:
         width = width / 2
     return [max(1, round(width * count)) for count in planned]
 
 
-def _dataset_json(cases: Sequence[CaseFiles], labels: dict[str, int], channels: Sequence[str]) -> dict[str, Any]:
+def _dataset_json(
+    cases: Sequence[CaseFiles], labels: dict[str, int], channels: Sequence[str]
+) -> dict[str, Any]:
     return {
         "name": "ALUNet",
         "channel_names": {str(index): name for index, name in enumerate(channels)},
@@ -95,15 +106,19 @@ def _dataset_json(cases: Sequence[CaseFiles], labels: dict[str, int], channels: 
         "numTraining": len(cases),
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "SimpleITKIO",
-        "dataset": {c.name: {"images": [str(i) for i in c.images], "label": str(c.images[0])} for c in cases},
+        "dataset": {
+            c.name: {"images": [str(i) for i in c.images], "label": str(c.images[0])} for c in cases
+        },
     }
 
 
 def dataset_fingerprint(cases: Sequence[CaseFiles], channels: int, emit: Emit) -> dict[str, Any]:
-    """nnU-Net's dataset fingerprint, with intensity statistics of the images' bodies instead of labelled voxels.
+    """nnU-Net's dataset fingerprint, with intensity statistics of the images' bodies instead of
+    labelled voxels.
 
-    The body of an image are the voxels above its Otsu threshold: without labels, the nearest thing to nnU-Net's
-    foreground that leaves out the air of a CT. Only CT normalisation reads these statistics.
+    The body of an image are the voxels above its Otsu threshold: without labels, the nearest thing
+    to nnU-Net's foreground that leaves out the air of a CT. Only CT normalisation reads these
+    statistics.
     """
     from nnunetv2.preprocessing.cropping.cropping import crop_to_nonzero
 
@@ -119,13 +134,19 @@ def dataset_fingerprint(cases: Sequence[CaseFiles], channels: int, emit: Emit) -
         generator = np.random.default_rng(index)
         for channel in range(channels):
             intensities[channel].append(_body_sample(cropped[channel], generator))
-        emit(Event("progress", {"phase": "read images", "done": index + 1, "total": len(cases), "unit": "cases"}))
+        emit(
+            Event(
+                "progress",
+                {"phase": "read images", "done": index + 1, "total": len(cases), "unit": "cases"},
+            )
+        )
     return {
         "spacings": spacings,
         "shapes_after_crop": shapes,
         "median_relative_size_after_cropping": float(np.median(kept)),
         "foreground_intensity_properties_per_channel": {
-            str(channel): _statistics(np.concatenate(values)) for channel, values in enumerate(intensities)
+            str(channel): _statistics(np.concatenate(values))
+            for channel, values in enumerate(intensities)
         },
     }
 
@@ -153,10 +174,12 @@ def _statistics(values: np.ndarray) -> dict[str, float]:
 
 
 def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str]:
-    """Crop, normalise and resample the images, each once; returns the geometries (JSON) in the order of `cases`.
+    """Crop, normalise and resample the images, each once; returns the geometries (JSON) in the
+    order of `cases`.
 
-    Cases that are already there are left as they are. The label file beside each image holds 0 inside the image's
-    non-zero mask and -1 outside: the mask comes from the image, never from annotation.
+    Cases that are already there are left as they are. The label file beside each image holds 0
+    inside the image's non-zero mask and -1 outside: the mask comes from the image, never from
+    annotation.
     """
     folders = Folders(nnunet)
     folders.images.mkdir(parents=True, exist_ok=True)
@@ -164,7 +187,12 @@ def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str
     geometries = []
     for index, case in enumerate(cases):
         geometries.append(_preprocess_case(folders, case).to_json())
-        emit(Event("progress", {"phase": "preprocess", "done": index + 1, "total": len(cases), "unit": "cases"}))
+        emit(
+            Event(
+                "progress",
+                {"phase": "preprocess", "done": index + 1, "total": len(cases), "unit": "cases"},
+            )
+        )
     return geometries
 
 
@@ -174,7 +202,8 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
 
     plans, configuration, dataset = load_plans(folders)
     target = folders.images / case.name
-    if not target.with_name(f"{case.name}.pkl").is_file():  # written last, so its presence means a whole case
+    if not target.with_name(f"{case.name}.pkl").is_file():
+        # written last, so its presence means a whole case
         image, properties = read_image(case.images)
         properties["raw_shape"] = tuple(image.shape[1:])
         data, mask, properties = DefaultPreprocessor(verbose=False).run_case_npy(
@@ -187,12 +216,17 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
             write_pickle(properties, str(part))
     properties = load_pickle(f"{target}.pkl")
     return CaseGeometry.from_properties(
-        case.name, properties["raw_shape"], plans.transpose_forward, properties, properties["grid_shape"]
+        case.name,
+        properties["raw_shape"],
+        plans.transpose_forward,
+        properties,
+        properties["grid_shape"],
     )
 
 
 def _check_normalized(name: str, image: np.ndarray, data: np.ndarray) -> None:
-    """Refuse what a network cannot learn from: values that are not finite, or all equal where the image's are not.
+    """Refuse what a network cannot learn from: values that are not finite, or all equal where the
+    image's are not.
 
     One voxel of 1e38 is enough: the mean or the deviation overflows.
     """
@@ -200,8 +234,10 @@ def _check_normalized(name: str, image: np.ndarray, data: np.ndarray) -> None:
         flat = raw.min() < raw.max() and channel.min() == channel.max()
         if flat or not np.isfinite(channel).all():
             raise InputError(
-                f"Case '{name}' cannot be normalized: its values reach from {raw.min():.3g} to {raw.max():.3g}.",
-                "Replace such values in the image (often a mark for 'no data'), or leave the case out.",
+                f"Case '{name}' cannot be normalized: its values reach from {raw.min():.3g} to "
+                f"{raw.max():.3g}.",
+                "Replace such values in the image (often a mark for 'no data'), or leave the case "
+                "out.",
             )
 
 
@@ -212,7 +248,9 @@ def _save_case(target: str, data: np.ndarray, mask: np.ndarray, patch: Sequence[
     for array, ending in ((data.astype(np.float32), ""), (mask.astype(np.int16), "_seg")):
         blocks, chunks = comp_blosc2_params(array.shape, tuple(patch), array.itemsize)
         with atomic_path(Path(f"{target}{ending}.b2nd")) as part:
-            blosc2.asarray(np.ascontiguousarray(array), urlpath=str(part), chunks=chunks, blocks=blocks)
+            blosc2.asarray(
+                np.ascontiguousarray(array), urlpath=str(part), chunks=chunks, blocks=blocks
+            )
 
 
 def load_plans(folders: Folders) -> tuple[Any, Any, dict[str, Any]]:

@@ -13,7 +13,9 @@ from alunet.model.settings import ScoringSettings
 
 
 class Predictor:
-    """nnU-Net's sliding window (step 0.5, Gaussian) over preprocessed cases, back on the raw grid."""
+    """nnU-Net's sliding window (step 0.5, Gaussian) over preprocessed cases, back on the raw
+    grid.
+    """
 
     def __init__(self, nnunet: Path, model: Model, settings: ScoringSettings) -> None:
         from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
@@ -42,7 +44,9 @@ class Predictor:
         image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")[:]
         properties = load_pickle(str(self.folders.images / f"{case}.pkl"))
         with torch.inference_mode():
-            logits = self._predictor.predict_sliding_window_return_logits(torch.from_numpy(image)).cpu()
+            logits = self._predictor.predict_sliding_window_return_logits(
+                torch.from_numpy(image)
+            ).cpu()
         model = self.model
         return convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,

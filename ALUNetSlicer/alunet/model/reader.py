@@ -1,4 +1,6 @@
-"""Tiles of preprocessed slices, in the order of the pool (docs/method.md, 1.3): knows nothing about labels."""
+"""Tiles of preprocessed slices, in the order of the pool (docs/method.md, 1.3): knows nothing
+about labels.
+"""
 
 from __future__ import annotations
 
@@ -12,13 +14,16 @@ import numpy as np
 from alunet.pool import Pool
 
 _WHOLE_CASE_BYTES = 256 << 20  # a case up to this size is read at once, a larger one slice by slice
-# Tiles a batch, where nobody says: as many as make up about this many pixels. A CPU's cache wants few, a GPU many.
+# Tiles a batch, where nobody says: as many as make up about this many pixels. A CPU's cache wants
+# few, a GPU many.
 _BATCH_PIXELS = {"cpu": 72_000, "mps": 500_000, "cuda": 2_000_000}
 
 
 @dataclass(frozen=True)
 class Tiles:
-    """A batch: `rows` into the asked ids, images (b, C, H, W) float32, `valid` (b, H, W) true off the padding."""
+    """A batch: `rows` into the asked ids, images (b, C, H, W) float32, `valid` (b, H, W) true
+    off the padding.
+    """
 
     rows: np.ndarray
     images: np.ndarray
@@ -32,26 +37,38 @@ class TileReader:
         batch_size: tiles a batch; None: what suits `device` ("cpu", "cuda" or "mps").
     """
 
-    def __init__(self, folder: Path, pool: Pool, batch_size: int | None = None, device: str = "cpu") -> None:
+    def __init__(
+        self, folder: Path, pool: Pool, batch_size: int | None = None, device: str = "cpu"
+    ) -> None:
         self.folder = folder
         self.pool = pool
-        self.batch_size = batch_size or max(1, _BATCH_PIXELS[device] // (pool.patch[0] * pool.patch[1]))
+        self.batch_size = batch_size or max(
+            1, _BATCH_PIXELS[device] // (pool.patch[0] * pool.patch[1])
+        )
         self._case = -1
         self._image: Any = None
 
     def batches(self, ids: np.ndarray) -> Iterator[Tiles]:
-        """Yield the tiles of `ids` in the given order, which should be the pool's: each case is opened once then."""
+        """Yield the tiles of `ids` in the given order, which should be the pool's: each case is
+        opened once then.
+        """
         for start in range(0, len(ids), self.batch_size):
             chosen = ids[start : start + self.batch_size]
             tiles = [self._tile(int(sample)) for sample in chosen]
             rows = np.arange(start, start + len(chosen))
-            yield Tiles(rows, np.stack([image for image, _ in tiles]), np.stack([valid for _, valid in tiles]))
+            yield Tiles(
+                rows,
+                np.stack([image for image, _ in tiles]),
+                np.stack([valid for _, valid in tiles]),
+            )
 
     def _tile(self, sample: int) -> tuple[np.ndarray, np.ndarray]:
         pool = self.pool
         image = self._open(int(pool.case[sample]))
         row_low, row_high, column_low, column_high = (int(edge) for edge in pool.box[sample])
-        content = np.asarray(image[:, int(pool.slice[sample]), row_low:row_high, column_low:column_high])
+        content = np.asarray(
+            image[:, int(pool.slice[sample]), row_low:row_high, column_low:column_high]
+        )
         top, left = row_low - int(pool.start[sample, 0]), column_low - int(pool.start[sample, 1])
         inside = (slice(top, top + content.shape[1]), slice(left, left + content.shape[2]))
         tile = np.zeros((content.shape[0], *pool.patch), np.float32)

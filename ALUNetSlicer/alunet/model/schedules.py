@@ -1,4 +1,6 @@
-"""What changes from step to step of a training: the learning rate, and the running average of the weights."""
+"""What changes from step to step of a training: the learning rate, and the running average of
+the weights.
+"""
 
 from __future__ import annotations
 
@@ -10,24 +12,31 @@ import torch
 
 
 def rate(step: int, steps: int, shape: str, warmup: float) -> float:
-    """Return the learning rate of `step` (0 … steps-1) as a share of the peak: it rises linearly, then falls to 0.
+    """Return the learning rate of `step` (0 … steps-1) as a share of the peak: it rises linearly,
+    then falls to 0.
 
-    The fall ends with the last step, whatever their number (Li et al., *Budgeted Training*, ICLR 2020).
+    The fall ends with the last step, whatever their number (Li et al., *Budgeted Training*, ICLR
+    2020).
 
     Args:
-        shape: "poly", nnU-Net's (1 - x)^0.9; "cosine"; or "linear"; x is the share of the fall that is over.
+        shape: "poly", nnU-Net's (1 - x)^0.9; "cosine"; or "linear"; x is the share of the fall that
+            is over.
         warmup: share of the steps in which it rises.
     """
     rise = round(warmup * steps)
     x = max(0, step - rise) / max(1, steps - rise)
-    fall = {"poly": (1 - x) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * x)), "linear": 1 - x}[shape]
+    fall = {"poly": (1 - x) ** 0.9, "cosine": 0.5 * (1 + math.cos(math.pi * x)), "linear": 1 - x}[
+        shape
+    ]
     return min((step + 1) / rise, fall) if rise else fall
 
 
 class RateSchedule:
     """Sets the learning rate of an optimizer for each step."""
 
-    def __init__(self, optimizer: torch.optim.Optimizer, peak: float, steps: int, shape: str, warmup: float) -> None:
+    def __init__(
+        self, optimizer: torch.optim.Optimizer, peak: float, steps: int, shape: str, warmup: float
+    ) -> None:
         self._optimizer, self._peak = optimizer, peak
         self._steps, self._shape, self._warmup = steps, shape, warmup
 
@@ -40,8 +49,8 @@ class RateSchedule:
 class WeightAverage:
     """Exponential moving average of a network's parameters over the last `window` steps or so.
 
-    It begins as the plain mean of the first weights, so that the random start is forgotten: after n updates the newest
-    weights count max(1 / n, 1 / window).
+    It begins as the plain mean of the first weights, so that the random start is forgotten: after n
+    updates the newest weights count max(1 / n, 1 / window).
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], window: float) -> None:

@@ -1,4 +1,6 @@
-"""How unsure the model is of each sample (docs/method.md, 2.2): a number for each sample and class."""
+"""How unsure the model is of each sample (docs/method.md, 2.2): a number for each sample and
+class.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +26,21 @@ class TimedProgress:
     """
 
     def __init__(
-        self, phase: str, total: int, emit: Emit, unit: str = "slices", begun: int = 0, rest: float = 0.3
-    ) -> None:  # fmt: skip
-        self._phase, self._total, self._emit, self._unit, self._begun = phase, total, emit, unit, begun
+        self,
+        phase: str,
+        total: int,
+        emit: Emit,
+        unit: str = "slices",
+        begun: int = 0,
+        rest: float = 0.3,
+    ) -> None:
+        self._phase, self._total, self._emit, self._unit, self._begun = (
+            phase,
+            total,
+            emit,
+            unit,
+            begun,
+        )
         self._rest = rest
         self._start = self._last = time.monotonic()
 
@@ -54,7 +68,9 @@ def _mean_over(valid: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
 
 
 @torch.inference_mode()
-def entropy(model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit) -> np.ndarray:
+def entropy(
+    model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
+) -> np.ndarray:
     """Mean entropy of one deterministic pass, in bits: (n,) float32."""
     network = model.full_resolution(settings)
     result = np.empty(len(ids), np.float32)

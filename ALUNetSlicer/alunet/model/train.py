@@ -1,4 +1,6 @@
-"""One training: from scratch or from all weights of an earlier model, resumed where it was interrupted."""
+"""One training: from scratch or from all weights of an earlier model, resumed where it was
+interrupted.
+"""
 
 from __future__ import annotations
 
@@ -40,17 +42,20 @@ def train(
     Args:
         labels: folder of refreshed label maps (`LabelFolder`).
         cases: annotated case -> number of annotated slices, its weight in the sampling.
-        weights_in: weights to start from, heads included unless the settings reset them; None: from scratch.
-        weights_out: file of the model, a state dict on the CPU. Written at the very end, whole. The final weights, or,
-            with ``checkpoint="best"``, the best; the final ones are in `settings.final_weights(weights_out)` then.
+        weights_in: weights to start from, heads included unless the settings reset them; None: from
+            scratch.
+        weights_out: file of the model, a state dict on the CPU. Written at the very end, whole. The
+            final weights, or, with ``checkpoint="best"``, the best; the final ones are in
+            `settings.final_weights(weights_out)` then.
         seed: of initialisation, sampling, augmentation and dropout.
-        tests: names of the test cases, whose label maps are in `labels` where the best checkpoint is wanted.
+        tests: names of the test cases, whose label maps are in `labels` where the best checkpoint
+            is wanted.
 
     Returns:
-        ``loss``, ``dice`` and ``class_dice`` (of each structure, None where none was seen) of the last epoch (pseudo
-        Dice on annotated slices; of the test cases, where the best checkpoint is wanted), ``parameters``,
-        ``batch_size`` and ``sha256`` of the model; with the best checkpoint also its ``best_epoch`` and
-        ``final_sha256``.
+        ``loss``, ``dice`` and ``class_dice`` (of each structure, None where none was seen) of the
+        last epoch (pseudo Dice on annotated slices; of the test cases, where the best checkpoint is
+        wanted), ``parameters``, ``batch_size`` and ``sha256`` of the model; with the best
+        checkpoint also its ``best_epoch`` and ``final_sha256``.
     """
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
@@ -100,7 +105,8 @@ def seconds_per_step(
     device: str,
     clock: Callable[[], float] = time.perf_counter,
 ) -> float:
-    """Return the mean time of a step of such a training, batches included, from real steps on throw-away weights.
+    """Return the mean time of a step of such a training, batches included, from real steps on
+    throw-away weights.
 
     Args:
         clock: `time.process_time` counts CPU seconds.
@@ -110,7 +116,9 @@ def seconds_per_step(
     total = 0.0
     for small, share in shares.items():
         if share:
-            trainer = _trainer(nnunet, labels, cases, replace(settings, growth=small), device, ignore_events)
+            trainer = _trainer(
+                nnunet, labels, cases, replace(settings, growth=small), device, ignore_events
+            )
             trainer.on_train_start()
             trainer.on_train_epoch_start()
             try:
@@ -121,13 +129,17 @@ def seconds_per_step(
 
 
 def load_weights(network: torch.nn.Module, file: Path, heads: str = "keep") -> None:
-    """Load all weights of `file` into `network`; with heads="reset" all but those of the segmentation heads.
+    """Load all weights of `file` into `network`; with heads="reset" all but those of the
+    segmentation heads.
 
-    nnU-Net's loader of pretrained weights passes over every tensor of ``.seg_layers.`` in the same way.
+    nnU-Net's loader of pretrained weights passes over every tensor of ``.seg_layers.`` in the same
+    way.
     """
     weights = torch.load(file, map_location="cpu", weights_only=True)
     if heads == "reset":
-        fresh = {name: value for name, value in network.state_dict().items() if ".seg_layers." in name}
+        fresh = {
+            name: value for name, value in network.state_dict().items() if ".seg_layers." in name
+        }
         weights = {**weights, **fresh}
     network.load_state_dict(weights)
 

@@ -1,8 +1,10 @@
-"""nnU-Net's trainer on sparse slices (docs/method.md, 1.5): what differs from nnU-Net, and nothing else.
+"""nnU-Net's trainer on sparse slices (docs/method.md, 1.5): what differs from nnU-Net, and nothing
+else.
 
-Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would draw unlabelled cases
-and learn their padding as background. Padding is ignored, not background. The final checkpoint is the model; nnU-Net's
-"best" one, chosen on the test cases, is kept where the settings ask for it.
+Only annotated cases are sampled, in proportion to their annotated slices, because nnU-Net would
+draw unlabelled cases and learn their padding as background. Padding is ignored, not background. The
+final checkpoint is the model; nnU-Net's "best" one, chosen on the test cases, is kept where the
+settings ask for it.
 """
 
 from __future__ import annotations
@@ -68,7 +70,8 @@ class SparseTrainer(nnUNetTrainer):
 
         Args:
             cases: annotated case -> number of its annotated slices.
-            tests: the test cases, on which the best checkpoint is chosen where the settings ask for that.
+            tests: the test cases, on which the best checkpoint is chosen where the settings ask for
+                that.
 
         Raises:
             InputError: the best checkpoint is asked for, but there is no test case.
@@ -80,7 +83,9 @@ class SparseTrainer(nnUNetTrainer):
             )
         self.settings, self.labels, self.emit = settings, labels, emit
         uniform = settings.cases == "uniform"
-        self.weights_of_cases = {case: 1 if uniform else count for case, count in sorted(cases.items())}
+        self.weights_of_cases = {
+            case: 1 if uniform else count for case, count in sorted(cases.items())
+        }
         self.tests = sorted(tests)
         self.num_epochs = settings.epochs
         self.num_iterations_per_epoch = settings.iterations
@@ -98,31 +103,46 @@ class SparseTrainer(nnUNetTrainer):
         super().initialize()
         self.network.to(memory_format=memory_format(self.settings.memory_format))
         if self.settings.average:
-            self._average = WeightAverage(self.network.parameters(), self.settings.average * self.steps)
+            self._average = WeightAverage(
+                self.network.parameters(), self.settings.average * self.steps
+            )
 
     def _set_batch_size_and_oversample(self) -> None:
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:
             self.batch_size = self.settings.batch_size
         if self.settings.batch_pixels is not None:
-            fitting = self.settings.batch_pixels // int(np.prod(self.configuration_manager.patch_size))
+            fitting = self.settings.batch_pixels // int(
+                np.prod(self.configuration_manager.patch_size)
+            )
             self.batch_size = max(2, min(self.batch_size, fitting))
         self.oversample_foreground_percent = self.settings.foreground
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, RateSchedule]:
-        """Return nnU-Net's SGD or AdamW, and the schedule of the rate, stepped with each iteration."""
+        """Return nnU-Net's SGD or AdamW, and the schedule of the rate, stepped with each
+        iteration.
+        """
         parameters, rate, decay = self.network.parameters(), self.initial_lr, self.weight_decay
         optimizer: torch.optim.Optimizer
         if self.settings.optimizer == "adamw":
-            fused = self.device.type in ("cpu", "cuda")  # one pass over the weights instead of a dozen
+            # one pass over the weights instead of a dozen
+            fused = self.device.type in ("cpu", "cuda")
             optimizer = torch.optim.AdamW(parameters, rate, weight_decay=decay, fused=fused)
         else:
-            optimizer = torch.optim.SGD(parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True)
-        return optimizer, RateSchedule(optimizer, rate, self.steps, self.settings.schedule, self.settings.warmup)
+            optimizer = torch.optim.SGD(
+                parameters, rate, weight_decay=decay, momentum=0.99, nesterov=True
+            )
+        return optimizer, RateSchedule(
+            optimizer, rate, self.steps, self.settings.schedule, self.settings.warmup
+        )
 
-    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(self) -> tuple[Any, bool, Any, tuple[int, ...]]:
+    def configure_rotation_dummyDA_mirroring_and_inital_patch_size(
+        self,
+    ) -> tuple[Any, bool, Any, tuple[int, ...]]:
         """As nnU-Net, with the rotation and mirroring of the settings."""
-        rotation, dummy, cut, mirror = super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        rotation, dummy, cut, mirror = (
+            super().configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
         if self.settings.rotation is not None:
             angle = math.radians(self.settings.rotation)
             rotation = (-angle, angle)
@@ -131,40 +151,67 @@ class SparseTrainer(nnUNetTrainer):
     def get_dataloaders(self) -> tuple[Any, Any]:
         """Return an augmented loader over the annotated cases, and a plain one for the pseudo Dice.
 
-        The latter is over the same cases, or, where the best checkpoint is wanted, over the test cases.
+        The latter is over the same cases, or, where the best checkpoint is wanted, over the test
+        cases.
         """
         patch = self.configuration_manager.patch_size
         scales = self._get_deep_supervision_scales()
-        checked = dict.fromkeys(self.tests, 1) if self.settings.checkpoint == "best" else self.weights_of_cases
+        checked = (
+            dict.fromkeys(self.tests, 1)
+            if self.settings.checkpoint == "best"
+            else self.weights_of_cases
+        )
         training = self._augmented(patch)
         if self.settings.growth:
             small = self._augmented(self._half(patch))
-            training = batches.InTurn(small, training, round(self.settings.growth * self.steps), self._done())
+            training = batches.InTurn(
+                small, training, round(self.settings.growth * self.steps), self._done()
+            )
         return training, self._feed(checked, patch, patch, self.get_validation_transforms(scales))
 
     def _done(self) -> int:
         return self.current_epoch * self.num_iterations_per_epoch
 
     def _half(self, patch: Sequence[int]) -> list[int]:
-        """Half the sides of a patch, rounded up to what the network can halve in each of its stages."""
+        """Half the sides of a patch, rounded up to what the network can halve in each of its
+        stages.
+        """
         strides = np.prod(self.configuration_manager.pool_op_kernel_sizes, axis=0)
-        return [min(side, math.ceil(side / 2 / step) * step) for side, step in zip(patch, strides, strict=True)]
+        return [
+            min(side, math.ceil(side / 2 / step) * step)
+            for side, step in zip(patch, strides, strict=True)
+        ]
 
     def _augmented(self, patch: Sequence[int]) -> Any:
-        rotation, dummy, cut, mirror = self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        rotation, dummy, cut, mirror = (
+            self.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
+        )
         whole = self.configuration_manager.patch_size
         cut = [math.ceil(c * p / w) for c, p, w in zip(cut, patch, whole, strict=True)]
         transforms = self.get_training_transforms(
-            patch, rotation, self._get_deep_supervision_scales(), mirror, dummy,
+            patch,
+            rotation,
+            self._get_deep_supervision_scales(),
+            mirror,
+            dummy,
             use_mask_for_norm=self.configuration_manager.use_mask_for_norm,
-        )  # fmt: skip
+        )
         return self._feed(self.weights_of_cases, cut, patch, batches.repeatable(transforms))
 
     def _feed(self, weights: dict[str, int], cut: Any, patch: Any, transforms: Any) -> Any:
-        cases = batches.AnnotatedCases(Path(self.preprocessed_dataset_folder), self.labels, list(weights))
+        cases = batches.AnnotatedCases(
+            Path(self.preprocessed_dataset_folder), self.labels, list(weights)
+        )
         kept = batches.keep_padding_out(transforms, self.label_manager.ignore_label)
         source = batches.loader(
-            cases, weights, self.batch_size, cut, patch, self.label_manager, self.oversample_foreground_percent, kept
+            cases,
+            weights,
+            self.batch_size,
+            cut,
+            patch,
+            self.label_manager,
+            self.oversample_foreground_percent,
+            kept,
         )
         return batches.feed(source, self.settings.workers, self.device.type == "cuda")
 
@@ -172,13 +219,16 @@ class SparseTrainer(nnUNetTrainer):
         """Take one step as nnU-Net does, at the rate of its number.
 
         Raises:
-            EngineError: the loss or a gradient is not finite; on a CPU the weights are as before the step then.
+            EngineError: the loss or a gradient is not finite; on a CPU the weights are as before
+                the step then.
         """
         done = self._done() + self._iteration
         self.lr_scheduler.step(done)
         self._pace.report(done)
         self._iteration += 1
-        result = self._step_on_cpu(batch) if self.device.type == "cpu" else super().train_step(batch)
+        result = (
+            self._step_on_cpu(batch) if self.device.type == "cpu" else super().train_step(batch)
+        )
         if not np.isfinite(result["loss"]):
             raise self._not_finite(batch, done)
         if self._average is not None:
@@ -186,7 +236,9 @@ class SparseTrainer(nnUNetTrainer):
         return result
 
     def time_steps(self, clock: Callable[[], float]) -> float:
-        """Return the mean time of a step, batch included: of at least three steps and one second, after two others."""
+        """Return the mean time of a step, batch included: of at least three steps and one
+        second, after two others.
+        """
         for _ in range(2):
             self.train_step(next(self.dataloader_train))
         start, count = clock(), 0
@@ -196,7 +248,9 @@ class SparseTrainer(nnUNetTrainer):
         return (clock() - start) / count
 
     def _step_on_cpu(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """nnU-Net's step in the settings' precision and memory format (nnU-Net: mixed precision on CUDA only)."""
+        """nnU-Net's step in the settings' precision and memory format (nnU-Net: mixed precision
+        on CUDA only).
+        """
         images = batch["data"].contiguous(memory_format=memory_format(self.settings.memory_format))
         self.optimizer.zero_grad(set_to_none=True)
         with torch.autocast("cpu", torch.bfloat16, enabled=self.settings.precision == "bf16"):
@@ -210,7 +264,9 @@ class SparseTrainer(nnUNetTrainer):
         return {"loss": loss.detach().numpy()}
 
     def _not_finite(self, batch: dict[str, Any], step: int) -> EngineError:
-        """The error of a training that cannot go on; names the case whose image is not finite, or the most extreme."""
+        """The error of a training that cannot go on; names the case whose image is not finite,
+        or the most extreme.
+        """
         extremes = {}
         for case, image in zip(batch["keys"], batch["data"], strict=True):
             extreme = float(image.abs().max())
@@ -218,16 +274,22 @@ class SparseTrainer(nnUNetTrainer):
         case = max(extremes, key=extremes.__getitem__)
         return EngineError(
             f"The training stopped at step {step + 1}: the loss is not finite. "
-            f"The most extreme values are in case '{case}' (up to {extremes[case]:.3g} after normalization).",
-            "Look at this image and leave the case out, or train at a lower rate. The last good model stays.",
+            f"The most extreme values are in case '{case}' (up to {extremes[case]:.3g} after "
+            f"normalization).",
+            "Look at this image and leave the case out, or train at a lower rate. The last good "
+            "model stays.",
         )
 
     def on_train_epoch_start(self) -> None:
-        """As in nnU-Net, but the learning rate is stepped with each iteration: short rounds have few epochs."""
+        """As in nnU-Net, but the learning rate is stepped with each iteration: short rounds have
+        few epochs.
+        """
         self.network.train()
         self._iteration = 0
         if self._pace is None:
-            self._pace = TimedProgress("train", self.steps, self.emit, "steps", self._done(), _TOLD_SECONDS)
+            self._pace = TimedProgress(
+                "train", self.steps, self.emit, "steps", self._done(), _TOLD_SECONDS
+            )
         self.logger.log("lrs", self.optimizer.param_groups[0]["lr"], self.current_epoch)
 
     def on_validation_epoch_start(self) -> None:
@@ -256,7 +318,9 @@ class SparseTrainer(nnUNetTrainer):
         batches.finish(self.dataloader_val)
 
     def on_epoch_end(self) -> None:
-        """Tell the listener, keep the best weights where they are wanted, and a checkpoint to resume from; no plot."""
+        """Tell the listener, keep the best weights where they are wanted, and a checkpoint to
+        resume from; no plot.
+        """
         self.logger.log("epoch_end_timestamps", time.time(), self.current_epoch)
         seconds = np.subtract(
             self.logger.get_value("epoch_end_timestamps", step=None),
@@ -280,17 +344,21 @@ class SparseTrainer(nnUNetTrainer):
         self.current_epoch += 1
 
     def _keep_best(self, average: float) -> None:
-        """nnU-Net's rule: the epoch with the largest moving average (0.9 old, 0.1 new) of the mean pseudo Dice."""
+        """nnU-Net's rule: the epoch with the largest moving average (0.9 old, 0.1 new) of the
+        mean pseudo Dice.
+        """
         if not self.best or not self._best_ema >= average:
             self._best_ema = average
             weights = {name: value.cpu() for name, value in self.network.state_dict().items()}
-            # One copy of the whole: the decoder's and the encoder's entries for one tensor stay one, as in other files.
+            # One copy of the whole: the decoder's and the encoder's entries for one tensor stay
+            # one, as in other files.
             self.best = {"epoch": self.current_epoch + 1, "weights": copy.deepcopy(weights)}
 
     def save_checkpoint(self, filename: str) -> None:
         """As in nnU-Net, but a kill leaves the previous checkpoint whole.
 
-        Random states and the best weights so far lie in the same file: of two, a kill could leave one of each age.
+        Random states and the best weights so far lie in the same file: of two, a kill could leave
+        one of each age.
         """
         states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state(), "best": self.best}
         if self._average is not None:

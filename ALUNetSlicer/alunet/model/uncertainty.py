@@ -1,4 +1,6 @@
-"""How unsure the model is of each voxel of a case: the measures of the scores, before they are averaged."""
+"""How unsure the model is of each voxel of a case: the measures of the scores, before they are
+averaged.
+"""
 
 from __future__ import annotations
 
@@ -35,16 +37,18 @@ def uncertainty_map(
     seed: tuple[int, ...],
     emit: Emit,
 ) -> np.ndarray:
-    """A measure of every voxel of a preprocessed case, on the grid of its image file: (k, j, i) float32.
+    """A measure of every voxel of a preprocessed case, on the grid of its image file: (k, j, i)
+    float32.
 
-    The tiles are those of the pool and the dropout masks those of the scores, so that a sample's score is the mean of
-    its pixels here. Pixels in several tiles get their mean; what nnU-Net resampled is brought back as it brings back
-    probabilities; voxels outside its crop are 0.
+    The tiles are those of the pool and the dropout masks those of the scores, so that a sample's
+    score is the mean of its pixels here. Pixels in several tiles get their mean; what nnU-Net
+    resampled is brought back as it brings back probabilities; voxels outside its crop are 0.
 
     Args:
-        measure: one of `MEASURES` (docs/method.md, 2.2): "variance", the sum over classes of `weights` times the
-            variance over the dropout passes; "std", the mean over classes of its square root; "bald", the mutual
-            information, bits; "entropy", of one pass without dropout, bits.
+        measure: one of `MEASURES` (docs/method.md, 2.2): "variance", the sum over classes of
+            `weights` times the variance over the dropout passes; "std", the mean over classes of
+            its square root; "bald", the mutual information, bits; "entropy", of one pass without
+            dropout, bits.
         weights: (K,), of the classes for "variance".
         seed: of the dropout masks.
 
@@ -70,7 +74,11 @@ def uncertainty_map(
 
 @contextmanager
 def _pixels(
-    model: Model, measure: str, weights: np.ndarray, settings: ScoringSettings, seed: tuple[int, ...]
+    model: Model,
+    measure: str,
+    weights: np.ndarray,
+    settings: ScoringSettings,
+    seed: tuple[int, ...],
 ) -> Iterator[Pixels]:
     network = model.full_resolution(settings)
     if measure == "entropy":
@@ -83,12 +91,18 @@ def _pixels(
         "bald": lambda variance, bald: bald,
     }
     if measure not in reductions:
-        raise InputError(f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}.")
+        raise InputError(
+            f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}."
+        )
     with MonteCarloDropout(network, settings.dropout, seed).active() as dropout:
-        yield lambda images: reductions[measure](*pixel_moments(network, dropout, images, settings.passes))
+        yield lambda images: reductions[measure](
+            *pixel_moments(network, dropout, images, settings.passes)
+        )
 
 
-def _on_raw_grid(grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry) -> np.ndarray:
+def _on_raw_grid(
+    grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry
+) -> np.ndarray:
     """Resampling, crop and transpose undone."""
     from batchgenerators.utilities.file_and_folder_operations import load_pickle
 

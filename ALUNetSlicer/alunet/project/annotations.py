@@ -1,4 +1,6 @@
-"""The annotated voxels of a project: a label map for each case, and every version that was submitted."""
+"""The annotated voxels of a project: a label map for each case, and every version that was
+submitted.
+"""
 
 from __future__ import annotations
 
@@ -43,7 +45,8 @@ class Costs:
 
 
 class StaleVersion(InputError):
-    """Labels were based on another version than the newest one; they are kept, but count for nothing.
+    """Labels were based on another version than the newest one; they are kept, but count for
+    nothing.
 
     Attributes:
         version: the newest one.
@@ -63,7 +66,8 @@ class Submission:
     """Labels of one sample as a person submits them.
 
     Attributes:
-        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED` for open voxels.
+        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED`
+            for open voxels.
         base: number of the version that they correct; 0 where there is none.
         seconds: time spent, None where that is not known.
         status: DONE makes them count for the training; any other only keeps them.
@@ -105,7 +109,7 @@ class Annotations:
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
 
-    # --- label maps -------------------------------------------------------------------------------------------
+    # --- label maps -------------------------------------------------------------------------------
 
     def file(self, case: str) -> Path:
         """Return where a case's label map is, or will be while nothing is annotated."""
@@ -125,7 +129,9 @@ class Annotations:
             return np.full(shape, NOT_ANNOTATED, np.uint8)
         array = read_labels(self.file(case))
         if array.shape != shape:
-            raise InputError(f"{self.file(case)} has the shape {array.shape}, not {shape}.", "Restore it.")
+            raise InputError(
+                f"{self.file(case)} has the shape {array.shape}, not {shape}.", "Restore it."
+            )
         return array.astype(np.uint8, copy=False)
 
     def annotate(
@@ -139,14 +145,15 @@ class Annotations:
     ) -> None:
         """Stores labels of a case's samples; when this returns they are on disk.
 
-        The label map is written first, the database after it: a crash between the two leaves voxels that no sample
-        claims yet, and nothing that was acknowledged is lost. Labelling a sample again replaces its voxels, and the
-        list of who labelled what when grows. A skipped sample is skipped no more.
+        The label map is written first, the database after it: a crash between the two leaves voxels
+        that no sample claims yet, and nothing that was acknowledged is lost. Labelling a sample
+        again replaces its voxels, and the list of who labelled what when grows. A skipped sample is
+        skipped no more.
 
         Args:
             case: name of the case.
-            items: sample id and its labels, of the shape of the sample's raw box; values are classes or
-                `NOT_ANNOTATED` where the annotator left a voxel open.
+            items: sample id and its labels, of the shape of the sample's raw box; values are
+                classes or `NOT_ANNOTATED` where the annotator left a voxel open.
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
@@ -155,14 +162,21 @@ class Annotations:
             InputError: a sample is not of the case, or labels have another shape or other values.
         """
         self._db.check_writable()
-        items, pool = [(int(sample), np.asarray(labels)) for sample, labels in items], self._samples.pool
+        items, pool = (
+            [(int(sample), np.asarray(labels)) for sample, labels in items],
+            self._samples.pool,
+        )
         self._samples.check([sample for sample, _ in items])
         self._cases.row(case)
         for sample, _ in items:
             if pool.case_name(sample) != case:
-                raise InputError(f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}.")
+                raise InputError(
+                    f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}."
+                )
         with self.case_lock(case):
-            counts = self._store(case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items])
+            counts = self._store(
+                case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
+            )
             with self._db.transaction():
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
 
@@ -181,52 +195,72 @@ class Annotations:
                 leftover.unlink(missing_ok=True)
             lock.release()
 
-    def _store(self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]) -> list[int]:
-        """Writes samples' labels into a case's label map; the caller holds its lock. Gives the voxels of each class."""
+    def _store(
+        self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]
+    ) -> list[int]:
+        """Writes samples' labels into a case's label map; the caller holds its lock. Gives the
+        voxels of each class.
+        """
         array = self.read(case)
         for sample, place, labels in placed:
             target = array[place]
             self.check_values(sample, labels, target.shape)
             target[...] = labels
         write_like(array, self._cases.row(case).image, self.file(case))
-        annotated = array[array != NOT_ANNOTATED]  # few voxels: counting all of them took half of the time
+        # few voxels: counting all of them took half of the time
+        annotated = array[array != NOT_ANNOTATED]
         return [int(count) for count in np.bincount(annotated, minlength=self._classes)]
 
     def _note(
-        self, case: str, samples: Sequence[int], counts: list[int], round: int, author: str, seconds: float | None
+        self,
+        case: str,
+        samples: Sequence[int],
+        counts: list[int],
+        round: int,
+        author: str,
+        seconds: float | None,
     ) -> None:
         """Notes in the database what `_store` wrote, within the caller's transaction."""
         share = None if seconds is None else float(seconds) / max(1, len(samples))
         now = time.time()
         self._db.many(
-            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time) VALUES (?, ?, ?, ?, ?, ?)",
+            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time) VALUES "
+            "(?, ?, ?, ?, ?, ?)",
             [(sample, case, round, author, share, now) for sample in samples],
         )
-        self._db.many("UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples])
+        self._db.many(
+            "UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples]
+        )
         self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
         self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
-        """Raises InputError for labels of another shape than `shape`, or with values that are none."""
+        """Raises InputError for labels of another shape than `shape`, or with values that are
+        none.
+        """
         if labels.shape != shape:
-            raise InputError(f"Labels of sample {sample} have the shape {labels.shape}, not {shape}.")
+            raise InputError(
+                f"Labels of sample {sample} have the shape {labels.shape}, not {shape}."
+            )
         known = (labels >= 0) & (labels < self._classes) & (labels == np.round(labels))
         strange = labels[~(known | (labels == NOT_ANNOTATED))]
         if strange.size:
             limits = f"Use 0 to {self._classes - 1}, or {NOT_ANNOTATED} for voxels left open."
             raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
 
-    # --- what has been annotated ------------------------------------------------------------------------------
+    # --- what has been annotated ------------------------------------------------------------------
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each class over all pool cases, int64 (K,)."""
         return np.asarray(self.case_voxels()[0].sum(axis=0))
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all voxels (M,); int64.
+        """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all
+        voxels (M,); int64.
         """
         rows = self._db.rows(
-            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY name"
+            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY "
+            "name"
         )
         voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
         return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
@@ -236,15 +270,22 @@ class Annotations:
         pool = self._samples.known_pool()
         if pool is None:
             return 0
-        return pool.covered_voxels(np.flatnonzero(self._samples.labelled())) - int(self.class_voxels().sum())
+        return pool.covered_voxels(np.flatnonzero(self._samples.labelled())) - int(
+            self.class_voxels().sum()
+        )
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
-        size, samples = self._db.rows("SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples")[0]
+        size, samples = self._db.rows(
+            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples"
+        )[0]
         slices = self._db.number(
-            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM samples WHERE state = 'labelled')"
+            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM samples WHERE state = "
+            "'labelled')"
         )
-        return Costs(samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0)
+        return Costs(
+            samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
+        )
 
     def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
@@ -258,10 +299,11 @@ class Annotations:
         """Seconds that people say they spent on annotating, all together."""
         return float(str(self._db.value("SELECT coalesce(sum(seconds), 0) FROM annotations")))
 
-    # --- versions ---------------------------------------------------------------------------------------------
+    # --- versions ---------------------------------------------------------------------------------
 
     def submit(self, sample: int, submission: Submission) -> SampleState:
-        """Keeps labels as the sample's next version; when this returns, or raises StaleVersion, they are on disk.
+        """Keeps labels as the sample's next version; when this returns, or raises StaleVersion,
+        they are on disk.
 
         A submission whose key was there before gives the same answer again and changes nothing.
 
@@ -293,22 +335,37 @@ class Annotations:
             answer = {"version": newest, "kept": number}
         with self._db.transaction():
             self._db.execute(
-                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
+                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, "
+                "status, time)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (sample, number, submission.base, int(stale), submission.author, submission.seconds,
-                 submission.status.value, time.time()),
-            )  # fmt: skip
+                (
+                    sample,
+                    number,
+                    submission.base,
+                    int(stale),
+                    submission.author,
+                    submission.seconds,
+                    submission.status.value,
+                    time.time(),
+                ),
+            )
             if counts is not None:
                 round_ = self._rounds.of_new_labels()
-                self._note(place.case, [sample], counts, round_, submission.author, submission.seconds)
+                self._note(
+                    place.case, [sample], counts, round_, submission.author, submission.seconds
+                )
             if not stale:
                 self._worklist.note_status(sample, submission.status, submission.author)
             self._requests.keep(submission.key, submission.digest, answer)
         return answer
 
     def _last_version(self, sample: int) -> int:
-        """The last number that was given to any version, also to one that does not count; 0 where there is none."""
-        return self._db.number("SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ?", (sample,))
+        """The last number that was given to any version, also to one that does not count; 0
+        where there is none.
+        """
+        return self._db.number(
+            "SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ?", (sample,)
+        )
 
     def _version_file(self, sample: int, number: int) -> Path:
         return self.folder / "history" / f"{sample}-{number}.npz"
@@ -325,18 +382,23 @@ class Annotations:
         """Number and labels of a submitted version.
 
         Args:
-            number: None: the newest that counts, or what is annotated where that was never submitted (number 0).
+            number: None: the newest that counts, or what is annotated where that was never
+                submitted (number 0).
 
         Raises:
             InputError: there is no such version, or nothing is annotated.
         """
         place = self._samples.place(sample)
         wanted = newest_version(self._db, sample) if number is None else number
-        known = self._db.value("SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted))
+        known = self._db.value(
+            "SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted)
+        )
         if known is not None:
             with np.load(self._version_file(sample, wanted), allow_pickle=False) as content:
                 return wanted, content["labels"]
         state = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,))
         if number is None and state == "labelled":
             return 0, self.read(place.case)[place.slices]
-        raise InputError(f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet.")
+        raise InputError(
+            f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet."
+        )

@@ -83,7 +83,9 @@ class Cases:
 
     def all(self, role: str | None = None) -> list[Case]:
         """Return the cases by name; of one role, or all."""
-        rows = self._db.rows("SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name")
+        rows = self._db.rows(
+            "SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name"
+        )
         return [
             Case(
                 name=name,
@@ -111,12 +113,16 @@ class Cases:
         return CaseRow(tuple(json.loads(shape)), self._images / json.loads(images)[0], voxels)
 
     def notes(self) -> dict[str, list[str]]:
-        """Return what was said of the files of cases when they were imported, by the case's name."""
+        """Return what was said of the files of cases when they were imported, by the case's
+        name.
+        """
         rows = self._db.rows("SELECT name, notes FROM cases WHERE notes != '[]' ORDER BY name")
         return {name: json.loads(notes) for name, notes in rows}
 
     def dicom(self, name: str) -> SeriesIdentity | None:
-        """Return the UIDs of the DICOM series that a case comes from; None where it comes from none."""
+        """Return the UIDs of the DICOM series that a case comes from; None where it comes from
+        none.
+        """
         found = self._db.value("SELECT dicom FROM cases WHERE name = ?", (name,))
         if found is None:
             return None
@@ -125,9 +131,11 @@ class Cases:
 
     @property
     def structures(self) -> Structures:
-        """Return the classes, and their values in label files that do not say what their values mean.
+        """Return the classes, and their values in label files that do not say what their values
+        mean.
 
-        Those are the values of the data set that the first cases came with, and of files that leave.
+        Those are the values of the data set that the first cases came with, and of files that
+        leave.
         """
         names, values = tuple(self._settings.about["labels"]), self._settings.label_values
         return Structures(names, tuple(range(len(names)) if values is None else values))
@@ -145,18 +153,19 @@ class Cases:
     ) -> list[str]:
         """Imports a data set: all of it or, where anything is wrong, nothing.
 
-        Cases that were imported from the same files before are left as they are, so the same import can be asked for
-        again: after a crash, or when the folder has grown.
+        Cases that were imported from the same files before are left as they are, so the same import
+        can be asked for again: after a crash, or when the folder has grown.
 
         Args:
             path: see `read_dataset_description`.
             role: of the new cases.
             limit: import only the first cases, by name.
             prefix: put before every case name.
-            ignore: value of voxels in the label files that are left open; None: as the data set says.
+            ignore: value of voxels in the label files that are left open; None: as the data set
+                says.
             series: which DICOM series of an examination, see `alunet.imaging.dicom_cases`.
-            emit: receives "progress" events of the phases "check" and "import", and a "message" of what a person
-                should know of how labels were read.
+            emit: receives "progress" events of the phases "check" and "import", and a "message" of
+                what a person should know of how labels were read.
 
         Returns:
             Names of the new cases; empty where all were there.
@@ -173,7 +182,9 @@ class Cases:
         cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
         structures = self.structures
         if found.labels and not self._db.value("SELECT count(*) FROM cases"):
-            theirs = {folded(name): value for name, value in zip(found.labels, found.values, strict=True)}
+            theirs = {
+                folded(name): value for name, value in zip(found.labels, found.values, strict=True)
+            }
             values = tuple(theirs[folded(name)] for name in structures.names)
             structures = Structures(structures.names, values)
             if values != tuple(range(len(values))) and emit is not None:
@@ -204,13 +215,22 @@ class Cases:
         """
         label = None if label_file is None else Path(label_file)
         labels = LabelSource(self.structures, ignore=ignore, beside=beside)
-        self._import([(name, [Path(file) for file in image_files], label)], role, labels, emit or ignore_events)
+        self._import(
+            [(name, [Path(file) for file in image_files], label)],
+            role,
+            labels,
+            emit or ignore_events,
+        )
         return name
 
-    def _import(self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit) -> list[str]:
+    def _import(
+        self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit
+    ) -> list[str]:
         _check_role(role)
         if self._data != self._root:
-            raise InputError(f"The project {self._root} shares its images.", f"Import them into {self._data}.")
+            raise InputError(
+                f"The project {self._root} shares its images.", f"Import them into {self._data}."
+            )
         self._db.check_writable()
         channels = len(self._settings.about["channels"])
         known = self._known()
@@ -236,8 +256,11 @@ class Cases:
         stamp = stamp_of([*files, *([label] if label else [])])
         return own is not None and own.role == role and own.stamp == stamp
 
-    def _is_new(self, case: CheckedCase, role: str, known: Mapping[str, _Known], emit: Emit) -> bool:
-        """Whether a checked case is none of the project's; one that is the same but moved is noted so.
+    def _is_new(
+        self, case: CheckedCase, role: str, known: Mapping[str, _Known], emit: Emit
+    ) -> bool:
+        """Whether a checked case is none of the project's; one that is the same but moved is noted
+        so.
 
         Raises:
             InputError: the project has another case of that name.
@@ -272,11 +295,15 @@ class Cases:
         if case.label is None:
             return
         if kept is None:
-            text = f"{case.name} is in the project without a label; {case.label.name} was not taken."
+            text = (
+                f"{case.name} is in the project without a label; {case.label.name} was not taken."
+            )
         elif case.label_content == content_of([self._labels / str(kept)]):
             return
         else:
-            text = f"The label of {case.name} changed since it was added; the project keeps the first."
+            text = (
+                f"The label of {case.name} changed since it was added; the project keeps the first."
+            )
         emit(Event("message", {"text": text}))
 
     def _store(
@@ -308,8 +335,12 @@ class Cases:
         with self._db.transaction():
             for name in names:
                 self.row(name)
-                if role == "test" and self._db.value("SELECT 1 FROM samples WHERE case_name = ?", (name,)):
-                    raise InputError(f"Case {name!r} is in the pool already.", "Choose test cases before that.")
+                if role == "test" and self._db.value(
+                    "SELECT 1 FROM samples WHERE case_name = ?", (name,)
+                ):
+                    raise InputError(
+                        f"Case {name!r} is in the pool already.", "Choose test cases before that."
+                    )
                 self._db.execute("UPDATE cases SET role = ? WHERE name = ?", (role, name))
 
     def set_geometry(self, case_name: str, geometry: CaseGeometry) -> None:
@@ -320,8 +351,12 @@ class Cases:
         """
         shape = self.row(case_name).shape
         if geometry.case != case_name or tuple(geometry.raw_shape) != shape:
-            raise InputError(f"Case {case_name!r} has the shape {shape}; this is another geometry: {geometry}.")
-        self._db.execute("UPDATE cases SET geometry = ? WHERE name = ?", (geometry.to_json(), case_name))
+            raise InputError(
+                f"Case {case_name!r} has the shape {shape}; this is another geometry: {geometry}."
+            )
+        self._db.execute(
+            "UPDATE cases SET geometry = ? WHERE name = ?", (geometry.to_json(), case_name)
+        )
 
 
 def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
@@ -353,7 +388,9 @@ def _check_new_names(cases: Sequence[CaseFiles]) -> None:
         seen.add(name.casefold())
 
 
-def _say_same_scans(checked: Sequence[CheckedCase], known: Mapping[str, _Known], emit: Emit) -> None:
+def _say_same_scans(
+    checked: Sequence[CheckedCase], known: Mapping[str, _Known], emit: Emit
+) -> None:
     """Say which new cases have the voxels of another one."""
     first = {own.content: (own.name, own.role) for own in known.values() if own.content}
     for case in checked:
@@ -376,13 +413,17 @@ def _say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:
 
 
 def _check_names(path: Path, theirs: dict[str, int], own: dict[str, int]) -> None:
-    """Raise InputError where a data set names other structures than the project; their numbers may differ."""
+    """Raise InputError where a data set names other structures than the project; their numbers
+    may differ.
+    """
     known, named = {folded(name) for name in own}, {folded(name) for name in theirs}
     if not theirs or known == named:
         return
     more = [f"'{name}'" for name in theirs if folded(name) not in known]
     less = [f"'{name}'" for name in own if folded(name) not in named]
-    words = [f"{what} {', '.join(names)}" for what, names in (("also", more), ("not", less)) if names]
+    words = [
+        f"{what} {', '.join(names)}" for what, names in (("also", more), ("not", less)) if names
+    ]
     raise InputError(
         f"{path} names other structures than the project: {' and '.join(words)}.",
         "They must agree, because what a data set does not name would count as background.",

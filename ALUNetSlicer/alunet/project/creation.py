@@ -27,13 +27,17 @@ def create_database(
     label_values: list[int],
     annotation: dict[str, Any] | None,
 ) -> None:
-    """Writes schema, description and shared cases in one transaction, so that a crash leaves no half project."""
+    """Writes schema, description and shared cases in one transaction, so that a crash leaves no
+    half project.
+    """
     lock = FolderLock(root)
     try:
         database = Database(root / "project.db", MIGRATIONS)
         try:
             if database.version:
-                raise InputError(f"There is a project in {root} already.", "Open it, or choose another folder.")
+                raise InputError(
+                    f"There is a project in {root} already.", "Open it, or choose another folder."
+                )
             about = {
                 "name": name,
                 "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
@@ -51,7 +55,9 @@ def create_database(
                 if source is not None:
                     columns = "name, role, images, label, shape, spacing, geometry"
                     rows = source._db.rows(f"SELECT {columns} FROM cases")
-                    database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
+                    database.many(
+                        f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                    )
         finally:
             database.close()
     finally:
@@ -59,7 +65,9 @@ def create_database(
 
 
 def reference(data: Path, root: Path) -> str:
-    """How `root` refers to `data`: relative where the system can, so that both can move together."""
+    """How `root` refers to `data`: relative where the system can, so that both can move
+    together.
+    """
     try:
         return Path(os.path.relpath(data.resolve(), root.resolve())).as_posix()
     except ValueError:  # another drive on Windows

@@ -25,7 +25,9 @@ class Events:
         return int(cursor.lastrowid or 0)
 
     def after(self, number: int = 0, limit: int = -1) -> list[tuple[int, Event]]:
-        """Return events with a greater number, in order, the first `limit` of them; all without a limit."""
+        """Return events with a greater number, in order, the first `limit` of them; all without
+        a limit.
+        """
         select = "SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id LIMIT ?"
         rows = self._db.rows(select, (number, limit))
         return [(own, Event(kind, json.loads(data), moment)) for own, kind, data, moment in rows]

@@ -49,7 +49,5 @@ def stamp_of(files: Sequence[Path]) -> str:
     stamps = []
     for file in files:
         about = file.stat() if file.is_file() else None
-        stamps.append(
-            [str(file.absolute()), about and about.st_size, about and about.st_mtime_ns]
-        )
+        stamps.append([str(file.absolute()), about and about.st_size, about and about.st_mtime_ns])
     return json.dumps(stamps, ensure_ascii=False)

@@ -55,7 +55,8 @@ class LabelSource:
 
     Attributes:
         structures: the project's.
-        meaning: what a data set says of all its label files; None: what each file, or a description beside it, says.
+        meaning: what a data set says of all its label files; None: what each file, or a description
+            beside it, says.
         ignore: value of voxels left open, as a person says it.
         beside: whether a description beside each file counts.
     """
@@ -66,9 +67,16 @@ class LabelSource:
     beside: bool = True
 
     def read(self, file: Path, grid: Grid) -> Labels:
-        """Read a label file onto the grid of its image; see `alunet.imaging.labels.read_labels_of`."""
+        """Read a label file onto the grid of its image; see
+        `alunet.imaging.labels.read_labels_of`.
+        """
         return read_labels_of(
-            file, grid, self.structures, meaning=self.meaning, ignore=self.ignore, beside=self.beside
+            file,
+            grid,
+            self.structures,
+            meaning=self.meaning,
+            ignore=self.ignore,
+            beside=self.beside,
         )
 
 
@@ -129,7 +137,9 @@ def check_case(
             grid = grid or own
             difference = grid.difference(own)
             if difference:
-                raise InputError(f"Case {name}: {path} does not fit {files[0]}: {difference}.", "Resample it.")
+                raise InputError(
+                    f"Case {name}: {path} does not fit {files[0]}: {difference}.", "Resample it."
+                )
             varies, said = check_voxels(image, path)
             notes += said
             flat = flat and not varies
@@ -140,11 +150,24 @@ def check_case(
     if flat:
         raise InputError(f"Case {name}: {notes[0]}", "Leave this case out.")
     if len(found) != channels or grid is None:
-        raise InputError(f"Case {name} has {len(found)} channel(s), but the project has {channels}.", "Give each once.")
-    images = [replace(source, name=_kept_name(source, f"{name}_{i:04d}")) for i, source in enumerate(found)]
+        raise InputError(
+            f"Case {name} has {len(found)} channel(s), but the project has {channels}.",
+            "Give each once.",
+        )
+    images = [
+        replace(source, name=_kept_name(source, f"{name}_{i:04d}"))
+        for i, source in enumerate(found)
+    ]
     stamp = stamp_of([*files, *([label] if label else [])])
     case = CheckedCase(
-        name, grid, tuple(images), label, str(content), stamp, notes=tuple(notes), dicom=_identity(files)
+        name,
+        grid,
+        tuple(images),
+        label,
+        str(content),
+        stamp,
+        notes=tuple(notes),
+        dicom=_identity(files),
     )
     return case if label is None else _with_label(case, labels.read(label, grid), label.name)
 
@@ -171,7 +194,8 @@ def _kept_name(source: Source, stem: str) -> str:
 
 
 def store_case(case: CheckedCase, images: Path, folder: Path, labels: LabelSource) -> None:
-    """Writes the files of a checked case into the project's folders; existing files of the names are replaced.
+    """Writes the files of a checked case into the project's folders; existing files of the names
+    are replaced.
 
     Args:
         images, folder: of the project's images, and of its labels.
@@ -193,7 +217,9 @@ def store_case(case: CheckedCase, images: Path, folder: Path, labels: LabelSourc
 
 @contextlib.contextmanager
 def undone_on_failure(cases: Sequence[CheckedCase], images: Path, labels: Path) -> Iterator[None]:
-    """Removes the files of the cases where the block, which stores and registers them, does not end well."""
+    """Removes the files of the cases where the block, which stores and registers them, does not
+    end well.
+    """
     try:
         yield
     except BaseException:  # also Ctrl-C: files that no database knows would stay for ever
@@ -205,7 +231,8 @@ def undone_on_failure(cases: Sequence[CheckedCase], images: Path, labels: Path) 
 
 
 def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
-    # A new image, because the old one carries header entries of its own format, which the writer warns about.
+    # A new image, because the old one carries header entries of its own format, which the writer
+    # warns about.
     clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
     clean.SetSpacing(grid.spacing)
     clean.SetOrigin(grid.origin)
@@ -219,7 +246,11 @@ def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
     for done, item in enumerate(items, 1):
         yield item
         left = (time.monotonic() - start) / done * (len(items) - done)
-        data = {"phase": phase, "done": done, "total": len(items), "unit": "cases", "seconds_left": left}
+        data = {
+            "phase": phase,
+            "done": done,
+            "total": len(items),
+            "unit": "cases",
+            "seconds_left": left,
+        }
         emit(Event("progress", data))
-
-

@@ -13,7 +13,10 @@ from alunet.schema import ENDED, Job, JobKind, JobState, Problem, from_json, to_
 from alunet.storage.database import Database
 from alunet.storage.locks import is_locked
 
-_COLUMNS = "id, kind, state, config, progress, waiting, error, created, started, finished, heartbeat, result, attempts"
+_COLUMNS = (
+    "id, kind, state, config, progress, waiting, error, created, started, finished, "
+    "heartbeat, result, attempts"
+)
 
 
 class Jobs:
@@ -37,7 +40,9 @@ class Jobs:
     def all(self, *, unfinished: bool = False) -> list[Job]:
         """The jobs by number; all, or those that wait or run."""
         which = "WHERE state IN ('queued', 'running')" if unfinished else ""
-        return [_job(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM jobs {which} ORDER BY id")]
+        return [
+            _job(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM jobs {which} ORDER BY id")
+        ]
 
     def get(self, number: int) -> Job:
         """One job; raises InputError where there is none."""
@@ -74,12 +79,18 @@ class Jobs:
     def begin(self, number: int) -> None:
         """Notes that a job runs now, once more or for the first time."""
         self.note(number, state=JobState.RUNNING.value, waiting="")
-        counted = "UPDATE jobs SET attempts = attempts + 1, started = coalesce(started, ?) WHERE id = ?"
+        counted = (
+            "UPDATE jobs SET attempts = attempts + 1, started = coalesce(started, ?) WHERE id = ?"
+        )
         self._db.execute(counted, (time.time(), number))
         self._tell(number)
 
     def end(
-        self, number: int, state: JobState, problem: Problem | None = None, result: Path | None = None
+        self,
+        number: int,
+        state: JobState,
+        problem: Problem | None = None,
+        result: Path | None = None,
     ) -> None:
         """Notes how a job ended; one that has ended stays as it is."""
         with self._db.transaction():
@@ -97,7 +108,9 @@ class Jobs:
 
     def cancel(self, number: int) -> None:
         """Asks for the end of a job; its process, or the service, sees to it."""
-        self._db.execute("UPDATE jobs SET cancelled = coalesce(cancelled, ?) WHERE id = ?", (time.time(), number))
+        self._db.execute(
+            "UPDATE jobs SET cancelled = coalesce(cancelled, ?) WHERE id = ?", (time.time(), number)
+        )
 
     def cancelled_since(self, number: int) -> float | None:
         """Seconds since the end of a job was asked for, or None."""
@@ -107,7 +120,9 @@ class Jobs:
     def kept_note(self, number: int, name: str, value: Any) -> Any:
         """What an earlier attempt of the job noted under that name; the first one notes `value`."""
         with self._db.transaction():
-            notes = json.loads(str(self._db.value("SELECT notes FROM jobs WHERE id = ?", (number,))))
+            notes = json.loads(
+                str(self._db.value("SELECT notes FROM jobs WHERE id = ?", (number,)))
+            )
             if name not in notes:
                 notes[name] = value
                 self.note(number, notes=json.dumps(notes))

@@ -35,8 +35,8 @@ class Project:
 
     Attributes:
         root: the folder.
-        data: the folder that holds images/, labels/ and nnunet/: `root`, or the root of another project whose data
-            this one shares and never writes.
+        data: the folder that holds images/, labels/ and nnunet/: `root`, or the root of another
+            project whose data this one shares and never writes.
         name: of the project.
         labels: structure name to value, from ``"background": 0`` on.
         channels: channel names as nnU-Net knows them.
@@ -48,7 +48,10 @@ class Project:
         self.root = Path(root).absolute()
         self.read_only = read_only
         if not (self.root / "project.db").is_file():
-            raise InputError(f"There is no ALUNet project in {self.root}.", "Check the folder, or create the project.")
+            raise InputError(
+                f"There is no ALUNet project in {self.root}.",
+                "Check the folder, or create the project.",
+            )
         if not (self.root / "project.db").stat().st_size:
             raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
         self._lock = None if read_only or shared else FolderLock(self.root)
@@ -72,20 +75,39 @@ class Project:
         shared = self.settings.data
         self.data = self.root if shared is None else Path(os.path.normpath(self.root / shared))
         if not self.data.is_dir():
-            raise InputError(f"The data of the project {self.root} are gone: {self.data}.", "Move them back there.")
+            raise InputError(
+                f"The data of the project {self.root} are gone: {self.data}.",
+                "Move them back there.",
+            )
         self._compose()
         if self._lock is not None:
             self._make_folders()
 
     def _compose(self) -> None:
         """Make the parts, each of those that it stands on."""
-        self.events, self.requests, self.rounds = Events(self._db), Requests(self._db), Rounds(self._db)
-        self.cases, self.samples = Cases(self._db, self.settings, self.root, self.data), Samples(self._db)
-        self.worklist = Worklist(self._db, self.cases, self.samples, self.rounds, self.events, self.requests)
+        self.events, self.requests, self.rounds = (
+            Events(self._db),
+            Requests(self._db),
+            Rounds(self._db),
+        )
+        self.cases, self.samples = (
+            Cases(self._db, self.settings, self.root, self.data),
+            Samples(self._db),
+        )
+        self.worklist = Worklist(
+            self._db, self.cases, self.samples, self.rounds, self.events, self.requests
+        )
         self.annotations = Annotations(
-            self._db, self.annotations_dir, self.root / "locks", self.num_classes, self.cases, self.samples,
-            self.rounds, self.worklist, self.requests,
-        )  # fmt: skip
+            self._db,
+            self.annotations_dir,
+            self.root / "locks",
+            self.num_classes,
+            self.cases,
+            self.samples,
+            self.rounds,
+            self.worklist,
+            self.requests,
+        )
         self.jobs = Jobs(self._db, self.events, self.root / "jobs")
 
     def _make_folders(self) -> None:
@@ -114,10 +136,11 @@ class Project:
         Args:
             root: folder; made where it is missing.
             name: for people.
-            labels: structure name to value in label files; values other than 0 for the background and then 1, 2, …
-                are renumbered so, see `label_values`.
+            labels: structure name to value in label files; values other than 0 for the background
+                and then 1, 2, … are renumbered so, see `label_values`.
             channels: channel names as nnU-Net knows them, for instance ["MRI"] or ["CT"].
-            data: root of another project to share images, labels and preprocessed data of; its cases are taken over.
+            data: root of another project to share images, labels and preprocessed data of; its
+                cases are taken over.
             annotation: see `Settings.annotation`.
 
         Raises:
@@ -126,7 +149,10 @@ class Project:
         root = Path(root).absolute()
         numbered, values = number_labels(labels)
         if not channels or not all(str(channel).strip() for channel in channels):
-            raise InputError(f"The channels {list(channels)} are incomplete.", 'Name each one, for instance "MRI".')
+            raise InputError(
+                f"The channels {list(channels)} are incomplete.",
+                'Name each one, for instance "MRI".',
+            )
         if root.exists() and not root.is_dir():
             raise InputError(f"{root} is a file.", "Give a folder for the project.")
         source, new = None if data is None else cls(Path(data), read_only=True), not root.exists()
@@ -149,11 +175,12 @@ class Project:
         Args:
             root: its folder.
             read_only: many may read while one writes.
-            shared: for short writes beside the one that has the folder: annotations, leases, jobs, events. Importing
-                cases and advancing the loop need the folder.
+            shared: for short writes beside the one that has the folder: annotations, leases, jobs,
+                events. Importing cases and advancing the loop need the folder.
 
         Raises:
-            InputError: there is none, a newer program made it, or another process has it open for writing.
+            InputError: there is none, a newer program made it, or another process has it open for
+                writing.
         """
         return cls(Path(root), read_only=read_only, shared=shared)
 
@@ -168,14 +195,19 @@ class Project:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.close()
 
     def fork(self, root: Path) -> Project:
-        """A copy that goes its own way: database, annotations and rounds are copied, the data are shared.
+        """A copy that goes its own way: database, annotations and rounds are copied, the data are
+        shared.
 
-        The copy appears whole or not at all; what an interrupted attempt left is removed by the next.
+        The copy appears whole or not at all; what an interrupted attempt left is removed by the
+        next.
 
         Raises:
             InputError: `root` exists and is not empty.

@@ -1,4 +1,6 @@
-"""Label maps of earlier versions, in which the highest class + 1 marked voxels that were not annotated."""
+"""Label maps of earlier versions, in which the highest class + 1 marked voxels that were not
+annotated.
+"""
 
 from __future__ import annotations
 
@@ -18,8 +20,8 @@ from alunet.storage.files import atomic_path
 def mark_not_annotated(database: Database) -> None:
     """Put `NOT_ANNOTATED` into all stored label maps and versions of the project; a migration.
 
-    Each file is replaced whole, and one that was replaced is left as it is when the migration is begun again: no value
-    means two things on the way.
+    Each file is replaced whole, and one that was replaced is left as it is when the migration is
+    begun again: no value means two things on the way.
 
     Raises:
         InputError: the project has more than 254 structures.
@@ -29,7 +31,10 @@ def mark_not_annotated(database: Database) -> None:
         return
     old = len(json.loads(str(about))["labels"])
     if old > NOT_ANNOTATED:
-        raise InputError(f"{database.path} has {old - 1} structures.", f"At most {NOT_ANNOTATED - 1} are possible.")
+        raise InputError(
+            f"{database.path} has {old - 1} structures.",
+            f"At most {NOT_ANNOTATED - 1} are possible.",
+        )
     if old == NOT_ANNOTATED:
         return
     folder = database.path.parent / "annotations"

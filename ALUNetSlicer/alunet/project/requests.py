@@ -1,4 +1,6 @@
-"""Requests that may come twice, because the first answer was lost: the same key gets the same answer."""
+"""Requests that may come twice, because the first answer was lost: the same key gets the same
+answer.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,9 @@ class Requests:
         Raises:
             KeyReused: the key came with another request.
         """
-        rows = self._db.rows("SELECT digest, answer FROM answers WHERE key = ?", (key,)) if key else []
+        rows = (
+            self._db.rows("SELECT digest, answer FROM answers WHERE key = ?", (key,)) if key else []
+        )
         if not rows:
             return None
         if rows[0][0] != digest:
@@ -41,4 +45,6 @@ class Requests:
         """Keep the answer to a request, within the transaction of what it did."""
         if key:
             row = (key, digest, json.dumps(answer), time.time())
-            self._db.execute("INSERT INTO answers (key, digest, answer, time) VALUES (?, ?, ?, ?)", row)
+            self._db.execute(
+                "INSERT INTO answers (key, digest, answer, time) VALUES (?, ?, ?, ?)", row
+            )

@@ -1,4 +1,6 @@
-"""The rounds of a project: which one it is, what state it is in, and what its batch was chosen for."""
+"""The rounds of a project: which one it is, what state it is in, and what its batch was chosen
+for.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +57,9 @@ class Rounds:
         return self._rounds("ORDER BY number")
 
     def _rounds(self, which: str, *values: object) -> list[Round]:
-        return [_round(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM rounds {which}", values)]
+        return [
+            _round(row) for row in self._db.rows(f"SELECT {_COLUMNS} FROM rounds {which}", values)
+        ]
 
     def finished(self) -> list[Round]:
         """Return the finished rounds by number."""
@@ -71,7 +75,10 @@ class Rounds:
 
     def touched(self) -> bool:
         """Return whether anything was annotated since the last training."""
-        return self._db.value("SELECT 1 FROM annotations WHERE round >= ?", (self.current(),)) is not None
+        return (
+            self._db.value("SELECT 1 FROM annotations WHERE round >= ?", (self.current(),))
+            is not None
+        )
 
     def of_new_labels(self) -> int:
         """Return the round that labels submitted now belong to: while one is trained, the next."""
@@ -79,16 +86,22 @@ class Rounds:
         return self.current() + int(begun is not None and begun.state is RoundState.TRAINING)
 
     def on_worklist(self) -> int:
-        """Return the round whose batch people see: the newest with a batch, else the one that comes next."""
+        """Return the round whose batch people see: the newest with a batch, else the one that
+        comes next.
+        """
         newest = self._db.rows("SELECT max(round) FROM suggestions")[0][0]
         return self.current() if newest is None else int(newest)
 
     def begin(self, strategy: str, budget: int) -> Round:
-        """Open the current round, or give an open one without a batch another strategy and budget; return it."""
+        """Open the current round, or give an open one without a batch another strategy and
+        budget; return it.
+        """
         number = self.current()
         self._db.execute(
-            "INSERT INTO rounds (number, strategy, budget, state, started) VALUES (?, ?, ?, 'open', ?)"
-            " ON CONFLICT (number) DO UPDATE SET strategy = excluded.strategy, budget = excluded.budget"
+            "INSERT INTO rounds (number, strategy, budget, state, started) VALUES (?, ?, ?, "
+            "'open', ?)"
+            " ON CONFLICT (number) DO UPDATE SET strategy = excluded.strategy, budget = "
+            "excluded.budget"
             " WHERE query IS NULL",
             (number, strategy, budget, time.time()),
         )
@@ -100,11 +113,17 @@ class Rounds:
 
     def forget_query(self, number: int) -> None:
         """Let the batch of an open round be chosen anew."""
-        self._db.execute("UPDATE rounds SET query = NULL WHERE number = ? AND state = 'open'", (number,))
+        self._db.execute(
+            "UPDATE rounds SET query = NULL WHERE number = ? AND state = 'open'", (number,)
+        )
 
     def set_training(self, number: int, training: bool) -> None:
         """Note that the training of a begun round starts, or that it was stopped."""
-        states = (RoundState.TRAINING, RoundState.OPEN) if training else (RoundState.OPEN, RoundState.TRAINING)
+        states = (
+            (RoundState.TRAINING, RoundState.OPEN)
+            if training
+            else (RoundState.OPEN, RoundState.TRAINING)
+        )
         change = "UPDATE rounds SET state = ? WHERE number = ? AND state = ?"
         self._db.execute(change, (states[0].value, number, states[1].value))
 

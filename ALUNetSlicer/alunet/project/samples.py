@@ -13,7 +13,10 @@ from alunet.errors import InputError
 from alunet.pool import Pool
 from alunet.storage.database import Database
 
-_COLUMNS = "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
+_COLUMNS = (
+    "slice, slice_raw, tile, row, col, row_lo, row_hi, col_lo, col_hi, k_lo, k_hi, j_lo, "
+    "j_hi, i_lo, i_hi"
+)
 
 
 @dataclass(frozen=True)
@@ -71,40 +74,55 @@ class Samples:
         table = np.array([row[1:] for row in rows], np.int32).reshape(-1, 15)
         slice_, slice_raw, tile = table[:, :3].T
         start, box, raw_box = table[:, 3:5], table[:, 5:9], table[:, 9:].reshape(-1, 3, 2)
-        return Pool(cases, tuple(content["patch"]), case, slice_, slice_raw, tile, start, box, raw_box)
+        return Pool(
+            cases, tuple(content["patch"]), case, slice_, slice_raw, tile, start, box, raw_box
+        )
 
     def set_pool(self, pool: Pool) -> None:
         """Stores the samples, all unlabelled; storing the same pool again changes nothing.
 
-        A pool with further cases behind those there are adds their samples; what is known of the others stays.
+        A pool with further cases behind those there are adds their samples; what is known of the
+        others stays.
 
         Raises:
-            InputError: a case is unknown or a test case, or another pool has labelled samples already.
+            InputError: a case is unknown or a test case, or another pool has labelled samples
+                already.
         """
         roles = dict(self._db.rows("SELECT name, role FROM cases"))
         for name in pool.cases:
             if roles.get(name) != "pool":
                 state = "a test case" if name in roles else "not in the project"
-                raise InputError(f"The pool holds case {name!r}, which is {state}.", "Enumerate the pool again.")
+                raise InputError(
+                    f"The pool holds case {name!r}, which is {state}.", "Enumerate the pool again."
+                )
         kept = self.known_pool()
         if kept == pool:
             return
         known = 0 if kept is None or not pool.extends(kept) else len(kept)
         if not known and self._db.value("SELECT count(*) FROM samples WHERE state = 'labelled'"):
-            raise InputError("The project has annotations for another pool.", "Start a new project.")
+            raise InputError(
+                "The project has annotations for another pool.", "Start a new project."
+            )
         about = json.dumps({"cases": pool.cases, "patch": pool.patch}, ensure_ascii=False)
         columns = (pool.slice, pool.slice_raw, pool.tile, pool.start, pool.box, pool.raw_box)
-        table = np.concatenate([column.reshape(len(pool), -1) for column in columns], axis=1).tolist()
+        table = np.concatenate(
+            [column.reshape(len(pool), -1) for column in columns], axis=1
+        ).tolist()
         rows = [
-            (i, pool.cases[case], *row) for i, (case, row) in enumerate(zip(pool.case.tolist(), table, strict=True))
+            (i, pool.cases[case], *row)
+            for i, (case, row) in enumerate(zip(pool.case.tolist(), table, strict=True))
         ]
         marks = ", ".join("?" * 17)
         with self._db.transaction():
             if not known:
                 for table_name in ("suggestions", "skipped", "samples"):
                     self._db.execute(f"DELETE FROM {table_name}")
-            self._db.many(f"INSERT INTO samples (id, case_name, {_COLUMNS}) VALUES ({marks})", rows[known:])
-            self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES ('pool', ?)", (about,))
+            self._db.many(
+                f"INSERT INTO samples (id, case_name, {_COLUMNS}) VALUES ({marks})", rows[known:]
+            )
+            self._db.execute(
+                "INSERT OR REPLACE INTO meta (key, value) VALUES ('pool', ?)", (about,)
+            )
         self._pool = pool
 
     def place(self, sample: int) -> Place:
@@ -123,7 +141,9 @@ class Samples:
 
     def skipped(self) -> np.ndarray:
         """Which samples a person skipped, bool (n,)."""
-        rows = self._db.rows("SELECT id IN (SELECT sample_id FROM skipped) FROM samples ORDER BY id")
+        rows = self._db.rows(
+            "SELECT id IN (SELECT sample_id FROM skipped) FROM samples ORDER BY id"
+        )
         return np.array([row[0] for row in rows], bool)
 
     def skip(self, samples: Iterable[int], *, undo: bool = False) -> None:
@@ -139,12 +159,16 @@ class Samples:
             self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in ids])
         else:
             now = time.time()
-            self._db.many("INSERT OR IGNORE INTO skipped VALUES (?, ?)", [(sample, now) for sample in ids])
+            self._db.many(
+                "INSERT OR IGNORE INTO skipped VALUES (?, ?)", [(sample, now) for sample in ids]
+            )
 
     def labelled_rounds(self) -> np.ndarray:
         """Round in which each sample was first labelled, int32 (n,); -1 while it is not."""
         rounds = np.full(self._db.number("SELECT count(*) FROM samples"), -1, np.int32)
-        for sample, number in self._db.rows("SELECT sample_id, min(round) FROM annotations GROUP BY sample_id"):
+        for sample, number in self._db.rows(
+            "SELECT sample_id, min(round) FROM annotations GROUP BY sample_id"
+        ):
             rounds[sample] = number
         return rounds
 
@@ -153,6 +177,8 @@ class Samples:
         size = len(self.pool)
         unknown = [sample for sample in samples if not 0 <= sample < size]
         if unknown:
-            raise InputError(f"There is no sample {unknown[0]}.", f"The pool has {size} samples, from 0 on.")
+            raise InputError(
+                f"There is no sample {unknown[0]}.", f"The pool has {size} samples, from 0 on."
+            )
         if len(set(samples)) != len(samples):
             raise InputError("A sample occurs twice in the batch.", "Suggest each sample once.")

@@ -1,4 +1,6 @@
-"""What is chosen or found once for a project: the only place that knows the names it is stored under."""
+"""What is chosen or found once for a project: the only place that knows the names it is stored
+under.
+"""
 
 from __future__ import annotations
 
@@ -17,13 +19,17 @@ class Settings:
 
     @property
     def about(self) -> dict[str, Any]:
-        """``name``, ``labels`` (structure -> class), ``channels`` and ``created`` (seconds since 1970)."""
+        """``name``, ``labels`` (structure -> class), ``channels`` and ``created`` (seconds since
+        1970).
+        """
         found: dict[str, Any] = self._get("project", {})
         return found
 
     @property
     def data(self) -> str | None:
-        """Path of the project whose images this one shares, relative to its own folder; None: it has its own."""
+        """Path of the project whose images this one shares, relative to its own folder; None: it
+        has its own.
+        """
         found: str | None = self._get("data")
         return found
 
@@ -33,7 +39,9 @@ class Settings:
 
     @property
     def label_values(self) -> list[int] | None:
-        """Value of each class 0, 1, … in the label files that the first cases came with; None: the classes."""
+        """Value of each class 0, 1, … in the label files that the first cases came with; None:
+        the classes.
+        """
         found: list[int] | None = self._get("label values")
         return found
 
@@ -63,7 +71,9 @@ class Settings:
 
     @property
     def arithmetic(self) -> dict[str, Any] | None:
-        """What `alunet.model.arithmetic` chose for the computer that the project was used on last."""
+        """What `alunet.model.arithmetic` chose for the computer that the project was used on
+        last.
+        """
         found: dict[str, Any] | None = self._get("arithmetic")
         return found
 
@@ -73,7 +83,9 @@ class Settings:
 
     @property
     def preparation(self) -> dict[str, Any] | None:
-        """Seconds and memory of planning and preprocessing, for people who look into the database."""
+        """Seconds and memory of planning and preprocessing, for people who look into the
+        database.
+        """
         found: dict[str, Any] | None = self._get("prepare")
         return found
 

@@ -74,12 +74,14 @@ SECOND = (
         sample_id INTEGER PRIMARY KEY REFERENCES samples (id),
         time REAL NOT NULL
     )""",
-    # Where a case was imported from, so that the same import can be asked for again; NULL where that is not known.
+    # Where a case was imported from, so that the same import can be asked for again; NULL where
+    # that is not known.
     "ALTER TABLE cases ADD COLUMN source TEXT",
 )
 
 THIRD = (
-    # Every version of a sample's labels that was ever submitted; the voxels lie in annotations/history/.
+    # Every version of a sample's labels that was ever submitted; the voxels lie in
+    # annotations/history/.
     """CREATE TABLE versions (
         sample_id INTEGER NOT NULL REFERENCES samples (id) ON DELETE CASCADE,
         number INTEGER NOT NULL,
@@ -97,7 +99,8 @@ THIRD = (
         author TEXT NOT NULL, until REAL NOT NULL
     )""",
     # What was answered to a request that may be sent again.
-    "CREATE TABLE answers (key TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, time REAL NOT NULL)",
+    "CREATE TABLE answers (key TEXT PRIMARY KEY, digest TEXT NOT NULL, answer TEXT NOT NULL, time "
+    "REAL NOT NULL)",
     "ALTER TABLE jobs ADD COLUMN started REAL",
     "ALTER TABLE jobs ADD COLUMN heartbeat REAL",
     "ALTER TABLE jobs ADD COLUMN attempts INTEGER NOT NULL DEFAULT 0",
@@ -105,21 +108,24 @@ THIRD = (
     "ALTER TABLE jobs ADD COLUMN waiting TEXT NOT NULL DEFAULT ''",
     "ALTER TABLE jobs ADD COLUMN cancelled REAL",  # when somebody asked for its end
     "ALTER TABLE jobs ADD COLUMN result TEXT",  # a file name below jobs/
-    "ALTER TABLE jobs ADD COLUMN notes TEXT NOT NULL DEFAULT '{}'",  # what a job that is started again must know
+    # what a job that is started again must know
+    "ALTER TABLE jobs ADD COLUMN notes TEXT NOT NULL DEFAULT '{}'",
 )
 
 FOURTH = (
-    # Share of the other candidates that the strategy found less uncertain, 0 to 1; NULL where it measures nothing.
+    # Share of the other candidates that the strategy found less uncertain, 0 to 1; NULL where it
+    # measures nothing.
     "ALTER TABLE suggestions ADD COLUMN uncertainty REAL",
     # Who chose the sample; NULL: the strategy did.
     "ALTER TABLE suggestions ADD COLUMN author TEXT",
 )
 
 
-
 def _rounds_from_files(database: Database) -> None:
     """Take over what was known of rounds from their files, and from two settings."""
-    settings = {key: json.loads(value) for key, value in database.rows("SELECT key, value FROM meta")}
+    settings = {
+        key: json.loads(value) for key, value in database.rows("SELECT key, value FROM meta")
+    }
     sizes, learning = settings.get("batch sizes", {}), settings.get("learning")
     for number, strategy, config, state, started, finished in database.rows(
         "SELECT number, strategy, config, state, started, finished FROM old_rounds ORDER BY number"
@@ -130,17 +136,24 @@ def _rounds_from_files(database: Database) -> None:
         new = "training" if learning == number else "open"
         if record is not None or state == "finished":
             new, record = "finished", {**(record or {}), "budget": budget}
-        query = None if batch is None else {"diagnostics": batch["diagnostics"], "costs": batch["costs"]}
+        query = (
+            None
+            if batch is None
+            else {"diagnostics": batch["diagnostics"], "costs": batch["costs"]}
+        )
         database.execute(
             "INSERT INTO rounds (number, strategy, budget, state, query, record, started, finished)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (number, strategy, budget, new, _json(query), _json(record), started, finished),
         )
-        if new == "finished" and state == "started":  # it was stopped between its manifest and the database
+        if new == "finished" and state == "started":
+            # it was stopped between its manifest and the database
             database.execute("UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'")
         _complete_batch(database, number, batch)
         if str(number) in sizes:
-            ahead = "UPDATE suggestions SET ahead = 1 WHERE round = ? AND rank >= ? AND author IS NULL"
+            ahead = (
+                "UPDATE suggestions SET ahead = 1 WHERE round = ? AND rank >= ? AND author IS NULL"
+            )
             database.execute(ahead, (number, sizes[str(number)]))
 
 
@@ -152,7 +165,8 @@ def _complete_batch(database: Database, number: int, batch: dict[str, Any] | Non
     shares = batch.get("uncertainty") or [None] * len(batch["ids"])
     columns = zip(batch["ids"], batch["gains"], batch["reasons"], shares, strict=True)
     database.many(
-        "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty) VALUES (?, ?, ?, ?, ?, ?)",
+        "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty) VALUES (?, "
+        "?, ?, ?, ?, ?)",
         [(number, rank, *values) for rank, values in enumerate(columns)],
     )
     database.execute(

@@ -1,4 +1,6 @@
-"""What people are asked to annotate: suggestions, statuses, leases, and slices of people's own choice."""
+"""What people are asked to annotate: suggestions, statuses, leases, and slices of people's own
+choice.
+"""
 
 from __future__ import annotations
 
@@ -18,9 +20,10 @@ from alunet.schema import Lease, SampleState, Status, WorkRow
 from alunet.storage.database import Database
 
 _WORK = """
-SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain, s.uncertainty,
-    s.ahead,
-    CASE WHEN p.state = 'labelled' AND coalesce(w.status, '') NOT IN ('in_progress', 'flagged') THEN 'done'
+SELECT s.sample_id, s.round, s.rank, p.case_name, p.slice_raw, c.geometry, s.reason, s.gain,
+    s.uncertainty, s.ahead,
+    CASE WHEN p.state = 'labelled'
+              AND coalesce(w.status, '') NOT IN ('in_progress', 'flagged') THEN 'done'
          WHEN k.sample_id IS NOT NULL THEN 'skipped' ELSE coalesce(w.status, 'todo') END,
     (SELECT max(number) FROM versions v WHERE v.sample_id = s.sample_id AND NOT v.conflict),
     l.author, l.until, p.k_lo, p.k_hi, p.j_lo, p.j_hi, p.i_lo, p.i_hi
@@ -37,7 +40,9 @@ class NotPlanned(InputError):
     """The pool has no samples of the case yet."""
 
     def __init__(self, case: str) -> None:
-        super().__init__(f"Case {case!r} is not planned yet.", "Plan the project first: a job of kind 'plan'.")
+        super().__init__(
+            f"Case {case!r} is not planned yet.", "Plan the project first: a job of kind 'plan'."
+        )
 
 
 class AlreadyAnnotated(InputError):
@@ -60,9 +65,11 @@ class Suggestion:
     """A sample that a strategy suggested or a person chose, in its order.
 
     Attributes:
-        state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the pool.
+        state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the
+            pool.
         skipped: whether a person does not want to be asked about it.
-        uncertainty: share of the other candidates that were less uncertain, None where nothing of that is known.
+        uncertainty: share of the other candidates that were less uncertain, None where nothing of
+            that is known.
         author: who chose it, None where a strategy did.
         ahead: whether it was chosen behind the batch, for people who go on while the model trains.
     """
@@ -78,7 +85,9 @@ class Suggestion:
 
     @property
     def in_batch(self) -> bool:
-        """Whether a strategy chose it for the batch proper; then a person may have chosen it, too."""
+        """Whether a strategy chose it for the batch proper; then a person may have chosen it,
+        too.
+        """
         return not self.ahead and (self.author is None or self.gain is not None)
 
 
@@ -91,12 +100,18 @@ class Worklist:
     """The tables of suggestions, statuses and leases."""
 
     def __init__(
-        self, database: Database, cases: Cases, samples: Samples, rounds: Rounds, events: Events, requests: Requests
+        self,
+        database: Database,
+        cases: Cases,
+        samples: Samples,
+        rounds: Rounds,
+        events: Events,
+        requests: Requests,
     ) -> None:
         self._db, self._cases, self._samples, self._rounds = database, cases, samples, rounds
         self._events, self._requests = events, requests
 
-    # --- the batch of a round ---------------------------------------------------------------------------------
+    # --- the batch of a round ---------------------------------------------------------------------
 
     def suggest(
         self,
@@ -110,8 +125,8 @@ class Worklist:
     ) -> None:
         """Stores a round's batch in its order; suggesting again for the round replaces it.
 
-        Behind the batch stays what people chose: in this round, or in the one before where it is still open. Where the
-        batch holds such a sample itself, it counts as chosen all the same.
+        Behind the batch stays what people chose: in this round, or in the one before where it is
+        still open. Where the batch holds such a sample itself, it counts as chosen all the same.
 
         Args:
             size: samples of the batch proper; what comes behind them is ahead. None: all.
@@ -121,17 +136,27 @@ class Worklist:
         """
         shares = [None] * len(ids) if uncertainty is None else list(uncertainty)
         if not len(ids) == len(gains) == len(reasons) == len(shares):
-            lengths = f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and {len(shares)} uncertainties"
+            lengths = (
+                f"{len(ids)} ids, {len(gains)} gains, {len(reasons)} reasons and "
+                f"{len(shares)} uncertainties"
+            )
             raise InputError(f"A batch of {lengths}.")
         samples = [int(i) for i in ids]
         self._samples.check(samples)
         with self._db.transaction():
             chosen, size = self._choices(round), len(samples) if size is None else size
             rows: list[tuple[Any, ...]] = []
-            for rank, (sample, gain, reason, share) in enumerate(zip(samples, gains, reasons, shares, strict=True)):
+            for rank, (sample, gain, reason, share) in enumerate(
+                zip(samples, gains, reasons, shares, strict=True)
+            ):
                 author, worth = chosen.pop(sample, None), None if gain is None else float(gain)
-                rows.append((sample, worth, str(reason), share, author, rank >= size and author is None))
-            rows += [(sample, None, chosen_by(author), None, author, False) for sample, author in chosen.items()]
+                rows.append(
+                    (sample, worth, str(reason), share, author, rank >= size and author is None)
+                )
+            rows += [
+                (sample, None, chosen_by(author), None, author, False)
+                for sample, author in chosen.items()
+            ]
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
                 " AND id IN (SELECT sample_id FROM suggestions WHERE round = ?)",
@@ -139,7 +164,8 @@ class Worklist:
             )
             self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
             self._db.many(
-                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, author, ahead)"
+                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, "
+                "author, ahead)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(round, rank, *row) for rank, row in enumerate(rows)],
             )
@@ -150,12 +176,16 @@ class Worklist:
             )
 
     def _choices(self, round: int) -> dict[int, str]:
-        """What people chose and who: first in this round, then in the one before, as far as it is still open."""
+        """What people chose and who: first in this round, then in the one before, as far as it
+        is still open.
+        """
         rows = self._db.rows(
             "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
             " WHERE s.author IS NOT NULL AND (s.round = ?"
-            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != 'labelled'"
-            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, s.rank",
+            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != "
+            "'labelled'"
+            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, "
+            "s.rank",
             (round, round),
         )
         return dict(rows)
@@ -167,8 +197,10 @@ class Worklist:
     def suggestions(self, round: int) -> list[Suggestion]:
         """A round's batch in its order; empty where nothing was suggested."""
         rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), uncertainty, author,"
-            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER BY rank",
+            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), "
+            "uncertainty, author,"
+            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER "
+            "BY rank",
             (round,),
         )
         return [
@@ -181,24 +213,30 @@ class Worklist:
         number = self._rounds.on_worklist() if round is None else round
         return [_work_row(row) for row in self._db.rows(_WORK, (time.time(), number))]
 
-    # --- statuses and leases ----------------------------------------------------------------------------------
+    # --- statuses and leases ----------------------------------------------------------------------
 
-    def set_status(self, sample: int, status: Status, author: str, key: str = "", digest: str = "") -> SampleState:
-        """Notes what somebody makes of a sample without labels; a skipped one is not suggested again.
+    def set_status(
+        self, sample: int, status: Status, author: str, key: str = "", digest: str = ""
+    ) -> SampleState:
+        """Notes what somebody makes of a sample without labels; a skipped one is not suggested
+        again.
 
         Args:
             key, digest: see `Submission`.
 
         Raises:
             KeyReused: the key came with another request.
-            InputError: there is no such sample, DONE is asked for, or an annotated one is to be skipped.
+            InputError: there is no such sample, DONE is asked for, or an annotated one is to be
+                skipped.
         """
         self._db.check_writable()
         self._samples.place(sample)
         if status is Status.DONE:
             raise InputError("Only labels make a slice done.", "Submit them.")
         with self._db.transaction():
-            labelled = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,)) == "labelled"
+            labelled = (
+                self._db.value("SELECT state FROM samples WHERE id = ?", (sample,)) == "labelled"
+            )
             if status is Status.SKIPPED and labelled:
                 raise InputError("The slice is annotated already.", "There is nothing to skip.")
             if self._requests.answer(key, digest) is None:
@@ -209,14 +247,22 @@ class Worklist:
     def note_status(self, sample: int, status: Status, author: str) -> None:
         """Store a status and tell of it, within the caller's transaction."""
         now = time.time()
-        self._db.execute("INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?)", (sample, status.value, author, now))
+        self._db.execute(
+            "INSERT OR REPLACE INTO work VALUES (?, ?, ?, ?)", (sample, status.value, author, now)
+        )
         if status is Status.SKIPPED:
             self._db.execute("INSERT OR IGNORE INTO skipped VALUES (?, ?)", (sample, now))
         else:
             self._db.execute("DELETE FROM skipped WHERE sample_id = ?", (sample,))
         if status is not Status.IN_PROGRESS:
-            self._db.execute("DELETE FROM leases WHERE sample_id = ? AND author = ?", (sample, author))
-        data = {"sample": sample, "status": status.value, "version": newest_version(self._db, sample)}
+            self._db.execute(
+                "DELETE FROM leases WHERE sample_id = ? AND author = ?", (sample, author)
+            )
+        data = {
+            "sample": sample,
+            "status": status.value,
+            "version": newest_version(self._db, sample),
+        }
         self._events.add("sample", data)
 
     def lease(self, sample: int, author: str, seconds: float) -> Lease:
@@ -234,7 +280,9 @@ class Worklist:
             if rows and rows[0][0] != author and rows[0][1] > now:
                 raise Leased(Lease(*rows[0]))
             lease = Lease(author, now + seconds)
-            self._db.execute("INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (sample, author, lease.until))
+            self._db.execute(
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (sample, author, lease.until)
+            )
         return lease
 
     def give_back(self, sample: int, author: str) -> None:
@@ -242,13 +290,14 @@ class Worklist:
         self._db.check_writable()
         self._db.execute("DELETE FROM leases WHERE sample_id = ? AND author = ?", (sample, author))
 
-    # --- slices that people choose ----------------------------------------------------------------------------
+    # --- slices that people choose ----------------------------------------------------------------
 
     def choose(self, case: str, axis: int, number: int, author: str) -> tuple[list[WorkRow], bool]:
         """Puts the samples of a slice behind the newest batch; when this returns they are on disk.
 
-        What is in that batch already stays as it is, and what is annotated is left out. A slice that somebody skipped
-        in an earlier round is asked for again. Where nothing was ever suggested, the next round begins with it.
+        What is in that batch already stays as it is, and what is annotated is left out. A slice
+        that somebody skipped in an earlier round is asked for again. Where nothing was ever
+        suggested, the next round begins with it.
 
         Args:
             case: name of a pool case.
@@ -270,7 +319,11 @@ class Worklist:
             round = self._round_to_join()
             rows = self._db.rows("SELECT sample_id FROM suggestions WHERE round = ?", (round,))
             shown = {sample for (sample,) in rows} & set(states)
-            new = [sample for sample, state in states.items() if state != "labelled" and sample not in shown]
+            new = [
+                sample
+                for sample, state in states.items()
+                if state != "labelled" and sample not in shown
+            ]
             if not new and not shown:
                 raise AlreadyAnnotated(case, number)
             if new:
@@ -280,25 +333,40 @@ class Worklist:
     def _samples_of_slice(self, case: str, axis: int, number: int) -> dict[int, str]:
         """State of each sample of a slice, by ascending id."""
         shape = self._cases.row(case).shape
-        role, geometry = self._db.rows("SELECT role, geometry FROM cases WHERE name = ?", (case,))[0]
+        role, geometry = self._db.rows("SELECT role, geometry FROM cases WHERE name = ?", (case,))[
+            0
+        ]
         if role != "pool":
-            raise InputError(f"Case {case!r} is for evaluation.", "Choose a slice of a case of the pool.")
-        low, high = self._db.rows("SELECT min(slice_raw), max(slice_raw) FROM samples WHERE case_name = ?", (case,))[0]
+            raise InputError(
+                f"Case {case!r} is for evaluation.", "Choose a slice of a case of the pool."
+            )
+        low, high = self._db.rows(
+            "SELECT min(slice_raw), max(slice_raw) FROM samples WHERE case_name = ?", (case,)
+        )[0]
         if geometry is None or low is None:
             raise NotPlanned(case)
         own = CaseGeometry.from_json(geometry).transpose[0]
         if axis != own:
-            raise InputError(f"{case} is not sliced across axis {axis}.", f"It is across axis {own} ({_AXES[own]}).")
+            raise InputError(
+                f"{case} is not sliced across axis {axis}.",
+                f"It is across axis {own} ({_AXES[own]}).",
+            )
         if not 0 <= number < shape[own]:
-            raise InputError(f"{case} has no slice {number}.", f"Its slices are 0 to {shape[own] - 1}.")
+            raise InputError(
+                f"{case} has no slice {number}.", f"Its slices are 0 to {shape[own] - 1}."
+            )
         states = "SELECT id, state FROM samples WHERE case_name = ? AND slice_raw = ? ORDER BY id"
         rows = self._db.rows(states, (case, number))
         if not rows:
-            raise InputError(f"Slice {number} of {case} is empty in the image.", f"Use slices {low} to {high}.")
+            raise InputError(
+                f"Slice {number} of {case} is empty in the image.", f"Use slices {low} to {high}."
+            )
         return dict(rows)
 
     def _round_to_join(self) -> int:
-        """The round of the newest batch, also while it is trained; where there is none, the one that comes next."""
+        """The round of the newest batch, also while it is trained; where there is none, the one
+        that comes next.
+        """
         number = self._rounds.on_worklist()
         if number == self._rounds.current() and self._rounds.begun() is None:
             self._rounds.begin(CHOSEN, 0)
@@ -309,8 +377,12 @@ class Worklist:
         last = self._db.value("SELECT max(rank) FROM suggestions WHERE round = ?", (round,))
         first = 0 if last is None else int(str(last)) + 1
         self._db.many(
-            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, ?)",
-            [(round, rank, sample, chosen_by(author), author) for rank, sample in enumerate(samples, first)],
+            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, "
+            "?)",
+            [
+                (round, rank, sample, chosen_by(author), author)
+                for rank, sample in enumerate(samples, first)
+            ],
         )
         ids = [(sample,) for sample in samples]
         self._db.many("UPDATE samples SET state = 'suggested' WHERE id = ?", ids)
@@ -320,10 +392,14 @@ class Worklist:
         self._events.add("worklist", data)
 
     def chosen(self, round: int) -> list[tuple[int, str]]:
-        """Samples that people chose and that were first labelled in a round, by id, each with its reason."""
+        """Samples that people chose and that were first labelled in a round, by id, each with
+        its reason.
+        """
         return self._db.rows(
-            "SELECT a.sample_id, s.reason FROM (SELECT sample_id, min(round) AS first FROM annotations"
-            " GROUP BY sample_id) a JOIN suggestions s ON s.sample_id = a.sample_id AND s.author IS NOT NULL"
+            "SELECT a.sample_id, s.reason FROM (SELECT sample_id, min(round) AS first FROM "
+            "annotations"
+            " GROUP BY sample_id) a JOIN suggestions s ON s.sample_id = a.sample_id AND s.author "
+            "IS NOT NULL"
             " WHERE a.first = ? GROUP BY a.sample_id ORDER BY a.sample_id",
             (round,),
         )

@@ -1,7 +1,8 @@
 """Query strategies: arrays in, a batch and its reasons out.
 
-Knows nothing of nnU-Net, files or networks. A strategy is one file in `strategies/`; `registry` finds it, `problem`
-holds what goes in and comes out, `random_streams` the randomness. Importing this package loads neither torch nor numba.
+Knows nothing of nnU-Net, files or networks. A strategy is one file in `strategies/`; `registry`
+finds it, `problem` holds what goes in and comes out, `random_streams` the randomness. Importing
+this package loads neither torch nor numba.
 """
 
 from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth
@@ -19,7 +20,23 @@ from alunet.query.registry import (
 )
 
 __all__ = [
-    "STREAMS", "Batch", "Factors", "Heads", "McScores", "ModelOutputs", "Need", "Query",
-    "RegisteredStrategy", "Strategy", "Streams", "Truth", "as_published", "canonical", "get", "infos",
-    "names", "parse", "register",
+    "STREAMS",
+    "Batch",
+    "Factors",
+    "Heads",
+    "McScores",
+    "ModelOutputs",
+    "Need",
+    "Query",
+    "RegisteredStrategy",
+    "Strategy",
+    "Streams",
+    "Truth",
+    "as_published",
+    "canonical",
+    "get",
+    "infos",
+    "names",
+    "parse",
+    "register",
 ]

@@ -1,7 +1,8 @@
 """Compiled loops of `centres`. They trust their arguments; `centres` checks them.
 
-Shapes: values (n, d) float32 or float64; other (m, d); nearest (n,) float64. Each row is added up by the same code in
-the same order, in double, of differences: equal rows have a distance of exactly 0 and equal distances to a third.
+Shapes: values (n, d) float32 or float64; other (m, d); nearest (n,) float64. Each row is added up
+by the same code in the same order, in double, of differences: equal rows have a distance of exactly
+0 and equal distances to a third.
 """
 
 from __future__ import annotations
@@ -44,7 +45,9 @@ def squares_between(values: Array, other: Array, which: Array) -> Array:
 
 @numba.njit(nogil=True, cache=True)
 def shorten(values: Array, centre: Array, nearest: Array) -> None:
-    """``nearest_i = min(nearest_i, |values_i - centre|^2)``; rows at 0 or below are left alone, they cannot change."""
+    """``nearest_i = min(nearest_i, |values_i - centre|^2)``; rows at 0 or below are left alone,
+    they cannot change.
+    """
     for row in range(values.shape[0]):
         if nearest[row] > 0:
             square = _square(values[row], centre)

@@ -1,6 +1,7 @@
 """Compiled loops of `flqmi`. They trust their arguments; `flqmi` checks them.
 
-Shapes: kernel (n, Q) float32 or float64; multiples (Q,) of its dtype; bonus (n,) float64, the second term of each row.
+Shapes: kernel (n, Q) float32 or float64; multiples (Q,) of its dtype; bonus (n,) float64, the
+second term of each row.
 """
 
 from __future__ import annotations
@@ -62,8 +63,8 @@ def _sift(heap: Array, size: int, at: int, bounds: Array) -> None:
 def lazy(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[Array, Array]:
     """Exact greedy with stale upper bounds in a heap (Minoux 1978).
 
-    There is one call of `_gain` only, hence one order of additions. Rounded addition is monotone, so an old gain bounds
-    the new one to the last bit, and ties fall as in full sweeps.
+    There is one call of `_gain` only, hence one order of additions. Rounded addition is monotone,
+    so an old gain bounds the new one to the last bit, and ties fall as in full sweeps.
     """
     n = kernel.shape[0]
     best = np.zeros(kernel.shape[1], kernel.dtype)
@@ -115,7 +116,9 @@ def naive(kernel: Array, multiples: Array, bonus: Array, budget: int) -> tuple[A
 
 @_loop
 def stochastic(kernel: Array, multiples: Array, bonus: Array, draws: Array) -> tuple[Array, Array]:
-    """Greedy among random candidates; draws (budget, count) uniform numbers in [0, 1) choose them at each step."""
+    """Greedy among random candidates; draws (budget, count) uniform numbers in [0, 1) choose
+    them at each step.
+    """
     budget, count = draws.shape
     best = np.zeros(kernel.shape[1], kernel.dtype)
     left = np.arange(kernel.shape[0])
@@ -124,7 +127,8 @@ def stochastic(kernel: Array, multiples: Array, bonus: Array, draws: Array) -> t
     for step in range(budget):
         size, place = left.size - step, 0
         for k in range(min(count, size)):
-            other = k + int(draws[step, k] * (size - k))  # Fisher-Yates: the first k + 1 places are a random subset
+            # Fisher-Yates: the first k + 1 places are a random subset
+            other = k + int(draws[step, k] * (size - k))
             left[k], left[other] = left[other], left[k]
             row = left[k]
             gain = _gain(kernel[row], best, multiples) + bonus[row]

@@ -25,9 +25,14 @@ class PassOptions:
 
     def __post_init__(self) -> None:
         if not 0 <= self.dropout < 1:
-            raise InputError(f"dropout is {self.dropout}.", "Give a rate below 1, like 0.1; 0 takes the recipe's.")
+            raise InputError(
+                f"dropout is {self.dropout}.",
+                "Give a rate below 1, like 0.1; 0 takes the recipe's.",
+            )
         if self.passes < 0 or self.passes == 1:
-            raise InputError(f"passes is {self.passes}.", "Give at least 2, usually 10; 0 takes the recipe's.")
+            raise InputError(
+                f"passes is {self.passes}.", "Give at least 2, usually 10; 0 takes the recipe's."
+            )
 
     def scores(self, query: Query) -> McScores:
         """Scores of all candidates from these passes."""

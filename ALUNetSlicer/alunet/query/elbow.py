@@ -10,26 +10,36 @@ import numpy.typing as npt
 Elbow = Literal["chord", "kneedle"]
 
 
-def query_size(uncertainty: npt.NDArray[np.floating[Any]], budget: int, elbow: Elbow = "chord") -> tuple[int, int]:
+def query_size(
+    uncertainty: npt.NDArray[np.floating[Any]], budget: int, elbow: Elbow = "chord"
+) -> tuple[int, int]:
     """Size Q of the query set and the elbow's index.
 
-    ``Q = min(max(elbow, 5 budget), n)``; where the curve has no elbow (fewer than 3 samples, all equal, Kneedle finds
-    none) the index is 0, so that the floor 5 budget holds.
+    ``Q = min(max(elbow, 5 budget), n)``; where the curve has no elbow (fewer than 3 samples, all
+    equal, Kneedle finds none) the index is 0, so that the floor 5 budget holds.
 
     Args:
         uncertainty: (n,) weighted uncertainties in any order, finite.
         budget: samples to be chosen.
-        elbow: "chord", the point farthest below the chord of the sorted curve, or "kneedle", Satopaa et al. 2011 as
-            in kneed 0.8.5 with sensitivity 10, which the published experiments used.
+        elbow: "chord", the point farthest below the chord of the sorted curve, or "kneedle",
+            Satopaa et al. 2011 as in kneed 0.8.5 with sensitivity 10, which the published
+            experiments used.
     """
     curve = np.sort(np.asarray(uncertainty, np.float64))[::-1]
     difference = difference_curve(curve)
-    index = 0 if difference is None else chord(difference) if elbow == "chord" else kneedle(difference) or 0
+    index = (
+        0
+        if difference is None
+        else chord(difference)
+        if elbow == "chord"
+        else kneedle(difference) or 0
+    )
     return min(max(index, 5 * budget), len(curve)), index
 
 
 def difference_curve(curve: npt.NDArray[np.float64]) -> npt.NDArray[np.float64] | None:
-    """``D_i = 1 - Y_i - X_i`` of a descending curve, both axes scaled to 0..1; None where it is flat or too short.
+    """``D_i = 1 - Y_i - X_i`` of a descending curve, both axes scaled to 0..1; None where it is
+    flat or too short.
 
     D is sqrt(2) times the point's distance below the chord from (0, 1) to (1, 0).
     """
@@ -46,10 +56,11 @@ def chord(difference: npt.NDArray[np.float64]) -> int:
 
 
 def kneedle(difference: npt.NDArray[np.float64], sensitivity: float = 10.0) -> int | None:
-    """Kneedle's knee (convex, decreasing, offline) as kneed 0.8.5 finds it; None where there is none.
+    """Kneedle's knee (convex, decreasing, offline) as kneed 0.8.5 finds it; None where there is
+    none.
 
-    Every later local maximum replaces the candidate, even a lower one, so that noise decides much of the result: it is
-    here for comparison with the published runs, not for use.
+    Every later local maximum replaces the candidate, even a lower one, so that noise decides much
+    of the result: it is here for comparison with the published runs, not for use.
     """
     padded = np.concatenate([difference[:1], difference, difference[-1:]])
     maximum = (difference >= padded[:-2]) & (difference >= padded[2:])

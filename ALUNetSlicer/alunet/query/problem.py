@@ -15,7 +15,8 @@ from alunet.query.random_streams import Streams
 
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
-Heads = Literal["training", "full-res", "all-equal"]  # weights of the deep-supervision heads in the gradient loss
+# weights of the deep-supervision heads in the gradient loss
+Heads = Literal["training", "full-res", "all-equal"]
 
 
 class Need(str, Enum):
@@ -48,12 +49,15 @@ class McScores:
 
 @dataclass(frozen=True)
 class Factors:
-    """A 3x3 stride-1 zero-padded convolution's gradient, as its two factors, of m samples on maps of h x w, float32.
+    """A 3x3 stride-1 zero-padded convolution's gradient, as its two factors, of m samples on maps
+    of h x w, float32.
 
-    The weight gradient of sample b is ``g[o, i, ky, kx] = sum_yx delta[b, o, y, x] * inputs[b, i, y+ky-1, x+kx-1]``.
+    The weight gradient of sample b is ``g[o, i, ky, kx] = sum_yx delta[b, o, y, x] * inputs[b, i,
+    y+ky-1, x+kx-1]``.
 
     Attributes:
-        delta: (m, Cout, h, w) derivative of the sample's loss with respect to the convolution's output.
+        delta: (m, Cout, h, w) derivative of the sample's loss with respect to the convolution's
+            output.
         inputs: (m, Cin, h, w) the convolution's input.
     """
 
@@ -62,13 +66,17 @@ class Factors:
 
 
 class ModelOutputs(Protocol):
-    """What the model can tell of the candidates; computed when asked for. `rows` are positions in `Query.ids`."""
+    """What the model can tell of the candidates; computed when asked for. `rows` are positions
+    in `Query.ids`.
+    """
 
     def entropy(self) -> Floats:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
-        """Monte-Carlo dropout scores of all candidates; rate and number of passes are the recipe's where None."""
+        """Monte-Carlo dropout scores of all candidates; rate and number of passes are the
+        recipe's where None.
+        """
 
     def features(self, rows: Ints | None = None) -> Floats:
         """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
@@ -86,7 +94,9 @@ class ModelOutputs(Protocol):
         """(m, d) decoder gradients at the chosen parameters."""
 
     def last_layer_gradients(self, rows: Ints | None = None) -> Floats:
-        """(m, d) training-loss gradients of the last 3x3 decoder convolution (all where `rows` is None), float32."""
+        """(m, d) training-loss gradients of the last 3x3 decoder convolution (all where `rows`
+        is None), float32.
+        """
 
 
 @dataclass(frozen=True)
@@ -94,8 +104,8 @@ class Truth:
     """Hidden labels of the candidates, for strategies that exist in simulation only.
 
     Attributes:
-        voxels: (n, K) counts of the voxels of each class that lie in the candidate's box (of the boxes that overlap
-            there, the one with the nearest centre).
+        voxels: (n, K) counts of the voxels of each class that lie in the candidate's box (of the
+            boxes that overlap there, the one with the nearest centre).
         border: (n, K) of these, the ones on the border of their class.
     """
 
@@ -108,13 +118,14 @@ class Query:
     """One round's question: which `budget` of these candidates should be labelled next?
 
     Attributes:
-        ahead: how many more to choose behind the batch, for people who go on while the model trains. They never change
-            the batch.
+        ahead: how many more to choose behind the batch, for people who go on while the model
+            trains. They never change the batch.
         ids: (n,) int64 sample ids of the unlabelled candidates, strictly ascending.
         budget: how many to choose, >= 1.
         case: (n,) index of each candidate's case.
         class_voxels: (K,) annotated voxels of each class in the pool's cases, background first.
-        case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody asks for it.
+        case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody
+            asks for it.
         case_sizes: (M,) voxels of these cases, annotated or not.
         outputs: the model's answers.
         streams: the round's randomness.
@@ -142,11 +153,17 @@ class Query:
 
     def __post_init__(self) -> None:
         if self.budget < 1:
-            raise InputError(f"A budget of {self.budget} samples selects nothing.", "Give a budget of at least 1.")
+            raise InputError(
+                f"A budget of {self.budget} samples selects nothing.",
+                "Give a budget of at least 1.",
+            )
         if self.ahead < 0:
             raise InputError(f"{self.ahead} samples ahead cannot be chosen.", "Give 0 or more.")
         if len(self.ids) == 0:
-            raise InputError("No unlabelled sample is left.", "The whole pool is labelled: stop, or import more cases.")
+            raise InputError(
+                "No unlabelled sample is left.",
+                "The whole pool is labelled: stop, or import more cases.",
+            )
         if np.any(np.diff(self.ids) <= 0):
             raise ValueError("Query.ids must ascend strictly")
         if len(self.case) != len(self.ids):
@@ -157,22 +174,33 @@ class Query:
 
     @property
     def total(self) -> int:
-        """How many to choose in all: the batch and what is ahead, as far as there are candidates."""
+        """How many to choose in all: the batch and what is ahead, as far as there are
+        candidates.
+        """
         return min(self.budget + self.ahead, len(self))
 
     def label(self, index: int) -> str:
         """A class's name; "class 2" where names are not known."""
         return self.labels[index] if index < len(self.labels) else f"class {index}"
 
-    def batch(self, rows: Ints, gains: Floats, reasons: list[str], scores: Floats | None = None,
-              **diagnostics: Any) -> Batch:
+    def batch(
+        self,
+        rows: Ints,
+        gains: Floats,
+        reasons: list[str],
+        scores: Floats | None = None,
+        **diagnostics: Any,
+    ) -> Batch:
         """The answer that takes the candidates at the positions `rows`, in that order.
 
         Args:
-            scores: (n,) uncertainty of all candidates, in any unit, by which the strategy compares them.
+            scores: (n,) uncertainty of all candidates, in any unit, by which the strategy compares
+                them.
         """
         uncertainty = None if scores is None else share_below(scores, rows)
-        return Batch(self.ids[rows], np.asarray(gains, np.float64), reasons, diagnostics, uncertainty)
+        return Batch(
+            self.ids[rows], np.asarray(gains, np.float64), reasons, diagnostics, uncertainty
+        )
 
     def whole_pool(self, reason: str) -> Batch:
         """The answer that takes everything, by ascending id."""
@@ -181,15 +209,21 @@ class Query:
 
     def only(self, rows: Ints) -> Query:
         """The same question about the candidates at `rows` alone, which ascend."""
-        truth = None if self.truth is None else Truth(self.truth.voxels[rows], self.truth.border[rows])
+        truth = (
+            None if self.truth is None else Truth(self.truth.voxels[rows], self.truth.border[rows])
+        )
         outputs = _Part(self.outputs, rows)
         return replace(self, ids=self.ids[rows], case=self.case[rows], outputs=outputs, truth=truth)
 
     def behind(self, batch: Batch) -> Query:
-        """The question of what is ahead, about the candidates that are not in the batch, with randomness of its own."""
+        """The question of what is ahead, about the candidates that are not in the batch, with
+        randomness of its own.
+        """
         rows = np.flatnonzero(~np.isin(self.ids, batch.ids))
         rest = self.only(rows)
-        return replace(rest, budget=self.total - len(batch.ids), ahead=0, streams=self.streams.ahead())
+        return replace(
+            rest, budget=self.total - len(batch.ids), ahead=0, streams=self.streams.ahead()
+        )
 
     def guarded(self, needs: Iterable[Need]) -> Query:
         """The same question, where asking for anything but `needs` is an error."""
@@ -207,8 +241,9 @@ class Batch:
         gains: (b,) what each added, in the strategy's own unit; zeros where it has none.
         reasons: a short sentence for each, for people.
         diagnostics: plain numbers, lists and strings (JSON) that the round's manifest keeps.
-        uncertainty: (b,) the share of the other candidates that are less uncertain, see `share_below`; None where the
-            strategy measures no uncertainty of a single sample, NaN for samples of which it knows none.
+        uncertainty: (b,) the share of the other candidates that are less uncertain, see
+            `share_below`; None where the strategy measures no uncertainty of a single sample, NaN
+            for samples of which it knows none.
     """
 
     ids: Ints
@@ -218,7 +253,9 @@ class Batch:
     uncertainty: Floats | None = None
 
     def followed_by(self, further: Batch) -> Batch:
-        """The same batch with further samples behind it; the diagnostics stay those of the batch."""
+        """The same batch with further samples behind it; the diagnostics stay those of the
+        batch.
+        """
         uncertainty = self.uncertainty
         if uncertainty is not None:
             unknown = np.full(len(further.ids), np.nan)
@@ -241,8 +278,13 @@ class Guard:
     """
 
     _NEEDS = {
-        "entropy": Need.ENTROPY, "mc": Need.MC, "features": Need.FEATURES, "labelled_features": Need.FEATURES,
-        "bottleneck": Need.BOTTLENECK, "fisher": Need.DECODER, "decoder_gradients": Need.DECODER,
+        "entropy": Need.ENTROPY,
+        "mc": Need.MC,
+        "features": Need.FEATURES,
+        "labelled_features": Need.FEATURES,
+        "bottleneck": Need.BOTTLENECK,
+        "fisher": Need.DECODER,
+        "decoder_gradients": Need.DECODER,
         "last_layer_gradients": Need.LAST_LAYER,
     }
 
@@ -255,13 +297,17 @@ class Guard:
         if need is None:
             raise AttributeError(name)
         if need not in self._allowed:
-            raise EngineError(f"The strategy asks for {need.value} but does not declare it.",
-                              f"Add Need.{need.name} to its registration.")
+            raise EngineError(
+                f"The strategy asks for {need.value} but does not declare it.",
+                f"Add Need.{need.name} to its registration.",
+            )
         return getattr(self._outputs, name)
 
 
 class _Part:
-    """Model outputs about some of the candidates; `rows` of a question are positions among these."""
+    """Model outputs about some of the candidates; `rows` of a question are positions among
+    these.
+    """
 
     def __init__(self, outputs: ModelOutputs, rows: Ints) -> None:
         self._outputs, self._rows = outputs, rows
@@ -298,8 +344,9 @@ class _Part:
 def share_below(scores: Floats, rows: Ints) -> Floats:
     """For the candidates at `rows` the share of the others with a smaller score, (b,) from 0 to 1.
 
-    A rank and no amount: variances, entropies and bits have different ranges, and most samples of a pool crowd at the
-    low end of each. The largest of different scores gets 1, the smallest 0, equal ones the same.
+    A rank and no amount: variances, entropies and bits have different ranges, and most samples of a
+    pool crowd at the low end of each. The largest of different scores gets 1, the smallest 0, equal
+    ones the same.
     """
     below = np.searchsorted(np.sort(scores), scores[rows], side="left")
     return below / max(1, len(scores) - 1)
@@ -318,6 +365,9 @@ def checked_scores(scores: Floats, ids: Ints, what: str) -> npt.NDArray[np.float
     bad = ~np.isfinite(values.reshape(len(ids), -1)).all(axis=1)
     if bad.any():
         first = int(ids[int(np.argmax(bad))])
-        raise InputError(f"{what} is not a finite number for {int(bad.sum())} samples, the first is sample {first}.",
-                         "The network has probably diverged: train the round again, with a lower learning rate.")
+        raise InputError(
+            f"{what} is not a finite number for {int(bad.sum())} samples, the first "
+            f"is sample {first}.",
+            "The network has probably diverged: train the round again, with a lower learning rate.",
+        )
     return values

@@ -8,8 +8,17 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 STREAMS = (
-    "init", "mc-dropout", "query-draw", "fisher-subset", "fisher-params", "projection", "stochastic-greedy",
-    "random-strategy", "stb-groups", "kmeans++", "training",
+    "init",
+    "mc-dropout",
+    "query-draw",
+    "fisher-subset",
+    "fisher-params",
+    "projection",
+    "stochastic-greedy",
+    "random-strategy",
+    "stb-groups",
+    "kmeans++",
+    "training",
 )
 
 
@@ -17,8 +26,9 @@ STREAMS = (
 class Streams:
     """The random streams of one round.
 
-    `streams[name]` is a generator at the beginning of its stream: asking twice gives the same numbers twice, so that no
-    step's randomness depends on which other steps ran before it. Keep the generator where the stream has to go on.
+    `streams[name]` is a generator at the beginning of its stream: asking twice gives the same
+    numbers twice, so that no step's randomness depends on which other steps ran before it. Keep the
+    generator where the stream has to go on.
 
     Args:
         seed: the experiment's seed, >= 0.

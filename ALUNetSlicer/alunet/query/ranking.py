@@ -1,4 +1,6 @@
-"""The samples with the largest scores: what entropy, mean STD and BALD have in common (docs/method.md, 2.4)."""
+"""The samples with the largest scores: what entropy, mean STD and BALD have in common
+(docs/method.md, 2.4).
+"""
 
 from __future__ import annotations
 

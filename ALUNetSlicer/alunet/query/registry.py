@@ -1,13 +1,13 @@
 """The one place that knows every strategy: a file in `strategies/` registers itself here.
 
-    @register("random", title="Random", needs=[Need.NOTHING], source="-", summary="Uniform without replacement.")
-    @dataclass(frozen=True)
-    class Random:
+    @register("random", title="Random", needs=[Need.NOTHING], source="-", summary="Uniform without
+    replacement.") @dataclass(frozen=True) class Random:
         def select(self, query: Query) -> Batch: ...
 
-The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them from text. The word
-`published` among them stands for the values of the published experiments' code: `parse("usimc:published,eta=10")`. A
-property `needs` overrides what is registered, for a strategy whose options decide what it asks of the model.
+The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them
+from text. The word `published` among them stands for the values of the published experiments' code:
+`parse("usimc:published,eta=10")`. A property `needs` overrides what is registered, for a strategy
+whose options decide what it asks of the model.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ class Options(Protocol):
     __dataclass_fields__: ClassVar[dict[str, Any]]
 
     def select(self, query: Query) -> Batch:
-        """Choose `query.budget` of the candidates (there are more than that); or `query.total`, the first of which are
-        those that it would choose without any ahead."""
+        """Choose `query.budget` of the candidates (there are more than that); or `query.total`, the
+        first of which are those that it would choose without any ahead."""
 
 
 T = TypeVar("T", bound=type)
@@ -51,8 +51,8 @@ class RegisteredStrategy:
         summary: one sentence.
         options: its frozen dataclass.
         takes_all: it takes the whole pool, whatever the budget.
-        published: values of options with which it does what the published experiments' code did, where that is
-            something else than the default.
+        published: values of options with which it does what the published experiments' code did,
+            where that is something else than the default.
     """
 
     name: str
@@ -89,17 +89,20 @@ class Strategy:
         return asdict(self.options)
 
     def select(self, query: Query) -> Batch:
-        """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers it.
+        """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers
+        it.
 
-        Behind it come `ahead` more. A strategy that picks one after the other goes on; any other is asked again about
-        the candidates that are left.
+        Behind it come `ahead` more. A strategy that picks one after the other goes on; any other is
+        asked again about the candidates that are left.
 
         Raises:
             InputError: scores that are not finite; labels missing that only a simulation has.
             EngineError: the strategy breaks its contract.
         """
         if self.info.takes_all or query.budget >= len(query):
-            return query.whole_pool("the whole pool" if self.info.takes_all else "the budget covers the whole pool")
+            return query.whole_pool(
+                "the whole pool" if self.info.takes_all else "the budget covers the whole pool"
+            )
         batch = self.options.select(query.guarded(self.needs))
         _check(batch, query, max(query.budget, min(len(batch.ids), query.total)), self.name)
         if len(batch.ids) < query.total:
@@ -111,15 +114,31 @@ _PUBLISHED = "published"  # the word that stands for these options
 _REGISTRY: dict[str, RegisteredStrategy] = {}
 
 
-def register(name: str, *, title: str, needs: Iterable[Need], source: str, summary: str,
-             takes_all: bool = False, published: Mapping[str, Any] | None = None) -> Callable[[T], T]:
+def register(
+    name: str,
+    *,
+    title: str,
+    needs: Iterable[Need],
+    source: str,
+    summary: str,
+    takes_all: bool = False,
+    published: Mapping[str, Any] | None = None,
+) -> Callable[[T], T]:
     """Class decorator: make a frozen dataclass with a method `select` known as strategy `name`."""
 
     def enter(options: T) -> T:
         if name in _REGISTRY and _REGISTRY[name].options.__qualname__ != options.__qualname__:
             raise ValueError(f"two strategies are named {name!r}")
-        _REGISTRY[name] = RegisteredStrategy(name, title, frozenset(needs) - {Need.NOTHING}, source, summary, options,
-                                       takes_all, dict(published or {}))
+        _REGISTRY[name] = RegisteredStrategy(
+            name,
+            title,
+            frozenset(needs) - {Need.NOTHING},
+            source,
+            summary,
+            options,
+            takes_all,
+            dict(published or {}),
+        )
         return options
 
     return enter
@@ -149,7 +168,8 @@ def get(name: str) -> RegisteredStrategy:
 
 
 def parse(text: str) -> Strategy:
-    """Read `name` or `name:option=value,option=value`; `published` among the options sets the published ones first.
+    """Read `name` or `name:option=value,option=value`; `published` among the options sets the
+    published ones first.
 
     Raises:
         InputError: unknown name, option or value; what is near is named.
@@ -166,15 +186,20 @@ def parse(text: str) -> Strategy:
         key, equals, value = (item.strip() for item in part.partition("="))
         key = key.replace("-", "_")
         if not equals:
-            raise InputError(f"{part!r} in {text!r} is not option=value.", f"Example: {info.name}:eta=10")
+            raise InputError(
+                f"{part!r} in {text!r} is not option=value.", f"Example: {info.name}:eta=10"
+            )
         if key not in allowed:
-            raise InputError(f"{info.name} has no option {key!r}.", _nearest(key, allowed, "Its options"))
+            raise InputError(
+                f"{info.name} has no option {key!r}.", _nearest(key, allowed, "Its options")
+            )
         values[key] = _value(types[key], value, f"{info.name}:{key}")
     return Strategy(info, info.options(**values))
 
 
 def as_published(text: str) -> str:
-    """The same strategy with the options of the published experiments' code, but for those that `text` gives.
+    """The same strategy with the options of the published experiments' code, but for those that
+    `text` gives.
 
     Raises:
         InputError: unknown strategy, option or value.
@@ -184,7 +209,8 @@ def as_published(text: str) -> str:
 
 
 def canonical(text: str) -> str:
-    """The shortest text that names the same strategy with the same options: no defaults, options sorted.
+    """The shortest text that names the same strategy with the same options: no defaults, options
+    sorted.
 
     Raises:
         InputError: unknown strategy, option or value.
@@ -193,7 +219,9 @@ def canonical(text: str) -> str:
     forms = []
     for start in ([], [_PUBLISHED]):
         base = parse(f"{strategy.name}:{','.join(start)}").settings
-        changed = {key: value for key, value in sorted(strategy.settings.items()) if value != base[key]}
+        changed = {
+            key: value for key, value in sorted(strategy.settings.items()) if value != base[key]
+        }
         forms.append([*start, *(f"{key}={_plain(value)}" for key, value in changed.items())])
     options = min(forms, key=len)
     return f"{strategy.name}:{','.join(options)}" if options else strategy.name
@@ -223,7 +251,9 @@ def _value(kind: Any, text: str, where: str) -> Any:
     if get_origin(kind) is Literal:
         if text in get_args(kind):
             return text
-        raise InputError(f"{where} cannot be {text!r}.", _nearest(text, list(get_args(kind)), "Choices"))
+        raise InputError(
+            f"{where} cannot be {text!r}.", _nearest(text, list(get_args(kind)), "Choices")
+        )
     if kind is bool:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
             return text.lower() in ("true", "yes", "1")
@@ -231,12 +261,17 @@ def _value(kind: Any, text: str, where: str) -> Any:
     try:
         return kind(text)
     except ValueError as error:
-        raise InputError(f"{where} cannot be {text!r}.", f"Give a number ({kind.__name__}).") from error
+        raise InputError(
+            f"{where} cannot be {text!r}.", f"Give a number ({kind.__name__})."
+        ) from error
 
 
 def _check(batch: Batch, query: Query, wanted: int, name: str) -> None:
     if len(batch.ids) != wanted or len(np.unique(batch.ids)) != len(batch.ids):
-        raise EngineError(f"Strategy {name} chose {len(np.unique(batch.ids))} distinct samples instead of {wanted}.")
+        raise EngineError(
+            f"Strategy {name} chose {len(np.unique(batch.ids))} distinct samples "
+            f"instead of {wanted}."
+        )
     if not np.isin(batch.ids, query.ids).all():
         raise EngineError(f"Strategy {name} chose samples that are no candidates.")
     if len(batch.reasons) != len(batch.ids) or len(batch.gains) != len(batch.ids):

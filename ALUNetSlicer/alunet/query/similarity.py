@@ -1,12 +1,14 @@
-"""Similarity of candidates to query elements in blocks of bounded memory (docs/method.md, 2.7, 5.3).
+"""Similarity of candidates to query elements in blocks of bounded memory (docs/method.md, 2.7,
+5.3).
 
-A bottleneck gradient comes as the two factors of a 3x3 convolution's weight gradient (`Factors`). Its inner products
-are computed in one of two exact ways, the one with fewer multiply-accumulates:
+A bottleneck gradient comes as the two factors of a 3x3 convolution's weight gradient (`Factors`).
+Its inner products are computed in one of two exact ways, the one with fewer multiply-accumulates:
 
-* "gram": ``<g_u, g_q> = sum_{l,l'} (delta_ul . delta_ql') sum_{s in 3x3} (a_{u,l+s} . a_{q,l'+s})``, that is
-  ``L^2 (Cout + Cin + 9)`` a pair: Gram matrices over the L positions of the map, no gradient is ever formed;
-* "direct": a matrix product of the explicit gradients, ``9 Cin Cout`` a pair, formed a few filters and one tap of the
-  kernel at a time.
+* "gram": ``<g_u, g_q> = sum_{l,l'} (delta_ul . delta_ql') sum_{s in 3x3} (a_{u,l+s} .
+  a_{q,l'+s})``, that is ``L^2 (Cout + Cin + 9)`` a pair: Gram matrices over the L positions of the
+  map, no gradient is ever formed;
+* "direct": a matrix product of the explicit gradients, ``9 Cin Cout`` a pair, formed a few filters
+  and one tap of the kernel at a time.
 
 Negative similarities are clipped to 0: FLQMI counts them as 0 in any case (docs/method.md, 2.10).
 """
@@ -30,14 +32,16 @@ Method = Literal["gram", "direct"]
 Floats = npt.NDArray[np.floating[Any]]
 Ints = npt.NDArray[np.integer[Any]]
 BLOCK_BYTES = 256 * 2**20
-# One Gram matrix of a block of pairs on a CPU: 1 to 32 MiB are equally fast there (measured); other devices take larger
-# blocks, since each costs a few kernel launches.
+# One Gram matrix of a block of pairs on a CPU: 1 to 32 MiB are equally fast there (measured); other
+# devices take larger blocks, since each costs a few kernel launches.
 GRAM_BYTES = 8 * 2**20
 
 
 @dataclass(frozen=True)
 class _Side:
-    """Factors on the device: delta (m, Cout, h, w) and zero-padded inputs (m, Cin, h + 2, w + 2)."""
+    """Factors on the device: delta (m, Cout, h, w) and zero-padded inputs (m, Cin, h + 2, w +
+    2).
+    """
 
     delta: Tensor
     padded: Tensor
@@ -54,7 +58,7 @@ class _Side:
     def tap(self, y: int, x: int) -> Tensor:
         """(m, L, Cin): what tap (y, x) of the kernel, 0..2 each, sees at the L positions."""
         height, width = self.delta.shape[2:]
-        return self.padded[:, :, y:y + height, x:x + width].flatten(2).transpose(1, 2)
+        return self.padded[:, :, y : y + height, x : x + width].flatten(2).transpose(1, 2)
 
 
 def cheapest(query: Factors) -> Method:
@@ -66,7 +70,8 @@ def cheapest(query: Factors) -> Method:
 
 
 class CosineKernel:
-    """Exact cosine similarity of 3x3-convolution gradients to those of Q query elements (USIM paper, eq. 2).
+    """Exact cosine similarity of 3x3-convolution gradients to those of Q query elements (USIM
+    paper, eq. 2).
 
     Args:
         query: factors of the query elements.
@@ -76,8 +81,15 @@ class CosineKernel:
         block_bytes: bound on temporary memory.
     """
 
-    def __init__(self, query: Factors, *, method: Method | None = None, precision: Precision = "fp32",
-                 device: str = "cpu", block_bytes: int = BLOCK_BYTES) -> None:
+    def __init__(
+        self,
+        query: Factors,
+        *,
+        method: Method | None = None,
+        precision: Precision = "fp32",
+        device: str = "cpu",
+        block_bytes: int = BLOCK_BYTES,
+    ) -> None:
         self.method: Method = method or cheapest(query)
         self._device, self._bytes = device, block_bytes
         self._query = self._side(query)
@@ -102,8 +114,12 @@ class CosineKernel:
             return cosine.clamp_min_(0).cpu().numpy()
 
     def _side(self, factors: Factors) -> _Side:
-        """Each sample scaled to largest entries of 1: the cosine stays, products cannot underflow."""
-        delta, inputs = (torch.as_tensor(part, device=self._device) for part in (factors.delta, factors.inputs))
+        """Each sample scaled to largest entries of 1: the cosine stays, products cannot
+        underflow.
+        """
+        delta, inputs = (
+            torch.as_tensor(part, device=self._device) for part in (factors.delta, factors.inputs)
+        )
         return _Side(_unit(delta), functional.pad(_unit(inputs), (1, 1, 1, 1)))
 
     def _lengths(self, side: _Side) -> Tensor:
@@ -122,13 +138,17 @@ class CosineKernel:
     def _direct(self, side: _Side) -> Tensor:
         dots = side.delta.new_zeros(len(side), len(self._query))
         filters, channels = side.delta.shape[1], side.padded.shape[1]
-        column = self._product.itemsize * channels  # bytes that one filter's gradient at one tap takes
+        # bytes that one filter's gradient at one tap takes
+        column = self._product.itemsize * channels
         groups = -(-filters * column * len(self._query) // (self._bytes // 2))
         share = -(-filters // groups)
         step = max(1, min(self._bytes // 4 // (column * share), len(side)))
-        # Two buffers, used over and over: fresh memory of this size costs more than the products that fill it.
-        columns, rows = (self._query.delta.new_empty(count * share * channels, dtype=self._product)
-                         for count in (len(self._query), step))
+        # Two buffers, used over and over: fresh memory of this size costs more than the products
+        # that fill it.
+        columns, rows = (
+            self._query.delta.new_empty(count * share * channels, dtype=self._product)
+            for count in (len(self._query), step)
+        )
         for tap in ((y, x) for y in range(3) for x in range(3)):
             for first in range(0, filters, share):
                 right = self._gradients(self._query, tap, first, share, columns).T
@@ -140,12 +160,16 @@ class CosineKernel:
                         dots[part] += left @ right
         return dots
 
-    def _gradients(self, side: _Side, tap: tuple[int, int], first: int, share: int, buffer: Tensor) -> Tensor:
-        """(m, share * Cin) weight gradients of filters first .. first + share - 1 at one tap, in the buffer."""
-        delta = side.delta[:, first:first + share].flatten(2).to(self._product)
+    def _gradients(
+        self, side: _Side, tap: tuple[int, int], first: int, share: int, buffer: Tensor
+    ) -> Tensor:
+        """(m, share * Cin) weight gradients of filters first .. first + share - 1 at one tap, in
+        the buffer.
+        """
+        delta = side.delta[:, first : first + share].flatten(2).to(self._product)
         seen = side.tap(*tap).to(self._product)
         shape = (len(side), delta.shape[1], seen.shape[2])
-        result = buffer[:shape[0] * shape[1] * shape[2]].view(shape)
+        result = buffer[: shape[0] * shape[1] * shape[2]].view(shape)
         return torch.bmm(delta, seen, out=result).flatten(1)
 
     def _gram(self, side: _Side) -> Tensor:
@@ -159,12 +183,16 @@ class CosineKernel:
                 shape = (len(block), height, width, len(query), height, width)
                 inputs = self._positions(block.tap(1, 1), query.tap(1, 1)).view(shape)
                 inputs = _diagonal_sum(_diagonal_sum(inputs, 1, 4), 2, 5)
-                delta = self._positions(block.delta.flatten(2).transpose(1, 2), query.delta.flatten(2).transpose(1, 2))
+                delta = self._positions(
+                    block.delta.flatten(2).transpose(1, 2), query.delta.flatten(2).transpose(1, 2)
+                )
                 dots[part, columns] = (inputs * delta.view(shape)).sum((1, 2, 4, 5))
         return dots
 
     def _positions(self, left: Tensor, right: Tensor) -> Tensor:
-        """Inner products of all positions (m, L, C) of one side with all of the other: (m L, Q L)."""
+        """Inner products of all positions (m, L, C) of one side with all of the other: (m L, Q
+        L).
+        """
         product = left.flatten(0, 1).to(self._product) @ right.flatten(0, 1).to(self._product).T
         return product.to(self._dtype)
 
@@ -179,17 +207,27 @@ class DotKernel:
         device: torch device.
     """
 
-    def __init__(self, query: Floats, *, scale: Floats | None = None, cosine: bool = False,
-                 device: str = "cpu") -> None:
+    def __init__(
+        self,
+        query: Floats,
+        *,
+        scale: Floats | None = None,
+        cosine: bool = False,
+        device: str = "cpu",
+    ) -> None:
         self._device, self._cosine = device, cosine
         # In the embeddings' own precision: some devices have no double.
-        self._scale = None if scale is None else torch.as_tensor(scale.astype(query.dtype), device=device)
+        self._scale = (
+            None if scale is None else torch.as_tensor(scale.astype(query.dtype), device=device)
+        )
         self._columns = self._embed(query).T.contiguous()
 
     def rows(self, embeddings: Floats) -> Floats:
         """S of m candidates, (m, Q); negative values clipped to 0."""
         with torch.inference_mode():
-            similarity: Floats = (self._embed(embeddings) @ self._columns).clamp_min_(0).cpu().numpy()
+            similarity: Floats = (
+                (self._embed(embeddings) @ self._columns).clamp_min_(0).cpu().numpy()
+            )
             return similarity
 
     def _embed(self, values: Floats) -> Tensor:
@@ -200,7 +238,8 @@ class DotKernel:
 
 
 def fisher_scale(fisher: Floats, damping: float) -> npt.NDArray[np.float64]:
-    """Factors that make the plain product of d gradients ``(1 / d) g_u^T F^-1 g_q`` (USIM paper, eq. 4).
+    """Factors that make the plain product of d gradients ``(1 / d) g_u^T F^-1 g_q`` (USIM paper,
+    eq. 4).
 
     Args:
         fisher: (d,) Fisher values of the chosen coordinates, > 0.
@@ -212,10 +251,14 @@ def fisher_scale(fisher: Floats, damping: float) -> npt.NDArray[np.float64]:
 
 
 def gather(factors: Factors, coordinates: Ints) -> Floats:
-    """(m, d) weight gradients at some coordinates of the flattened (Cout, Cin, 3, 3) weight, and no others."""
+    """(m, d) weight gradients at some coordinates of the flattened (Cout, Cin, 3, 3) weight, and
+    no others.
+    """
     delta = torch.as_tensor(factors.delta)
     padded = functional.pad(torch.as_tensor(factors.inputs), (1, 1, 1, 1))
-    filters, channels, y, x = np.unravel_index(coordinates, (delta.shape[1], factors.inputs.shape[1], 3, 3))
+    filters, channels, y, x = np.unravel_index(
+        coordinates, (delta.shape[1], factors.inputs.shape[1], 3, 3)
+    )
     result = delta.new_empty(len(delta), len(coordinates))
     side = _Side(delta, padded)
     with torch.inference_mode():

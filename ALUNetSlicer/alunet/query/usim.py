@@ -1,7 +1,8 @@
-"""What USIMC and USIMF share: the query set, the similarity matrix, the batch (docs/method.md, 2.3 to 2.10).
+"""What USIMC and USIMF share: the query set, the similarity matrix, the batch (docs/method.md, 2.3
+to 2.10).
 
-Foellmer et al. 2024, "Active Learning with the nnUNet and Sample Selection with Uncertainty-Aware Submodular Mutual
-Information Measure", algorithm 1.
+Foellmer et al. 2024, "Active Learning with the nnUNet and Sample Selection with Uncertainty-Aware
+Submodular Mutual Information Measure", algorithm 1.
 """
 
 from __future__ import annotations
@@ -36,9 +37,15 @@ E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
 E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 
 
-# What the code of the published experiments did in both strategies (its variance is the default here).
-PUBLISHED = {**PUBLISHED_PASSES, "heads": "all-equal", "weights": "per-case", "elbow": "kneedle",
-             "optimizer": "published"}
+# What the code of the published experiments did in both strategies (its variance is the default
+# here).
+PUBLISHED = {
+    **PUBLISHED_PASSES,
+    "heads": "all-equal",
+    "weights": "per-case",
+    "elbow": "kneedle",
+    "optimizer": "published",
+}
 
 
 @dataclass(frozen=True)
@@ -49,15 +56,17 @@ class UsimOptions(PassOptions):
         eta: weight of the similarity to the query set against covering it, >= 0.
         measure: of the uncertainty: "var" or "std" of the softmax over the dropout passes.
         weights: of the classes: inverse to their annotated "voxels", or to their shares "per-case".
-        smoothing: of "voxels": so much of the mean count is added to each class's, at least a voxel; 0 as in the paper.
-        prefilter: only so many samples of largest uncertainty, all classes equal, background included, are
-            candidates (at least the budget); 0 for all.
+        smoothing: of "voxels": so much of the mean count is added to each class's, at least a
+            voxel; 0 as in the paper.
+        prefilter: only so many samples of largest uncertainty, all classes equal, background
+            included, are candidates (at least the budget); 0 for all.
         elbow: how the size of the query set is found.
         query_size: size of the query set; 0 to find it by the elbow.
-        draw: of the query set: in proportion to the uncertainty with replacement, uniformly without replacement, or the
-            most uncertain samples.
-        heads: weights of the deep-supervision heads in the loss whose gradient is taken: nnU-Net's of the "training",
-            the finest alone ("full-res"), or "all-equal", the one that is never trained too.
+        draw: of the query set: in proportion to the uncertainty with replacement, uniformly without
+            replacement, or the most uncertain samples.
+        heads: weights of the deep-supervision heads in the loss whose gradient is taken: nnU-Net's
+            of the "training", the finest alone ("full-res"), or "all-equal", the one that is never
+            trained too.
         optimizer: how the batch is found; "lazy" is exact.
     """
 
@@ -76,10 +85,16 @@ class UsimOptions(PassOptions):
         super().__post_init__()
         for name in ("eta", "smoothing"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) >= 0):
-                raise InputError(f"{name} is {getattr(self, name)}.", "Give a finite number that is not negative.")
+                raise InputError(
+                    f"{name} is {getattr(self, name)}.",
+                    "Give a finite number that is not negative.",
+                )
         for name in ("prefilter", "query_size"):
             if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}.", "Give a number of samples; 0 switches it off.")
+                raise InputError(
+                    f"{name} is {getattr(self, name)}.",
+                    "Give a number of samples; 0 switches it off.",
+                )
 
 
 @dataclass(frozen=True)
@@ -132,9 +147,11 @@ class Kernel(Protocol[E_contra]):
 
 
 def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
-    """The question about the `prefilter` most uncertain candidates alone, and what to say of it in the diagnostics.
+    """The question about the `prefilter` most uncertain candidates alone, and what to say of it in
+    the diagnostics.
 
-    Largest mean over all classes, background included, among equals the smallest id (docs/method.md, 2.4).
+    Largest mean over all classes, background included, among equals the smallest id
+    (docs/method.md, 2.4).
     """
     if not options.prefilter:
         return query, {}
@@ -147,7 +164,8 @@ def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, An
 
 
 def draw_query_set(query: Query, options: UsimOptions, clock: Clock) -> QuerySet:
-    """Weighted uncertainties, the size of the query set, and its draws (docs/method.md, 2.3, 2.8, 2.9).
+    """Weighted uncertainties, the size of the query set, and its draws (docs/method.md, 2.3, 2.8,
+    2.9).
 
     Raises:
         InputError: scores that are not finite or are negative.
@@ -157,7 +175,9 @@ def draw_query_set(query: Query, options: UsimOptions, clock: Clock) -> QuerySet
     with clock("query set"):
         weights = _class_weights(query, options)
         if per_class.shape[1] != len(weights):
-            raise ValueError(f"scores of {per_class.shape[1]} classes, voxel counts of {len(weights)}")
+            raise ValueError(
+                f"scores of {per_class.shape[1]} classes, voxel counts of {len(weights)}"
+            )
         uncertainty = weighted_uncertainty(per_class, weights)
         size, index = query_size(uncertainty, query.budget, options.elbow)
         if options.query_size:
@@ -176,14 +196,18 @@ def _per_class(query: Query, options: UsimOptions) -> Doubles:
 
 def _class_weights(query: Query, options: UsimOptions) -> Doubles:
     if options.weights == "voxels":
-        return class_weights(query.class_voxels, usual_smoothing(query.class_voxels, options.smoothing))
+        return class_weights(
+            query.class_voxels, usual_smoothing(query.class_voxels, options.smoothing)
+        )
     if query.case_voxels is None or query.case_sizes is None:
         raise ValueError("per-case class weights need the voxel counts of the annotated cases")
     return per_case_class_weights(query.case_voxels, query.case_sizes)
 
 
 def _draws(query: Query, uncertainty: Doubles, size: int, options: UsimOptions) -> Ints:
-    """Positions of the query set: the paper's rule, or one of those it is compared with (its figure 4)."""
+    """Positions of the query set: the paper's rule, or one of those it is compared with (its
+    figure 4).
+    """
     rng = query.streams["query-draw"]
     if options.draw == "uniform":
         return rng.choice(len(query), size, replace=False).astype(np.int64)
@@ -192,11 +216,17 @@ def _draws(query: Query, uncertainty: Doubles, size: int, options: UsimOptions) 
     return draw_with_replacement(uncertainty, size, rng)
 
 
-def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E],
-                      build: Callable[[E], Kernel[E]], clock: Clock) -> npt.NDArray[np.float32]:
+def similarity_matrix(
+    query: Query,
+    target: QuerySet,
+    embed: Callable[[Ints], E],
+    build: Callable[[E], Kernel[E]],
+    clock: Clock,
+) -> npt.NDArray[np.float32]:
     """S of all candidates to the distinct query elements, (n, Q) float32.
 
-    Each candidate is embedded once, the query elements first, the others in blocks that are given up after use.
+    Each candidate is embedded once, the query elements first, the others in blocks that are given
+    up after use.
     """
     similarity = np.empty((len(query), len(target.rows)), np.float32)
     with clock("gradients"):
@@ -208,7 +238,7 @@ def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E]
     others = np.setdiff1d(np.arange(len(query)), target.rows, assume_unique=True)
     del embedded
     for start in range(0, len(others), step):
-        rows = others[start:start + step]
+        rows = others[start : start + step]
         with clock("gradients"):
             block = embed(rows)
         with clock("similarity"):
@@ -217,30 +247,52 @@ def similarity_matrix(query: Query, target: QuerySet, embed: Callable[[Ints], E]
     return similarity
 
 
-def choose(query: Query, target: QuerySet, similarity: npt.NDArray[np.float32], options: UsimOptions,
-           clock: Clock, notes: dict[str, Any]) -> Batch:
+def choose(
+    query: Query,
+    target: QuerySet,
+    similarity: npt.NDArray[np.float32],
+    options: UsimOptions,
+    clock: Clock,
+    notes: dict[str, Any],
+) -> Batch:
     """Maximise FLQMI and say why each sample was taken; `notes` go along with the diagnostics.
 
-    The uncertainty of a sample is the weighted one, compared with the others that passed the prefilter.
+    The uncertainty of a sample is the weighted one, compared with the others that passed the
+    prefilter.
     """
     with clock("selection"):
-        # The exact optimizers take one after the other, whatever the number; a stochastic one draws by the number.
+        # The exact optimizers take one after the other, whatever the number; a stochastic one draws
+        # by the number.
         number = query.total if options.optimizer in ("lazy", "naive") else query.budget
-        picks = maximise(similarity, number, eta=options.eta, multiplicity=target.multiplicity,
-                         optimizer=options.optimizer, rng=query.streams["stochastic-greedy"])
+        picks = maximise(
+            similarity,
+            number,
+            eta=options.eta,
+            multiplicity=target.multiplicity,
+            optimizer=options.optimizer,
+            rng=query.streams["stochastic-greedy"],
+        )
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
-    reasons = [f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
-               for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)]
+    reasons = [
+        f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
+        for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)
+    ]
     own = picks.rows[: query.budget]
     return query.batch(
-        picks.rows, picks.gains, reasons, target.uncertainty,
-        query_size=target.size, elbow=target.elbow,
-        query_unique=len(target.rows), query_duplicates=target.size - len(target.rows),
+        picks.rows,
+        picks.gains,
+        reasons,
+        target.uncertainty,
+        query_size=target.size,
+        elbow=target.elbow,
+        query_unique=len(target.rows),
+        query_duplicates=target.size - len(target.rows),
         class_weights=[float(weight) for weight in target.weights],
         batch_uncertainty=float(target.per_class[own, 1:].sum()),
         picks_in_query_set=int(np.isin(own, target.rows).sum()),
         seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()},
-        **notes)
+        **notes,
+    )
 
 
 def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:

@@ -16,8 +16,9 @@ Ints = npt.NDArray[np.integer[Any]]
 def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.NDArray[np.float64]:
     """Weights inverse to how much of each class is annotated; (K,), 0 for the background, sum 1.
 
-    ``w_c = (1 / (N_c + k)) / sum_c' 1 / (N_c' + k)`` over the foreground, ``k = max(1, 0.01 mean N_c)``: a class of
-    which nothing is annotated gets the largest weight, and a finite one. Equal weights where no class is annotated.
+    ``w_c = (1 / (N_c + k)) / sum_c' 1 / (N_c' + k)`` over the foreground, ``k = max(1, 0.01 mean
+    N_c)``: a class of which nothing is annotated gets the largest weight, and a finite one. Equal
+    weights where no class is annotated.
 
     Args:
         voxels: (K,) annotated voxels N_c of each class, background first.
@@ -28,7 +29,9 @@ def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.
     """
     counts = np.asarray(voxels, np.float64)[1:]
     if len(counts) == 0:
-        raise InputError("There is no foreground class.", "Name at least one structure besides the background.")
+        raise InputError(
+            "There is no foreground class.", "Name at least one structure besides the background."
+        )
     if np.any(counts < 0):
         raise InputError(f"Negative voxel counts: {voxels}.")
     k = usual_smoothing(voxels) if smoothing is None else smoothing
@@ -39,16 +42,20 @@ def class_weights(voxels: Ints | Floats, smoothing: float | None = None) -> npt.
 
 
 def usual_smoothing(voxels: Ints | Floats, share: float = 0.01) -> float:
-    """``k = max(1, share * mean N_c)`` over the foreground; a share of 0 leaves the paper's 1 / N_c, give a voxel."""
+    """``k = max(1, share * mean N_c)`` over the foreground; a share of 0 leaves the paper's 1 /
+    N_c, give a voxel.
+    """
     return max(1.0, share * float(np.asarray(voxels, np.float64)[1:].mean()))
 
 
 def per_case_class_weights(voxels: Ints, sizes: Ints) -> npt.NDArray[np.float64]:
-    """Weights inverse to the *shares* of the classes, added up over the cases, as in the published experiments' code.
+    """Weights inverse to the *shares* of the classes, added up over the cases, as in the published
+    experiments' code.
 
-    ``w_c = (1 / v_c) / sum_c' 1 / v_c'``, ``v_c = sum over annotated cases of N_c / voxels of the case``: a voxel of a
-    small scan counts more than one of a large scan. A class of which nothing is annotated stops the published code
-    (division by zero); here 1 % of the mean share is added to all classes then, and only then.
+    ``w_c = (1 / v_c) / sum_c' 1 / v_c'``, ``v_c = sum over annotated cases of N_c / voxels of the
+    case``: a voxel of a small scan counts more than one of a large scan. A class of which nothing
+    is annotated stops the published code (division by zero); here 1 % of the mean share is added to
+    all classes then, and only then.
 
     Args:
         voxels: (M, K) annotated voxels of each class in each case, background first; M may be 0.
@@ -56,7 +63,9 @@ def per_case_class_weights(voxels: Ints, sizes: Ints) -> npt.NDArray[np.float64]
     """
     shares = (np.asarray(voxels, np.float64) / np.asarray(sizes, np.float64)[:, None]).sum(axis=0)
     absent = bool(np.any(shares[1:] == 0))
-    return class_weights(shares, smoothing=(0.01 * float(shares[1:].mean()) or 1.0) if absent else 0.0)
+    return class_weights(
+        shares, smoothing=(0.01 * float(shares[1:].mean()) or 1.0) if absent else 0.0
+    )
 
 
 def weighted_uncertainty(per_class: Floats, weights: Floats) -> npt.NDArray[np.float64]:
@@ -64,7 +73,9 @@ def weighted_uncertainty(per_class: Floats, weights: Floats) -> npt.NDArray[np.f
     return np.asarray(per_class, np.float64) @ np.asarray(weights, np.float64)
 
 
-def draw_with_replacement(weights: Floats, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
+def draw_with_replacement(
+    weights: Floats, count: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
     """`count` independent draws of positions in proportion to `weights`; uniform where all are 0.
 
     Raises:
@@ -73,18 +84,23 @@ def draw_with_replacement(weights: Floats, count: int, rng: np.random.Generator)
     return rng.choice(len(weights), count, replace=True, p=_probabilities(weights)).astype(np.int64)
 
 
-def draw_without_replacement(weights: Floats, count: int, rng: np.random.Generator) -> npt.NDArray[np.int64]:
-    """At most `count` different positions, drawn one after the other in proportion to `weights`; ascending.
+def draw_without_replacement(
+    weights: Floats, count: int, rng: np.random.Generator
+) -> npt.NDArray[np.int64]:
+    """At most `count` different positions, drawn one after the other in proportion to `weights`;
+    ascending.
 
-    One exponential key per position, the smallest keys win: the same distribution as drawing in sequence, in one pass
-    (Efraimidis and Spirakis 2006). Positions of weight 0 are never drawn: there may be fewer than `count` others, and
-    all of them are the answer then. Uniform where all weights are 0.
+    One exponential key per position, the smallest keys win: the same distribution as drawing in
+    sequence, in one pass (Efraimidis and Spirakis 2006). Positions of weight 0 are never drawn:
+    there may be fewer than `count` others, and all of them are the answer then. Uniform where all
+    weights are 0.
 
     Raises:
         InputError: a weight is negative or not finite.
     """
     chance = _probabilities(weights)
-    keys = rng.exponential(size=len(chance))  # for every position, so that one zero does not shift the others' luck
+    # for every position, so that one zero does not shift the others' luck
+    keys = rng.exponential(size=len(chance))
     keys = np.divide(keys, chance, out=np.full(len(chance), np.inf), where=chance > 0)
     count = min(count, int(np.count_nonzero(np.isfinite(keys))))
     if count == 0:

@@ -1,8 +1,8 @@
 """The words that processes of ALUNet exchange: plain data, standard library alone.
 
-`Event` is what happens while work goes on, one line of JSON each. The rest is what the service and its clients say to
-each other: HTTP under `PREFIX`, JSON bodies made of dataclasses with `to_json` and read with `from_json`, errors as a
-`Problem`.
+`Event` is what happens while work goes on, one line of JSON each. The rest is what the service and
+its clients say to each other: HTTP under `PREFIX`, JSON bodies made of dataclasses with `to_json`
+and read with `from_json`, errors as a `Problem`.
 """
 
 from alunet.schema.codec import from_json, to_data, to_json

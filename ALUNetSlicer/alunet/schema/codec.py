@@ -42,7 +42,9 @@ def _plain(value: Any) -> Any:
 
 
 def _read(kind: Any, value: Any, place: str) -> Any:
-    """`value` as a `kind`, which is a plain type, an Enum, a dataclass, or a list, dict or union of such."""
+    """`value` as a `kind`, which is a plain type, an Enum, a dataclass, or a list, dict or union
+    of such.
+    """
     if kind is Any:
         return value
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
@@ -61,7 +63,9 @@ def _read_word(kind: type[Enum], value: Any, place: str) -> Enum:
     try:
         return kind(value)
     except ValueError as error:
-        raise ValueError(f"{place} is {value!r:.80}, not one of {[item.value for item in kind]}") from error
+        raise ValueError(
+            f"{place} is {value!r:.80}, not one of {[item.value for item in kind]}"
+        ) from error
 
 
 def _read_plain(kind: Any, value: Any, place: str) -> Any:

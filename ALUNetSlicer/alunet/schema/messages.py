@@ -1,4 +1,5 @@
-"""What the service and its clients say to each other: constants, codes, and the dataclasses of JSON bodies.
+"""What the service and its clients say to each other: constants, codes, and the dataclasses of JSON
+bodies.
 
 The addresses named here stand below `PREFIX`.
 """
@@ -18,8 +19,17 @@ LABEL_DTYPES = ("uint8", "uint16")
 """Voxels of an annotation, little-endian."""
 FILE_FORMATS = ("nrrd", "nii.gz")
 IMAGE_ENDINGS = (
-    ".nii.gz", ".nii", ".nrrd", ".mha", ".gipl", ".gipl.gz", ".png", ".tif", ".tiff", ".bmp",
-)  # fmt: skip
+    ".nii.gz",
+    ".nii",
+    ".nrrd",
+    ".mha",
+    ".gipl",
+    ".gipl.gz",
+    ".png",
+    ".tif",
+    ".tiff",
+    ".bmp",
+)
 """Endings of images that are one file, which an engine can import."""
 SEGMENTATION_ENDING = ".seg.nrrd"
 """Ending of segmentations of 3D Slicer; never an image."""
@@ -40,7 +50,8 @@ class Header:
     OFFSET = "Upload-Offset"
     SHAPE = "X-Shape"
     DTYPE = "X-Dtype"
-    NOT_ANNOTATED = "X-Not-Annotated"  # value of voxels left open; without: the highest class + 1, as in version 1
+    # value of voxels left open; without: the highest class + 1, as in version 1
+    NOT_ANNOTATED = "X-Not-Annotated"
     VERSION = "X-Version"
     KEY = "Idempotency-Key"
 
@@ -55,7 +66,8 @@ class Code(str, Enum):
     EXISTS = "exists"  # 409: the name is taken by something else
     WRONG_OFFSET = "wrong_offset"  # 409: details: offset
     LEASED = "leased"  # 409: details: author, until
-    STALE_ANNOTATION = "stale_annotation"  # 409: details: version (the current one), kept (the number yours got)
+    # 409: details: version (the current one), kept (the number yours got)
+    STALE_ANNOTATION = "stale_annotation"
     ANNOTATED = "annotated"  # 409: the slice has labels already
     NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
     BUSY = "busy"  # 409: another process has the project
@@ -97,8 +109,8 @@ ENDED = (JobState.DONE, JobState.FAILED, JobState.CANCELLED)
 class Announcement:
     """First line on standard output of `alunet serve`.
 
-    Where a service runs on that root already, it is that one's, and the command ends with 0: so the same command starts
-    a service or finds it.
+    Where a service runs on that root already, it is that one's, and the command ends with 0: so the
+    same command starts a service or finds it.
     """
 
     address: str
@@ -145,7 +157,8 @@ class Health:
 
 @dataclass(frozen=True)
 class ProjectRequest:
-    """POST /projects: 201, or 200 where the same project is there already; 409 `exists` for another of the name.
+    """POST /projects: 201, or 200 where the same project is there already; 409 `exists` for another
+    of the name.
 
     Attributes:
         labels: names of the structures, without background; their values are 1, 2, …
@@ -153,7 +166,8 @@ class ProjectRequest:
         preset: recipe of training and scoring, one of `PRESET_PURPOSES`.
         epochs: of every training, instead of the preset's.
         iterations: steps of an epoch, instead of the preset's.
-        train_for: seconds that a round's training may take, instead of the preset's time and of a number of steps.
+        train_for: seconds that a round's training may take, instead of the preset's time and of a
+            number of steps.
     """
 
     name: str
@@ -168,12 +182,14 @@ class ProjectRequest:
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """One of GET /projects, answer of POST /projects, and part of GET /projects/{id}, which says more in `status`.
+    """One of GET /projects, answer of POST /projects, and part of GET /projects/{id}, which says
+    more in `status`.
 
     Attributes:
         id: for addresses: lower-case letters, digits, hyphens.
         labels: structure name to value, with ``"background": 0``.
-        event: number of its newest event: who follows from there on misses nothing that this does not say.
+        event: number of its newest event: who follows from there on misses nothing that this does
+            not say.
         status: what `alunet status --json` says; empty in the list of projects.
     """
 
@@ -204,7 +220,8 @@ class UploadRequest:
 class Upload:
     """An upload; it is complete when `offset == size`.
 
-    PATCH /uploads/{id} with the header `Header.OFFSET` and at most `PART_BYTES` raw bytes appends a part.
+    PATCH /uploads/{id} with the header `Header.OFFSET` and at most `PART_BYTES` raw bytes appends a
+    part.
     """
 
     id: str
@@ -215,7 +232,8 @@ class Upload:
 
 @dataclass(frozen=True)
 class CaseRequest:
-    """POST /projects/{p}/cases: 201, or 200 where the case is there with the same images; 409 `exists` with others.
+    """POST /projects/{p}/cases: 201, or 200 where the case is there with the same images; 409
+    `exists` with others.
 
     The uploads are used up by that.
 
@@ -223,7 +241,8 @@ class CaseRequest:
         name: letters, digits, ``_``, ``-``, blanks; never a patient's.
         role: "pool" or "test".
         images: one finished upload a channel.
-        label: finished upload of a label map on the same grid: hidden reference of a test case or a simulation.
+        label: finished upload of a label map on the same grid: hidden reference of a test case or a
+            simulation.
     """
 
     name: str
@@ -236,8 +255,9 @@ class CaseRequest:
 class CaseInfo:
     """A case of a project.
 
-    Its files are GET .../cases/{name}/images/{channel}, /annotation, /proposal and /uncertainty?measure=entropy, with
-    `?format=` one of `FILE_FORMATS`; each has an ``ETag`` (SHA-256 of the bytes) and answers to ``Range``.
+    Its files are GET .../cases/{name}/images/{channel}, /annotation, /proposal and
+    /uncertainty?measure=entropy, with `?format=` one of `FILE_FORMATS`; each has an ``ETag``
+    (SHA-256 of the bytes) and answers to ``Range``.
 
     Attributes:
         shape: voxels (k, j, i).
@@ -259,27 +279,33 @@ class CaseInfo:
 
 @dataclass(frozen=True)
 class JobRequest:
-    """POST /projects/{p}/jobs: 202. With a `Header.KEY` the same request sent again gives the same job.
+    """POST /projects/{p}/jobs: 202. With a `Header.KEY` the same request sent again gives the same
+    job.
 
     Options, all of them optional:
 
-    ===============  ==============================================================================================
-    ``plan``         none
-    ``round``        ``strategy``, ``budget``, ``ahead``, ``train_for``. Trains on what is annotated, then suggests the
-                     next batch of ``budget`` samples and ``ahead`` more (without: as many again), which can be
-                     annotated while the next model is trained. In a new project it plans and suggests the first
-                     batch. What is not given is as in the round before. Slices that people chose stay in the
-                     worklist until they are done or skipped. The training takes about ``train_for`` seconds (without:
-                     as the project has it); one that was cancelled goes on, unless another time is asked for.
-    ``predict``      ``cases`` (list of names; without: all). Stores proposals.
-    ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps
+    ===============
+    ==============================================================================================
+    ``plan``         none ``round``        ``strategy``, ``budget``, ``ahead``, ``train_for``.
+    Trains on what is annotated, then suggests the
+                     next batch of ``budget`` samples and ``ahead`` more (without: as many again),
+                     which can be annotated while the next model is trained. In a new project it
+                     plans and suggests the first batch. What is not given is as in the round
+                     before. Slices that people chose stay in the worklist until they are done or
+                     skipped. The training takes about ``train_for`` seconds (without: as the
+                     project has it); one that was cancelled goes on, unless another time is asked
+                     for.
+    ``predict``      ``cases`` (list of names; without: all). Stores proposals. ``uncertainty``
+    ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps
                      of the newest model.
     ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
-    ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled cases of the
-                     project; ``group`` (a regular expression that captures the patient in a case name, or "none": each
-                     case is another patient), needed where names look like several cases of one patient. The result
-                     is a zip file.
-    ===============  ==============================================================================================
+    ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
+    cases of the
+                     project; ``group`` (a regular expression that captures the patient in a case
+                     name, or "none": each case is another patient), needed where names look like
+                     several cases of one patient. The result is a zip file.
+    ===============
+    ==============================================================================================
     """
 
     kind: JobKind
@@ -315,7 +341,9 @@ class Job:
 
 @dataclass(frozen=True)
 class NumberedEvent:
-    """An event of a project, of GET .../events?after=N&limit=M or of a stream of server-sent events (id = number)."""
+    """An event of a project, of GET .../events?after=N&limit=M or of a stream of server-sent
+    events (id = number).
+    """
 
     number: int
     kind: str

@@ -25,7 +25,9 @@ PLACES = {"project": str, "case": str, "upload": str, "channel": int, "job": int
 
 
 class File(bytes):
-    """Answer: a file, with an ``ETag`` (SHA-256 of its bytes); a ``Range`` of it with status 206."""
+    """Answer: a file, with an ``ETag`` (SHA-256 of its bytes); a ``Range`` of it with status
+    206.
+    """
 
 
 class Voxels(bytes):

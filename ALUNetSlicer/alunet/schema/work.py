@@ -49,8 +49,9 @@ class WorkRow:
         axis: of the image array (k, j, i) that is sliced: 0, 1 or 2.
         box: raw box in the image array, ((k0, k1), (j0, j1), (i0, i1)), ends not included.
         gain: of the strategy, in its own unit; None where it has none.
-        uncertainty: of the model, as a rank: the share of the other candidates of that round that the strategy found
-            less uncertain, 0 to 1; None where it measures nothing of a single sample.
+        uncertainty: of the model, as a rank: the share of the other candidates of that round that
+            the strategy found less uncertain, 0 to 1; None where it measures nothing of a single
+            sample.
         ahead: beyond the round's batch, to go on with while the next model is trained.
         version: of the annotation; 0 while there is none.
     """
@@ -73,14 +74,16 @@ class WorkRow:
 
 @dataclass(frozen=True)
 class SliceRequest:
-    """POST .../worklist: put a slice that a person chose into the newest round's batch, as the list of its `WorkRow`.
+    """POST .../worklist: put a slice that a person chose into the newest round's batch, as the list
+    of its `WorkRow`.
 
-    201, or 200 where all of it is in that batch already; 409 `annotated` where it is not, but has labels, and 409
-    `not_ready` where the case is not planned. In a project without a round this begins round 0, "chosen"; what is
-    chosen and still open stays in the batches after it.
+    201, or 200 where all of it is in that batch already; 409 `annotated` where it is not, but has
+    labels, and 409 `not_ready` where the case is not planned. In a project without a round this
+    begins round 0, "chosen"; what is chosen and still open stays in the batches after it.
 
     Attributes:
-        axis: of the image array (k, j, i) that is sliced: 0, 1 or 2; the same for all slices of a case.
+        axis: of the image array (k, j, i) that is sliced: 0, 1 or 2; the same for all slices of a
+            case.
         slice: index across `axis` in the image file.
         author: who chose it.
     """
@@ -93,7 +96,9 @@ class SliceRequest:
 
 @dataclass(frozen=True)
 class StatusRequest:
-    """PATCH .../samples/{s}: a status without an annotation (todo, in_progress, skipped, flagged)."""
+    """PATCH .../samples/{s}: a status without an annotation (todo, in_progress, skipped,
+    flagged).
+    """
 
     status: Status
     author: str
@@ -101,7 +106,9 @@ class StatusRequest:
 
 @dataclass(frozen=True)
 class SampleState:
-    """Answer of PATCH .../samples/{s} and of PUT .../samples/{s}/annotation; what it says is on disk."""
+    """Answer of PATCH .../samples/{s} and of PUT .../samples/{s}/annotation; what it says is on
+    disk.
+    """
 
     sample: int
     status: Status

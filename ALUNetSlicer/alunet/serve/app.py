@@ -19,7 +19,7 @@ from alunet.serve.state import State
 _DESCRIPTION = """
 Every request carries `Authorization: Bearer TOKEN`. Every error is a `Problem`: a code for programs, a message and a
 hint for people.
-"""
+"""  # noqa: E501 - the document is compared with a recorded one
 
 
 def build(state: State) -> FastAPI:
@@ -35,7 +35,8 @@ def build(state: State) -> FastAPI:
     )
     for room in (service, cases, work, jobs):
         app.include_router(room.router(state), prefix=PREFIX)
-    for kind in (AlunetError, OSError, Exception):  # of the last, the framework logs the whole story
+    for kind in (AlunetError, OSError, Exception):
+        # of the last, the framework logs the whole story
         app.add_exception_handler(kind, _failed)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -52,7 +53,11 @@ async def _failed(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _invalid(request: Request, error: Exception) -> JSONResponse:
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": "invalid"}
+    first = (
+        error.errors()[0]
+        if isinstance(error, RequestValidationError)
+        else {"loc": (), "msg": "invalid"}
+    )
     place = ".".join(str(part) for part in first["loc"][1:])
     hint = f"The description of this address is in {PREFIX}/openapi.json."
     return respond(Problem(Code.BAD_REQUEST, f"{place}: {first['msg']}".removeprefix(": "), hint))
@@ -62,4 +67,7 @@ async def _http(request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     code = {404: Code.NOT_FOUND, 405: Code.NOT_ALLOWED}.get(status, Code.BAD_REQUEST)
     headers = error.headers if isinstance(error, HTTPException) else None
-    return respond(Problem(code, "There is nothing at this address for this method.", "See the description."), headers)
+    return respond(
+        Problem(code, "There is nothing at this address for this method.", "See the description."),
+        headers,
+    )

@@ -14,12 +14,14 @@ from alunet.serve.upload_limits import check_image
 from alunet.serve.uploads import Uploads
 
 
-def create(projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limits: Limits) -> bool:
+def create(
+    projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limits: Limits
+) -> bool:
     """Make a case of finished uploads, which are used up by that; whether it is new.
 
     Raises:
-        Refused: another case has the name, an upload is not there or not finished, an image is too large, or a job has
-            the project.
+        Refused: another case has the name, an upload is not there or not finished, an image is too
+            large, or a job has the project.
         InputError: the files or the name cannot be used; the message names what.
     """
     origin = {"images": request.images, "label": request.label, "role": request.role}

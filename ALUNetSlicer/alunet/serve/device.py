@@ -1,4 +1,6 @@
-"""What the jobs of this machine can run on; asked once, in a process of its own, because torch is slow to load."""
+"""What the jobs of this machine can run on; asked once, in a process of its own, because torch
+is slow to load.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,13 @@ class Device:
         command = [sys.executable, "-c", _QUESTION.replace("DEVICE", wanted)]
         try:
             done = subprocess.run(
-                command, capture_output=True, text=True, encoding="utf-8", timeout=120, env=with_source(), check=True
+                command,
+                capture_output=True,
+                text=True,
+                encoding="utf-8",
+                timeout=120,
+                env=with_source(),
+                check=True,
             )
             answer = json.loads(done.stdout.splitlines()[-1])
             self.name, self.names = answer["device"], answer["devices"]

@@ -1,4 +1,6 @@
-"""Files on their way out: named by their content, in parts where asked, in the form that is wanted."""
+"""Files on their way out: named by their content, in parts where asked, in the form that is
+wanted.
+"""
 
 from __future__ import annotations
 
@@ -66,7 +68,9 @@ class Files:
             return Response(status_code=304, headers={"ETag": tag})
         _check_range(request.headers.get("range"), file.stat().st_size)
         ending = ending_of(file) or "".join(file.suffixes[-1:])
-        return FileResponse(file, 200, {"ETag": tag}, "application/octet-stream", filename=name + ending)
+        return FileResponse(
+            file, 200, {"ETag": tag}, "application/octet-stream", filename=name + ending
+        )
 
     def digest(self, file: Path) -> str:
         """SHA-256 of a file; read again only when it changed."""
@@ -86,14 +90,16 @@ class Files:
     def voxels(self, file: Path) -> np.ndarray:
         """Voxels of an image file, axes (k, j, i), to take a part of.
 
-        They are unpacked once and mapped after that: a float map compresses badly, and unpacking it whole for every
-        slice costs several times what a label map costs.
+        They are unpacked once and mapped after that: a float map compresses badly, and unpacking it
+        whole for every slice costs several times what a label map costs.
 
         Raises:
             InputError: the file is missing or damaged.
         """
         about = file.stat()
-        name = hashlib.sha256(f"{file} {about.st_mtime_ns} {about.st_size}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{file} {about.st_mtime_ns} {about.st_size}".encode()).hexdigest()[
+            :32
+        ]
         target = self._converted / f"{name}.npy"
         with self._unpacking:
             if target.is_file():
@@ -108,14 +114,20 @@ class Files:
 
     def _forget_unpacked(self) -> None:
         """Removes the copies that nobody asked for the longest."""
-        copies = sorted(self._converted.glob("[0-9a-f]*.npy"), key=lambda copy: copy.stat().st_mtime, reverse=True)
+        copies = sorted(
+            self._converted.glob("[0-9a-f]*.npy"),
+            key=lambda copy: copy.stat().st_mtime,
+            reverse=True,
+        )
         for copy in copies[_KEPT_UNPACKED:]:
             with contextlib.suppress(OSError):  # Windows keeps what is being read
                 copy.unlink()
 
     def _in_form(self, file: Path, form: str) -> Path:
         if form not in FILE_FORMATS:
-            raise InputError(f"There is no format '{form[:20]}'.", f"Ask for one of {', '.join(FILE_FORMATS)}.")
+            raise InputError(
+                f"There is no format '{form[:20]}'.", f"Ask for one of {', '.join(FILE_FORMATS)}."
+            )
         if ending_of(file) == f".{form}":
             return file
         name = hashlib.sha256(f"{self.digest(file)} {file.name}".encode()).hexdigest()[:32]
@@ -129,7 +141,9 @@ class Files:
 
 
 def _check_range(text: str | None, size: int) -> None:
-    """Raises Refused for ranges that cannot be served; the framework would answer them in words of its own."""
+    """Raises Refused for ranges that cannot be served; the framework would answer them in words
+    of its own.
+    """
     if text is None:
         return
     found = _RANGE.fullmatch(text.replace(" ", ""))
@@ -138,4 +152,6 @@ def _check_range(text: str | None, size: int) -> None:
         low is not None and int(low) < size and (not high or int(low) <= int(high))
     )
     if not inside:
-        raise Refused(Code.BAD_RANGE, f"The file has {size} bytes.", "Ask for one range inside it.", size=size)
+        raise Refused(
+            Code.BAD_RANGE, f"The file has {size} bytes.", "Ask for one range inside it.", size=size
+        )

@@ -1,4 +1,6 @@
-"""The door: no token, no entry; no endless bodies; every answer tells the version of the contract."""
+"""The door: no token, no entry; no endless bodies; every answer tells the version of the
+contract.
+"""
 
 from __future__ import annotations
 
@@ -39,7 +41,10 @@ class RequestGuard:
             return
         headers = dict(scope["headers"])
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):
-            hint = "Send the header 'Authorization: Bearer …' with the token that the service was started with."
+            hint = (
+                "Send the header 'Authorization: Bearer …' with the token that the service was "
+                "started with."
+            )
             await answer(send, Problem(Code.UNAUTHORIZED, "The token is missing or wrong.", hint))
             return
         self.last, self.open = time.monotonic(), self.open + 1
@@ -48,14 +53,19 @@ class RequestGuard:
         finally:
             self.last, self.open = time.monotonic(), self.open - 1
 
-    async def _serve(self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send) -> None:
+    async def _serve(
+        self, scope: Scope, headers: dict[bytes, bytes], receive: Receive, send: Send
+    ) -> None:
         begun = False
 
         async def sending(message: Message) -> None:
             nonlocal begun
             if message["type"] == "http.response.start":
                 begun = True
-                message["headers"] = [*message["headers"], (Header.API.lower().encode(), str(API).encode())]
+                message["headers"] = [
+                    *message["headers"],
+                    (Header.API.lower().encode(), str(API).encode()),
+                ]
             await send(message)
 
         limit = self._limit(headers)
@@ -75,7 +85,6 @@ class RequestGuard:
         return self._settings.limits.json_body if json_body else self._raw_limit
 
 
-
 def _bounded(receive: Receive, limit: int) -> Receive:
     got = 0
 
@@ -91,7 +100,9 @@ def _bounded(receive: Receive, limit: int) -> Receive:
 
 
 def _too_large(limit: int) -> Refused:
-    return Refused(Code.TOO_LARGE, f"The body is larger than {limit} bytes.", "Send less at a time.")
+    return Refused(
+        Code.TOO_LARGE, f"The body is larger than {limit} bytes.", "Send less at a time."
+    )
 
 
 async def answer(send: Send, problem: Problem) -> None:

@@ -59,14 +59,20 @@ def problem_of(error: BaseException) -> Problem:
         return error.problem
     error = known_failure(error) or error
     if isinstance(error, DiskFull):
-        return Problem(Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again.")
+        return Problem(
+            Code.DISK_FULL,
+            "The disk of the engine is full.",
+            "Free some space there, then try again.",
+        )
     if isinstance(error, InputError):
         code, details = _meaning(error)
         return Problem(code, error.message, error.hint, details)
     if isinstance(error, AlunetError):
         return Problem(Code.FAILED, error.message, error.hint)
     log.error("an unexpected error", exc_info=error)
-    return Problem(Code.FAILED, "The engine failed; this is a defect.", "Its log has the whole story.")
+    return Problem(
+        Code.FAILED, "The engine failed; this is a defect.", "Its log has the whole story."
+    )
 
 
 def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:

@@ -47,7 +47,11 @@ class Projects:
         """Folder of a project; raises Refused where there is none."""
         folder = self._settings.root / project
         if not _ID.fullmatch(project) or not (folder / "project.db").is_file():
-            raise Refused(Code.NOT_FOUND, f"There is no project '{project[:60]}'.", "See the list of projects.")
+            raise Refused(
+                Code.NOT_FOUND,
+                f"There is no project '{project[:60]}'.",
+                "See the list of projects.",
+            )
         return folder
 
     @contextlib.contextmanager
@@ -59,7 +63,9 @@ class Projects:
 
     @contextlib.contextmanager
     def own(self, project: str) -> Iterator[Project]:
-        """The project for work that nobody else may do meanwhile; raises Refused where a job has it."""
+        """The project for work that nobody else may do meanwhile; raises Refused where a job has
+        it.
+        """
         with self._wait(self.folder(project)) as opened:
             yield opened
 
@@ -72,7 +78,9 @@ class Projects:
             except InUse as error:
                 if time.monotonic() > end:
                     hint = "Wait until its job has ended, or cancel that."
-                    raise Refused(Code.BUSY, f"The project '{folder.name}' is at work.", hint) from error
+                    raise Refused(
+                        Code.BUSY, f"The project '{folder.name}' is at work.", hint
+                    ) from error
             time.sleep(0.05)
 
     def create(self, request: ProjectRequest) -> tuple[ProjectInfo, bool]:
@@ -86,7 +94,11 @@ class Projects:
         with self._making:
             known = self._named(request.name)
             if known is None and len(self.ids()) >= self._settings.limits.projects:
-                raise Refused(Code.TOO_MANY, "The service has too many projects.", "Move some of them elsewhere.")
+                raise Refused(
+                    Code.TOO_MANY,
+                    "The service has too many projects.",
+                    "Move some of them elsewhere.",
+                )
             name = known or identity(request.name)
             with self._made(self._settings.root / name, request, known is None) as project:
                 return describe_project(name, project), known is None
@@ -100,9 +112,17 @@ class Projects:
         return None
 
     def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
-        labels = {"background": 0, **{label: value for value, label in enumerate(request.labels, 1)}}
+        labels = {
+            "background": 0,
+            **{label: value for value, label in enumerate(request.labels, 1)},
+        }
         setup = Setup(
-            request.preset, request.epochs, request.iterations, request.seed, self._settings.device, request.train_for
+            request.preset,
+            request.epochs,
+            request.iterations,
+            request.seed,
+            self._settings.device,
+            request.train_for,
         )
         if not fresh:
             with Project.open(folder, shared=True) as project:
@@ -117,7 +137,9 @@ class Projects:
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
             return Project.open(folder, shared=True)
         try:
-            return create(folder, name=request.name, labels=labels, channels=request.channels, setup=setup)
+            return create(
+                folder, name=request.name, labels=labels, channels=request.channels, setup=setup
+            )
         except BaseException:  # whatever happened, no half project stays
             shutil.rmtree(folder, ignore_errors=True)
             raise
@@ -125,18 +147,24 @@ class Projects:
 
 def _check(request: ProjectRequest) -> None:
     if not request.name.strip() or len(request.name) > _NAME_LENGTH:
-        raise InputError("A project needs a name.", f"Give one of at most {_NAME_LENGTH} characters.")
+        raise InputError(
+            "A project needs a name.", f"Give one of at most {_NAME_LENGTH} characters."
+        )
     if len(request.labels) < 1:
-        raise InputError("A project needs at least one structure.", 'Name it, for instance "liver".')
+        raise InputError(
+            "A project needs at least one structure.", 'Name it, for instance "liver".'
+        )
     if len(set(request.labels)) != len(request.labels) or "background" in request.labels:
-        raise InputError("The structures must have different names.", "Leave out background; it is there.")
+        raise InputError(
+            "The structures must have different names.", "Leave out background; it is there."
+        )
 
 
 def identity(name: str) -> str:
     """A new id for a project of that name: its letters and digits of ASCII, and some of chance.
 
-    An id never comes twice: what a viewer has kept of a project that was removed must not be taken for a part of the
-    next one of that name.
+    An id never comes twice: what a viewer has kept of a project that was removed must not be taken
+    for a part of the next one of that name.
     """
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
     words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-") or "p"
@@ -145,6 +173,9 @@ def identity(name: str) -> str:
 
 def describe_project(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
     """A project as clients see it; its status where `whole` is set."""
-    event = project.events.newest()  # before its status: what happens meanwhile is told twice rather than never
+    # before its status: what happens meanwhile is told twice rather than never
+    event = project.events.newest()
     stands = status(project) if whole else {}
-    return ProjectInfo(identifier, project.name, project.labels, list(project.channels), event, stands)
+    return ProjectInfo(
+        identifier, project.name, project.labels, list(project.channels), event, stands
+    )

@@ -52,14 +52,18 @@ class Address:
     def check(self) -> None:
         """Raises InputError for what cannot be, or what should not be."""
         if (self.certificate is None) != (self.key is None):
-            raise InputError("TLS needs a certificate and its key.", "Give --tls-cert and --tls-key.")
+            raise InputError(
+                "TLS needs a certificate and its key.", "Give --tls-cert and --tls-key."
+            )
         for file in (self.certificate, self.key):
             if file is not None and not file.is_file():
                 raise InputError(f"There is no file {file}.", "Give a PEM file.")
         if not is_loopback(self.host) and self.certificate is None and not self.open_http:
             raise InputError(
-                f"{self.host} can be reached from outside, and without TLS everybody on the way can read along.",
-                "Use ssh:// from the client instead, or give --tls-cert and --tls-key, or --allow-insecure-http.",
+                f"{self.host} can be reached from outside, and without TLS everybody on the way "
+                f"can read along.",
+                "Use ssh:// from the client instead, or give --tls-cert and --tls-key, or "
+                "--allow-insecure-http.",
             )
 
 
@@ -71,7 +75,9 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def serve(settings: ServiceSettings, address: Address, announce: Callable[[Announcement], None]) -> None:
+def serve(
+    settings: ServiceSettings, address: Address, announce: Callable[[Announcement], None]
+) -> None:
     """Serve until the process is told to end, or until it is idle for too long.
 
     Where a service runs on that root already it is announced instead, and nothing is started.
@@ -101,7 +107,8 @@ def _running(own: Path) -> Announcement:
 @contextlib.contextmanager
 def _listen(address: Address) -> Iterator[socket.socket]:
     family = socket.AF_INET6 if ":" in address.host else socket.AF_INET
-    # The protocol is named, or asyncio leaves Nagle's algorithm on: each short answer would wait 40 ms.
+    # The protocol is named, or asyncio leaves Nagle's algorithm on: each short answer would wait 40
+    # ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
         if os.name != "nt":
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -109,12 +116,17 @@ def _listen(address: Address) -> Iterator[socket.socket]:
             listening.bind((address.host, address.port))
         except (OSError, OverflowError) as error:
             hint = "Choose another --port, or 0 for any free one."
-            raise InputError(f"{address.host}:{address.port} cannot be used: {error}.", hint) from error
+            raise InputError(
+                f"{address.host}:{address.port} cannot be used: {error}.", hint
+            ) from error
         yield listening
 
 
 def _run(
-    settings: ServiceSettings, address: Address, listening: socket.socket, announce: Callable[[Announcement], None]
+    settings: ServiceSettings,
+    address: Address,
+    listening: socket.socket,
+    announce: Callable[[Announcement], None],
 ) -> None:
     state = State(settings)
     guard = RequestGuard(build(state), settings)
@@ -142,7 +154,9 @@ def _run(
 
 
 def _write_note(file: Path, note: Announcement) -> None:
-    """The announcement for those who look for a running service; only the owner may read the token."""
+    """The announcement for those who look for a running service; only the owner may read the
+    token.
+    """
     old = os.umask(0o077)
     try:
         write_json(file, to_json(note))
@@ -153,7 +167,9 @@ def _write_note(file: Path, note: Announcement) -> None:
 class _Server(uvicorn.Server):
     """uvicorn, which says when it listens and ends when nobody needs it."""
 
-    def __init__(self, config: uvicorn.Config, state: State, guard: RequestGuard, ready: Callable[[], object]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, state: State, guard: RequestGuard, ready: Callable[[], object]
+    ) -> None:
         super().__init__(config)
         self._state, self._guard, self._ready = state, guard, ready
 
@@ -173,7 +189,8 @@ class _Server(uvicorn.Server):
 
 
 def read_token(file: Path) -> str:
-    """The token in `file`, made there where it is missing; only its owner may be able to read the file.
+    """The token in `file`, made there where it is missing; only its owner may be able to read the
+    file.
 
     Raises:
         InputError: others can read the file, or it holds no usable token.
@@ -189,10 +206,14 @@ def read_token(file: Path) -> str:
         raise InputError(f"Others can read the token file {file}.", f"Type: chmod 600 {file}")
     token = file.read_text(encoding="ascii", errors="replace").strip()
     if len(token) < 16 or not token.isascii() or not token.isprintable() or " " in token:
-        raise InputError(f"{file} holds no usable token.", "Remove the file; a new token is made then.")
+        raise InputError(
+            f"{file} holds no usable token.", "Remove the file; a new token is made then."
+        )
     return token
 
 
 def log_to_stderr() -> None:
     """Warnings and errors of the service on standard error."""
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s")
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
+    )

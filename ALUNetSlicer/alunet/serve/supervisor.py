@@ -108,21 +108,40 @@ class Supervisor:
 
     def _starting(self, identifier: str, number: int) -> bool:
         process, begun = self._processes.get((identifier, number), (None, 0.0))
-        return process is not None and process.poll() is None and time.monotonic() - begun < _START_SECONDS
+        return (
+            process is not None
+            and process.poll() is None
+            and time.monotonic() - begun < _START_SECONDS
+        )
 
     def _start(self, identifier: str, project: Project, job: Job) -> None:
         if job.state is JobState.RUNNING:
-            project.jobs.note(job.id, state=JobState.QUEUED.value, waiting="Its process died; it goes on from there.")
-        place = [str(self._settings.root), identifier, str(job.id), str(self._settings.threads or 0)]
+            project.jobs.note(
+                job.id,
+                state=JobState.QUEUED.value,
+                waiting="Its process died; it goes on from there.",
+            )
+        place = [
+            str(self._settings.root),
+            identifier,
+            str(job.id),
+            str(self._settings.threads or 0),
+        ]
         detached: dict[str, Any] = {"start_new_session": True}
         if os.name == "nt":
-            detached = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS}
+            detached = {
+                "creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.DETACHED_PROCESS
+            }
         project.jobs.folder.mkdir(exist_ok=True)
         with (project.jobs.folder / f"{job.id}.log").open("ab") as output:
             process = subprocess.Popen(
                 [sys.executable, "-m", "alunet.serve.worker", *place],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=with_source(), **detached,
-            )  # fmt: skip
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=with_source(),
+                **detached,
+            )
         self._processes[identifier, job.id] = process, time.monotonic()
 
 

@@ -1,4 +1,6 @@
-"""What the jobs do, each with the loop of the project. All can be started again after a crash and go on from disk."""
+"""What the jobs do, each with the loop of the project. All can be started again after a crash
+and go on from disk.
+"""
 
 from __future__ import annotations
 
@@ -72,7 +74,10 @@ def check(kind: JobKind, options: dict[str, Any]) -> None:
             has = f"It has {', '.join(known)}." if known else "It has none."
             raise InputError(f"A job of kind '{kind.value}' has no option '{name[:40]}'.", has)
         if not known[name](value):
-            raise InputError(f"The option '{name}' cannot be {value!r:.60}.", "See the description of the service.")
+            raise InputError(
+                f"The option '{name}' cannot be {value!r:.60}.",
+                "See the description of the service.",
+            )
     for strategy in [options.get("strategy"), *options.get("strategies", [])]:
         if strategy is not None:
             query.parse(strategy)
@@ -91,7 +96,9 @@ def _round(
     ahead: int | None = None,
     train_for: float | None = None,
 ) -> None:
-    """Train on what was annotated, if anything was, and suggest the next batch; by default as many more ahead."""
+    """Train on what was annotated, if anything was, and suggest the next batch; by default as
+    many more ahead.
+    """
     loop = task.annotation_loop()
     if train_for is not None:
         loop.train_for(train_for)
@@ -103,7 +110,12 @@ def _round(
     if done.worklist is None:
         task.emit(Event("message", {"text": "Every sample is annotated or skipped."}))
     elif stays:
-        task.emit(Event("message", {"text": "Nothing was annotated since the last training; the batch stays."}))
+        task.emit(
+            Event(
+                "message",
+                {"text": "Nothing was annotated since the last training; the batch stays."},
+            )
+        )
 
 
 def _predict(task: JobContext, cases: Sequence[str] = ()) -> None:
@@ -134,7 +146,10 @@ def _export(task: JobContext, what: str = "model", format: str = "nii.gz") -> Pa
 
 def _pack(files: Sequence[Path], folder: Path, target: Path) -> None:
     """A zip file of files below a folder, whole or not at all."""
-    with atomic_path(target) as temporary, zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive:
+    with (
+        atomic_path(target) as temporary,
+        zipfile.ZipFile(temporary, "w", zipfile.ZIP_STORED) as archive,
+    ):
         for file in sorted(files):
             archive.write(file, file.relative_to(folder).as_posix())
 
@@ -150,14 +165,32 @@ def _simulate(
 ) -> Path:
     from alunet.simulation.study import simulate
 
-    setup, out = task.annotation_loop().setup, task.project.jobs.folder / f"{task.job.id}-simulation"
+    setup, out = (
+        task.annotation_loop().setup,
+        task.project.jobs.folder / f"{task.job.id}-simulation",
+    )
     data = _labelled_dataset(task.project, out.with_suffix(".data"))
     simulate(
-        data, out, strategies, rounds, budget, initial, seeds=seeds, preset=setup.preset, epochs=setup.epochs,
-        iterations=setup.iterations, device=setup.device, emit=task.emit, group=group,
-    )  # fmt: skip
+        data,
+        out,
+        strategies,
+        rounds,
+        budget,
+        initial,
+        seeds=seeds,
+        preset=setup.preset,
+        epochs=setup.epochs,
+        iterations=setup.iterations,
+        device=setup.device,
+        emit=task.emit,
+        group=group,
+    )
     target = task.result("simulation.zip")
-    _pack([file for file in out.iterdir() if file.suffix in (".csv", ".png", ".svg", ".json")], out, target)
+    _pack(
+        [file for file in out.iterdir() if file.suffix in (".csv", ".png", ".svg", ".json")],
+        out,
+        target,
+    )
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(data, ignore_errors=True)
     return target
@@ -167,7 +200,9 @@ def _labelled_dataset(project: Project, folder: Path) -> Path:
     """The cases with a reference as a data set in nnU-Net's form."""
     cases = [case for case in project.cases.all() if case.label is not None]
     if not cases:
-        raise InputError("No case of the project has a reference label.", "A simulation needs them.")
+        raise InputError(
+            "No case of the project has a reference label.", "A simulation needs them."
+        )
     for name in ("imagesTr", "labelsTr"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     for case in cases:
@@ -199,7 +234,9 @@ def _text(value: Any) -> bool:
 
 
 def _list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
-    return lambda value: isinstance(value, list) and len(value) <= 10_000 and all(of(item) for item in value)
+    return lambda value: (
+        isinstance(value, list) and len(value) <= 10_000 and all(of(item) for item in value)
+    )
 
 
 _TASKS: dict[JobKind, Callable[..., Path | None]] = {

@@ -16,9 +16,11 @@ _BLOCK = 1 << 20
 
 
 def check_image(file: Path, limit: int) -> None:
-    """Raises Refused where an image file holds more than `limit` bytes of voxels, InputError where it is none.
+    """Raises Refused where an image file holds more than `limit` bytes of voxels, InputError where
+    it is none.
 
-    Nothing is decompressed into memory, and no other file is read: a header that names one is refused.
+    Nothing is decompressed into memory, and no other file is read: a header that names one is
+    refused.
     """
     if file.suffix in (".nrrd", ".mha") and not is_kept(file):
         raise InputError("The header of the file names another file.", "Send it as one file.")
@@ -30,7 +32,9 @@ def check_image(file: Path, limit: int) -> None:
     try:
         reader.ReadImageInformation()
     except RuntimeError as error:
-        raise InputError("The file is no image of the form that its name says.", "Send it again.") from error
+        raise InputError(
+            "The file is no image of the form that its name says.", "Send it again."
+        ) from error
     values = reader.GetNumberOfComponents()
     for extent in reader.GetSize():
         values *= extent
@@ -62,16 +66,22 @@ def _expands_beyond(file: Path, limit: int) -> bool:
 
 
 def gunzip(content: bytes, size: int) -> bytes:
-    """The content of gzip data that must be `size` bytes long; raises InputError for anything else."""
+    """The content of gzip data that must be `size` bytes long; raises InputError for anything
+    else.
+    """
     machine = zlib.decompressobj(31)
     try:
         plain = machine.decompress(content, size + 1)
     except zlib.error as error:
         raise InputError("The body is no gzip data.", "Send it again.") from error
     if len(plain) != size or not machine.eof:
-        raise InputError(f"The body does not hold {size} bytes.", "Send the voxels of the sample's box.")
+        raise InputError(
+            f"The body does not hold {size} bytes.", "Send the voxels of the sample's box."
+        )
     return plain
 
 
 def _too_large(limit: int) -> Refused:
-    return Refused(Code.TOO_LARGE, f"The image has more than {limit} bytes of voxels.", "Crop or split it.")
+    return Refused(
+        Code.TOO_LARGE, f"The image has more than {limit} bytes of voxels.", "Crop or split it."
+    )

@@ -1,4 +1,6 @@
-"""Uploads: files that arrive in parts, go on after a cut, and count only when their checksum fits."""
+"""Uploads: files that arrive in parts, go on after a cut, and count only when their checksum
+fits.
+"""
 
 from __future__ import annotations
 
@@ -30,7 +32,8 @@ _ACCEPTED = tuple(ending for ending in ENDINGS if ending not in _DETACHED)
 class Uploads:
     """All uploads of a service, each a file named by its content, with its description beside it.
 
-    The number of bytes that are there is the size of the file: a part that a crash cut short is sent again from there.
+    The number of bytes that are there is the size of the file: a part that a crash cut short is
+    sent again from there.
 
     Args:
         settings: of the service.
@@ -52,9 +55,13 @@ class Uploads:
         limits, sha256 = self._settings.limits, request.sha256.lower()
         ending = ending_of(Path("x" + request.filename[-20:]))
         if ending not in _ACCEPTED:
-            raise InputError("A file of this form is not accepted.", f"Send one of {', '.join(_ACCEPTED)}.")
+            raise InputError(
+                "A file of this form is not accepted.", f"Send one of {', '.join(_ACCEPTED)}."
+            )
         if not _SHA256.fullmatch(sha256) or request.size < 1:
-            raise InputError("An upload needs its size and its SHA-256.", "Send both of the whole file.")
+            raise InputError(
+                "An upload needs its size and its SHA-256.", "Send both of the whole file."
+            )
         if request.size > limits.upload:
             hint = f"Files of up to {limits.upload} bytes can be sent."
             raise Refused(Code.TOO_LARGE, f"The file has {request.size} bytes.", hint)
@@ -75,18 +82,26 @@ class Uploads:
         """Adds a part and gives the new state; when this returns the part is on disk.
 
         Raises:
-            Refused: the offset is another one, the part is too large or reaches beyond the end, or the checksum of the
-                whole does not fit (then the upload is dropped).
+            Refused: the offset is another one, the part is too large or reaches beyond the end, or
+                the checksum of the whole does not fit (then the upload is dropped).
         """
         if len(content) > PART_BYTES:
-            raise Refused(Code.TOO_LARGE, f"A part of {len(content)} bytes.", f"Send at most {PART_BYTES} at a time.")
+            raise Refused(
+                Code.TOO_LARGE,
+                f"A part of {len(content)} bytes.",
+                f"Send at most {PART_BYTES} at a time.",
+            )
         with self._locks[identity]:
             upload = self._read(identity)
             if offset != upload.offset:
                 hint = f"Go on from byte {upload.offset}."
-                raise Refused(Code.WRONG_OFFSET, f"Byte {offset} is not next.", hint, offset=upload.offset)
+                raise Refused(
+                    Code.WRONG_OFFSET, f"Byte {offset} is not next.", hint, offset=upload.offset
+                )
             if offset + len(content) > upload.size:
-                raise Refused(Code.TOO_LARGE, f"The upload has {upload.size} bytes.", "Send what is missing.")
+                raise Refused(
+                    Code.TOO_LARGE, f"The upload has {upload.size} bytes.", "Send what is missing."
+                )
             with self._part(identity).open("ab") as stream:
                 stream.write(content)
                 stream.flush()
@@ -100,7 +115,9 @@ class Uploads:
         part = self._part(upload.id)
         if sha256_file(part) != upload.sha256:
             self.drop(upload.id)
-            raise Refused(Code.BAD_CHECKSUM, "The bytes do not fit the checksum.", "Send the file again.")
+            raise Refused(
+                Code.BAD_CHECKSUM, "The bytes do not fit the checksum.", "Send the file again."
+            )
         part.replace(self._whole(upload.id))
 
     def file(self, identity: str) -> Path:
@@ -112,7 +129,9 @@ class Uploads:
                 self._finish(upload)
         if not whole.is_file():
             hint = f"Send the bytes from {upload.offset} on."
-            raise Refused(Code.INCOMPLETE, f"Of {upload.size} bytes {upload.offset} are there.", hint)
+            raise Refused(
+                Code.INCOMPLETE, f"Of {upload.size} bytes {upload.offset} are there.", hint
+            )
         return whole
 
     def drop(self, identity: str) -> None:
@@ -132,7 +151,11 @@ class Uploads:
     def _content(self, identity: str) -> dict:
         if _ID.fullmatch(identity) and self._note(identity).is_file():
             return json.loads(self._note(identity).read_text(encoding="utf-8"))
-        raise Refused(Code.NOT_FOUND, "There is no such upload.", "Begin it; unused ones are removed after a week.")
+        raise Refused(
+            Code.NOT_FOUND,
+            "There is no such upload.",
+            "Begin it; unused ones are removed after a week.",
+        )
 
     def _read(self, identity: str) -> Upload:
         content = self._content(identity)
@@ -147,10 +170,18 @@ class Uploads:
         limits = self._settings.limits
         notes = list(self._folder.glob("*.json"))
         if len(notes) >= limits.uploads:
-            raise Refused(Code.TOO_MANY, f"{len(notes)} uploads wait to be used.", "Make cases of them first.")
-        waiting = sum(upload.size - upload.offset for upload in (self._read(note.stem) for note in notes))
+            raise Refused(
+                Code.TOO_MANY, f"{len(notes)} uploads wait to be used.", "Make cases of them first."
+            )
+        waiting = sum(
+            upload.size - upload.offset for upload in (self._read(note.stem) for note in notes)
+        )
         if shutil.disk_usage(self._folder).free - waiting - size < limits.disk_reserve:
-            raise Refused(Code.DISK_FULL, f"There is no space for {size} bytes.", "Free some on the engine's disk.")
+            raise Refused(
+                Code.DISK_FULL,
+                f"There is no space for {size} bytes.",
+                "Free some on the engine's disk.",
+            )
 
     def _remove_old(self) -> None:
         for note in self._folder.glob("*.json"):

@@ -1,7 +1,8 @@
 """One job in a process of its own: ``python -m alunet.serve.worker ROOT PROJECT JOB THREADS``.
 
-It outlives the service that started it. It lives as long as it holds the job's lock; while others have the device or
-the project it waits and says so; it ends within seconds when somebody cancels the job, with everything that it started.
+It outlives the service that started it. It lives as long as it holds the job's lock; while others
+have the device or the project it waits and says so; it ends within seconds when somebody cancels
+the job, with everything that it started.
 """
 
 from __future__ import annotations
@@ -34,7 +35,8 @@ _SHOWN = ("progress", "epoch", "step")
 
 
 class Watch(threading.Thread):
-    """Writes the job's events and heartbeat, and looks whether it is cancelled; has a connection of its own.
+    """Writes the job's events and heartbeat, and looks whether it is cancelled; has a connection of
+    its own.
 
     Attributes:
         cancel: set when the job is to end.
@@ -78,7 +80,11 @@ class Watch(threading.Thread):
         waiting: list[Event] = []
         while not self._events.empty():
             waiting.append(self._events.get())
-        kept = [event for place, event in enumerate(waiting) if not _overtaken(event, waiting[place + 1 :])]
+        kept = [
+            event
+            for place, event in enumerate(waiting)
+            if not _overtaken(event, waiting[place + 1 :])
+        ]
         with project.together():
             for event in kept:
                 data = {**event.data, "job": self._number}
@@ -98,7 +104,9 @@ class Watch(threading.Thread):
 
 def _overtaken(event: Event, later: list[Event]) -> bool:
     phase = event.data.get("phase")
-    return event.kind == "progress" and any(new.kind == "progress" and new.data.get("phase") == phase for new in later)
+    return event.kind == "progress" and any(
+        new.kind == "progress" and new.data.get("phase") == phase for new in later
+    )
 
 
 def work(root: Path, identifier: str, number: int, threads: int | None) -> None:
@@ -149,7 +157,9 @@ def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Proj
 
 
 def _earlier(project: Project, job: Job) -> int | None:
-    return next((other.id for other in project.jobs.all(unfinished=True) if other.id < job.id), None)
+    return next(
+        (other.id for other in project.jobs.all(unfinished=True) if other.id < job.id), None
+    )
 
 
 def _own(project: Project, job: Job, watch: Watch) -> Project:
@@ -177,7 +187,11 @@ def main(arguments: list[str]) -> int:
 
 def interrupted() -> Problem:
     """Why a job failed that died too often."""
-    return Problem(Code.FAILED, "The job's process died several times.", "Its log has the story; start it again.")
+    return Problem(
+        Code.FAILED,
+        "The job's process died several times.",
+        "Its log has the story; start it again.",
+    )
 
 
 if __name__ == "__main__":

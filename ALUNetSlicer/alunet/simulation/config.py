@@ -1,4 +1,6 @@
-"""What a study is: its data, its recipe and its runs; and what may change when the same command is given again."""
+"""What a study is: its data, its recipe and its runs; and what may change when the same command
+is given again.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,9 @@ FOLDS = 5
 _VERSION = 1
 _GROWING = ("strategies", "rounds", "folds", "seeds")
 BY_CASE = "by case"
-"""What `Study.fixed` says of a split in which each case is another patient; older studies all had it."""
+"""What `Study.fixed` says of a split in which each case is another patient; older studies all
+had it.
+"""
 
 
 @dataclass(frozen=True)
@@ -29,7 +33,8 @@ class Study:
     """The configuration of a study.
 
     Attributes:
-        fixed: what every run shares and no later call may change: data, labels, split, recipe, budget, initial set.
+        fixed: what every run shares and no later call may change: data, labels, split, recipe,
+            budget, initial set.
         strategies, rounds, folds, seeds: the runs; later calls may add to them.
     """
 
@@ -64,9 +69,13 @@ class Study:
             }
             study = cls(fixed=fixed, rounds=int(runs["rounds"]), **lists)
         except (OSError, ValueError, KeyError, TypeError) as error:
-            raise InputError(f"{file} cannot be read ({error}).", "Use another folder for --out.") from error
+            raise InputError(
+                f"{file} cannot be read ({error}).", "Use another folder for --out."
+            ) from error
         if not known:
-            raise InputError(f"{file} was written by another version of alunet.", "Use another folder for --out.")
+            raise InputError(
+                f"{file} was written by another version of alunet.", "Use another folder for --out."
+            )
         return study
 
 
@@ -74,16 +83,23 @@ def merge(out: Path, wanted: Study) -> Study:
     """The study in `out` together with the wanted runs.
 
     Raises:
-        InputError: `out` holds something else, or a study with another configuration; the message says what differs.
+        InputError: `out` holds something else, or a study with another configuration; the message
+            says what differs.
     """
     file = out / "study.json"
     if not file.is_file():
-        if out.exists() and (not out.is_dir() or any(entry.name != "lock" for entry in out.iterdir())):
-            raise InputError(f"{out} holds something, but no study.", "Give --out a folder that is new or empty.")
+        if out.exists() and (
+            not out.is_dir() or any(entry.name != "lock" for entry in out.iterdir())
+        ):
+            raise InputError(
+                f"{out} holds something, but no study.", "Give --out a folder that is new or empty."
+            )
         return wanted
     there, now = Study.load(file), json.loads(json.dumps(wanted.fixed))
     played = (out / "runs").exists()
-    differences = list(_differences(*((fixed if played else _data_part(fixed)) for fixed in (there.fixed, now))))
+    differences = list(
+        _differences(*((fixed if played else _data_part(fixed)) for fixed in (there.fixed, now)))
+    )
     if differences:
         raise InputError(
             f"{out} holds a study with another configuration: {'; '.join(differences[:4])}.",
@@ -91,7 +107,11 @@ def merge(out: Path, wanted: Study) -> Study:
         )
     if not played:
         return wanted
-    both = {name: _union(getattr(there, name), getattr(wanted, name)) for name in _GROWING if name != "rounds"}
+    both = {
+        name: _union(getattr(there, name), getattr(wanted, name))
+        for name in _GROWING
+        if name != "rounds"
+    }
     return replace(there, rounds=max(there.rounds, wanted.rounds), **both)
 
 
@@ -123,13 +143,14 @@ def _shown(value: Any) -> str:
     return "not given" if value is None else str(value)
 
 
-# --- from options to a study ---------------------------------------------------------------------------------------
+# --- from options to a study ----------------------------------------------------------------------
 
 
 def recipe_of(
     name: str, mode: str, epochs: int | None, iterations: int | None, as_published: bool = False
 ) -> Recipe:
-    """The preset, trained on or from scratch, with another length where one is given, or as the published code trained.
+    """The preset, trained on or from scratch, with another length where one is given, or as the
+    published code trained.
 
     Raises:
         InputError: an unknown preset or mode, or a length below 1.
@@ -155,7 +176,9 @@ def folder_name(strategy: str) -> str:
     return re.sub(r"[^A-Za-z0-9._,=-]", "_", strategy)
 
 
-def check_numbers(rounds: int, budget: int, initial: int, jobs: int, seeds: Sequence[int], limit: int | None) -> None:
+def check_numbers(
+    rounds: int, budget: int, initial: int, jobs: int, seeds: Sequence[int], limit: int | None
+) -> None:
     """Raises InputError for numbers that make no study."""
     counts = {"--rounds": rounds, "--budget": budget, "--initial": initial, "--jobs": jobs}
     if limit is not None:
@@ -171,26 +194,34 @@ def check_numbers(rounds: int, budget: int, initial: int, jobs: int, seeds: Sequ
 
 
 def check_strategies(strategies: Sequence[str], as_published: bool = False) -> tuple[str, ...]:
-    """The strategies in canonical form, each once, or with the options of the published experiments' code.
+    """The strategies in canonical form, each once, or with the options of the published
+    experiments' code.
 
     Raises:
         InputError: there is none, or an unknown one.
     """
     if isinstance(strategies, str):
-        raise InputError(f"strategies is the text {strategies!r}.", f"Give a list: [{strategies!r}].")
+        raise InputError(
+            f"strategies is the text {strategies!r}.", f"Give a list: [{strategies!r}]."
+        )
     if not strategies:
-        raise InputError("There is no strategy.", "Give at least one, for instance --strategy random.")
+        raise InputError(
+            "There is no strategy.", "Give at least one, for instance --strategy random."
+        )
     spelled = query.as_published if as_published else query.canonical
     return tuple(dict.fromkeys(spelled(strategy) for strategy in strategies))
 
 
-def splits(names: Sequence[str], folds: Sequence[int], patients: Patients | None = None) -> dict[int, list[str]]:
+def splits(
+    names: Sequence[str], folds: Sequence[int], patients: Patients | None = None
+) -> dict[int, list[str]]:
     """The test cases of each wanted fold, by nnU-Net's own five-fold split of the sorted patients.
 
     Args:
         names: of the cases.
         folds: wanted.
-        patients: of the cases; without, each case is another patient, and the split is nnU-Net's of the case names.
+        patients: of the cases; without, each case is another patient, and the split is nnU-Net's of
+            the case names.
 
     Raises:
         InputError: fewer than 5 patients, no fold, or a fold outside 0..4.
@@ -208,28 +239,39 @@ def splits(names: Sequence[str], folds: Sequence[int], patients: Patients | None
         whose = "" if patients is None else f" of {len(groups)} patient{'s' * (len(groups) > 1)}"
         raise InputError(
             f"{len(names)} cases{whose} are too few for {FOLDS} folds.",
-            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labeled test set with --test.",
+            f"Use {FOLDS} or more {'patients' if whose else 'cases'}, or give a labeled test set "
+            f"with --test.",
         )
     ordered = np.array(sorted(groups))
     parts = list(KFold(FOLDS, shuffle=True, random_state=12345).split(ordered))
-    return {fold: sorted(case for name in ordered[parts[fold][1]] for case in groups[str(name)]) for fold in folds}
+    return {
+        fold: sorted(case for name in ordered[parts[fold][1]] for case in groups[str(name)])
+        for fold in folds
+    }
 
 
 def check_labelled(description: DatasetDescription, what: str) -> None:
-    """Raises InputError unless every case has a reference label: the simulated annotator needs them."""
+    """Raises InputError unless every case has a reference label: the simulated annotator needs
+    them.
+    """
     if not description.labels:
-        raise InputError(f"{what} has no dataset.json, so nothing says what its labels mean.", "Add one.")
+        raise InputError(
+            f"{what} has no dataset.json, so nothing says what its labels mean.", "Add one."
+        )
     missing = [name for name, _, label in description.cases if label is None]
     if missing:
         shown = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
         raise InputError(
             f"{len(missing)} of {len(description.cases)} cases of {what} have no label ({shown}).",
-            "A simulation reveals reference labels, so every case needs one: add them or leave these cases out.",
+            "A simulation reveals reference labels, so every case needs one: add them or leave "
+            "these cases out.",
         )
 
 
 def check_test_set(pool: DatasetDescription, test: DatasetDescription) -> None:
-    """Raises InputError unless the test set speaks of the same labels and channels, and shares no case name."""
+    """Raises InputError unless the test set speaks of the same labels and channels, and shares
+    no case name.
+    """
     for what, ours, theirs in (
         ("labels", pool.labels, test.labels),
         ("channels", pool.channels, test.channels),
@@ -239,9 +281,12 @@ def check_test_set(pool: DatasetDescription, test: DatasetDescription) -> None:
                 f"The test set {test.name} has the {what} {theirs}, {pool.name} has {ours}.",
                 f"Both need the same {what}: correct dataset.json.",
             )
-    both = {name.casefold() for name, _, _ in pool.cases} & {name.casefold() for name, _, _ in test.cases}
+    both = {name.casefold() for name, _, _ in pool.cases} & {
+        name.casefold() for name, _, _ in test.cases
+    }
     if both:
         raise InputError(
             f"{len(both)} case names are in the data set and in the test set, e.g. {min(both)}.",
-            "A test case must not be in the pool: leave it out of one, or rename it if it is another patient.",
+            "A test case must not be in the pool: leave it out of one, or rename it if it is "
+            "another patient.",
         )

@@ -1,4 +1,6 @@
-"""The runs of a study and the order in which they are played: first what they share, then each strategy's own way."""
+"""The runs of a study and the order in which they are played: first what they share, then each
+strategy's own way.
+"""
 
 from __future__ import annotations
 
@@ -40,7 +42,9 @@ class RunSettings:
 
 @dataclass(frozen=True)
 class Run:
-    """One run; the strategy `initial` is round 0, which the others of its fold and seed start from."""
+    """One run; the strategy `initial` is round 0, which the others of its fold and seed start
+    from.
+    """
 
     fold: int
     seed: int
@@ -51,7 +55,8 @@ class Run:
 
 
 class ExperimentGrid:
-    """Plays all runs of `study`, `settings.jobs` at a time, each in a thread with projects of its own.
+    """Plays all runs of `study`, `settings.jobs` at a time, each in a thread with projects of its
+    own.
 
     Args:
         folder: where the runs' projects lie.
@@ -95,7 +100,8 @@ class ExperimentGrid:
         with ThreadPoolExecutor(self._settings.jobs, thread_name_prefix="run") as pool:
             try:
                 self._schedule(pool, waiting)
-            except BaseException:  # Ctrl-C, or a defect: the child processes must end, else the threads never do
+            except BaseException:
+                # Ctrl-C, or a defect: the child processes must end, else the threads never do
                 self._cancel.set()
                 raise
         self._raise_failures()
@@ -103,10 +109,13 @@ class ExperimentGrid:
     def _schedule(self, pool: ThreadPoolExecutor, waiting: list[Run]) -> None:
         running: dict[Future[None], Run] = {}
         while waiting or running:
-            for run in [run for run in waiting if self._is_ready(run)][: self._settings.jobs - len(running)]:
+            for run in [run for run in waiting if self._is_ready(run)][
+                : self._settings.jobs - len(running)
+            ]:
                 waiting.remove(run)
                 if run.strategy == INITIAL:
-                    self._begin(run)  # here, because a project's database belongs to the thread that opened it
+                    # here, because a project's database belongs to the thread that opened it
+                    self._begin(run)
                 running[pool.submit(self._play, run)] = run
             ended, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
             for future in ended:
@@ -137,9 +146,11 @@ class ExperimentGrid:
         if len(self._failed) > 1:
             count = f"{len(self._failed)} runs failed, the first"
             raise EngineError(f"{count} ({run}): {error.message}", f"{error.hint} {_GO_ON}".strip())
-        raise type(error)(f"A run failed ({run}): {error.message}", f"{error.hint} {_GO_ON}".strip())
+        raise type(error)(
+            f"A run failed ({run}): {error.message}", f"{error.hint} {_GO_ON}".strip()
+        )
 
-    # --- one run, in its own thread ----------------------------------------------------------------------------
+    # --- one run, in its own thread ---------------------------------------------------------------
 
     def _play(self, run: Run) -> None:
         root = self._root(run)
@@ -168,9 +179,13 @@ class ExperimentGrid:
     def _play_strategy(self, run: Run, loop: Loop) -> None:
         finished = loop.rounds()
         for number in range(1, self._settings.rounds + 1):
-            self._round(run, number, finished, lambda: play_round(loop, run.strategy, self._settings.budget))
+            self._round(
+                run, number, finished, lambda: play_round(loop, run.strategy, self._settings.budget)
+            )
 
-    def _round(self, run: Run, number: int, finished: list[RoundRecord], play: Callable[[], RoundRecord]) -> None:
+    def _round(
+        self, run: Run, number: int, finished: list[RoundRecord], play: Callable[[], RoundRecord]
+    ) -> None:
         if self._cancel.is_set():
             raise Cancelled("Stopped.", _GO_ON)
         reused = number < len(finished)
@@ -189,14 +204,20 @@ class ExperimentGrid:
     def _announce(self) -> None:
         runs = len(self._study.folds) * len(self._study.seeds)
         total = runs * (1 + self._settings.rounds * len(self._study.strategies))
-        data = {"phase": "study", "done": self._rounds_done, "total": total, "unit": "rounds", "seconds_left": None}
+        data = {
+            "phase": "study",
+            "done": self._rounds_done,
+            "total": total,
+            "unit": "rounds",
+            "seconds_left": None,
+        }
         self._emit(Event("progress", {**data, "jobs": self._settings.jobs}))
 
     def _say(self, run: Run, event: Event) -> None:
         """Pass an event on with the name of its run."""
         self._emit(Event(event.kind, {**event.data, **vars(run)}, event.time))
 
-    # --- projects ----------------------------------------------------------------------------------------------
+    # --- projects ---------------------------------------------------------------------------------
 
     def _root(self, run: Run) -> Path:
         return run_folder(self._folder, run.fold, run.seed) / folder_name(run.strategy)
@@ -212,5 +233,8 @@ class ExperimentGrid:
             part, name=data.name, labels=data.labels, channels=data.channels, data=data.root
         ) as project:
             project.cases.set_role(self._tests[run.fold], "test")
-            project.settings.patch, project.settings.arithmetic = data.settings.patch, data.settings.arithmetic
+            project.settings.patch, project.settings.arithmetic = (
+                data.settings.patch,
+                data.settings.arithmetic,
+            )
         part.rename(root)

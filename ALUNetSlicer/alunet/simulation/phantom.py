@@ -1,10 +1,10 @@
 """A small made-up data set, so that the whole loop can be seen and tested without anybody's images.
 
-Each case is a body of 20 slices with a large organ, easy to find and in most slices, and, in two of three
-cases, a small lesion in it, in a few slices. Cysts in the organ and nodules outside have the intensities of
-the two but carry no label. Bias field, noise, gain, shape and orientation differ from case to case. A
-strategy that finds the rare, doubtful slices has something to win here; one that spreads its budget evenly
-sees few lesions.
+Each case is a body of 20 slices with a large organ, easy to find and in most slices, and, in two of
+three cases, a small lesion in it, in a few slices. Cysts in the organ and nodules outside have the
+intensities of the two but carry no label. Bias field, noise, gain, shape and orientation differ
+from case to case. A strategy that finds the rare, doubtful slices has something to win here; one
+that spreads its budget evenly sees few lesions.
 """
 
 from __future__ import annotations
@@ -42,11 +42,13 @@ def make_phantom(folder: str | Path, cases: int = 14, seed: int = 0) -> Path:
         seed: the same seed and number of cases give the same voxels.
 
     Returns:
-        The folder, with `dataset.json`, `imagesTr` (int16) and `labelsTr` (uint8): 3D volumes in NIfTI, 20
-        slices of 3 mm with 64 x 64 voxels of 1 mm, some flipped or oblique. It appears whole or not at all.
+        The folder, with `dataset.json`, `imagesTr` (int16) and `labelsTr` (uint8): 3D volumes in
+        NIfTI, 20 slices of 3 mm with 64 x 64 voxels of 1 mm, some flipped or oblique. It appears
+        whole or not at all.
 
     Raises:
-        InputError: the number of cases or the seed cannot be used, or the folder holds something already.
+        InputError: the number of cases or the seed cannot be used, or the folder holds something
+            already.
     """
     folder = Path(folder)
     _check(folder, cases, seed)
@@ -70,7 +72,9 @@ def _check(folder: Path, cases: int, seed: int) -> None:
     if seed < 0:
         raise InputError(f"{seed} is no seed.", "Take a whole number from 0 on.")
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise InputError(f"{folder} exists and is not empty.", "Name a new folder for the phantom data set.")
+        raise InputError(
+            f"{folder} exists and is not empty.", "Name a new folder for the phantom data set."
+        )
 
 
 def _write_dataset(folder: Path, cases: int, seed: int) -> None:
@@ -84,14 +88,16 @@ def _write_dataset(folder: Path, cases: int, seed: int) -> None:
         sitk.WriteImage(label, str(folder / "labelsTr" / f"{name}.nii.gz"))
     description = {
         "name": "Phantom",
-        "description": f"made-up volumes of ALUNet, seed {seed}, with a large organ and a small lesion",
+        "description": f"made-up volumes of ALUNet, seed {seed}, with a large organ and a small "
+        f"lesion",
         "tensorImageSize": "3D",
         "modality": {"0": "MRI"},
         "labels": {str(value): label for label, value in LABELS.items()},
         "numTraining": cases,
         "numTest": 0,
         "training": [
-            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in names
+            {"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"}
+            for name in names
         ],
         "test": [],
     }
@@ -99,7 +105,9 @@ def _write_dataset(folder: Path, cases: int, seed: int) -> None:
 
 
 def make_case(rng: np.random.Generator, with_lesion: bool) -> tuple[sitk.Image, sitk.Image]:
-    """One case: image (int16, arbitrary units, 0 outside the body) and label (uint8) on the same grid."""
+    """One case: image (int16, arbitrary units, 0 outside the body) and label (uint8) on the same
+    grid.
+    """
     anatomy = _Anatomy.draw(rng)
     label = anatomy.organ.astype(np.uint8) * LABELS["organ"]
     lesion = anatomy.lesion(rng) if with_lesion else np.zeros(SHAPE, dtype=bool)
@@ -142,7 +150,9 @@ class _Anatomy:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> _Anatomy:
-        """A body that leaves the outer slices and columns empty, and a bumpy organ in one half of it."""
+        """A body that leaves the outer slices and columns empty, and a bumpy organ in one half
+        of it.
+        """
         body = _blob(rng.uniform(-1, 1, 3), np.array([29, 29, 27]) * rng.uniform(0.92, 1.05, 3))
         centre = np.array([0, -1, -5]) + rng.uniform(-3, 3, 3)
         radii = np.array([19, 15, 13]) * rng.uniform(0.8, 1.15, 3)
@@ -181,7 +191,9 @@ class _Anatomy:
 
 
 def _acquire(intensity: np.ndarray, body: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """What a scanner makes of it: blur, bias field, noise and gain, int16; voxels outside the body are 0."""
+    """What a scanner makes of it: blur, bias field, noise and gain, int16; voxels outside the
+    body are 0.
+    """
     blurred = gaussian_filter(intensity, [0.2, 0.6, 0.6])
     z, y, x = _grid() / 30
     slope = rng.uniform(-0.25, 0.25, 4)
@@ -190,15 +202,21 @@ def _acquire(intensity: np.ndarray, body: np.ndarray, rng: np.random.Generator) 
     return np.where(body, np.clip(noisy * rng.uniform(350, 700), 1, 32000), 0).astype(np.int16)
 
 
-def _place(image: np.ndarray, label: np.ndarray, rng: np.random.Generator) -> tuple[sitk.Image, sitk.Image]:
-    """Put the voxels into the patient's space: a quarter straight, the others flipped, oblique, or both."""
+def _place(
+    image: np.ndarray, label: np.ndarray, rng: np.random.Generator
+) -> tuple[sitk.Image, sitk.Image]:
+    """Put the voxels into the patient's space: a quarter straight, the others flipped, oblique,
+    or both.
+    """
     direction = np.eye(3)
     if rng.random() < 0.5:
         axis = int(rng.integers(1, 3))  # rows or columns run the other way
         image, label = np.flip(image, axis), np.flip(label, axis)
         direction[:, 2 - axis] *= -1
     if rng.random() < 0.5:
-        direction = _rotation(rng.uniform(-0.4, 0.4), 0) @ _rotation(rng.uniform(-0.3, 0.3), 2) @ direction
+        direction = (
+            _rotation(rng.uniform(-0.4, 0.4), 0) @ _rotation(rng.uniform(-0.3, 0.3), 2) @ direction
+        )
     spacing = np.array(SPACING[::-1])
     origin = rng.uniform(-50, 50, 3) - direction @ (spacing * (np.array(SHAPE[::-1]) - 1) / 2)
     return _volume(image, origin, direction), _volume(label, origin, direction)

@@ -31,8 +31,8 @@ STYLES: dict[str, tuple[str, str]] = {
     "usimc": ("#009e73", "D"),
     "usimf": ("#d55e00", "P"),
 }
-"""Colour and marker of each strategy, the same in every picture. Okabe and Ito's colours, then Tol's, told apart
-by colour-blind people; the markers tell them apart in print."""
+"""Colour and marker of each strategy, the same in every picture. Okabe and Ito's colours, then
+Tol's, told apart by colour-blind people; the markers tell them apart in print."""
 
 SPARE: list[tuple[str, str]] = [
     ("#cc79a7", "X"),
@@ -42,7 +42,9 @@ SPARE: list[tuple[str, str]] = [
     ("#661100", "1"),
     ("#6699cc", "2"),
 ]
-"""For strategies (and variants with options) that have no style of their own, in order of their names."""
+"""For strategies (and variants with options) that have no style of their own, in order of their
+names.
+"""
 
 INK, FAINT = "#222222", "#d9d9d9"
 
@@ -54,8 +56,14 @@ def styles(strategies: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
-    """Metric -> where it is drawn: `curves.png` and `curves.svg` of Dice, the like of each other with values."""
-    others = [metric.name for metric in metrics_in(curves) if metric.name != DICE and curves[metric.name].notna().any()]
+    """Metric -> where it is drawn: `curves.png` and `curves.svg` of Dice, the like of each other
+    with values.
+    """
+    others = [
+        metric.name
+        for metric in metrics_in(curves)
+        if metric.name != DICE and curves[metric.name].notna().any()
+    ]
     stems = {DICE: "curves", **{name: f"curves_{name}" for name in others}}
     return {name: (folder / f"{stem}.png", folder / f"{stem}.svg") for name, stem in stems.items()}
 
@@ -63,8 +71,9 @@ def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]
 def plot_curves(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Draw the `pictures` into `folder` from the table of `tables.curves_table`.
 
-    The foreground mean of a metric over labeled slices; a line is the mean over runs (folds x seeds), the band reaches
-    from the worst to the best run. `full`, the model trained on all labels, is a dashed line across.
+    The foreground mean of a metric over labeled slices; a line is the mean over runs (folds x
+    seeds), the band reaches from the worst to the best run. `full`, the model trained on all
+    labels, is a dashed line across.
     """
     drawn = pictures(curves, folder)
     for metric, paths in drawn.items():
@@ -90,7 +99,9 @@ def draw_curves(curves: pd.DataFrame, metric: str = DICE) -> Figure:
     order = _best_first(mean, shown)
     style = styles(order)
     for depth, strategy in enumerate(reversed(order)):
-        _draw_strategy(axes, mean[mean["strategy"] == strategy], metric, strategy, style[strategy], depth)
+        _draw_strategy(
+            axes, mean[mean["strategy"] == strategy], metric, strategy, style[strategy], depth
+        )
     _draw_reference(axes, mean[mean["strategy"] == REFERENCE], metric)
     _dress(axes, mean)
     axes.set_ylabel(f"Mean foreground {shown.heading} on the test cases", fontsize=11, color=INK)
@@ -99,7 +110,9 @@ def draw_curves(curves: pd.DataFrame, metric: str = DICE) -> Figure:
 
 
 def _best_first(mean: pd.DataFrame, metric: Metric) -> list[str]:
-    """The strategies, best last value first, so that the legend reads in the order of the lines' ends."""
+    """The strategies, best last value first, so that the legend reads in the order of the lines'
+    ends.
+    """
     part = mean[mean["strategy"] != REFERENCE]
     last = part[part["round"] == part.groupby("strategy")["round"].transform("max")]
     means = last.groupby("strategy")[metric.name].mean()
@@ -113,11 +126,22 @@ def _draw_strategy(
     samples, values = rounds["labelled_samples"].mean(), rounds[metric]
     colour, marker = style
     if rounds.size().max() > 1:
-        axes.fill_between(samples, values.min(), values.max(), color=colour, alpha=0.13, linewidth=0, zorder=2)
+        axes.fill_between(
+            samples, values.min(), values.max(), color=colour, alpha=0.13, linewidth=0, zorder=2
+        )
     axes.plot(
-        samples, values.mean(), color=colour, marker=marker, label=name, linewidth=2, markersize=7,
-        markeredgecolor="white", markeredgewidth=0.8, zorder=3 + depth / 100, clip_on=False,
-    )  # fmt: skip
+        samples,
+        values.mean(),
+        color=colour,
+        marker=marker,
+        label=name,
+        linewidth=2,
+        markersize=7,
+        markeredgecolor="white",
+        markeredgewidth=0.8,
+        zorder=3 + depth / 100,
+        clip_on=False,
+    )
 
 
 def _draw_reference(axes: Axes, part: pd.DataFrame, metric: str) -> None:
@@ -127,16 +151,22 @@ def _draw_reference(axes: Axes, part: pd.DataFrame, metric: str) -> None:
     final = final[final["round"] == final["round"].max()]
     count = f"{final['labelled_samples'].mean():,.0f}"
     axes.axhline(
-        final[metric].mean(), color=INK, linestyle=(0, (6, 3)), linewidth=1.5, zorder=2.5,
+        final[metric].mean(),
+        color=INK,
+        linestyle=(0, (6, 3)),
+        linewidth=1.5,
+        zorder=2.5,
         label=f"{REFERENCE} (all {count} labelled)",
-    )  # fmt: skip
+    )
 
 
 def _dress(axes: Axes, mean: pd.DataFrame) -> None:
     dataset = mean["dataset"].iloc[0] if len(mean) else ""
     axes.set_title(f"Learning curves: {dataset}", loc="left", fontsize=13, color=INK, pad=12)
     whole = (mean["labelled_samples"] == mean["labelled_slices"]).all()
-    axes.set_xlabel("Labelled slices" if whole else "Labelled samples (tiles of slices)", fontsize=11, color=INK)
+    axes.set_xlabel(
+        "Labelled slices" if whole else "Labelled samples (tiles of slices)", fontsize=11, color=INK
+    )
     axes.margins(y=0.08)
     axes.grid(axis="y", color=FAINT, linewidth=0.8, zorder=0)
     for side in ("top", "right"):
@@ -154,14 +184,18 @@ def _dress(axes: Axes, mean: pd.DataFrame) -> None:
 def _share_of_pool(axes: Axes, points: pd.DataFrame) -> None:
     """A second scale at the top: the labelled share of the pool in percent."""
     pool = (points["labelled_samples"] / points["fraction"]).mean()
-    top = axes.secondary_xaxis("top", functions=(lambda x: 100 * x / pool, lambda x: x * pool / 100))
+    top = axes.secondary_xaxis(
+        "top", functions=(lambda x: 100 * x / pool, lambda x: x * pool / 100)
+    )
     top.set_xlabel("Share of the pool (%)", fontsize=9, color="#666666")
     top.tick_params(colors="#666666", labelsize=9, length=2)
     top.spines["top"].set_visible(False)
 
 
 def _legend(axes: Axes, mean: pd.DataFrame, order: list[str]) -> None:
-    runs = mean.groupby("strategy")[["fold", "seed"]].apply(lambda part: len(part.drop_duplicates()))
+    runs = mean.groupby("strategy")[["fold", "seed"]].apply(
+        lambda part: len(part.drop_duplicates())
+    )
     if not len(runs):
         title = "nothing finished yet"
     elif runs.max() == 1:
@@ -173,7 +207,15 @@ def _legend(axes: Axes, mean: pd.DataFrame, order: list[str]) -> None:
     place = {label: index for index, label in enumerate(order)}
     pairs = sorted(zip(labels, handles, strict=True), key=lambda pair: place.get(pair[0], -1))
     legend = axes.legend(
-        [handle for _, handle in pairs], [label for label, _ in pairs], title=title, loc="center left",
-        bbox_to_anchor=(1.02, 0.5), frameon=False, fontsize=10, title_fontsize=9, alignment="left", handlelength=2.6,
-    )  # fmt: skip
+        [handle for _, handle in pairs],
+        [label for label, _ in pairs],
+        title=title,
+        loc="center left",
+        bbox_to_anchor=(1.02, 0.5),
+        frameon=False,
+        fontsize=10,
+        title_fontsize=9,
+        alignment="left",
+        handlelength=2.6,
+    )
     legend.get_title().set_color("#666666")

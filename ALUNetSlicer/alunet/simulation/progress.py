@@ -1,6 +1,8 @@
-"""What a person sees while a study is played: a line for each run and the time left, or plain lines in a log.
+"""What a person sees while a study is played: a line for each run and the time left, or plain lines
+in a log.
 
-`Board` follows the events and knows where every run stands; `LiveDisplay` and `PlainDisplay` show it.
+`Board` follows the events and knows where every run stands; `LiveDisplay` and `PlainDisplay` show
+it.
 """
 
 from __future__ import annotations
@@ -21,7 +23,12 @@ from rich.text import Text
 from alunet.schema import Emit, Event
 
 Key = tuple[int, int, str]
-_VERBS = {"train": "training", "evaluate": "evaluating", "query": "choosing", "refresh labels": "refreshing labels"}
+_VERBS = {
+    "train": "training",
+    "evaluate": "evaluating",
+    "query": "choosing",
+    "refresh labels": "refreshing labels",
+}
 
 
 @dataclass
@@ -52,7 +59,8 @@ class Board:
     Attributes:
         done, total: rounds of all runs.
         jobs: runs at a time.
-        shared: what is done before the runs: import, planning, preprocessing; empty once they began.
+        shared: what is done before the runs: import, planning, preprocessing; empty once they
+            began.
         durations: seconds of the rounds that were played now, not found finished.
     """
 
@@ -67,7 +75,12 @@ class Board:
         """Note what an event says."""
         data = event.data
         if data.get("phase") == "study":
-            self.done, self.total, self.jobs, self.shared = data["done"], data["total"], data["jobs"], ""
+            self.done, self.total, self.jobs, self.shared = (
+                data["done"],
+                data["total"],
+                data["jobs"],
+                "",
+            )
         elif "strategy" in data and "fold" in data:
             line = self.lines.setdefault((data["fold"], data["seed"], data["strategy"]), RunLine())
             self._follow(line, event)
@@ -82,7 +95,9 @@ class Board:
             self._turn(line, data, event.time)
         elif event.kind in ("epoch", "progress", "step"):
             line.phase = words_of(event)
-            line.seconds_left = data.get("seconds_left") if event.kind == "epoch" else line.seconds_left
+            line.seconds_left = (
+                data.get("seconds_left") if event.kind == "epoch" else line.seconds_left
+            )
 
     def _turn(self, line: RunLine, data: dict[str, Any], now: float) -> None:
         if "number" in data:
@@ -97,15 +112,21 @@ class Board:
         line.started, line.phase, line.seconds_left = None, "finished", None
 
     def seconds_left(self, now: float) -> float | None:
-        """Estimate for everything: rounds still to play times their mean duration so far, over `jobs` at a time.
+        """Estimate for everything: rounds still to play times their mean duration so far, over
+        `jobs` at a time.
 
-        Before any round has finished, a running one stands in: what it took and what its training says is left.
+        Before any round has finished, a running one stands in: what it took and what its training
+        says is left.
         """
         running = [line for line in self.lines.values() if line.started is not None]
         if self.durations:
             mean = sum(self.durations) / len(self.durations)
         else:
-            whole = [now - line.started + line.seconds_left for line in running if line.seconds_left is not None]
+            whole = [
+                now - line.started + line.seconds_left
+                for line in running
+                if line.seconds_left is not None
+            ]
             if not whole:
                 return None
             mean = sum(whole) / len(whole)
@@ -123,7 +144,11 @@ def words_of(event: Event) -> str:
         name = _VERBS.get(data["name"], data["name"])
         return name if data["state"] == "started" else f"{name} {data['state']}"
     words = _VERBS.get(data["phase"], data["phase"])
-    return f"{words} {data['done']}/{data['total']} {data.get('unit') or ''}".strip() if data.get("total") else words
+    return (
+        f"{words} {data['done']}/{data['total']} {data.get('unit') or ''}".strip()
+        if data.get("total")
+        else words
+    )
 
 
 def duration(seconds: float) -> str:
@@ -136,7 +161,9 @@ def duration(seconds: float) -> str:
 
 @contextmanager
 def display(console: Console) -> Iterator[Emit]:
-    """A listener for `alunet.simulate(emit=…)`: a live display in a terminal, plain lines elsewhere."""
+    """A listener for `alunet.simulate(emit=…)`: a live display in a terminal, plain lines
+    elsewhere.
+    """
     if not console.is_terminal:
         yield PlainDisplay(console)
         return
@@ -169,7 +196,10 @@ class PlainDisplay:
         if event.kind != "step" or data["state"] == "started":
             return ""
         if data["name"] == "round":
-            return f"{where}round {data['number']} {data['state']}{_dice(data.get('dice'))}{self._left(event)}"
+            return (
+                f"{where}round {data['number']} "
+                f"{data['state']}{_dice(data.get('dice'))}{self._left(event)}"
+            )
         took = f" in {duration(data['seconds'])}" if data.get("seconds") is not None else ""
         return f"{where}{data['name']} {data['state']}{took}"
 
@@ -184,7 +214,9 @@ class LiveDisplay:
 
     def __init__(self, console: Console) -> None:
         self._console, self._board, self._lock = console, Board(), threading.Lock()
-        self._live = Live(console=console, refresh_per_second=4, get_renderable=self.render, transient=False)
+        self._live = Live(
+            console=console, refresh_per_second=4, get_renderable=self.render, transient=False
+        )
 
     def __enter__(self) -> LiveDisplay:
         self._live.start()
@@ -218,20 +250,28 @@ def render(board: Board, now: float, height: int) -> RenderableType:
     for fold, seed, strategy in shown:
         line = board.lines[fold, seed, strategy]
         table.add_row(
-            str(fold), str(seed), strategy, Text(_now(line), style=_style(line)),
+            str(fold),
+            str(seed),
+            strategy,
+            Text(_now(line), style=_style(line)),
             "" if line.dice is None else f"{line.dice:.3f}",
-        )  # fmt: skip
+        )
     hidden = len(board.lines) - len(shown)
     more = [Text(f"… and {hidden} more runs", style="dim")] if hidden else []
     return Group(table, *more, _overall(board, now))
 
 
 def _most_interesting(board: Board, height: int) -> list[Key]:
-    """The runs to show: those that run or failed before those that are done, in order of appearance."""
+    """The runs to show: those that run or failed before those that are done, in order of
+    appearance.
+    """
     keys = list(board.lines)
     if len(keys) <= height:
         return keys
-    chosen = sorted(keys, key=lambda key: board.lines[key].started is None and board.lines[key].state != "failed")
+    chosen = sorted(
+        keys,
+        key=lambda key: board.lines[key].started is None and board.lines[key].state != "failed",
+    )
     return [key for key in keys if key in set(chosen[:height])]
 
 

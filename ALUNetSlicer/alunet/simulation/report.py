@@ -1,4 +1,6 @@
-"""The files that a study keeps up to date: tables after every round, pictures when it pauses or ends."""
+"""The files that a study keeps up to date: tables after every round, pictures when it pauses or
+ends.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +19,8 @@ if TYPE_CHECKING:
 
 
 class Report:
-    """Reads the finished rounds of the projects of `study` in `out`, and writes tables and pictures there.
+    """Reads the finished rounds of the projects of `study` in `out`, and writes tables and pictures
+    there.
 
     All runs of the study are in them, also those that earlier calls played.
     """
@@ -36,19 +39,27 @@ class Report:
                     folder = run_folder(self._out / "runs", fold, seed)
                     records = self._records(folder, strategy)
                     if records:
-                        found.append(tables.RunRounds(fold, seed, strategy, [vars(record) for record in records]))
+                        found.append(
+                            tables.RunRounds(
+                                fold, seed, strategy, [vars(record) for record in records]
+                            )
+                        )
         return found
 
     def _records(self, folder: Path, strategy: str) -> list[RoundRecord]:
         first = self._read(folder / tables.INITIAL, 1)
-        return first and first + self._read(folder / folder_name(strategy), self._study.rounds + 1)[1:]
+        return (
+            first and first + self._read(folder / folder_name(strategy), self._study.rounds + 1)[1:]
+        )
 
     def _read(self, root: Path, wanted: int) -> list[RoundRecord]:
         """The first `wanted` finished rounds of a run's project, or as many as there are."""
         known = self._known.get(root, [])
         if len(known) < wanted and root.is_dir():
             with Project.open(root, shared=True) as project:
-                known = self._known[root] = [RoundRecord.from_json(entry.record) for entry in project.rounds.finished()]
+                known = self._known[root] = [
+                    RoundRecord.from_json(entry.record) for entry in project.rounds.finished()
+                ]
         return known[:wanted]
 
     def curves(self) -> pd.DataFrame:
@@ -68,7 +79,10 @@ class Report:
         with self._lock:
             for table, name in ((self.curves(), "curves.csv"), (self.rounds(), "rounds.csv")):
                 if not tables.write_csv(table, self._out / name):
-                    text = f"{name} is open in another program and was not updated; it will be after the next round"
+                    text = (
+                        f"{name} is open in another program and was not updated; it will be "
+                        f"after the next round"
+                    )
                     self._emit(Event("message", {"text": text}))
 
     def draw(self) -> None:
@@ -82,5 +96,7 @@ class Report:
 
 
 def run_folder(runs: Path, fold: int, seed: int) -> Path:
-    """Where the runs of a fold and seed lie: the shared `initial` and a folder for each strategy."""
+    """Where the runs of a fold and seed lie: the shared `initial` and a folder for each
+    strategy.
+    """
     return runs / f"fold{fold}_seed{seed}"

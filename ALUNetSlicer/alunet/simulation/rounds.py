@@ -1,4 +1,6 @@
-"""The rounds of a simulation: the slices that a strategy suggests are labeled at once, from the hidden labels."""
+"""The rounds of a simulation: the slices that a strategy suggests are labeled at once, from the
+hidden labels.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def play_first_round(loop: Loop, initial: int) -> RoundRecord:
         return finished[0]
     size = len(loop.project.pool)
     if not 1 <= initial <= size:
-        raise InputError(f"An initial set of {initial} samples is not possible.", f"The pool has {size}.")
+        raise InputError(
+            f"An initial set of {initial} samples is not possible.", f"The pool has {size}."
+        )
     chosen = Streams(loop.seed, 0)["init"].choice(size, initial, replace=False)
     batch = {
         "ids": [int(i) for i in chosen],
@@ -39,8 +43,8 @@ def play_first_round(loop: Loop, initial: int) -> RoundRecord:
 def play_round(loop: Loop, strategy: str, budget: int) -> RoundRecord:
     """Play the next round: choose `budget` samples, label them, train on, evaluate.
 
-    A round that was interrupted is the next round again. After an empty batch the training still takes place, so that
-    all strategies are trained equally long.
+    A round that was interrupted is the next round again. After an empty batch the training still
+    takes place, so that all strategies are trained equally long.
 
     Args:
         strategy: name and options, like "usimf:eta=10".
@@ -51,7 +55,8 @@ def play_round(loop: Loop, strategy: str, budget: int) -> RoundRecord:
     loop.last()
     if not loop.project.rounds.touched():  # else it was stopped after the first labels
         loop.next_round(strategy, budget)
-    loop.suggest(strategy, budget)  # the batch that is open; of a pool that is exhausted, an empty one
+    # the batch that is open; of a pool that is exhausted, an empty one
+    loop.suggest(strategy, budget)
     return _answer(loop)
 
 

@@ -40,7 +40,9 @@ class Split:
     patients: Patients
 
     @classmethod
-    def of(cls, pool: DatasetDescription, test: DatasetDescription | None, group: Group | None) -> Split:
+    def of(
+        cls, pool: DatasetDescription, test: DatasetDescription | None, group: Group | None
+    ) -> Split:
         """Return the split of a data set, and of its test set if there is one.
 
         Args:
@@ -49,7 +51,8 @@ class Split:
             group: how their cases group; None: as the data sets say.
 
         Raises:
-            PatientsUnclear: nothing says how cases group, and their names look like several cases of one patient.
+            PatientsUnclear: nothing says how cases group, and their names look like several cases
+                of one patient.
             InputError: the grouping does not fit the cases, or a patient is in both sets.
         """
         names, others = _names(pool), None if test is None else _names(test)
@@ -70,8 +73,10 @@ class Split:
             count = len({self.patients[name] for name in both})
             who = "1 patient is" if count == 1 else f"{count} patients are"
             raise InputError(
-                f"{who} in the data set and in the test set, e.g. '{self.patients[both[0]]}' (case '{both[0]}').",
-                "A test case must not be of a patient in the pool: leave the patient out of one of them.",
+                f"{who} in the data set and in the test set, e.g. '{self.patients[both[0]]}' "
+                f"(case '{both[0]}').",
+                "A test case must not be of a patient in the pool: leave the patient out of one "
+                "of them.",
             )
 
     @property
@@ -97,7 +102,10 @@ class Split:
             return BY_CASE
         lines = "\n".join(f"{case}\t{patient}" for case, patient in sorted(self.patients.items()))
         found = hashlib.sha256(lines.encode("utf-8")).hexdigest()[:16]
-        return f"by patient ({len(set(self.patients.values()))} patients, {len(self.patients)} cases, {found})"
+        return (
+            f"by patient ({len(set(self.patients.values()))} patients, {len(self.patients)} "
+            f"cases, {found})"
+        )
 
     def save(self, out: Path, folds: Sequence[int]) -> None:
         """Write `splits.json`: who is on which side in each fold."""
@@ -128,7 +136,9 @@ def _said(description: DatasetDescription) -> Patients:
 
 
 def _check_unsaid(pool: Sequence[str], test: Sequence[str] | None, said: Patients) -> None:
-    """Raise PatientsUnclear where names alone suggest that the split could part a patient's cases."""
+    """Raise PatientsUnclear where names alone suggest that the split could part a patient's
+    cases.
+    """
     if test is not None:
         found = same_patients(pool, test)
         if found and not said.keys() >= {*pool, *test}:

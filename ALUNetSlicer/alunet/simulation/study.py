@@ -89,43 +89,49 @@ def simulate(
 ) -> SimulationResult:
     """Play active-learning runs on a labelled data set, with its hidden labels as the annotator.
 
-    For every fold and seed one initial set is drawn and one model trained on it; from there each strategy goes its own
-    way. Stop it at any moment: the same call goes on where it was. Later calls on the same `out` may add strategies,
-    rounds, folds and seeds; everything else must stay as it was.
+    For every fold and seed one initial set is drawn and one model trained on it; from there each
+    strategy goes its own way. Stop it at any moment: the same call goes on where it was. Later
+    calls on the same `out` may add strategies, rounds, folds and seeds; everything else must stay
+    as it was.
 
         import alunet
 
-        if __name__ == "__main__":
-            result = alunet.simulate("Task04_Hippocampus", "out", ["usimf", "random"], seeds=[0, 1, 2])
-            print(result.summary)
+        if __name__ == "__main__": result = alunet.simulate("Task04_Hippocampus", "out", ["usimf",
+            "random"], seeds=[0, 1, 2]) print(result.summary)
 
     Args:
-        dataset: a labelled data set in the form of the Medical Segmentation Decathlon or of nnU-Net.
-        out: folder of the study: curves.csv, rounds.csv, splits.json, curves.png, curves.svg, a project for each run.
+        dataset: a labelled data set in the form of the Medical Segmentation Decathlon or of
+            nnU-Net.
+        out: folder of the study: curves.csv, rounds.csv, splits.json, curves.png, curves.svg, a
+            project for each run.
         strategies: names, with options as in "usimf:eta=10"; `alunet strategies` lists them.
         rounds: after the initial one.
         budget: samples (slices, or tiles of large slices) labelled in each round.
         initial: samples labelled at random before the first round.
-        folds: of nnU-Net's five-fold split (0 to 4) of the patients: the cases of the fold's patients are the test
-            set, all others the pool.
+        folds: of nnU-Net's five-fold split (0 to 4) of the patients: the cases of the fold's
+            patients are the test set, all others the pool.
         seeds: of everything random.
-        test: a labelled data set as the test set instead of a fold; all of `dataset` is the pool then.
+        test: a labelled data set as the test set instead of a fold; all of `dataset` is the pool
+            then.
         preset: recipe of training and scoring, "cpu" or "paper".
-        mode: "finetune" trains a round on from all weights of the one before, "scratch" anew, as long as round 0.
-        epochs, iterations: another length of every training than the preset's: epochs, and steps in an epoch.
+        mode: "finetune" trains a round on from all weights of the one before, "scratch" anew, as
+            long as round 0.
+        epochs, iterations: another length of every training than the preset's: epochs, and steps in
+            an epoch.
         device: "auto", "cpu", "cuda" or "mps".
         jobs: runs at a time.
         limit: use the first so many cases of `dataset` only (for a quick look).
         emit: hears the progress (`alunet.schema.Event`), from several threads but one at a time.
-        as_published: choose and train as the code of the published experiments did (docs/fidelity.md), which among
-            other things picks each round's model on the test cases; options of a strategy that are given stay.
-        group: which cases are of one patient: a regular expression whose first group, or else whole match, is the
-            patient in a case name; a table {patient: [case, …]}; or "none": each case is another patient. Without:
-            as "groups" in dataset.json says.
+        as_published: choose and train as the code of the published experiments did
+            (docs/fidelity.md), which among other things picks each round's model on the test cases;
+            options of a strategy that are given stay.
+        group: which cases are of one patient: a regular expression whose first group, or else whole
+            match, is the patient in a case name; a table {patient: [case, …]}; or "none": each case
+            is another patient. Without: as "groups" in dataset.json says.
 
     Raises:
-        PatientsUnclear: neither `group` nor dataset.json says how cases group, and names look like several cases of
-            one patient.
+        PatientsUnclear: neither `group` nor dataset.json says how cases group, and names look like
+            several cases of one patient.
         InputError: the data or an option cannot be used; a new `out` is left as it was then.
         EngineError: a run failed; all others were played to their end.
         Cancelled: Ctrl-C; everything finished is kept.
@@ -137,29 +143,43 @@ def simulate(
         load_framework().resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
-    wanted = config.Study(fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds)))
-    settings = RunSettings(recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs)
+    wanted = config.Study(
+        fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds))
+    )
+    settings = RunSettings(
+        recipe, budget, initial, rounds, device, max(1, usable_cores() // jobs), jobs
+    )
     try:
         report = _play(Path(out), wanted, data, settings, _one_at_a_time(emit or ignore_events))
     except KeyboardInterrupt:
-        raise Cancelled("Stopped.", "Everything finished is kept: the same command goes on from here.") from None
+        raise Cancelled(
+            "Stopped.", "Everything finished is kept: the same command goes on from here."
+        ) from None
     return SimulationResult(report.curves(), report.rounds(), report.summary(), Path(out))
 
 
-def _play(out: Path, wanted: config.Study, data: _Data, settings: RunSettings, emit: Emit) -> Report:
-    """Import and prepare what is not yet, and play the wanted runs; returns the report of all runs in `out`."""
+def _play(
+    out: Path, wanted: config.Study, data: _Data, settings: RunSettings, emit: Emit
+) -> Report:
+    """Import and prepare what is not yet, and play the wanted runs; returns the report of all
+    runs in `out`.
+    """
     tests, cancel = data.split.tests(wanted.folds), threading.Event()
     study = config.merge(out, wanted)
     report = Report(out, study, emit)
     with _own(out), _open_data(out, wanted, data, emit) as project:
-        Loop(project, settings.recipe, seed=0, device=settings.device, emit=emit, cancel=cancel).prepare()
+        Loop(
+            project, settings.recipe, seed=0, device=settings.device, emit=emit, cancel=cancel
+        ).prepare()
         _check_pool(project, tests, wanted)
         config.save(out, study)
         data.split.save(out, study.folds)
         if not data.split.is_by_case:
             emit(Event("message", {"text": f"Pool and test cases are split {data.split}."}))
         try:
-            ExperimentGrid(out / "runs", project, wanted, tests, settings, report.write, emit, cancel).play()
+            ExperimentGrid(
+                out / "runs", project, wanted, tests, settings, report.write, emit, cancel
+            ).play()
         finally:
             report.write()
             report.draw()
@@ -178,7 +198,9 @@ class _Data:
     test: DatasetDescription | None = None
 
     @classmethod
-    def read(cls, path: Path, test_path: Path | None, limit: int | None, group: Group | None) -> _Data:
+    def read(
+        cls, path: Path, test_path: Path | None, limit: int | None, group: Group | None
+    ) -> _Data:
         pool = read_dataset_description(path)
         pool = replace(pool, cases=pool.cases[:limit])
         config.check_labelled(pool, f"the data set {path}")
@@ -191,7 +213,11 @@ class _Data:
 
     def fingerprint(self) -> dict[str, object]:
         test = None if self.test is None else config.dataset_identity(self.test)
-        return {"dataset": config.dataset_identity(self.pool), "test set": test, "split": str(self.split)}
+        return {
+            "dataset": config.dataset_identity(self.pool),
+            "test set": test,
+            "split": str(self.split),
+        }
 
 
 @contextlib.contextmanager
@@ -215,7 +241,9 @@ def _own(out: Path) -> Iterator[None]:
 
 
 def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Project:
-    """The project that holds images, labels and preprocessed images of all runs; imported where it is not yet."""
+    """The project that holds images, labels and preprocessed images of all runs; imported where
+    it is not yet.
+    """
     root, part = out / "data", out / "data.part"
     if not root.exists():
         shutil.rmtree(part, ignore_errors=True)  # stopped in the middle of the import

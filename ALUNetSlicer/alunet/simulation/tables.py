@@ -1,7 +1,7 @@
 """The tables of a study: learning curves, costs of every step, and the summary.
 
-A table is made from the manifests of the finished rounds alone, so that it can be rewritten at any moment, and a study
-that was stopped in the middle has tables of what it finished.
+A table is made from the manifests of the finished rounds alone, so that it can be rewritten at any
+moment, and a study that was stopped in the middle has tables of what it finished.
 """
 
 from __future__ import annotations
@@ -38,10 +38,12 @@ class RunRounds:
 
 
 def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
-    """Learning curves in tidy form, one row for each run, round and label; columns `CURVES` and one for each metric.
+    """Learning curves in tidy form, one row for each run, round and label; columns `CURVES` and one
+    for each metric.
 
-    Round 0 (the initial model) is repeated for every strategy; a metric is NaN where no test case has the label, and
-    where an earlier version did not measure it; the rows with label `mean` hold the foreground mean.
+    Round 0 (the initial model) is repeated for every strategy; a metric is NaN where no test case
+    has the label, and where an earlier version did not measure it; the rows with label `mean` hold
+    the foreground mean.
     """
     runs = list(runs)
     names = [name for run in runs for record in run.rounds for name in record["metrics"]]
@@ -70,10 +72,11 @@ def metrics_in(curves: pd.DataFrame) -> list[Metric]:
 
 
 def rounds_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
-    """One row for each round: what the query looked like, and seconds and peak memory (MB) of each step.
+    """One row for each round: what the query looked like, and seconds and peak memory (MB) of each
+    step.
 
-    Round 0 stands once for each fold and seed, with the strategy `initial`, so that a sum over a column counts no work
-    twice. Cells of steps that a strategy does not have are NaN.
+    Round 0 stands once for each fold and seed, with the strategy `initial`, so that a sum over a
+    column counts no work twice. Cells of steps that a strategy does not have are NaN.
     """
     rows: dict[tuple[int, int, str, int], dict[str, Any]] = {}
     steps: dict[str, None] = {}
@@ -83,10 +86,17 @@ def rounds_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
             key = (run.fold, run.seed, strategy, record["number"])
             diagnostics = record.get("diagnostics") or {}
             rows[key] = {
-                **dict(zip(KEYS, (dataset, strategy, run.fold, run.seed, record["number"]), strict=True)),
+                **dict(
+                    zip(
+                        KEYS, (dataset, strategy, run.fold, run.seed, record["number"]), strict=True
+                    )
+                ),
                 **{name: _number(diagnostics.get(name)) for name in DIAGNOSTICS},
                 **{_column("seconds", step): value for step, value in record["seconds"].items()},
-                **{_column("peak_memory_mb", step): value for step, value in record["peak_memory_mb"].items()},
+                **{
+                    _column("peak_memory_mb", step): value
+                    for step, value in record["peak_memory_mb"].items()
+                },
             }
             steps.update(dict.fromkeys([*record["seconds"], *record["peak_memory_mb"]]))
     measured = [_column(what, step) for what in ("seconds", "peak_memory_mb") for step in steps]
@@ -102,7 +112,8 @@ def _number(value: Any) -> float:
 
 
 def area_under_budget_curve(budget: Sequence[float], dice: Sequence[float]) -> float:
-    """AUBC: the trapezoid area under Dice over the budget, the budget scaled to 0..1; a constant c gives c.
+    """AUBC: the trapezoid area under Dice over the budget, the budget scaled to 0..1; a constant c
+    gives c.
 
     NaN with fewer than two points. Source: nnActive, `nnactive/analyze/metrics.py`.
     """
@@ -114,9 +125,11 @@ def area_under_budget_curve(budget: Sequence[float], dice: Sequence[float]) -> f
 
 
 def comparable(curves: pd.DataFrame) -> pd.DataFrame:
-    """The rows of `curves` from which means over runs can be taken, while some runs are still behind.
+    """The rows of `curves` from which means over runs can be taken, while some runs are still
+    behind.
 
-    Of each strategy: the runs that have begun (all, where none has), up to the last round that all of them finished.
+    Of each strategy: the runs that have begun (all, where none has), up to the last round that all
+    of them finished.
     """
     run = curves.groupby(["strategy", "fold", "seed"])["round"].transform("max")
     begun = curves[(run > 0) | (run.groupby(curves["strategy"]).transform("max") == 0)]
@@ -125,17 +138,30 @@ def comparable(curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame:
-    """One row for each strategy, best last Dice first: mean and standard deviation over its runs (folds x seeds).
+    """One row for each strategy, best last Dice first: mean and standard deviation over its runs
+    (folds x seeds).
 
-    Columns: strategy, runs (that have begun), round (the last one that all of these finished), labelled_samples,
-    dice_mean, dice_std, aubc_mean, aubc_std (of Dice), then mean and std of each other metric. Standard deviations
-    are those of a sample (ddof 1), NaN for a single run.
-    The `reference` has no budget curve, hence no AUBC, and stands last.
+    Columns: strategy, runs (that have begun), round (the last one that all of these finished),
+    labelled_samples, dice_mean, dice_std, aubc_mean, aubc_std (of Dice), then mean and std of each
+    other metric. Standard deviations are those of a sample (ddof 1), NaN for a single run. The
+    `reference` has no budget curve, hence no AUBC, and stands last.
     """
     mean = comparable(curves[curves["label"] == MEAN]).sort_values("round")
     others = [metric.name for metric in metrics_in(curves) if metric.name != DICE]
-    rows = [_summary_row(strategy, part, reference, others) for strategy, part in mean.groupby("strategy", sort=False)]
-    columns = ["strategy", "runs", "round", "labelled_samples", "dice_mean", "dice_std", "aubc_mean", "aubc_std"]
+    rows = [
+        _summary_row(strategy, part, reference, others)
+        for strategy, part in mean.groupby("strategy", sort=False)
+    ]
+    columns = [
+        "strategy",
+        "runs",
+        "round",
+        "labelled_samples",
+        "dice_mean",
+        "dice_std",
+        "aubc_mean",
+        "aubc_std",
+    ]
     columns += [f"{name}_{what}" for name in others for what in ("mean", "std")]
     table = pd.DataFrame(rows, columns=columns)
     table["_last"] = table["strategy"] == reference
@@ -143,10 +169,15 @@ def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame
     return table.drop(columns="_last").reset_index(drop=True)
 
 
-def _summary_row(strategy: str, part: pd.DataFrame, reference: str, others: Sequence[str]) -> dict[str, Any]:
+def _summary_row(
+    strategy: str, part: pd.DataFrame, reference: str, others: Sequence[str]
+) -> dict[str, Any]:
     last = int(part["round"].max())
     final = part[part["round"] == last]
-    areas = [area_under_budget_curve(run["labelled_samples"], run["dice"]) for _, run in part.groupby(["fold", "seed"])]
+    areas = [
+        area_under_budget_curve(run["labelled_samples"], run["dice"])
+        for _, run in part.groupby(["fold", "seed"])
+    ]
     area = pd.Series([np.nan if strategy == reference else value for value in areas], dtype=float)
     return {
         "strategy": strategy,
@@ -163,7 +194,9 @@ def _summary_row(strategy: str, part: pd.DataFrame, reference: str, others: Sequ
 
 
 def write_atomically(path: Path, content: bytes) -> bool:
-    """Replace `path` as a whole; False where another program holds it open (a spreadsheet on Windows, say)."""
+    """Replace `path` as a whole; False where another program holds it open (a spreadsheet on
+    Windows, say).
+    """
     for pause in (0.2, 0.5, 0):
         try:
             with atomic_path(path) as temporary:

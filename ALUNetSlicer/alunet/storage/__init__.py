@@ -1,1 +1,3 @@
-"""Files that are written once and whole, locks, a full disk, and the connection to a SQLite database."""
+"""Files that are written once and whole, locks, a full disk, and the connection to a SQLite
+database.
+"""

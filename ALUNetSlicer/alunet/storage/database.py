@@ -29,12 +29,16 @@ class Database:
         InputError: the file is not a project's database, or one of a newer program.
     """
 
-    def __init__(self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False) -> None:
+    def __init__(
+        self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False
+    ) -> None:
         self.path, self._migrations, self.read_only = path, migrations, read_only
         # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
         target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
         try:
-            self._connection = sqlite3.connect(target, uri=read_only, timeout=BUSY_SECONDS, isolation_level=None)
+            self._connection = sqlite3.connect(
+                target, uri=read_only, timeout=BUSY_SECONDS, isolation_level=None
+            )
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
         try:
@@ -42,7 +46,9 @@ class Database:
                 self._prepare(read_only)
         except sqlite3.DatabaseError as error:
             self.close()
-            raise InputError(f"{path} is not a usable database: {error}.", "Restore it from a backup.") from error
+            raise InputError(
+                f"{path} is not a usable database: {error}.", "Restore it from a backup."
+            ) from error
         except InputError:
             self.close()
             raise
@@ -61,7 +67,8 @@ class Database:
                 raise InputError(f"{self.path} has the old schema version {version}.", hint)
             return
         self._connection.execute("PRAGMA journal_mode = WAL")
-        # An acknowledged annotation must survive a power failure, so every commit waits for the disk.
+        # An acknowledged annotation must survive a power failure, so every commit waits for the
+        # disk.
         self._connection.execute("PRAGMA synchronous = FULL")
 
     @property
@@ -75,7 +82,9 @@ class Database:
         return len(self._migrations)
 
     def migrate(self) -> None:
-        """Brings the schema to the newest version, within the caller's transaction where there is one."""
+        """Brings the schema to the newest version, within the caller's transaction where there
+        is one.
+        """
         with self.transaction():
             for number in range(self.version, self.newest):
                 for change in self._migrations[number]:
@@ -87,7 +96,9 @@ class Database:
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[None]:
-        """All statements of the block or none; inside another transaction it is part of that one."""
+        """All statements of the block or none; inside another transaction it is part of that
+        one.
+        """
         if self._connection.in_transaction:
             yield
             return
@@ -106,7 +117,9 @@ class Database:
         with reporting_full_disk(self.path.parent):
             return self._connection.execute(statement, values)
 
-    def many(self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]) -> None:
+    def many(
+        self, statement: str, rows: Iterator[Sequence[object]] | Sequence[Sequence[object]]
+    ) -> None:
         """Runs one statement for all rows, in one transaction."""
         with self.transaction():
             self._connection.executemany(statement, rows)

@@ -1,7 +1,7 @@
 """A full disk, or a path that cannot be used, told in one line, whichever library met it first.
 
-Python says it with a number; SQLite, SimpleITK, torch and Blosc2 say that something failed. Where they do, a file that
-is written for nothing tells whether the system still takes bytes.
+Python says it with a number; SQLite, SimpleITK, torch and Blosc2 say that something failed. Where
+they do, a file that is written for nothing tells whether the system still takes bytes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from alunet.errors import InputError
 
 _FULL: set[int] = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
 _PROBE_BYTES = 1 << 20
-_PATH = {errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
+_PATH = {
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENAMETOOLONG,
+}
 _HINT = "Make room, then repeat the command: what was finished is kept."
 
 
@@ -29,7 +37,8 @@ class DiskFull(InputError):
 
 @contextlib.contextmanager
 def reporting_full_disk(folder: Path, partial: Path | None = None) -> Iterator[None]:
-    """Raises DiskFull where the block fails because the disk of `folder` is full; other errors pass.
+    """Raises DiskFull where the block fails because the disk of `folder` is full; other errors
+    pass.
 
     Args:
         folder: where the block writes.
@@ -38,15 +47,20 @@ def reporting_full_disk(folder: Path, partial: Path | None = None) -> Iterator[N
     try:
         yield
     except (OSError, RuntimeError, sqlite3.Error) as error:
-        reason = _reason(error) or (_refusal(partial or folder / f"tmp-{uuid.uuid4().hex}") if _vague(error) else "")
+        reason = _reason(error) or (
+            _refusal(partial or folder / f"tmp-{uuid.uuid4().hex}") if _vague(error) else ""
+        )
         if reason:
             free = shutil.disk_usage(folder).free >> 20
-            raise DiskFull(f"The disk of {folder} is full ({free} MiB free): {reason}.", _HINT) from error
+            raise DiskFull(
+                f"The disk of {folder} is full ({free} MiB free): {reason}.", _HINT
+            ) from error
         raise
 
 
 def known_failure(error: BaseException) -> InputError | None:
-    """Return the one line for a full disk, or for a path that cannot be used; None for any other error.
+    """Return the one line for a full disk, or for a path that cannot be used; None for any other
+    error.
 
     It is for errors of the system that `reporting_full_disk` did not see.
     """
@@ -56,7 +70,9 @@ def known_failure(error: BaseException) -> InputError | None:
         return DiskFull(f"The disk{where} is full: {reason}.", _HINT)
     if isinstance(error, OSError) and error.errno in _PATH and isinstance(name, str | bytes):
         path = os.fsdecode(name)
-        return InputError(f"{path} cannot be used: {error.strerror}.", "Check the path and who may use it.")
+        return InputError(
+            f"{path} cannot be used: {error.strerror}.", "Check the path and who may use it."
+        )
     return None
 
 
@@ -66,7 +82,9 @@ def _reason(error: BaseException) -> str:
         return os.strerror(errno.ENOSPC) if "disk is full" in str(error) else ""
     if isinstance(error, OSError) and error.errno in _FULL:
         return os.strerror(error.errno)
-    return next((os.strerror(code) for code in sorted(_FULL) if os.strerror(code) in str(error)), "")
+    return next(
+        (os.strerror(code) for code in sorted(_FULL) if os.strerror(code) in str(error)), ""
+    )
 
 
 def _vague(error: BaseException) -> bool:

@@ -22,11 +22,12 @@ _TEMPORARY = re.compile(r"tmp-[0-9a-f]{32}-(.+)")  # strict: a case may be calle
 
 @contextlib.contextmanager
 def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
-    """Gives a temporary path beside `path` to write to; what was written then replaces `path`, on disk.
+    """Gives a temporary path beside `path` to write to; what was written then replaces `path`, on
+    disk.
 
-    The temporary name keeps the ending, because image libraries choose the format by it. Where the block
-    raises, `path` stays as it was. Without `sync` the caller makes the rename durable with `sync_folder`, once for
-    many files.
+    The temporary name keeps the ending, because image libraries choose the format by it. Where the
+    block raises, `path` stays as it was. Without `sync` the caller makes the rename durable with
+    `sync_folder`, once for many files.
 
     Raises:
         InputError: the disk is full.
@@ -45,13 +46,17 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
 
 
 def written_name(path: Path) -> str | None:
-    """The name that the temporary file of `atomic_path` was to get; None for a file that is no such one."""
+    """The name that the temporary file of `atomic_path` was to get; None for a file that is no
+    such one.
+    """
     match = _TEMPORARY.fullmatch(path.name)
     return match[1] if match else None
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files that killed writers left in a folder and below; nobody may be writing there."""
+    """Removes the temporary files that killed writers left in a folder and below; nobody may be
+    writing there.
+    """
     for parent, _, names in os.walk(folder):
         for name in names:
             if written_name(Path(name)) is not None:
@@ -59,7 +64,9 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames inside `folder` durable, where the system can (Windows needs and offers nothing)."""
+    """Makes renames inside `folder` durable, where the system can (Windows needs and offers
+    nothing).
+    """
     if sys.platform == "win32":
         return
     number = os.open(folder, os.O_RDONLY)
@@ -86,7 +93,8 @@ def sha256_file(path: Path) -> str:
 
 
 class FolderLock:
-    """An advisory lock of the operating system on a folder; it ends with the process, however that ends.
+    """An advisory lock of the operating system on a folder; it ends with the process, however that
+    ends.
 
     Args:
         folder: an existing folder; a small file ``lock`` is left in it.
@@ -101,7 +109,9 @@ class FolderLock:
         try:
             self._stream = (folder / "lock").open("a+b")
         except OSError as error:
-            raise InputError(f"{folder} cannot be written: {error.strerror}.", "Open it for reading only.") from error
+            raise InputError(
+                f"{folder} cannot be written: {error.strerror}.", "Open it for reading only."
+            ) from error
         try:
             lock_stream(self._stream)
         except OSError as error:

@@ -1,4 +1,6 @@
-"""Locks of the operating system on files: they end with the process that holds them, however that ends."""
+"""Locks of the operating system on files: they end with the process that holds them, however
+that ends.
+"""
 
 from __future__ import annotations
 
@@ -63,7 +65,10 @@ class FileLock:
         return self
 
     def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
     ) -> None:
         self.release()
 

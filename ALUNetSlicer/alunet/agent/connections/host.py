@@ -1,7 +1,8 @@
-"""What an agent runs on the engine's computer over ssh: `python -m alunet.agent.connections.host [ROOT]`.
+"""What an agent runs on the engine's computer over ssh: `python -m alunet.agent.connections.host
+[ROOT]`.
 
-Prints one line of JSON about the service of that folder, which was found or started: an `Announcement`, or an object
-with ``message`` and ``hint``. Needs the standard library alone.
+Prints one line of JSON about the service of that folder, which was found or started: an
+`Announcement`, or an object with ``message`` and ``hint``. Needs the standard library alone.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ def main(arguments: list[str]) -> int:
     try:
         said = to_json(find_or_start(sys.executable, root))
     except (AlunetError, OSError) as error:
-        said = {"message": getattr(error, "message", str(error)), "hint": getattr(error, "hint", "")}
+        said = {
+            "message": getattr(error, "message", str(error)),
+            "hint": getattr(error, "hint", ""),
+        }
     sys.stdout.write(json.dumps(said) + "\n")
     return 0
 

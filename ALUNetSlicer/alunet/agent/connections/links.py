@@ -1,4 +1,6 @@
-"""Ways to an engine. A link gives a client as often as it is asked, and repairs itself meanwhile where it can."""
+"""Ways to an engine. A link gives a client as often as it is asked, and repairs itself meanwhile
+where it can.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +24,8 @@ class Access:
         token: of an http(s) service.
         ca: file with the certificate authority to trust.
         allow_plain: send the token in clear text to another computer.
-        python: interpreter of the engine, of "local" and "ssh"; empty: this one, or the one bootstrap made.
+        python: interpreter of the engine, of "local" and "ssh"; empty: this one, or the one
+            bootstrap made.
         environment: variables for a local engine; None: this process's own.
         ssh_options: further ``-o`` options for `ssh`, for instance ("IdentityFile=…",).
     """
@@ -69,7 +72,9 @@ class WebLink(Link):
 
     def __init__(self, target: Target, access: Access) -> None:
         if not access.token:
-            raise InputError(f"{target.name} needs a token.", "Ask whoever runs the service for it.")
+            raise InputError(
+                f"{target.name} needs a token.", "Ask whoever runs the service for it."
+            )
         self._target, self._access = target, access
 
     def connect(self) -> Client:

@@ -1,7 +1,9 @@
-"""An engine behind the system's `ssh`: keys, agent, known hosts and jump hosts as they are configured there.
+"""An engine behind the system's `ssh`: keys, agent, known hosts and jump hosts as they are
+configured there.
 
-Two connections: one finds or starts the service and ends; the other forwards a port of this computer to it, until this
-process ends or the line drops. Host-key checks are what ssh's own configuration says; nothing here weakens them.
+Two connections: one finds or starts the service and ends; the other forwards a port of this
+computer to it, until this process ends or the line drops. Host-key checks are what ssh's own
+configuration says; nothing here weakens them.
 """
 
 from __future__ import annotations
@@ -54,36 +56,94 @@ class SshError(AlunetError):
 
 
 REASONS = (
-    ("REMOTE HOST IDENTIFICATION HAS CHANGED", "host_key_changed", "{host} shows another host key than before.",
-     "Either it was set up anew, or somebody stands between. Ask whoever runs it; only when they say that the key is "
-     "new, type: ssh-keygen -R {host}"),
-    ("Host key verification failed", "host_key_unknown", "This computer does not know the host key of {host} yet.",
-     "Type once in a terminal: ssh {login} – and compare the fingerprint with the one its administrator gives you."),
-    ("Permission denied", "ssh_key", "{host} does not let {login} in.",
-     "Make a key (ssh-keygen), put it there (ssh-copy-id {login}); one with a passphrase must be in the agent "
-     "(ssh-add)."),
-    ("Too many authentication failures", "ssh_key", "{host} was offered too many keys.",
-     "Name the right one in ~/.ssh/config: IdentityFile and IdentitiesOnly yes."),
-    ("UNPROTECTED PRIVATE KEY", "ssh_key", "Others can read your ssh key, so ssh does not use it.",
-     "Type: chmod 600 and the key's file."),
-    ("Could not resolve hostname", "name", "There is no computer called {host} for ssh.",
-     "Check the spelling; is the VPN on?"),
+    (
+        "REMOTE HOST IDENTIFICATION HAS CHANGED",
+        "host_key_changed",
+        "{host} shows another host key than before.",
+        "Either it was set up anew, or somebody stands between. Ask whoever runs it; only when "
+        "they "
+        "say that the key is "
+        "new, type: ssh-keygen -R {host}",
+    ),
+    (
+        "Host key verification failed",
+        "host_key_unknown",
+        "This computer does not know the host key of {host} yet.",
+        "Type once in a terminal: ssh {login} – and compare the fingerprint with the one its "
+        "administrator gives you.",
+    ),
+    (
+        "Permission denied",
+        "ssh_key",
+        "{host} does not let {login} in.",
+        "Make a key (ssh-keygen), put it there (ssh-copy-id {login}); one with a passphrase must "
+        "be "
+        "in the agent "
+        "(ssh-add).",
+    ),
+    (
+        "Too many authentication failures",
+        "ssh_key",
+        "{host} was offered too many keys.",
+        "Name the right one in ~/.ssh/config: IdentityFile and IdentitiesOnly yes.",
+    ),
+    (
+        "UNPROTECTED PRIVATE KEY",
+        "ssh_key",
+        "Others can read your ssh key, so ssh does not use it.",
+        "Type: chmod 600 and the key's file.",
+    ),
+    (
+        "Could not resolve hostname",
+        "name",
+        "There is no computer called {host} for ssh.",
+        "Check the spelling; is the VPN on?",
+    ),
     ("connect failed", "engine", "The engine of {host} ended at this very moment.", "Try again."),
-    ("Connection refused", "port", "{host} is there, but no ssh server answers at that port.",
-     "Check the port; ask whether sshd runs there."),
-    ("timed out", "port", "{host} does not answer.",
-     "Is it switched on, the VPN on, and the port open in the firewall?"),
-    ("No route to host", "port", "There is no way to {host}.", "Is it switched on, and the network or VPN up?"),
+    (
+        "Connection refused",
+        "port",
+        "{host} is there, but no ssh server answers at that port.",
+        "Check the port; ask whether sshd runs there.",
+    ),
+    (
+        "timed out",
+        "port",
+        "{host} does not answer.",
+        "Is it switched on, the VPN on, and the port open in the firewall?",
+    ),
+    (
+        "No route to host",
+        "port",
+        "There is no way to {host}.",
+        "Is it switched on, and the network or VPN up?",
+    ),
     ("Network is unreachable", "port", "There is no way to {host}.", "Is the network or VPN up?"),
-    ("administratively prohibited", "forwarding", "{host} forbids to forward ports.",
-     "Ask its administrator for: AllowTcpForwarding yes."),
-    ("No module named 'alunet", "no_engine", "{host} has no engine of this version.",
-     "Put it there: {bootstrap}"),
-    ("No module named alunet", "no_engine", "{host} has no engine of this version.",
-     "Put it there: {bootstrap}"),
-    ("not found", "no_python", "{host} has no Python where it was looked for.",
-     "Install Python 3.10 to 3.13 there, then: {bootstrap}"),
-)  # fmt: skip
+    (
+        "administratively prohibited",
+        "forwarding",
+        "{host} forbids to forward ports.",
+        "Ask its administrator for: AllowTcpForwarding yes.",
+    ),
+    (
+        "No module named 'alunet",
+        "no_engine",
+        "{host} has no engine of this version.",
+        "Put it there: {bootstrap}",
+    ),
+    (
+        "No module named alunet",
+        "no_engine",
+        "{host} has no engine of this version.",
+        "Put it there: {bootstrap}",
+    ),
+    (
+        "not found",
+        "no_python",
+        "{host} has no Python where it was looked for.",
+        "Install Python 3.10 to 3.13 there, then: {bootstrap}",
+    ),
+)
 """What ssh's words mean: a part of them, a code, the message, what to do."""
 
 
@@ -94,7 +154,9 @@ def explain(target: Target, words: str) -> SshError:
         if part in words:
             return SshError(code, message.format(**known), hint.format(**known))
     last = (words.strip().splitlines() or ["no reason given"])[-1]
-    return SshError("ssh", f"ssh to {target.host} failed: {last}", f"Try in a terminal: ssh {target.login}")
+    return SshError(
+        "ssh", f"ssh to {target.host} failed: {last}", f"Try in a terminal: ssh {target.login}"
+    )
 
 
 class Ssh:
@@ -108,12 +170,16 @@ class Ssh:
         """The command line up to the destination; raises SshError where there is no ssh."""
         program = shutil.which("ssh")
         if program is None:
-            raise SshError("no_ssh", "This computer has no ssh.", "Install OpenSSH's client, then try again.")
+            raise SshError(
+                "no_ssh", "This computer has no ssh.", "Install OpenSSH's client, then try again."
+            )
         options = [word for option in (*_FIXED, *self._options) for word in ("-o", option)]
         port = ["-p", str(self.target.port)] if self.target.port else []
         return [program, "-T", *options, *port, *extra, "--", self.target.login]
 
-    def start(self, script: str, arguments: Sequence[str] = (), *extra: str, **pipes: Any) -> subprocess.Popen[bytes]:
+    def start(
+        self, script: str, arguments: Sequence[str] = (), *extra: str, **pipes: Any
+    ) -> subprocess.Popen[bytes]:
         """Run a script of the POSIX shell there; nothing secret may stand in it."""
         remote = " ".join(shlex.quote(word) for word in ("sh", "-c", script, "alunet", *arguments))
         environment = {**os.environ, "LC_ALL": "C"}
@@ -121,7 +187,9 @@ class Ssh:
         command = [*self.command(*extra), f"exec {remote}"]
         return subprocess.Popen(command, env=environment, creationflags=hidden, **pipes)
 
-    def run(self, script: str, arguments: Sequence[str] = (), seconds: float = COMMAND_SECONDS) -> str:
+    def run(
+        self, script: str, arguments: Sequence[str] = (), seconds: float = COMMAND_SECONDS
+    ) -> str:
         """Run a script there and return what it prints.
 
         Raises:
@@ -135,7 +203,10 @@ class Ssh:
                 process.kill()
                 raise explain(self.target, "timed out") from None
         if process.returncode:
-            raise explain(self.target, f"{errors.decode('utf-8', 'replace')}\n{out.decode('utf-8', 'replace')}")
+            raise explain(
+                self.target,
+                f"{errors.decode('utf-8', 'replace')}\n{out.decode('utf-8', 'replace')}",
+            )
         return out.decode("utf-8", "replace")
 
 
@@ -149,7 +220,8 @@ def python_there(access: Access) -> str:
 class SshLink(Link):
     """Finds or starts the service over ssh, and keeps a port forwarded to it.
 
-    The forwarding process reads a pipe of ours: when this process is gone, however it went, ssh ends too.
+    The forwarding process reads a pipe of ours: when this process is gone, however it went, ssh
+    ends too.
     """
 
     def __init__(self, target: Target, access: Access) -> None:
@@ -171,12 +243,18 @@ class SshLink(Link):
         self._held.close()
 
     def _find(self) -> Announcement:
-        script = f'{python_there(self._access)}; exec "$python" -m alunet.agent.connections.host "$@"'
+        script = (
+            f'{python_there(self._access)}; exec "$python" -m alunet.agent.connections.host "$@"'
+        )
         said = self._ssh.run(script, [self._target.root]).strip().splitlines()
         try:
             content = json.loads(said[-1])
             if "message" in content:
-                raise SshError("engine", f"On {self._target.host}: {content['message']}", content.get("hint", ""))
+                raise SshError(
+                    "engine",
+                    f"On {self._target.host}: {content['message']}",
+                    content.get("hint", ""),
+                )
             return from_json(Announcement, content)
         except (LookupError, TypeError, ValueError):
             hint = f"Put this version there: {_bootstrap(self._target)}"

@@ -17,15 +17,20 @@ from alunet.schema import Announcement, from_json
 
 START_SECONDS = 90.0
 IDLE_MINUTES = 60
-"""A service that an agent started ends by itself after so long without a request and without a job."""
+"""A service that an agent started ends by itself after so long without a request and without a
+job.
+"""
 
 
-def find_or_start(python: str, root: Path, environment: Mapping[str, str] | None = None) -> Announcement:
+def find_or_start(
+    python: str, root: Path, environment: Mapping[str, str] | None = None
+) -> Announcement:
     """The service of a folder of projects on this computer.
 
     Args:
         python: interpreter of the environment that has the engine.
-        environment: variables for it; without them those of this process, less what ties to its own Python.
+        environment: variables for it; without them those of this process, less what ties to its own
+            Python.
 
     Raises:
         EngineError: it does not start; the message carries its last words.
@@ -39,30 +44,47 @@ def find_or_start(python: str, root: Path, environment: Mapping[str, str] | None
     try:
         with log.open("ab") as errors:
             process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=errors, cwd=root,
-                env=dict(environment) if environment else own_environment(python), **_detached(),
-            )  # fmt: skip
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                cwd=root,
+                env=dict(environment) if environment else own_environment(python),
+                **_detached(),
+            )
     except OSError as error:
-        raise EngineError(f"{python} cannot be started: {error.strerror}.", "Choose the engine's Python.") from error
+        raise EngineError(
+            f"{python} cannot be started: {error.strerror}.", "Choose the engine's Python."
+        ) from error
     line = _first_line(process)
     try:
         return from_json(Announcement, json.loads(line))
     except ValueError:
         words = log.read_bytes()[before:].decode("utf-8", "replace").strip().splitlines()
         reason = (words or [line or "it says nothing"])[-1]
-        raise EngineError(f"The engine does not start: {reason}", f"Its log is {log} on that computer.") from None
+        raise EngineError(
+            f"The engine does not start: {reason}", f"Its log is {log} on that computer."
+        ) from None
 
 
 def own_environment(python: str) -> dict[str, str]:
-    """This process's variables, without those that would lead another Python to this one's libraries."""
-    kept = {name: value for name, value in os.environ.items() if name not in ("PYTHONHOME", "PYTHONPATH")}
+    """This process's variables, without those that would lead another Python to this one's
+    libraries.
+    """
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if name not in ("PYTHONHOME", "PYTHONPATH")
+    }
     if python == sys.executable:
         kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
-    """The first line on standard output; empty where the process ends before, or takes too long and is ended."""
+    """The first line on standard output; empty where the process ends before, or takes too long
+    and is ended.
+    """
     timer = threading.Timer(START_SECONDS, process.kill)
     timer.daemon = True
     timer.start()
@@ -73,7 +95,8 @@ def _first_line(process: subprocess.Popen[bytes]) -> str:
             return process.stdout.readline().decode("utf-8", "replace").strip()
     finally:
         timer.cancel()
-        with contextlib.suppress(subprocess.TimeoutExpired):  # the one that found another service; ours goes on
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            # the one that found another service; ours goes on
             process.wait(0.2)
 
 

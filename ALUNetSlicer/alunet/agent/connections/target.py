@@ -1,10 +1,12 @@
 """Where an engine is, as a person writes it.
 
-=============================  ==================================================================================
-``local``, ``local:/folder``   this computer; the folder of the projects, without: ``alunet-projects`` at home
+=============================
+================================================================================== ``local``,
+``local:/folder``   this computer; the folder of the projects, without: ``alunet-projects`` at home
 ``https://host:port``          a service that somebody runs; needs its token
-``ssh://user@host:port/path``  another computer, reached as `ssh` reaches it; all parts but the host may be left out
-=============================  ==================================================================================
+``ssh://user@host:port/path``  another computer, reached as `ssh` reaches it; all parts but the host
+may be left out =============================
+==================================================================================
 """
 
 from __future__ import annotations
@@ -27,7 +29,8 @@ class Target:
 
     Attributes:
         kind: "local", "http", "https" or "ssh".
-        name: the whole, always written in the same way; what waits in the outbox belongs to this name.
+        name: the whole, always written in the same way; what waits in the outbox belongs to this
+            name.
         root: folder of the projects, of "local" and "ssh"; a leading ``~`` is home there.
     """
 
@@ -57,13 +60,22 @@ def parse(text: str) -> Target:
         parts = urlsplit(text.strip())
         port = parts.port
     except ValueError as error:
-        raise InputError(f"{text!r} cannot be read: {error}.", "Write it like ssh://me@gpu-box.") from error
-    if parts.scheme not in ("http", "https", "ssh") or not parts.hostname or not _HOST.fullmatch(parts.hostname):
         raise InputError(
-            f"{text!r} says of no engine where it is.", "Write local, ssh://user@host or https://host:port."
+            f"{text!r} cannot be read: {error}.", "Write it like ssh://me@gpu-box."
+        ) from error
+    if (
+        parts.scheme not in ("http", "https", "ssh")
+        or not parts.hostname
+        or not _HOST.fullmatch(parts.hostname)
+    ):
+        raise InputError(
+            f"{text!r} says of no engine where it is.",
+            "Write local, ssh://user@host or https://host:port.",
         )
     if parts.password:
-        raise InputError("A password has no place in an address.", "Use an ssh key; tokens are given separately.")
+        raise InputError(
+            "A password has no place in an address.", "Use an ssh key; tokens are given separately."
+        )
     if parts.scheme == "ssh":
         return _ssh(parts.hostname, unquote(parts.username or ""), port, unquote(parts.path))
     return _web(parts.scheme, parts.hostname, port)

@@ -1,6 +1,8 @@
-"""What a viewer runs in processes of their own to install the engine on this computer, or to look at an existing one.
+"""What a viewer runs in processes of their own to install the engine on this computer, or to look
+at an existing one.
 
-Each is started on the `leash`, tells what it found as one line, and needs the standard library alone.
+Each is started on the `leash`, tells what it found as one line, and needs the standard library
+alone.
 """
 
 from __future__ import annotations

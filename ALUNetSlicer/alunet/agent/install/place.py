@@ -1,14 +1,16 @@
 """The folder that holds the engine's packages: `place CALL JSON`, one of the functions of `CALLS`.
 
-==========================  =====================================================================================
-in the folder               what
-==========================  =====================================================================================
-``packages-FINGERPRINT``    complete and tried: it carries the stamp, written before it got this name
-``part``                    an installation under way, or one that was broken off; never used; ``p`` in it the
+==========================
+===================================================================================== in the folder
+what ==========================
+=====================================================================================
+``packages-FINGERPRINT``    complete and tried: it carries the stamp, written before it got this
+name ``part``                    an installation under way, or one that was broken off; never used;
+``p`` in it the
                             packages, ``t`` temporary files of pip
-``wheels-FINGERPRINT``      torch as it was downloaded, kept for the next attempt
-``install.log``             the last attempt
-==========================  =====================================================================================
+``wheels-FINGERPRINT``      torch as it was downloaded, kept for the next attempt ``install.log``
+the last attempt ==========================
+=====================================================================================
 """
 
 from __future__ import annotations
@@ -34,11 +36,15 @@ IN_USE = "alunet-in-use"
 PART = "part"
 _OURS = ("part", "packages-*", "wheels-*", "trash-*", "install.log")
 _PATIENCE = 8
-"""Tries to move or remove what a virus scanner, or a process that is just ending, still holds open."""
+"""Tries to move or remove what a virus scanner, or a process that is just ending, still holds
+open.
+"""
 
 
 def inspect_folder(folder: str) -> dict[str, Any]:
-    """What this computer has: Python, pip, an NVIDIA GPU, free bytes where the folder is or will be."""
+    """What this computer has: Python, pip, an NVIDIA GPU, free bytes where the folder is or will
+    be.
+    """
     place = Path(folder)
     while not place.exists() and place != place.parent:
         place = place.parent
@@ -46,7 +52,13 @@ def inspect_folder(folder: str) -> dict[str, Any]:
         pip = importlib.metadata.version("pip")
     except importlib.metadata.PackageNotFoundError:
         pip = ""
-    found = {"python": list(sys.version_info[:2]), "pip": pip, "gpu": has_gpu(), "problem": "", "reason": ""}
+    found = {
+        "python": list(sys.version_info[:2]),
+        "pip": pip,
+        "gpu": has_gpu(),
+        "problem": "",
+        "reason": "",
+    }
     try:
         return {**found, "free": shutil.disk_usage(place).free}
     except OSError as error:
@@ -63,7 +75,12 @@ def prepare(folder: str, keep: str, longest: int) -> dict[str, Any]:
     place = Path(folder)
     try:
         place.mkdir(parents=True, exist_ok=True)
-        for old in [*place.glob("packages-*"), *place.glob("wheels-*"), place / PART, *place.glob("trash-*")]:
+        for old in [
+            *place.glob("packages-*"),
+            *place.glob("wheels-*"),
+            place / PART,
+            *place.glob("trash-*"),
+        ]:
             if old.name != f"wheels-{keep}" and not (old / STAMP).is_file():
                 _remove(old)
         if in_use(place / f"packages-{keep}"):
@@ -75,13 +92,16 @@ def prepare(folder: str, keep: str, longest: int) -> dict[str, Any]:
 
 
 def tidy(packages: str) -> dict[str, Any]:
-    """Remove what would come before Python's own modules, now that the packages are first on the path.
+    """Remove what would come before Python's own modules, now that the packages are first on the
+    path.
 
     nnU-Net brings an argparse of 2015 in this way, which is harmless where packages come last.
     """
     try:
         for path in Path(packages).iterdir():
-            if path.name.split(".")[0] in sys.stdlib_module_names and not path.name.endswith((".dist-info", ".libs")):
+            if path.name.split(".")[0] in sys.stdlib_module_names and not path.name.endswith(
+                (".dist-info", ".libs")
+            ):
                 _remove(path)
     except OSError as error:
         return _problem("write", error)
@@ -102,14 +122,21 @@ def adopt(folder: str, packages: str, stamp: dict[str, Any]) -> dict[str, Any]:
             file.flush()
             os.fsync(file.fileno())
         if hasattr(os, "sync"):
-            os.sync()  # thousands of files: a power cut must not leave them empty behind a valid stamp
+            # thousands of files: a power cut must not leave them empty behind a valid stamp
+            os.sync()
         _retire(target)
         _patiently(lambda: os.replace(packages, target))
     except OSError as error:
         return _problem("in_use" if target.exists() else "write", error)
-    for old in [*place.glob("packages-*"), *place.glob("wheels-*"), place / PART, *place.glob("trash-*")]:
+    for old in [
+        *place.glob("packages-*"),
+        *place.glob("wheels-*"),
+        place / PART,
+        *place.glob("trash-*"),
+    ]:
         if old != target and _python_of(old) in ("", stamp["python"]):
-            with contextlib.suppress(OSError):  # an engine runs with it; the next installation removes it
+            with contextlib.suppress(OSError):
+                # an engine runs with it; the next installation removes it
                 _retire(old)
     return {"problem": "", "reason": ""}
 
@@ -129,7 +156,9 @@ def remove(folder: str) -> dict[str, Any]:
 
 
 def in_use(packages: Path) -> bool:
-    """Whether a process of an engine holds these packages; where there are no such locks, moving them will tell."""
+    """Whether a process of an engine holds these packages; where there are no such locks, moving
+    them will tell.
+    """
     try:
         import fcntl
 
@@ -149,14 +178,18 @@ def has_gpu() -> bool:
         return False
     hidden = getattr(subprocess, "CREATE_NO_WINDOW", 0)  # Windows alone has it
     try:
-        listed = subprocess.run([tool, "-L"], capture_output=True, timeout=30, check=False, creationflags=hidden)
+        listed = subprocess.run(
+            [tool, "-L"], capture_output=True, timeout=30, check=False, creationflags=hidden
+        )
     except (OSError, subprocess.TimeoutExpired):
         return False
     return b"GPU" in listed.stdout
 
 
 def _probe(part: Path, longest: int) -> dict[str, str]:
-    """Write a file with a path as long as the longest; Windows may refuse those of 260 letters and more."""
+    """Write a file with a path as long as the longest; Windows may refuse those of 260 letters
+    and more.
+    """
     try:
         (part / "probe").write_bytes(b"alunet")
     except OSError as error:
@@ -183,7 +216,9 @@ def _python_of(packages: Path) -> str:
 
 
 def _retire(path: Path) -> None:
-    """Remove something as a whole, or raise OSError and leave it as it was: nothing is taken from a running engine."""
+    """Remove something as a whole, or raise OSError and leave it as it was: nothing is taken
+    from a running engine.
+    """
     if not path.is_dir():
         _remove(path)
         return
@@ -213,12 +248,19 @@ def _patiently(action: Callable[[], Any]) -> None:
 
 
 def _problem(name: str, error: OSError) -> dict[str, str]:
-    return {"problem": name, "reason": f"{error.strerror or error}: {error.filename or ''}".rstrip(": ")}
+    return {
+        "problem": name,
+        "reason": f"{error.strerror or error}: {error.filename or ''}".rstrip(": "),
+    }
 
 
 CALLS: dict[str, Callable[..., dict[str, Any]]] = {
-    "look": inspect_folder, "prepare": prepare, "tidy": tidy, "adopt": adopt, "remove": remove,
-}  # fmt: skip
+    "look": inspect_folder,
+    "prepare": prepare,
+    "tidy": tidy,
+    "adopt": adopt,
+    "remove": remove,
+}
 
 if __name__ == "__main__":
     answer(CALLS[sys.argv[1]](**json.loads(sys.argv[2])))

@@ -1,8 +1,10 @@
-"""Runs a module so that it, and all that it started, ends when our standard input does: `leash MODULE [ARGUMENT…]`.
+"""Runs a module so that it, and all that it started, ends when our standard input does: `leash
+MODULE [ARGUMENT…]`.
 
-A viewer that cancels closes the pipe, and one that dies lets go of it; either way nothing is left running. Killing from
-outside would miss what pip has started, and hits a launcher instead of Python where the viewer's Python has one.
-Standard error joins standard output, and the last line is ``alunet-exit`` with the exit status.
+A viewer that cancels closes the pipe, and one that dies lets go of it; either way nothing is left
+running. Killing from outside would miss what pip has started, and hits a launcher instead of Python
+where the viewer's Python has one. Standard error joins standard output, and the last line is
+``alunet-exit`` with the exit status.
 """
 
 from __future__ import annotations
@@ -38,7 +40,9 @@ def main(arguments: list[str]) -> int:
 
 
 def _tie() -> None:
-    """Lead a group of processes, and watch the pipe; the module itself gets an empty standard input."""
+    """Lead a group of processes, and watch the pipe; the module itself gets an empty standard
+    input.
+    """
     os.dup2(1, 2)
     pipe = os.dup(0)
     nothing = os.open(os.devnull, os.O_RDONLY)
@@ -62,7 +66,9 @@ def _end_all() -> None:
     if sys.platform == "win32":
         command = ["taskkill", "/F", "/T", "/PID", str(os.getpid())]
         with contextlib.suppress(OSError):
-            subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+            subprocess.run(
+                command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False
+            )
     elif os.getpgrp() == os.getpid():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)

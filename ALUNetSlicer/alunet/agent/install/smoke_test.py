@@ -1,7 +1,7 @@
 """Load what the engine needs, in the Python that runs this, and print versions and what is missing.
 
-The command line is one argument: JSON with ``requirements``, the file with their ranges, and ``inside``: the folder
-that all must come from, or null.
+The command line is one argument: JSON with ``requirements``, the file with their ranges, and
+``inside``: the folder that all must come from, or null.
 """
 
 from __future__ import annotations
@@ -27,13 +27,19 @@ def smoke_test(requirements: Path, inside: Path | None) -> dict[str, Any]:
     """Load everything.
 
     Returns:
-        ``python``, ``versions`` by distribution, ``cuda``, and what is wrong: ``missing`` (requirements), ``broken``
-        (distribution: reason), ``unfit`` (requirement: version), ``strange`` (distribution: where it came from).
+        ``python``, ``versions`` by distribution, ``cuda``, and what is wrong: ``missing``
+        (requirements), ``broken`` (distribution: reason), ``unfit`` (requirement: version),
+        ``strange`` (distribution: where it came from).
     """
     found: dict[str, Any] = {
-        "python": ".".join(str(part) for part in sys.version_info[:3]), "versions": {"alunet": alunet.__version__},
-        "missing": [], "broken": {}, "unfit": {}, "strange": {}, "cuda": False,
-    }  # fmt: skip
+        "python": ".".join(str(part) for part in sys.version_info[:3]),
+        "versions": {"alunet": alunet.__version__},
+        "missing": [],
+        "broken": {},
+        "unfit": {},
+        "strange": {},
+        "cuda": False,
+    }
     for line in requirements.read_text(encoding="utf-8").splitlines():
         text = line.split("#")[0].split(";")[0].strip()
         if text and not text.startswith("-"):
@@ -44,7 +50,9 @@ def smoke_test(requirements: Path, inside: Path | None) -> dict[str, Any]:
 
 
 def _load(requirement: str, inside: Path | None, found: dict[str, Any]) -> None:
-    name = "".join(letter if letter.isalnum() or letter in "-_." else " " for letter in requirement).split()[0]
+    name = "".join(
+        letter if letter.isalnum() or letter in "-_." else " " for letter in requirement
+    ).split()[0]
     try:
         version = found["versions"][name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:
@@ -67,7 +75,11 @@ def _fits(requirement: str, version: str) -> bool:
     """Whether a version is in range; taken for granted where nothing is there to compare them."""
     for package in ("packaging.requirements", "pip._vendor.packaging.requirements"):
         try:
-            fits: bool = importlib.import_module(package).Requirement(requirement).specifier.contains(version, True)
+            fits: bool = (
+                importlib.import_module(package)
+                .Requirement(requirement)
+                .specifier.contains(version, True)
+            )
             return fits
         except ImportError:
             continue
@@ -75,9 +87,15 @@ def _fits(requirement: str, version: str) -> bool:
 
 
 def _is_in(module: ModuleType, folder: Path) -> bool:
-    return module.__file__ is not None and folder.resolve() in Path(module.__file__).resolve().parents
+    return (
+        module.__file__ is not None and folder.resolve() in Path(module.__file__).resolve().parents
+    )
 
 
 if __name__ == "__main__":
     _given = json.loads(sys.argv[1])
-    answer(smoke_test(Path(_given["requirements"]), Path(_given["inside"]) if _given["inside"] else None))
+    answer(
+        smoke_test(
+            Path(_given["requirements"]), Path(_given["inside"]) if _given["inside"] else None
+        )
+    )

@@ -71,7 +71,9 @@ def by_gdcm(stream: bytes, syntax: str, form: PixelFormat, where: Path) -> npt.N
 
 @contextlib.contextmanager
 def _heard() -> Iterator[list[bytes]]:
-    """Collect what is printed on standard error; within `discard_stderr_on_failure`, which has the lock."""
+    """Collect what is printed on standard error; within `discard_stderr_on_failure`, which has
+    the lock.
+    """
     said = [b""]
     with contextlib.ExitStack() as stack:
         try:

@@ -10,12 +10,20 @@ from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 
 
-@register("bald", title="BALD", needs=[Need.MC], source="Houlsby et al. 2011; Gal et al. 2017",
-          summary="Largest mutual information between prediction and weights, from dropout passes, mean over pixels.",
-          published={"dropout": 0.01, "passes": 10})
+@register(
+    "bald",
+    title="BALD",
+    needs=[Need.MC],
+    source="Houlsby et al. 2011; Gal et al. 2017",
+    summary="Largest mutual information between prediction and weights, from dropout "
+    "passes, mean over pixels.",
+    published={"dropout": 0.01, "passes": 10},
+)
 @dataclass(frozen=True)
 class Bald(PassOptions):
-    """Options of BALD. The published code set its rate on the wrong module and kept that of the training, 0.01."""
+    """Options of BALD. The published code set its rate on the wrong module and kept that of the
+    training, 0.01.
+    """
 
     def select(self, query: Query) -> Batch:
         """Take the largest mutual informations."""

@@ -9,8 +9,13 @@ from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 
 
-@register("entropy", title="Entropy", needs=[Need.ENTROPY], source="Shannon 1948",
-          summary="Largest mean pixel entropy of the softmax of one pass without dropout.")
+@register(
+    "entropy",
+    title="Entropy",
+    needs=[Need.ENTROPY],
+    source="Shannon 1948",
+    summary="Largest mean pixel entropy of the softmax of one pass without dropout.",
+)
 @dataclass(frozen=True)
 class Entropy:
     """No options."""

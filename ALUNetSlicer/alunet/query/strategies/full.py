@@ -8,8 +8,14 @@ from alunet.query.problem import Batch, Need, Query
 from alunet.query.registry import register
 
 
-@register("full", title="Full", needs=[Need.NOTHING], source="reference", takes_all=True,
-          summary="The whole pool at once: what the model reaches with every label.")
+@register(
+    "full",
+    title="Full",
+    needs=[Need.NOTHING],
+    source="reference",
+    takes_all=True,
+    summary="The whole pool at once: what the model reaches with every label.",
+)
 @dataclass(frozen=True)
 class Full:
     """No options."""

@@ -13,16 +13,23 @@ from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 
 
-@register("mean-std", title="Mean STD", needs=[Need.MC], source="Gal and Ghahramani 2016; Kendall and Gal 2017",
-          summary="Largest standard deviation of the softmax over dropout passes, mean over pixels and all classes.",
-          published={**PUBLISHED_PASSES, "measure": "var"})
+@register(
+    "mean-std",
+    title="Mean STD",
+    needs=[Need.MC],
+    source="Gal and Ghahramani 2016; Kendall and Gal 2017",
+    summary="Largest standard deviation of the softmax over dropout passes, mean over "
+    "pixels and all classes.",
+    published={**PUBLISHED_PASSES, "measure": "var"},
+)
 @dataclass(frozen=True)
 class MeanStd(PassOptions):
     """Options of mean STD (docs/method.md, 2.2).
 
     Attributes:
-        measure: "std", the standard deviation, as published; "var", the variance, as in the code of the published
-            experiments. Both are unbiased in the variance, and the background is a class like the others.
+        measure: "std", the standard deviation, as published; "var", the variance, as in the code of
+            the published experiments. Both are unbiased in the variance, and the background is a
+            class like the others.
     """
 
     measure: Literal["std", "var"] = "std"
@@ -31,5 +38,7 @@ class MeanStd(PassOptions):
         """Take the largest means."""
         scores = self.scores(query)
         if self.measure == "std":
-            return take_largest(query, np.mean(scores.std, axis=1, dtype=np.float64), "mean standard deviation")
+            return take_largest(
+                query, np.mean(scores.std, axis=1, dtype=np.float64), "mean standard deviation"
+            )
         return take_largest(query, np.mean(scores.var, axis=1, dtype=np.float64), "mean variance")

@@ -10,8 +10,13 @@ from alunet.query.problem import Batch, Need, Query
 from alunet.query.registry import register
 
 
-@register("random", title="Random", needs=[Need.NOTHING], source="baseline",
-          summary="Uniformly among all unlabelled samples, without replacement.")
+@register(
+    "random",
+    title="Random",
+    needs=[Need.NOTHING],
+    source="baseline",
+    summary="Uniformly among all unlabelled samples, without replacement.",
+)
 @dataclass(frozen=True)
 class Random:
     """No options."""

@@ -1,10 +1,13 @@
-"""Foreground-aware random: the strongest simple baseline; it looks at hidden labels, so it exists in simulation only.
+"""Foreground-aware random: the strongest simple baseline; it looks at hidden labels, so it exists
+in simulation only.
 
-nnActive (MIC-DKFZ), strategies "random-label" (66 %) and "random-label2" (33 %), on slices: for each place of the batch
-the next case of a shuffled, endless round over the cases, then an area of it:
+nnActive (MIC-DKFZ), strategies "random-label" (66 %) and "random-label2" (33 %), on slices: for
+each place of the batch the next case of a shuffled, endless round over the cases, then an area of
+it:
 
 * all: any unlabelled sample of the case;
-* seg: a foreground class of the case, uniformly, then a voxel of it, uniformly, and the sample that holds the voxel;
+* seg: a foreground class of the case, uniformly, then a voxel of it, uniformly, and the sample that
+  holds the voxel;
 * border: the same with voxels on the border of the class.
 """
 
@@ -24,8 +27,14 @@ Rows = npt.NDArray[np.int64]
 SOURCE = "nnActive (MIC-DKFZ)"
 
 
-@register("random-fg33", title="Random, 33 % foreground", needs=[Need.TRUTH], source=SOURCE,
-          summary="Random; a third of the batch is drawn on structures or their borders (simulation only).")
+@register(
+    "random-fg33",
+    title="Random, 33 % foreground",
+    needs=[Need.TRUTH],
+    source=SOURCE,
+    summary="Random; a third of the batch is drawn on structures or their borders "
+    "(simulation only).",
+)
 @dataclass(frozen=True)
 class RandomFg33:
     """No options."""
@@ -35,8 +44,14 @@ class RandomFg33:
         return draw(query, ("all", "all", "all", "all", "seg", "border"))
 
 
-@register("random-fg66", title="Random, 66 % foreground", needs=[Need.TRUTH], source=SOURCE,
-          summary="Random; two thirds of the batch are drawn on structures or their borders (simulation only).")
+@register(
+    "random-fg66",
+    title="Random, 66 % foreground",
+    needs=[Need.TRUTH],
+    source=SOURCE,
+    summary="Random; two thirds of the batch are drawn on structures or their borders "
+    "(simulation only).",
+)
 @dataclass(frozen=True)
 class RandomFg66:
     """No options."""
@@ -53,10 +68,16 @@ def draw(query: Query, areas: tuple[str, ...]) -> Batch:
         InputError: there are no hidden labels.
     """
     if query.truth is None:
-        raise InputError("Foreground-aware random needs the hidden labels of the pool, which only a simulation has.",
-                         "For a project that people annotate choose another strategy, for instance random.")
+        raise InputError(
+            "Foreground-aware random needs the hidden labels of the pool, which only "
+            "a simulation has.",
+            "For a project that people annotate choose another strategy, for instance random.",
+        )
     rng = query.streams["random-strategy"]
-    left = {case: np.flatnonzero(query.case == case) for case in rng.permutation(np.unique(query.case)).tolist()}
+    left = {
+        case: np.flatnonzero(query.case == case)
+        for case in rng.permutation(np.unique(query.case)).tolist()
+    }
     rows: list[int] = []
     reasons: list[str] = []
     while len(rows) < query.total:
@@ -69,10 +90,13 @@ def draw(query: Query, areas: tuple[str, ...]) -> Batch:
     return query.batch(np.array(rows), np.zeros(len(rows)), reasons)
 
 
-def _sample(query: Query, truth: Truth, members: Rows, area: str, rng: np.random.Generator) -> tuple[int, str]:
+def _sample(
+    query: Query, truth: Truth, members: Rows, area: str, rng: np.random.Generator
+) -> tuple[int, str]:
     """One of a case's samples. Drawing it in proportion to its voxels is drawing a voxel uniformly.
 
-    Classes of which the case's unlabelled samples show nothing cannot be drawn: the original draws again there.
+    Classes of which the case's unlabelled samples show nothing cannot be drawn: the original draws
+    again there.
     """
     counts: npt.NDArray[np.integer[Any]] = truth.border if area == "border" else truth.voxels
     counts = counts[members]

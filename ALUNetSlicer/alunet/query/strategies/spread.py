@@ -10,32 +10,49 @@ from alunet.query.problem import Batch, Need, Query
 from alunet.query.registry import register
 
 
-@register("spread", title="Spread", needs=[Need.NOTHING], source="baseline; for a first round without labels",
-          summary="As many samples of every case, at equal distances along it; where they begin is drawn.")
+@register(
+    "spread",
+    title="Spread",
+    needs=[Need.NOTHING],
+    source="baseline; for a first round without labels",
+    summary="As many samples of every case, at equal distances along it; where they begin "
+    "is drawn.",
+)
 @dataclass(frozen=True)
 class Spread:
     """No options."""
 
     def select(self, query: Query) -> Batch:
-        """The same number of samples of each case, give or take one, at equal distances from a random start.
+        """The same number of samples of each case, give or take one, at equal distances from a
+        random start.
 
-        The order of a case's candidates is that of their ids, which is slice after slice. The cases come in a random
-        order, so that chance decides which of them give one more; a case that has no more passes its turn on.
+        The order of a case's candidates is that of their ids, which is slice after slice. The cases
+        come in a random order, so that chance decides which of them give one more; a case that has
+        no more passes its turn on.
         """
         rng = query.streams["random-strategy"]
-        members = {case: np.flatnonzero(query.case == case) for case in rng.permutation(np.unique(query.case)).tolist()}
+        members = {
+            case: np.flatnonzero(query.case == case)
+            for case in rng.permutation(np.unique(query.case)).tolist()
+        }
         shares = _shares([len(rows) for rows in members.values()], query.budget)
         rows: list[int] = []
         reasons: list[str] = []
         for candidates, share in zip(members.values(), shares, strict=True):
-            places = np.floor((np.arange(share) + rng.random()) * len(candidates) / max(share, 1)).astype(np.int64)
+            places = np.floor(
+                (np.arange(share) + rng.random()) * len(candidates) / max(share, 1)
+            ).astype(np.int64)
             rows.extend(candidates[places].tolist())
-            reasons.extend(f"number {number} of {share} spread over its case" for number in range(1, share + 1))
+            reasons.extend(
+                f"number {number} of {share} spread over its case" for number in range(1, share + 1)
+            )
         return query.batch(np.array(rows, np.int64), np.zeros(len(rows)), reasons)
 
 
 def _shares(sizes: list[int], budget: int) -> list[int]:
-    """How many to take of each case, in turns of one, until `budget` is reached; never more than it has."""
+    """How many to take of each case, in turns of one, until `budget` is reached; never more than
+    it has.
+    """
     level = 0
     while sum(min(size, level + 1) for size in sizes) <= budget:
         level += 1

@@ -26,16 +26,23 @@ from alunet.query.usim import (
 COORDINATES = 10_000
 
 
-@register("usimc", title="USIMC", needs=[Need.MC, Need.BOTTLENECK], source="Föllmer et al., MIDL 2024",
-          summary="Covers a query set of uncertain samples; similar = the same direction of the bottleneck gradient.",
-          published={**PUBLISHED, "embedding": "first-10k"})
+@register(
+    "usimc",
+    title="USIMC",
+    needs=[Need.MC, Need.BOTTLENECK],
+    source="Föllmer et al., MIDL 2024",
+    summary="Covers a query set of uncertain samples; similar = the same direction of the "
+    "bottleneck gradient.",
+    published={**PUBLISHED, "embedding": "first-10k"},
+)
 @dataclass(frozen=True)
 class Usimc(UsimOptions):
     """Options of USIMC.
 
     Attributes:
-        embedding: "exact", the whole layer's gradient; "coordinates", 10,000 random entries of it; "first-10k", its
-            first 10,000 entries, as in the published experiments (two to four filters of the layer).
+        embedding: "exact", the whole layer's gradient; "coordinates", 10,000 random entries of it;
+            "first-10k", its first 10,000 entries, as in the published experiments (two to four
+            filters of the layer).
         precision: of the matrix products of "exact"; "bf16" is faster where the processor has it.
     """
 
@@ -44,23 +51,36 @@ class Usimc(UsimOptions):
 
     def select(self, query: Query) -> Batch:
         """Choose the batch."""
-        from alunet.query.similarity import CosineKernel, DotKernel  # torch is slow; listing strategies needs none
+        # torch is slow; listing strategies needs none
+        from alunet.query.similarity import CosineKernel, DotKernel
 
         clock = Clock()
         query, notes = prefiltered(query, self)
         target = draw_query_set(query, self, clock)
         if self.embedding == "exact":
             similarity = similarity_matrix(
-                query, target, lambda rows: query.outputs.bottleneck(rows, self.heads),
-                lambda factors: CosineKernel(factors, precision=self.precision, device=query.device), clock)
+                query,
+                target,
+                lambda rows: query.outputs.bottleneck(rows, self.heads),
+                lambda factors: CosineKernel(
+                    factors, precision=self.precision, device=query.device
+                ),
+                clock,
+            )
         else:
             similarity = similarity_matrix(
-                query, target, self._truncated(query),
-                lambda embedded: DotKernel(embedded, cosine=True, device=query.device), clock)
+                query,
+                target,
+                self._truncated(query),
+                lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
+                clock,
+            )
         return choose(query, target, similarity, self, clock, notes)
 
     def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
-        """Embeds rows by their gradient at the same few entries; the entries hold for all rounds of a seed."""
+        """Embeds rows by their gradient at the same few entries; the entries hold for all rounds
+        of a seed.
+        """
         from alunet.query.similarity import gather
 
         rng = Streams(query.streams.seed, 0)["projection"]
@@ -72,7 +92,9 @@ class Usimc(UsimOptions):
                 size = 9 * factors.delta.shape[1] * factors.inputs.shape[1]
                 count = min(COORDINATES, size)
                 first = self.embedding == "first-10k"
-                chosen.append(np.arange(count) if first else np.sort(rng.choice(size, count, replace=False)))
+                chosen.append(
+                    np.arange(count) if first else np.sort(rng.choice(size, count, replace=False))
+                )
             return gather(factors, chosen[0])
 
         return embed

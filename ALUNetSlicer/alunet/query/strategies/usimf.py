@@ -28,21 +28,29 @@ from alunet.query.weights import draw_without_replacement
 FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sample moves
 
 
-@register("usimf", title="USIMF", needs=[Need.MC, Need.DECODER], source="Föllmer et al., MIDL 2024",
-          summary="Covers a query set of uncertain samples; similar = the same decoder gradient, Fisher-whitened.",
-          published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000})
+@register(
+    "usimf",
+    title="USIMF",
+    needs=[Need.MC, Need.DECODER],
+    source="Föllmer et al., MIDL 2024",
+    summary="Covers a query set of uncertain samples; similar = the same decoder gradient, "
+    "Fisher-whitened.",
+    published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000},
+)
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
     """Options of USIMF.
 
     Attributes:
-        fisher: "mean", the diagonal over all Fisher samples; "first-sample", that of the first one drawn alone, as in
-            the published experiments' code, whose loop adds this one again and again.
-        fisher_set: where its samples come from: the "pool", in proportion to their uncertainty, or the "query-set",
-            uniformly, as in the paper.
+        fisher: "mean", the diagonal over all Fisher samples; "first-sample", that of the first one
+            drawn alone, as in the published experiments' code, whose loop adds this one again and
+            again.
+        fisher_set: where its samples come from: the "pool", in proportion to their uncertainty, or
+            the "query-set", uniformly, as in the paper.
         fisher_samples: how many samples the Fisher diagonal is the mean of.
         coordinates: how many decoder parameters represent a gradient.
-        damping: added to the Fisher values, relative to their mean; 0 as in the published experiments.
+        damping: added to the Fisher values, relative to their mean; 0 as in the published
+            experiments.
     """
 
     fisher: Literal["mean", "first-sample"] = "mean"
@@ -56,11 +64,14 @@ class Usimf(UsimOptions):
         if self.fisher_samples < 1 or self.coordinates < 1:
             raise InputError("fisher_samples and coordinates must be at least 1.")
         if not (math.isfinite(self.damping) and self.damping >= 0):
-            raise InputError(f"damping is {self.damping}.", "Give a finite number that is not negative.")
+            raise InputError(
+                f"damping is {self.damping}.", "Give a finite number that is not negative."
+            )
 
     def select(self, query: Query) -> Batch:
         """Choose the batch."""
-        from alunet.query.similarity import DotKernel, fisher_scale  # torch is slow; listing strategies needs none
+        # torch is slow; listing strategies needs none
+        from alunet.query.similarity import DotKernel, fisher_scale
 
         clock = Clock()
         query, notes = prefiltered(query, self)
@@ -69,13 +80,20 @@ class Usimf(UsimOptions):
             chosen, fisher = self._parameters(query, target)
         scale = fisher_scale(fisher, self.damping)
         similarity = similarity_matrix(
-            query, target, lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
-            lambda embedded: DotKernel(embedded, scale=scale, device=query.device), clock)
+            query,
+            target,
+            lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
+            lambda embedded: DotKernel(embedded, scale=scale, device=query.device),
+            clock,
+        )
         return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
 
     def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
-        """Parameters drawn in proportion to their Fisher value, and these values (docs/method.md, 2.6)."""
-        # The subset grows with its size, one sample at a time: the only one of 1 is the first one of 200.
+        """Parameters drawn in proportion to their Fisher value, and these values
+        (docs/method.md, 2.6).
+        """
+        # The subset grows with its size, one sample at a time: the only one of 1 is the first one
+        # of 200.
         count = 1 if self.fisher == "first-sample" else self.fisher_samples
         rng = query.streams["fisher-subset"]
         if self.fisher_set == "query-set":
@@ -85,7 +103,10 @@ class Usimf(UsimOptions):
         fisher = np.asarray(query.outputs.fisher(rows, self.heads), np.float64)
         usable = np.where(fisher > FLOOR, fisher, 0.0)
         if not np.isfinite(fisher).all() or not usable.any():
-            raise InputError("The decoder gradients are all zero or not finite.",
-                             "The network has probably diverged: train the round again, with a lower learning rate.")
+            raise InputError(
+                "The decoder gradients are all zero or not finite.",
+                "The network has probably diverged: train the round again, with a "
+                "lower learning rate.",
+            )
         chosen = draw_without_replacement(usable, self.coordinates, query.streams["fisher-params"])
         return chosen, fisher[chosen]

@@ -37,7 +37,9 @@ def _add_uploads(routes: APIRouter, state: State) -> None:
         return state.uploads.get(upload)
 
     @serves(routes, Operations.append)
-    async def append(upload: str, request: Request, offset: Annotated[int, Header(alias=Names.OFFSET, ge=0)]) -> Upload:
+    async def append(
+        upload: str, request: Request, offset: Annotated[int, Header(alias=Names.OFFSET, ge=0)]
+    ) -> Upload:
         return await run_in_threadpool(state.uploads.append, upload, offset, await request.body())
 
 
@@ -63,18 +65,24 @@ def _add_cases(routes: APIRouter, state: State) -> None:
 def _add_files(routes: APIRouter, state: State) -> None:
     def send(request: Request, file: Path | None, name: str, form: str | None) -> Response:
         if file is None or not file.is_file():
-            raise Refused(Code.NOT_FOUND, "There is no such file yet.", "A job makes it, or an annotation.")
+            raise Refused(
+                Code.NOT_FOUND, "There is no such file yet.", "A job makes it, or an annotation."
+            )
         return state.files.answer(request, file, name, form)
 
     @serves(routes, Operations.case_image)
-    def image(request: Request, project: str, case: str, channel: int, format: str | None = None) -> Response:
+    def image(
+        request: Request, project: str, case: str, channel: int, format: str | None = None
+    ) -> Response:
         with state.projects.open(project) as opened:
             images = cases.find(opened, case).images
         file = images[channel] if 0 <= channel < len(images) else None
         return send(request, file, f"{case}_{channel}", format)
 
     @serves(routes, Operations.case_annotation)
-    def annotation(request: Request, project: str, case: str, format: str | None = None) -> Response:
+    def annotation(
+        request: Request, project: str, case: str, format: str | None = None
+    ) -> Response:
         with state.projects.open(project) as opened:
             file = opened.annotations.file(cases.find(opened, case).name)
         return send(request, file, f"{case}_annotation", format)
@@ -85,11 +93,20 @@ def _add_files(routes: APIRouter, state: State) -> None:
 
     @serves(routes, Operations.case_uncertainty)
     def uncertainty(
-        request: Request, project: str, case: str, measure: str = "entropy", format: str | None = None
+        request: Request,
+        project: str,
+        case: str,
+        measure: str = "entropy",
+        format: str | None = None,
     ) -> Response:
         if not measure.replace("-", "").replace("_", "").isalnum():
             raise Refused(Code.NOT_FOUND, "There is no such measure.")
-        return send(request, _output(state, project, case, f"uncertainty/{measure}"), f"{case}_{measure}", format)
+        return send(
+            request,
+            _output(state, project, case, f"uncertainty/{measure}"),
+            f"{case}_{measure}",
+            format,
+        )
 
 
 def _output(state: State, project: str, case: str, what: str) -> Path | None:

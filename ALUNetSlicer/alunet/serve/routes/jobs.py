@@ -39,7 +39,9 @@ def router(state: State) -> APIRouter:
 def _add_jobs(routes: APIRouter, state: State) -> None:
     @serves(routes, Operations.start)
     def start(
-        project: str, request: JobRequest, key: Annotated[str, Header(alias=Names.KEY, max_length=100)] = ""
+        project: str,
+        request: JobRequest,
+        key: Annotated[str, Header(alias=Names.KEY, max_length=100)] = "",
     ) -> Job:
         tasks.check(request.kind, request.options)
         with state.projects.open(project) as opened:
@@ -71,7 +73,11 @@ def _add_jobs(routes: APIRouter, state: State) -> None:
             _find(opened, job)
             file = opened.jobs.result(job)
         if file is None or not file.is_file():
-            raise Refused(Code.NOT_FOUND, "The job has made no file.", "Only exports and simulations make one.")
+            raise Refused(
+                Code.NOT_FOUND,
+                "The job has made no file.",
+                "Only exports and simulations make one.",
+            )
         return state.files.answer(request, file, file.stem)
 
 
@@ -83,7 +89,11 @@ def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:
         if known is not None:
             return known["job"]
         if len(project.jobs.all(unfinished=True)) >= most:
-            raise Refused(Code.TOO_MANY, f"{most} jobs of the project wait already.", "Wait for them, or cancel some.")
+            raise Refused(
+                Code.TOO_MANY,
+                f"{most} jobs of the project wait already.",
+                "Wait for them, or cancel some.",
+            )
         number = project.jobs.add(request.kind, request.options)
         project.requests.keep(key, digest, {"job": number})
         return number
@@ -110,14 +120,19 @@ def _add_events(routes: APIRouter, state: State) -> None:
         def read(position: int) -> list[NumberedEvent]:
             with state.projects.open(project) as opened:
                 found = opened.events.after(position, limit)
-            return [NumberedEvent(number, event.kind, event.data, event.time) for number, event in found]
+            return [
+                NumberedEvent(number, event.kind, event.data, event.time) for number, event in found
+            ]
 
         first = await run_in_threadpool(read, after)
         if EVENT_STREAM not in request.headers.get("accept", ""):
             return first
 
         async def lines() -> AsyncIterator[str]:
-            position, spoken = int(last) if last.isdecimal() and len(last) < 19 else after, time.monotonic()
+            position, spoken = (
+                int(last) if last.isdecimal() and len(last) < 19 else after,
+                time.monotonic(),
+            )
             yield ": begin\n\n"
             while not state.closing:
                 for event in await run_in_threadpool(read, position):
@@ -129,4 +144,6 @@ def _add_events(routes: APIRouter, state: State) -> None:
                     yield ": alive\n\n"
                 await asyncio.sleep(_LOOK_SECONDS)
 
-        return StreamingResponse(lines(), media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"})
+        return StreamingResponse(
+            lines(), media_type=EVENT_STREAM, headers={"Cache-Control": "no-store"}
+        )

@@ -52,7 +52,9 @@ def router(state: State) -> APIRouter:
 
 def _add_work(routes: APIRouter, state: State) -> None:
     @serves(routes, Operations.worklist)
-    def worklist(project: str, round: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None) -> list[WorkRow]:
+    def worklist(
+        project: str, round: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None
+    ) -> list[WorkRow]:
         with state.projects.open(project) as opened:
             return opened.worklist.rows(round)
 
@@ -69,7 +71,9 @@ def _add_work(routes: APIRouter, state: State) -> None:
     def lease(project: str, sample: int, request: LeaseRequest) -> Lease:
         _check_author(request.author)
         if not 1 <= request.seconds <= MOST_SECONDS:
-            raise InputError(f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}.")
+            raise InputError(
+                f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}."
+            )
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             return opened.worklist.lease(sample, request.author, request.seconds)
@@ -93,7 +97,10 @@ def _add_work(routes: APIRouter, state: State) -> None:
 def _add_annotations(routes: APIRouter, state: State) -> None:
     @serves(routes, Operations.annotation)
     def get(
-        request: Request, project: str, sample: int, version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None
+        request: Request,
+        project: str,
+        sample: int,
+        version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None,
     ) -> Response:
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
@@ -112,7 +119,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         key: Key,
         shape: Annotated[str, Header(alias=Names.SHAPE, pattern=r"^\d{1,6},\d{1,6},\d{1,6}$")],
         dtype: Annotated[str, Header(alias=Names.DTYPE)],
-        not_annotated: Annotated[int | None, Header(alias=Names.NOT_ANNOTATED, ge=0, le=65535)] = None,
+        not_annotated: Annotated[
+            int | None, Header(alias=Names.NOT_ANNOTATED, ge=0, le=65535)
+        ] = None,
         base_version: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
         seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         status: Status = Status.DONE,
@@ -124,7 +133,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
                 labels = _with_own_value(labels, opened.num_classes, not_annotated)
-                digest = _digest(sample, base_version, author, seconds, status.value, dtype, labels.tobytes())
+                digest = _digest(
+                    sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
+                )
                 submission = Submission(labels, base_version, author, seconds, status, key, digest)
                 return opened.annotations.submit(sample, submission)
 
@@ -133,6 +144,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
 
 def _add_answers(routes: APIRouter, state: State) -> None:
     """What the model says of a sample."""
+
     @serves(routes, Operations.proposal)
     def proposal(request: Request, project: str, sample: int) -> Response:
         with state.projects.open(project) as opened:
@@ -140,20 +152,34 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, "proposals")
         if found is None:
-            raise Refused(Code.NOT_FOUND, "There is no proposal for this slice yet.", "The next round makes it.")
+            raise Refused(
+                Code.NOT_FOUND,
+                "There is no proposal for this slice yet.",
+                "The next round makes it.",
+            )
         return _voxels(request, found[0], read_labels(found[1])[place.slices])
 
     @serves(routes, Operations.uncertainty)
-    def uncertainty(request: Request, project: str, sample: int, measure: str = "entropy") -> Response:
+    def uncertainty(
+        request: Request, project: str, sample: int, measure: str = "entropy"
+    ) -> Response:
         if measure not in MEASURES:
-            raise Refused(Code.NOT_FOUND, f"There is no measure '{measure[:20]}'.", f"Ask for {', '.join(MEASURES)}.")
+            raise Refused(
+                Code.NOT_FOUND,
+                f"There is no measure '{measure[:20]}'.",
+                f"Ask for {', '.join(MEASURES)}.",
+            )
         with state.projects.open(project) as opened:
             _check_sample(opened, sample)
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, f"uncertainty/{measure}")
             newest = opened.rounds.current() - 1
         if newest < 0:
-            raise Refused(Code.NOT_READY, "There is no model yet.", "The job 'round' trains one on annotated slices.")
+            raise Refused(
+                Code.NOT_READY,
+                "There is no model yet.",
+                "The job 'round' trains one on annotated slices.",
+            )
         if found is None or found[0] < newest:
             what = f"The model of round {newest} has made no map of {measure} for {place.case} yet."
             raise Refused(Code.NOT_READY, what, "Start the job 'uncertainty'.")
@@ -175,35 +201,50 @@ def _check_author(author: str) -> None:
         raise InputError("An author has 1 to 100 characters.", "Say who is working.")
 
 
-def _labels(body: bytes, packed: str, expected: tuple[int, ...], shape: str, dtype: str) -> np.ndarray:
+def _labels(
+    body: bytes, packed: str, expected: tuple[int, ...], shape: str, dtype: str
+) -> np.ndarray:
     """The voxels of a body; raises InputError for anything but labels of the sample's shape."""
     if dtype not in LABEL_DTYPES:
-        raise InputError(f"Labels cannot be {dtype[:20]}.", f"Send one of {', '.join(LABEL_DTYPES)}.")
+        raise InputError(
+            f"Labels cannot be {dtype[:20]}.", f"Send one of {', '.join(LABEL_DTYPES)}."
+        )
     if tuple(int(extent) for extent in shape.split(",")) != expected:
-        raise InputError(f"The labels have the shape {shape}, not {expected}.", "Send the sample's box, (k, j, i).")
+        raise InputError(
+            f"The labels have the shape {shape}, not {expected}.",
+            "Send the sample's box, (k, j, i).",
+        )
     kind = np.dtype(dtype).newbyteorder("<")
     size = int(np.prod(expected)) * kind.itemsize
     if packed == "gzip":
         body = gunzip(body, size)
     elif packed != "identity":
-        raise InputError(f"The encoding {packed[:20]} is not known.", "Send gzip, or the plain bytes.")
+        raise InputError(
+            f"The encoding {packed[:20]} is not known.", "Send gzip, or the plain bytes."
+        )
     if len(body) != size:
-        raise InputError(f"The body has {len(body)} bytes, not {size}.", "Send the voxels of the sample's box.")
+        raise InputError(
+            f"The body has {len(body)} bytes, not {size}.", "Send the voxels of the sample's box."
+        )
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
 
 
 def _with_own_value(labels: np.ndarray, classes: int, named: int | None) -> np.ndarray:
-    """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside the classes.
+    """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside
+    the classes.
 
     Args:
         named: what the client says it is; None: as in version 1 of the contract.
     """
     value = classes if named is None else named
     if value < classes:
-        raise InputError(f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}.")
+        raise InputError(
+            f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}."
+        )
     if value != NOT_ANNOTATED and (labels == NOT_ANNOTATED).any():
         raise InputError(
-            f"Labels hold the value {NOT_ANNOTATED}, but {value} marks voxels that are not annotated.",
+            f"Labels hold the value {NOT_ANNOTATED}, but {value} marks voxels that are not "
+            f"annotated.",
             f"Say which does in the header {Names.NOT_ANNOTATED}.",
         )
     return np.where(labels == value, NOT_ANNOTATED, labels).astype(labels.dtype)
