@@ -48,6 +48,7 @@ def main(arguments: list[str]) -> int:
         return 2
     checks = {
         "ruff": [python, "-m", "ruff", "check", "ALUNetSlicer", "Scripts"],
+        "format": [python, "-m", "ruff", "format", "--check", "ALUNetSlicer", "Scripts"],
         "import contract": [str(venv_executable("lint-imports")), "--no-cache", "--no-logo"],
         "types": [python, "Scripts/check_types.py"],
         "pytest": [python, "-m", "pytest", *selection, *processes(options), *options],
