@@ -195,9 +195,7 @@ def _triple(values: Iterable[Part]) -> tuple[Part, Part, Part]:
 
 
 def _scale(grid: Range, cropped: int, extent: int) -> Range:
-    """A range of an axis of `extent` pixels, in voxels of the `cropped` voxels that it was
-    resampled from.
-    """
+    """A range of an axis of `extent` pixels, in the `cropped` voxels it was resampled from."""
     low, high = (round(edge * cropped / extent) for edge in grid)
     if high > low:
         return low, high
@@ -317,28 +315,9 @@ class Pool:
         return np.flatnonzero(self.case == self.cases.index(case))
 
     def raw_slices(self, sample: int) -> Slices3:
-        """Index of a sample's voxels in the array of its image file:
-        ``array[pool.raw_slices(sample)]``.
-        """
+        """Index of a sample's voxels in its image file: ``array[pool.raw_slices(sample)]``."""
         (k0, k1), (j0, j1), (i0, i1) = self.raw_box[sample].tolist()
         return slice(k0, k1), slice(j0, j1), slice(i0, i1)
-
-    def covered_voxels(self, samples: npt.NDArray[np.integer[Any]]) -> int:
-        """Return how many voxels of image files are in the samples; one in several counts once."""
-        boxes = self.raw_box[samples].astype(np.int64)
-        extents = boxes[:, :, 1] - boxes[:, :, 0]
-        keys = np.stack([self.case[samples], self.slice[samples]], 1)
-        _, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        single = counts[group.ravel()] == 1
-        total = int(extents[single].prod(axis=1).sum())
-        for number in np.flatnonzero(counts > 1):
-            own = boxes[group.ravel() == number]
-            low, high = own[:, :, 0].min(0), own[:, :, 1].max(0)
-            covered = np.zeros(high - low, bool)
-            for box in own:
-                covered[tuple(slice(a, b) for a, b in box - low[:, None])] = True
-            total += int(covered.sum())
-        return total
 
     def padding(self, sample: int) -> tuple[Range, Range]:
         """Pixels to add before and after, per (row, column), to make a sample's valid box a full
@@ -391,9 +370,7 @@ class Pool:
 
 
 def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, Column]:
-    """Columns of one case: its tiles are the same in every slice, so they are mapped once and
-    shifted.
-    """
+    """Columns of one case: its tiles are the same in every slice, mapped once and shifted."""
     slices, rows, cols = geometry.grid_shape
     starts, boxes, raw = [], [], []
     for row in _centred_starts(rows, patch[0]):

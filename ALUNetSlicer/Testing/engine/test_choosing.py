@@ -19,8 +19,8 @@ from alunet.loop.round_record import selected
 from alunet.loop.status import status
 from alunet.project import Project, tables
 from alunet.project.annotations import Submission
+from alunet.project.refusals import AlreadyAnnotated, NotPlanned
 from alunet.project.rounds import CHOSEN
-from alunet.project.worklist import AlreadyAnnotated, NotPlanned
 from alunet.schema import Status
 
 SHAPE = (6, 20, 24)

@@ -4,6 +4,6 @@ import os
 
 if "ALUNET_TEST_API" in os.environ:
     import alunet.schema
-    import alunet.schema.messages
+    import alunet.schema.constants
 
-    alunet.schema.API = alunet.schema.messages.API = int(os.environ["ALUNET_TEST_API"])
+    alunet.schema.API = alunet.schema.constants.API = int(os.environ["ALUNET_TEST_API"])

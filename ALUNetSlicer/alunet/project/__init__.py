@@ -4,6 +4,6 @@ from alunet.project.annotations import Costs
 from alunet.project.cases import Case
 from alunet.project.project import Project
 from alunet.project.rounds import Round, RoundState
-from alunet.project.worklist import Suggestion
+from alunet.project.suggestions import Suggestion
 
 __all__ = ["Case", "Costs", "Project", "Round", "RoundState", "Suggestion"]

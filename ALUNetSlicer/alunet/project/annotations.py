@@ -267,12 +267,7 @@ class Annotations:
 
     def open_voxels(self) -> int:
         """How many voxels of the labeled samples are left open."""
-        pool = self._samples.known_pool()
-        if pool is None:
-            return 0
-        return pool.covered_voxels(np.flatnonzero(self._samples.labelled())) - int(
-            self.class_voxels().sum()
-        )
+        return self._samples.covered_voxels() - int(self.class_voxels().sum())
 
     def costs(self) -> Costs:
         """What has been annotated so far."""

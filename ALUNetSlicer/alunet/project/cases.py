@@ -8,18 +8,22 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import check_case_name, read_dataset_description
+from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.dicom.series import SeriesIdentity
-from alunet.imaging.folders import CaseFiles, LeftOut
+from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import Structures
 from alunet.pool import CaseGeometry
 from alunet.project.identity import content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
+    KnownCase,
     LabelSource,
     check_case,
+    check_new_names,
     counted,
+    say_left_out,
+    say_same_scans,
     store_case,
     undone_on_failure,
 )
@@ -28,7 +32,6 @@ from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.database import Database
 from alunet.storage.files import sync_folder
 
-_NAMED = 20  # files that were left out are named, so many
 ROLES = ("pool", "test")
 
 
@@ -189,7 +192,7 @@ class Cases:
             structures = Structures(structures.names, values)
             if values != tuple(range(len(values))) and emit is not None:
                 emit(Event("message", {"text": f"Values in label files: {structures.in_words()}."}))
-        _say_left_out(found.left_out, emit or ignore_events)
+        say_left_out(found.left_out, emit or ignore_events)
         labels_of = LabelSource(structures, found.meaning, ignore)
         return self._import(cases, role, labels_of, emit or ignore_events)
 
@@ -235,21 +238,21 @@ class Cases:
         channels = len(self._settings.about["channels"])
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
-        _check_new_names(new)
+        check_new_names(new)
         checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
-        _say_same_scans(checked, known, emit)
+        say_same_scans(checked, known, emit)
         self._store(checked, role, labels, emit)
         return [case.name for case in checked]
 
-    def _known(self) -> dict[str, _Known]:
+    def _known(self) -> dict[str, KnownCase]:
         """What is known of the cases, by the name as it is compared."""
         rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
-        return {name.casefold(): _Known(name, *rest) for name, *rest in rows}
+        return {name.casefold(): KnownCase(name, *rest) for name, *rest in rows}
 
-    def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, _Known]) -> bool:
+    def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, KnownCase]) -> bool:
         """Whether a case was imported from the very same files, which no one has written since."""
         name, files, label = case
         own = known.get(name.casefold())
@@ -257,7 +260,7 @@ class Cases:
         return own is not None and own.role == role and own.stamp == stamp
 
     def _is_new(
-        self, case: CheckedCase, role: str, known: Mapping[str, _Known], emit: Emit
+        self, case: CheckedCase, role: str, known: Mapping[str, KnownCase], emit: Emit
     ) -> bool:
         """Whether a checked case is none of the project's; one that is the same but moved is noted
         so.
@@ -367,49 +370,9 @@ def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     return case.name, role, names, case.kept_label, *place, case.content, case.stamp, notes, dicom
 
 
-@dataclass(frozen=True)
-class _Known:
-    """What tells a case of the project from others."""
-
-    name: str
-    role: str
-    images: str
-    content: str | None
-    stamp: str | None
-
-
-def _check_new_names(cases: Sequence[CaseFiles]) -> None:
-    """Raise InputError for a name that is bad, or there twice on some file system."""
-    seen: set[str] = set()
-    for name, _, _ in cases:
-        check_case_name(name)
-        if name.casefold() in seen:
-            raise InputError(f"There are two cases {name!r}.", "Rename one, or leave it out.")
-        seen.add(name.casefold())
-
-
-def _say_same_scans(
-    checked: Sequence[CheckedCase], known: Mapping[str, _Known], emit: Emit
-) -> None:
-    """Say which new cases have the voxels of another one."""
-    first = {own.content: (own.name, own.role) for own in known.values() if own.content}
-    for case in checked:
-        name, role = first.setdefault(case.content, (case.name, "new"))
-        if name != case.name:
-            text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
-            emit(Event("message", {"text": text}))
-
-
 def _check_role(role: str) -> None:
     if role not in ROLES:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
-
-
-def _say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:
-    for each in files[:_NAMED]:
-        emit(Event("message", {"text": f"{each.file.name} was left out: {each.reason}."}))
-    if len(files) > _NAMED:
-        emit(Event("message", {"text": f"{len(files) - _NAMED} more files were left out."}))
 
 
 def _check_names(path: Path, theirs: dict[str, int], own: dict[str, int]) -> None:

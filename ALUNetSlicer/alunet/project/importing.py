@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -12,7 +12,9 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.dataset import check_case_name
 from alunet.imaging.dicom.series import SeriesIdentity
+from alunet.imaging.folders import CaseFiles, LeftOut
 from alunet.imaging.grids import Grid
 from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, Structures, read_labels_of
@@ -29,6 +31,7 @@ from alunet.imaging.reading import (
 from alunet.project.identity import Content, stamp_of
 from alunet.schema import Emit, Event
 
+_NAMED = 20  # files that were left out are named, so many
 Item = TypeVar("Item")
 
 
@@ -254,3 +257,44 @@ def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
             "seconds_left": left,
         }
         emit(Event("progress", data))
+
+
+@dataclass(frozen=True)
+class KnownCase:
+    """What tells a case of the project from others."""
+
+    name: str
+    role: str
+    images: str
+    content: str | None
+    stamp: str | None
+
+
+def check_new_names(cases: Sequence[CaseFiles]) -> None:
+    """Raise InputError for a name that is bad, or there twice on some file system."""
+    seen: set[str] = set()
+    for name, _, _ in cases:
+        check_case_name(name)
+        if name.casefold() in seen:
+            raise InputError(f"There are two cases {name!r}.", "Rename one, or leave it out.")
+        seen.add(name.casefold())
+
+
+def say_same_scans(
+    checked: Sequence[CheckedCase], known: Mapping[str, KnownCase], emit: Emit
+) -> None:
+    """Say which new cases have the voxels of another one."""
+    first = {own.content: (own.name, own.role) for own in known.values() if own.content}
+    for case in checked:
+        name, role = first.setdefault(case.content, (case.name, "new"))
+        if name != case.name:
+            text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
+            emit(Event("message", {"text": text}))
+
+
+def say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:
+    """Say which files are no cases, the first by name."""
+    for each in files[:_NAMED]:
+        emit(Event("message", {"text": f"{each.file.name} was left out: {each.reason}."}))
+    if len(files) > _NAMED:
+        emit(Event("message", {"text": f"{len(files) - _NAMED} more files were left out."}))

@@ -134,6 +134,27 @@ class Samples:
         case, *box = rows[0]
         return Place(case, tuple(zip(box[::2], box[1::2], strict=True)))
 
+    def covered_voxels(self) -> int:
+        """Return how many voxels of images are in labeled samples; one in several counts once."""
+        pool = self.known_pool()
+        if pool is None:
+            return 0
+        samples = np.flatnonzero(self.labelled())
+        boxes = pool.raw_box[samples].astype(np.int64)
+        extents = boxes[:, :, 1] - boxes[:, :, 0]
+        keys = np.stack([pool.case[samples], pool.slice[samples]], 1)
+        _, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
+        single = counts[group.ravel()] == 1
+        total = int(extents[single].prod(axis=1).sum())
+        for number in np.flatnonzero(counts > 1):
+            own = boxes[group.ravel() == number]
+            low, high = own[:, :, 0].min(0), own[:, :, 1].max(0)
+            covered = np.zeros(high - low, bool)
+            for box in own:
+                covered[tuple(slice(a, b) for a, b in box - low[:, None])] = True
+            total += int(covered.sum())
+        return total
+
     def labelled(self) -> np.ndarray:
         """Which samples are labelled, bool (n,)."""
         rows = self._db.rows("SELECT state = 'labelled' FROM samples ORDER BY id")

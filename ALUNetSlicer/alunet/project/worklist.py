@@ -6,16 +6,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from alunet.errors import InputError
 from alunet.pool import CaseGeometry
 from alunet.project.cases import Cases
 from alunet.project.events import Events
+from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
 from alunet.project.requests import Requests
 from alunet.project.rounds import CHOSEN, Rounds
 from alunet.project.samples import Samples
+from alunet.project.suggestions import Suggestion, chosen_by
 from alunet.schema import Lease, SampleState, Status, WorkRow
 from alunet.storage.database import Database
 
@@ -34,66 +35,6 @@ LEFT JOIN leases l ON l.sample_id = s.sample_id AND l.until > ?
 WHERE s.round = ? ORDER BY s.rank
 """
 _AXES = "kji"
-
-
-class NotPlanned(InputError):
-    """The pool has no samples of the case yet."""
-
-    def __init__(self, case: str) -> None:
-        super().__init__(
-            f"Case {case!r} is not planned yet.", "Plan the project first: a job of kind 'plan'."
-        )
-
-
-class AlreadyAnnotated(InputError):
-    """The slice has labels, so that nobody has to be asked for them."""
-
-    def __init__(self, case: str, number: int) -> None:
-        super().__init__(f"Slice {number} of {case} is annotated already.", "Choose another one.")
-
-
-class Leased(InputError):
-    """The sample is somebody else's for a while."""
-
-    def __init__(self, lease: Lease) -> None:
-        super().__init__(f"{lease.author} is working on this slice.", "Take another one.")
-        self.lease = lease
-
-
-@dataclass(frozen=True)
-class Suggestion:
-    """A sample that a strategy suggested or a person chose, in its order.
-
-    Attributes:
-        state: of the sample now: "suggested", "labelled", or "unlabelled" where it went back to the
-            pool.
-        skipped: whether a person does not want to be asked about it.
-        uncertainty: share of the other candidates that were less uncertain, None where nothing of
-            that is known.
-        author: who chose it, None where a strategy did.
-        ahead: whether it was chosen behind the batch, for people who go on while the model trains.
-    """
-
-    sample: int
-    gain: float | None
-    reason: str
-    state: str
-    skipped: bool = False
-    uncertainty: float | None = None
-    author: str | None = None
-    ahead: bool = False
-
-    @property
-    def in_batch(self) -> bool:
-        """Whether a strategy chose it for the batch proper; then a person may have chosen it,
-        too.
-        """
-        return not self.ahead and (self.author is None or self.gain is not None)
-
-
-def chosen_by(author: str) -> str:
-    """Why a sample that a person chose is in the worklist."""
-    return f"chosen by {author}"
 
 
 class Worklist:

@@ -6,10 +6,8 @@ and read with `from_json`, errors as a `Problem`.
 """
 
 from alunet.schema.codec import from_json, to_data, to_json
-from alunet.schema.events import Emit, Event, ignore_events
-from alunet.schema.messages import (
+from alunet.schema.constants import (
     API,
-    ENDED,
     EVENT_STREAM,
     FILE_FORMATS,
     IMAGE_ENDINGS,
@@ -18,6 +16,10 @@ from alunet.schema.messages import (
     PREFIX,
     PRESET_PURPOSES,
     SEGMENTATION_ENDING,
+)
+from alunet.schema.events import Emit, Event, ignore_events
+from alunet.schema.messages import (
+    ENDED,
     Announcement,
     CaseInfo,
     CaseRequest,

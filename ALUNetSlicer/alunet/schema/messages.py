@@ -1,7 +1,6 @@
-"""What the service and its clients say to each other: constants, codes, and the dataclasses of JSON
-bodies.
+"""What the service and its clients say to each other: codes, and the dataclasses of JSON bodies.
 
-The addresses named here stand below `PREFIX`.
+The addresses named here are below `alunet.schema.PREFIX`.
 """
 
 from __future__ import annotations
@@ -9,38 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
-
-API = 2
-"""Version of the contract; it grows when a client of before would no longer understand."""
-PREFIX = "/v1"
-PART_BYTES = 8 * 2**20
-"""The most that one part of an upload may hold."""
-LABEL_DTYPES = ("uint8", "uint16")
-"""Voxels of an annotation, little-endian."""
-FILE_FORMATS = ("nrrd", "nii.gz")
-IMAGE_ENDINGS = (
-    ".nii.gz",
-    ".nii",
-    ".nrrd",
-    ".mha",
-    ".gipl",
-    ".gipl.gz",
-    ".png",
-    ".tif",
-    ".tiff",
-    ".bmp",
-)
-"""Endings of images that are one file, which an engine can import."""
-SEGMENTATION_ENDING = ".seg.nrrd"
-"""Ending of segmentations of 3D Slicer; never an image."""
-EVENT_STREAM = "text/event-stream"
-PRESET_PURPOSES = {
-    "quick": "a quick look",
-    "cpu": "an afternoon on a CPU",
-    "gpu": "a GPU, with nnU-Net's own recipe",
-    "paper": "the paper's full length, on a GPU",
-}
-"""Preset of training and scoring -> what it is for."""
 
 
 class Header:

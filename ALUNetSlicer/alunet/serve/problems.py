@@ -7,8 +7,8 @@ from typing import Any
 
 from alunet.errors import AlunetError, InputError
 from alunet.project.annotations import StaleVersion
+from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
 from alunet.project.requests import KeyReused
-from alunet.project.worklist import AlreadyAnnotated, Leased, NotPlanned
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.disk_space import DiskFull, known_failure
 from alunet.storage.locks import InUse

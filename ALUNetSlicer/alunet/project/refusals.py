@@ -1,0 +1,30 @@
+"""Why a slice cannot be chosen, taken or annotated: errors that clients tell apart."""
+
+from __future__ import annotations
+
+from alunet.errors import InputError
+from alunet.schema import Lease
+
+
+class NotPlanned(InputError):
+    """The pool has no samples of the case yet."""
+
+    def __init__(self, case: str) -> None:
+        super().__init__(
+            f"Case {case!r} is not planned yet.", "Plan the project first: a job of kind 'plan'."
+        )
+
+
+class AlreadyAnnotated(InputError):
+    """The slice has labels, so that no one needs to be asked for them."""
+
+    def __init__(self, case: str, number: int) -> None:
+        super().__init__(f"Slice {number} of {case} is annotated already.", "Choose another one.")
+
+
+class Leased(InputError):
+    """Another person has the sample for a while."""
+
+    def __init__(self, lease: Lease) -> None:
+        super().__init__(f"{lease.author} is working on this slice.", "Take another one.")
+        self.lease = lease
