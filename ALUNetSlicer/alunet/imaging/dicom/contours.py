@@ -23,7 +23,7 @@ from alunet.imaging.dicom.elements import (
     word,
 )
 from alunet.imaging.dicom.frames import referenced_series
-from alunet.imaging.dicom.labels import DicomLabels, LayerStack, Mask, Segment, checked_shape
+from alunet.imaging.dicom.labels import DicomLabels, DicomSegment, LayerStack, Mask, checked_shape
 from alunet.imaging.dicom.pixels import MOST_VOXELS
 from alunet.imaging.dicom.segmentation import code_of
 from alunet.imaging.dicom.series import SeriesIdentity
@@ -95,7 +95,7 @@ def read_contours(path: Path, grid: Grid, identity: SeriesIdentity | None = None
             mask, said = _mask(entry, grid, name, path)
             notes += said
             instances += _images(entry)
-            segments.append(Segment(name, codes.get(count), stack.add(mask, value), value))
+            segments.append(DicomSegment(name, codes.get(count), stack.add(mask, value), value))
         return DicomLabels(
             grid,
             tuple(segments),

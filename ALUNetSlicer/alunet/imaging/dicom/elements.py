@@ -26,7 +26,7 @@ _LONG_HEADERS = ("OB", "OW", "OF", "OD", "UN")
 
 
 @dataclass(frozen=True)
-class Header:
+class DicomHeader:
     """What of a file comes before its voxels.
 
     Attributes:
@@ -85,7 +85,7 @@ def has_preamble(path: Path) -> bool:
         return True
 
 
-def read_header(path: Path, keywords: Sequence[str]) -> Header:
+def read_header(path: Path, keywords: Sequence[str]) -> DicomHeader:
     """Read the named attributes of a file up to its voxels.
 
     Raises:
@@ -107,12 +107,12 @@ def read_header(path: Path, keywords: Sequence[str]) -> Header:
         dataset = read_partial(stream, at_pixels, force=True, specific_tags=tags)
         size = path.stat().st_size
         if not found:
-            return Header(path, dataset, None, 0)
+            return DicomHeader(path, dataset, None, 0)
         vr, length = found[-1]
         if stream.tell() >= size:  # unpacked by pydicom: nothing of the file is left to compare
-            return Header(path, dataset, length, length)
+            return DicomHeader(path, dataset, length, length)
         room = size - stream.tell() - (12 if vr in _LONG_HEADERS else 8)
-        return Header(path, dataset, -1 if length == 0xFFFFFFFF else length, room)
+        return DicomHeader(path, dataset, -1 if length == 0xFFFFFFFF else length, room)
 
 
 def read_whole(path: Path, keywords: Sequence[str]) -> Dataset:

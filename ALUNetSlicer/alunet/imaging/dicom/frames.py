@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from alunet.errors import InputError
 from alunet.imaging.dicom.elements import (
     COPY_AGAIN,
-    Header,
+    DicomHeader,
     any_uid,
     guarded,
     item,
@@ -179,7 +179,7 @@ def referenced_series(dataset: Dataset) -> str:
     return "" if entry is None else any_uid(entry, "SeriesInstanceUID")
 
 
-def _frames(header: Header, modality: str, instance_uid: str) -> tuple[Frame, ...]:
+def _frames(header: DicomHeader, modality: str, instance_uid: str) -> tuple[Frame, ...]:
     dataset, path = header.dataset, header.path
     if modality in ("SEG", "RTSTRUCT"):
         raise InputError(f"{path} holds labels ({modality}), no image.", "Read it as labels.")

@@ -16,7 +16,7 @@ Mask = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
-class Segment:
+class DicomSegment:
     """One structure.
 
     Attributes:
@@ -49,14 +49,14 @@ class DicomLabels:
     """
 
     grid: Grid
-    segments: tuple[Segment, ...]
+    segments: tuple[DicomSegment, ...]
     layers: tuple[Layer, ...]
     referenced_series_uid: str
     referenced_instance_uids: tuple[str, ...]
     frame_of_reference_uid: str = ""
     notes: tuple[str, ...] = ()
 
-    def mask(self, segment: Segment) -> Mask:
+    def mask(self, segment: DicomSegment) -> Mask:
         """Return the voxels of a segment, array (k, j, i)."""
         return np.asarray(self.layers[segment.layer] == segment.value)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
-from alunet.imaging.dicom.elements import COPY_AGAIN, Header, whole, word
+from alunet.imaging.dicom.elements import COPY_AGAIN, DicomHeader, whole, word
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,7 +91,7 @@ def pixel_format(dataset: Dataset, path: Path) -> PixelFormat:
     return PixelFormat(rows, columns, frames, allocated, stored, signed, kind == "PALETTE COLOR")
 
 
-def check_length(form: PixelFormat, header: Header) -> None:
+def check_length(form: PixelFormat, header: DicomHeader) -> None:
     """Raise InputError where a file is shorter than its voxels need or than it declares.
 
     Compressed voxels need a byte a frame at least; `decoding` looks at each frame.

@@ -33,7 +33,7 @@ from alunet.imaging.dicom.frames import (
     spacing_of,
 )
 from alunet.imaging.dicom.geometry import MOST_OFF, make_grid, normal_of
-from alunet.imaging.dicom.labels import DicomLabels, LayerStack, Segment, checked_shape
+from alunet.imaging.dicom.labels import DicomLabels, DicomSegment, LayerStack, checked_shape
 from alunet.imaging.dicom.pixels import (
     FORMAT_KEYWORDS,
     MOST_VOXELS,
@@ -129,7 +129,7 @@ def read_segmentation(
 
 
 _Description = dict[int, tuple[str, tuple[str, str] | None]]
-_Filled = tuple[tuple[Segment, ...], tuple[Any, ...]]
+_Filled = tuple[tuple[DicomSegment, ...], tuple[Any, ...]]
 
 
 def _segments(dataset: Dataset, path: Path) -> _Description:
@@ -320,7 +320,7 @@ def _fill_masks(
         mask = np.zeros((last - first + 1, *shape[1:]), bool)
         for plane in own:
             mask[plane.k - first] = _inside(reader.frame(plane.index), limit, name)
-        made.append(Segment(name, code, stack.add(mask, value, first), value))
+        made.append(DicomSegment(name, code, stack.add(mask, value, first), value))
     return tuple(made), tuple(stack.layers)
 
 
@@ -358,5 +358,5 @@ def _fill_label_map(
                 f"The label map holds {unknown[0]}, which it does not describe.", COPY_AGAIN
             )
         layer[plane.k] = table[frame.astype(np.uint16)]
-    made = [Segment(*segments[count], 0, value) for value, count in enumerate(named, start=1)]
+    made = [DicomSegment(*segments[count], 0, value) for value, count in enumerate(named, start=1)]
     return tuple(made), (layer,)
