@@ -5,6 +5,7 @@ are.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
@@ -19,6 +20,12 @@ def geometry(
     grid = tuple(shape[axis] for axis in transpose)
     crop = ((low, grid[0]), (0, grid[1]), (0, grid[2]))
     return CaseGeometry(name, tuple(shape), tuple(transpose), crop, (grid[0] - low, *grid[1:]))
+
+
+def drop_latest_columns(database: Any) -> None:
+    """Take from the table of cases what the last version of the schema added to it."""
+    for column in ("content", "stamp", "notes", "dicom"):
+        database.execute(f"ALTER TABLE cases DROP COLUMN {column}")
 
 
 def plan(

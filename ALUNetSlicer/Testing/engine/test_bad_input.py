@@ -738,14 +738,17 @@ def test_the_loop_by_hand_refuses_what_it_cannot_use(
     drawn = tmp_path / "drawn.nii.gz"
     spoilt = {
         "shape": (
-            lambda f: changed(lambda _: drawn, lambda i: i[:-1, :, :])(f),
+            changed(lambda _: drawn, lambda i: sitk.ConstantPad(i, (1, 0, 0))),
             "does not fit its image: size ",
         ),
         "place": (
             changed(lambda _: drawn, lambda i: i.SetOrigin((9, 9, 9))),
             "does not fit its image: origin ",
         ),
-        "value": (voxels(lambda _: drawn, 9), "holds the value 9, but the labels are 0, "),
+        "value": (
+            voxels(lambda _: drawn, 9),
+            "holds the value 9, but the labels are 0 background, ",
+        ),
         "broken": (voxels(lambda _: drawn, 0.5), "holds the value 0.5, which is no whole number"),
         "cut off": (cut(lambda _: drawn, 0.5), "is cut off: "),
     }

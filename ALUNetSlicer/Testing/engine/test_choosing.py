@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from planned_project import plan
+from planned_project import drop_latest_columns, plan
 
 from alunet.errors import InputError
 from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
@@ -281,6 +281,7 @@ def test_a_batch_of_the_schema_before_stays_and_can_be_added_to(project: Project
         connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
     connection.execute("DROP TABLE rounds")
     connection.execute(tables.FIRST[3])
+    drop_latest_columns(connection)
     connection.execute("PRAGMA user_version = 3")
     connection.commit()
     connection.close()
@@ -311,6 +312,7 @@ def test_the_round_that_was_learned_last_keeps_what_was_ahead(project: Project) 
         "INSERT INTO rounds VALUES (0, 'entropy', '{\"budget\": 2}', 'finished', '{}', 0, 1)"
     )
     connection.execute("""INSERT INTO meta VALUES ('batch sizes', '{"0": 1}'), ('learning', '0')""")
+    drop_latest_columns(connection)
     connection.execute("PRAGMA user_version = 4")
     connection.commit()
     connection.close()

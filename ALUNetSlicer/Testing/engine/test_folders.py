@@ -213,6 +213,11 @@ def test_a_label_that_changed_is_said(tmp_path: Path, project: Project, added) -
     assert (names, said) == ([], ["a is in the project without a label; a.nii.gz was not taken."])
 
 
+def test_a_segmentation_is_never_an_image(tmp_path: Path, project: Project) -> None:
+    with pytest.raises(InputError, match="is a segmentation, no image"):
+        project.cases.import_case("a", [save(mask(), tmp_path / "a.seg.nrrd")])
+
+
 # --- voxels that poison ---------------------------------------------------------------------------
 
 

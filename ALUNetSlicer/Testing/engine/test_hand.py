@@ -15,13 +15,14 @@ import pytest
 import SimpleITK as sitk
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from planned_project import geometry, plan
+from planned_project import drop_latest_columns, geometry, plan
 from typer.testing import CliRunner
 
 from alunet import cli
 from alunet.errors import AlunetError, InputError
 from alunet.imaging.reading import read_labels
 from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.preparation import enumerate_samples
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables
@@ -351,10 +352,11 @@ def test_cases_added_later_come_behind_and_no_id_changes(project: Project, tmp_p
     batch(project, ("a", 1))
     AnnotationLoop(project).annotate("a", label_file(tmp_path, drawing()))
     before, rows = project.pool, project._db.rows("SELECT * FROM samples ORDER BY id")
-    new = save(picture(np.ones((3, 20, 20), np.float32)), tmp_path / "A.nrrd")
+    rng = np.random.default_rng(0)
+    new = save(picture(rng.normal(size=(3, 20, 20)).astype(np.float32)), tmp_path / "A.nrrd")
     project.cases.import_case("0 first by name", [new])
     project.cases.set_geometry("0 first by name", geometry("0 first by name", (3, 20, 20)))
-    AnnotationLoop(project).loop._enumerate()
+    enumerate_samples(project)
     assert project.pool.cases == ("a", "b ö", "0 first by name")
     assert project.pool.extends(before) and len(project.pool) == len(before) + 3
     assert project._db.rows("SELECT * FROM samples ORDER BY id")[: len(rows)] == rows
@@ -371,6 +373,7 @@ def test_a_project_of_the_first_schema_opens_and_can_skip(project: Project) -> N
     connection = sqlite3.connect(project.root / "project.db")
     for table in ("skipped", "versions", "work", "leases", "answers"):
         connection.execute(f"DROP TABLE {table}")
+    drop_latest_columns(connection)
     connection.execute("ALTER TABLE cases DROP COLUMN source")
     for column in ("uncertainty", "author", "ahead"):
         connection.execute(f"ALTER TABLE suggestions DROP COLUMN {column}")
@@ -504,18 +507,19 @@ def test_images_are_added_once_and_a_grown_folder_again(tmp_path: Path) -> None:
     root, scans = tmp_path / "p", tmp_path / "scans"
     alunet("init", root, "--label", "liver", "--channel", "CT")
     scans.mkdir()
+    rng = np.random.default_rng(0)
     for name in ("a", "b"):
-        save(picture(np.ones((3, 8, 8), np.float32)), scans / f"{name}.nrrd")
+        save(picture(rng.normal(size=(3, 8, 8)).astype(np.float32)), scans / f"{name}.nrrd")
     assert "2 new cases" in alunet("add", root, scans)
-    save(picture(np.ones((3, 8, 8), np.float32)), scans / "c.nrrd")
+    save(picture(rng.normal(size=(3, 8, 8)).astype(np.float32)), scans / "c.nrrd")
     assert "1 new cases" in alunet("add", root, scans)
     assert "0 new cases" in alunet("add", root, scans / "c.nrrd")
     label = save(picture(np.ones((3, 8, 8), np.uint8)), tmp_path / "l.nrrd")
     assert "1 new cases to evaluate on" in alunet(
         "add", root, scans / "a.nrrd", "--name", "t", "--label-file", label, "--test"
     )
-    with pytest.raises(InputError, match="already has a case 'a'"):
-        alunet("add", root, label, "--name", "a")
+    with pytest.raises(InputError, match="'a' is another image in the project"):
+        alunet("add", root, scans / "b.nrrd", "--name", "a")
     found = json.loads(alunet("status", root, "--json"))
     assert (found["cases"], found["test_cases"]) == (["a", "b", "c"], ["t"])
     assert found["next"] == f"alunet plan {root}"
@@ -666,5 +670,5 @@ def check_second_round(root: Path, tmp_path: Path, truth: Path, late: Path) -> N
     alunet("export", root, "model", "--out", tmp_path / "out" / "model.zip")
     alunet("export", root, "labels", "--out", tmp_path / "labels")
     made = {file.name for file in (tmp_path / "out").iterdir()}
-    assert made == {f"{item.case}.nrrd", "unsure.nii.gz", "model.zip"}
+    assert made == {f"{item.case}.nrrd", "dataset.json", "unsure.nii.gz", "model.zip"}
     assert {file.name for file in (tmp_path / "labels").iterdir()} >= {f"{old}.nii.gz"}

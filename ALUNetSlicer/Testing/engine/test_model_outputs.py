@@ -102,7 +102,7 @@ class TestPredictions:
             1,
             2,
         ]
-        assert sorted(tmp_path.iterdir()) == sorted(files)
+        assert sorted(tmp_path.iterdir()) == sorted([*files, tmp_path / "dataset.json"])
         images = {case.name: case.images[0] for case in loop.project.cases.all()}
         for name, file in zip(names, files, strict=True):
             segmentation = sitk.GetArrayFromImage(written(file))

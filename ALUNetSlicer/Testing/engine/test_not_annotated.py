@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from planned_project import drop_latest_columns
 from test_hand import planned
 
 from alunet.errors import InputError
@@ -39,6 +40,7 @@ def as_before(project: Project) -> None:
         np.savez_compressed(
             file, labels=np.where(labels == NOT_ANNOTATED, OLD, labels).astype(np.uint16)
         )
+    drop_latest_columns(project._db)
     project._db.execute("PRAGMA user_version = 5")
 
 

@@ -75,6 +75,6 @@ def test_an_image_with_one_impossible_voxel_is_refused_by_name(real_data, tmp_pa
     with Project.create(
         tmp_path / "project", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]
     ) as project:
-        project.cases.import_case("spoiled", [file])
-        with pytest.raises(InputError, match="'spoiled' cannot be normalized"):
-            Loop(project, RECIPE, seed=0, threads=1).prepare()
+        with pytest.raises(InputError, match=r"has the voxel .* at 0, 0, 0 \(i, j, k\)"):
+            project.cases.import_case("spoiled", [file])
+        assert project.cases.all() == []

@@ -199,8 +199,13 @@ def _gone_or_changed(old: Any, new: Any, path: tuple[str, ...]) -> Iterator[str]
         return  # see `_demanded_fields`
     elif path and path[-1] in SETS and isinstance(old, list) and isinstance(new, list):
         yield from (f"{where} > {value} has gone" for value in old if value not in new)
-    elif old != new:
+    elif _flat(old) != _flat(new):
         yield f"{where} was {old!r}, is {new!r}"
+
+
+def _flat(value: Any) -> Any:
+    """A text without its line breaks, which follow the width of the source."""
+    return " ".join(value.split()) if isinstance(value, str) else value
 
 
 def _demanded_options(old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:

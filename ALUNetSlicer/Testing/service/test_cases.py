@@ -159,6 +159,26 @@ def test_what_is_no_image_makes_no_case(common, tmp_path):
     common.refused("POST", f"/projects/{project}/cases", 404, "not_found", json=body)
 
 
+def test_a_segmentation_of_slicer_is_a_label_by_its_segments_and_never_an_image(
+    common, scan, tmp_path
+):
+    project, image = common.project("segmented"), scan("seg.nii.gz")
+    labels = sitk.Image(sitk.ReadImage(str(image)).GetSize(), sitk.sitkUInt8)
+    labels.CopyInformation(sitk.ReadImage(str(image)))
+    labels[1, 1, 1] = 7
+    labels.SetMetaData("Segment0_Name", "no such structure")
+    labels.SetMetaData("Segment0_LabelValue", "7")
+    sitk.WriteImage(labels, str(tmp_path / "l.seg.nrrd"))
+    label = common.upload(tmp_path / "l.seg.nrrd")
+    place = f"/projects/{project}/cases"
+    body = {"name": "x", "role": "test", "images": [common.upload(image)], "label": label}
+    problem = common.refused("POST", place, 400, "bad_request", json=body)
+    assert "'no such structure' (1 voxels)" in problem["message"]
+    body = {"name": "y", "images": [label]}
+    problem = common.refused("POST", place, 400, "bad_request", json=body)
+    assert "is a segmentation, no image" in problem["message"]
+
+
 def test_what_a_header_says_of_a_patient_stays_in_the_stored_file(service, scan, tmp_path):
     """Also when the image cannot be used: neither answers nor events nor logs repeat it."""
     image = sitk.ReadImage(str(scan("plain.nii.gz")))

@@ -41,7 +41,7 @@ OPTION = {"required": False}
     ("what", "change"),
     [
         ("help", lambda new: new.update({"alunet review": {"help": "", "parameters": {}}})),
-        ("help", lambda new: new["alunet suggest"]["parameters"].update({"--ahead": OPTION})),
+        ("help", lambda new: new["alunet suggest"]["parameters"].update({"--later": OPTION})),
         ("openapi", lambda new: new["paths"].update({"/v1/later": {}})),
         (
             "openapi",

@@ -258,32 +258,42 @@ def with_ignore(meaning: Meaning | None, ignore: int | None) -> Meaning | None:
     return replace(meaning, ignore=ignore)
 
 
-def write_description(folder: Path, labels: Mapping[str, int], ignore: int | None = None) -> None:
-    """Write a ``dataset.json`` beside label files, so that they are read by what it says.
+def check_description(folder: Path, labels: Mapping[str, int], ignore: int | None = None) -> bool:
+    """Return whether a folder has a ``dataset.json`` that says the same of label files.
 
     Args:
         labels: structure -> value in the files, the background 0.
         ignore: value of open voxels.
 
     Raises:
-        InputError: the folder has a ``dataset.json`` that says something else.
+        InputError: it has one that says something else.
     """
     from alunet.imaging.dataset import read_meaning
-    from alunet.storage.files import write_json
 
     file = folder / "dataset.json"
-    content = {"labels": {**labels, **({} if ignore is None else {"ignore": ignore})}}
-    if file.is_file():
-        said = read_meaning(file)
-        own = {segment.name.casefold(): segment.value for segment in said.segments}
-        wanted = {name.casefold(): value for name, value in labels.items()}
-        if own != wanted or said.ignore != ignore:
-            raise InputError(
-                f"{file} gives the values of label files here another meaning: {json.dumps(own)}.",
-                "Choose another folder.",
-            )
-        return
-    write_json(file, content)
+    if not file.is_file():
+        return False
+    said = read_meaning(file)
+    own = {folded(segment.name): segment.value for segment in said.segments}
+    wanted = {folded(name): value for name, value in labels.items()}
+    if own != wanted or said.ignore != ignore:
+        raise InputError(
+            f"{file} gives the values of label files here another meaning: {json.dumps(own)}.",
+            "Choose another folder.",
+        )
+    return True
+
+
+def write_description(folder: Path, labels: Mapping[str, int], ignore: int | None = None) -> None:
+    """Write a ``dataset.json`` beside label files, so that they are read by what it says.
+
+    Args, Raises: see `check_description`.
+    """
+    from alunet.storage.files import write_json
+
+    if not check_description(folder, labels, ignore):
+        content = {"labels": {**labels, **({} if ignore is None else {"ignore": ignore})}}
+        write_json(folder / "dataset.json", content)
 
 
 def open_value(values: tuple[int, ...]) -> int:

@@ -293,13 +293,16 @@ def is_kept(path: Path) -> bool:
     ending = ending_of(path)
     if ending == ".nii.gz":
         return _is_at_right_angles(path)
-    if ending not in KEPT_ENDINGS:
-        return False
-    if ending not in (".nrrd", ".mha"):
+    return ending in KEPT_ENDINGS and holds_its_voxels(path)
+
+
+def holds_its_voxels(path: Path) -> bool:
+    """Whether a file with a header of NRRD or MetaImage holds its voxels itself; others do."""
+    if path.suffix.lower() not in (".nrrd", ".mha"):
         return True
     with path.open("rb") as stream:
         header = stream.read(1 << 16).split(b"\n\n")[0].lower()
-    if ending == ".nrrd":
+    if path.suffix.lower() == ".nrrd":
         return not re.search(rb"^data ?file:", header, re.MULTILINE)
     return re.search(rb"elementdatafile\s*=\s*local", header) is not None
 

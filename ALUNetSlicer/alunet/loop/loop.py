@@ -179,6 +179,8 @@ class Loop:
             self._clear(number - 1)
         self.project.rounds.begin(strategy, budget)
         batch = make(folder)
+        # For people to read, and before the database, so that it is there wherever the batch is.
+        write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})
         with self.project.together():
             self.project.worklist.suggest(
                 number,
@@ -191,8 +193,6 @@ class Loop:
             self.project.rounds.keep_query(
                 number, {name: batch[name] for name in ("diagnostics", "costs")}
             )
-        # for people to read
-        write_json(folder / "batch.json", {**batch, "strategy": strategy, "budget": budget})
         return self.project.worklist.suggestions(number)
 
     def learn(self) -> RoundRecord:

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.imaging.label_file import write_description
+from alunet.imaging.label_file import check_description, write_description
 from alunet.imaging.labels import Structures, outside_values
 from alunet.imaging.reading import ending_of
 from alunet.imaging.writing import check_ending, write_like
@@ -262,8 +262,10 @@ def _all_or_none(
     try:
         parts = [place / target.name for target in targets]
         if structures is not None:
-            write_description(folder, structures.in_files, ignore)
+            check_description(folder, structures.in_files, ignore)
         yield parts, targets
+        if structures is not None:
+            write_description(folder, structures.in_files, ignore)
         for part, target in zip(parts, targets, strict=True):
             part.replace(target)
     finally:

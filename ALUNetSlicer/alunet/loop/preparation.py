@@ -31,7 +31,7 @@ def prepare(loop: Loop) -> None:
     if unseen or not planned:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
-    _enumerate(project)
+    enumerate_samples(project)
 
 
 def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
@@ -57,7 +57,7 @@ def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
     project.settings.preparation = found["costs"]
 
 
-def _enumerate(project: Project) -> None:
+def enumerate_samples(project: Project) -> None:
     """Make the pool of the cases whose role is "pool", or add those that are not in it yet."""
     known = project.samples.known_pool()
     geometries = [case.geometry for case in project.cases.all("pool") if case.geometry is not None]

@@ -29,7 +29,7 @@ from alunet.imaging.reading import (
     write_image,
 )
 from alunet.project.identity import Content, stamp_of
-from alunet.schema import Emit, Event
+from alunet.schema import SEGMENTATION_ENDING, Emit, Event
 
 _NAMED = 20  # files that were left out are named, so many
 Item = TypeVar("Item")
@@ -133,6 +133,8 @@ def check_case(
     notes: list[str] = []
     flat = True
     for path in files:
+        if ending_of(path) == SEGMENTATION_ENDING:
+            raise InputError(f"{path} is a segmentation, no image.", "Give it as a label.")
         whole = read_image(path)
         parts = split_channels(whole, channels, path)
         for part, image in enumerate(parts):

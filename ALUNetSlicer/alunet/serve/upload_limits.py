@@ -8,7 +8,7 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.reading import is_kept
+from alunet.imaging.reading import holds_its_voxels
 from alunet.schema import Code
 from alunet.serve.problems import Refused
 
@@ -22,7 +22,7 @@ def check_image(file: Path, limit: int) -> None:
     Nothing is decompressed into memory, and no other file is read: a header that names one is
     refused.
     """
-    if file.suffix in (".nrrd", ".mha") and not is_kept(file):
+    if not holds_its_voxels(file):
         raise InputError("The header of the file names another file.", "Send it as one file.")
     with file.open("rb") as stream:
         if stream.read(2) == b"\x1f\x8b" and _expands_beyond(file, limit + _BLOCK):

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from alunet.errors import InputError
 from alunet.imaging.reading import ENDINGS, ending_of
-from alunet.schema import PART_BYTES, Code, Upload, UploadRequest, to_json
+from alunet.schema import PART_BYTES, SEGMENTATION_ENDING, Code, Upload, UploadRequest, to_json
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.storage.files import sha256_file, write_json
@@ -26,7 +26,7 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 _KEPT_SECONDS = 7 * 24 * 3600.0
 _DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Forms of two files: the header names the other one, which could be any file of the machine."""
-_ACCEPTED = tuple(ending for ending in ENDINGS if ending not in _DETACHED)
+_ACCEPTED = (*(ending for ending in ENDINGS if ending not in _DETACHED), SEGMENTATION_ENDING)
 
 
 class Uploads:
