@@ -17,7 +17,11 @@ from typing import Any
 import alunet
 from alunet.agent.install import answer
 
-_MODULES = {"scikit-learn": "sklearn", "submodlib-py": "submodlib"}
+_MODULES = {
+    "pylibjpeg-openjpeg": "openjpeg",
+    "scikit-learn": "sklearn",
+    "submodlib-py": "submodlib",
+}
 """Import names of distributions that are called otherwise."""
 _OPTIONAL = ("submodlib-py",)
 """What the engine asks for when it is used, and says so where it is missing."""
