@@ -102,7 +102,7 @@ class SliceWorklist:
         return next((item for item in self._slices if item.sample == sample), None)
 
     def next_open(self, after: int | None) -> Slice | None:
-        """The next slice that somebody should work on, from the one of rank `after` on and round
+        """The next slice to work on, from the one of rank `after` on and round
         to the beginning.
         """
         free = [item for item in self._slices if item.status in OPEN and not item.owner]

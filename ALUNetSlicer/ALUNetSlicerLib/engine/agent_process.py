@@ -173,7 +173,10 @@ class AgentProcess:
             self._greeted = True
             self._ask_again()
             return
-        why = Failure(**message["error"])
+        try:
+            why = from_json(Failure, message["error"])
+        except ValueError as error:
+            why = misfit("hello", error)
         if why.code != WRONG_VERSION:  # it knows no greeting with a version
             text = _("The connection helper is of another version of ALUNet than this module.")
             hint = _("Update the module and the engine on this computer to the same version.")

@@ -90,7 +90,7 @@ class JobProgress:
 
 
 class JobTracker:
-    """The newest work on one project, whoever started it: one that runs on the engine is found
+    """The newest work on one project, of any person: one that runs on the engine is found
     again after a restart.
 
     Args:

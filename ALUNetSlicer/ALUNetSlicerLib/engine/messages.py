@@ -12,18 +12,14 @@ from typing import Any
 import numpy as np
 
 from alunet.schema import (
-    CaseInfo,
-    CurvePoint,
+    OPERATIONS,
     Health,
-    Job,
     JobKind,
     JobState,
-    Lease,
     NumberedEvent,
     ProjectInfo,
     SampleState,
-    StrategyInfo,
-    WorkRow,
+    Voxels,
     from_json,
 )
 from ALUNetSlicerLib.engine.failure import Failure
@@ -221,27 +217,21 @@ class _OfJob:
     job: int | None = None
 
 
+_THROUGH_THE_OUTBOX = ("set_status",)
+"""Operations whose call is answered by the agent, when its disk has them."""
 ANSWERS: dict[str, Any] = {
-    "add_case": CaseInfo,
-    "add_slice": list[WorkRow],
-    "annotation": FetchedVoxels,
-    "cancel_job": Job,
+    **{
+        name: FetchedVoxels if operation.answer is Voxels else operation.answer
+        for name, operation in OPERATIONS.items()
+        if operation.plain or operation.answer is Voxels
+        if name not in _THROUGH_THE_OUTBOX
+    },
     "create_project": ProjectWithStatus,
-    "curve": list[CurvePoint],
-    "fetch": FetchedFile,
-    "fetch_result": FetchedFile,
-    "health": Health,
-    "job": Job,
-    "jobs": list[Job],
-    "lease": Lease,
     "project": ProjectWithStatus,
     "projects": list[ProjectWithStatus],
-    "proposal": FetchedVoxels,
-    "start": Job,
-    "strategies": list[StrategyInfo],
+    "fetch": FetchedFile,
+    "fetch_result": FetchedFile,
     "test": list[ConnectionStep],
-    "uncertainty": FetchedVoxels,
-    "worklist": list[WorkRow],
 }
 """Call -> type of its answer; the answers of other calls are not read."""
 _CONTENTS: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""An environment that somebody made already, in place of an installation: does it have what the
+"""An environment that is there already, in place of an installation: does it have what the
 engine needs?
 """
 

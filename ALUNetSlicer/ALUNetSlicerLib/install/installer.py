@@ -158,7 +158,7 @@ class Installer:
     def inspect_computer(
         self, done: Callable[[bool, int], None], failed: Callable[[Failure], None]
     ) -> None:
-        """Ask what is told to a person before `start`: whether there is an NVIDIA GPU, and how
+        """Ask what a person should know before `start`: whether there is an NVIDIA GPU, and how
         many bytes are free.
         """
 

@@ -1,5 +1,5 @@
 """The engine on this computer: of the packages that were installed, or of an environment that
-somebody chose.
+a person chose.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def expected_bytes(choice: str, gpu: bool | None = None) -> int:
     `SIZES`.
 
     Args:
-        gpu: whether this computer has an NVIDIA GPU; while that is not known, "auto" is told as the
+        gpu: whether this computer has an NVIDIA GPU; while that is not known, "auto" counts as the
             larger.
 
     Raises:

@@ -141,9 +141,8 @@ REASONS = (
         "tls",
         _("The connection to the package index is not trusted."),
         _(
-            "A proxy may stand between: ask your IT for its certificate, and set it with pip's "
-            "option "
-            "cert."
+            "A proxy may be in the way: ask your IT for its certificate, and set it with pip's "
+            "option cert."
         ),
     ),
     (

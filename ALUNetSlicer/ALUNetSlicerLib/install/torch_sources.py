@@ -35,7 +35,7 @@ def torch_sources(build: str, torch: str, vision: str) -> list[TorchSource]:
     Args:
         build: "cpu" or "cuda".
         torch, vision: versions; torchvision is needed by a package that nnU-Net needs, and never by
-            us; it comes along where its builds are told apart in the same way.
+            us; it comes along where its builds are distinguished in the same way.
     """
     if build == "cuda":
         if sys.platform == "win32":

@@ -72,7 +72,7 @@ class CaseSegmentation:
 
     def _map(self, name: str) -> tuple[Any, int]:
         """A label map with a segment in it, and its value there: the one that is shared where it
-        lies on the grid.
+        is on the grid.
         """
         segment = self._segments.GetSegment(name)
         shared = segment.GetRepresentation(_MAP)
@@ -122,8 +122,8 @@ class CaseSegmentation:
         structure.
 
         Returns:
-            False where that is not possible: a map is still empty, lies on another grid, or
-            another's segment stands in the way in the same map. A merge sees to all of these.
+            False where that is not possible: a map is still empty, is on another grid, or
+            another's segment is in the way in the same map. A merge sees to all of these.
         """
         parts = []
         for value, name in self._ids.items():

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from alunet.errors import InputError
 from alunet.imaging.grids import SAME_PLACE, Grid, placement
 from alunet.imaging.label_file import described_beside, write_description
-from alunet.imaging.labels import Labels, Structures, outside_values, read_labels_of
+from alunet.imaging.labels import Labels, LabelSource, Structures, outside_values
 from alunet.schema import NOT_ANNOTATED
 
 ORGANS = Structures(("background", "liver", "tumor"), (0, 1, 2))
@@ -99,7 +99,7 @@ def plain(path: Path, like: sitk.Image, array: np.ndarray) -> Path:
 
 
 def read(path: Path, like: sitk.Image, structures: Structures = ORGANS, **said: object) -> Labels:
-    return read_labels_of(path, Grid.of(like), structures, **said)  # type: ignore[arg-type]
+    return LabelSource(structures, **said).read(path, Grid.of(like))  # type: ignore[arg-type]
 
 
 # --- segments of Slicer ---------------------------------------------------------------------------

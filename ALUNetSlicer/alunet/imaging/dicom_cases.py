@@ -12,12 +12,19 @@ from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
 from alunet.imaging.folders import LeftOut
+from alunet.imaging.grids import Grid
 
 if TYPE_CHECKING:
-    from alunet.imaging.dicom.series import DicomSeries
+    import SimpleITK as sitk
+
+    from alunet.imaging.dicom.series import DicomSeries, SeriesIdentity
 
 
-def dicom_cases(folder: Path, wanted: str = "") -> tuple[list[tuple[str, Path]], list[LeftOut]]:
+Scans = dict[Path, Grid]
+"""First file of each series, and its grid."""
+
+
+def dicom_cases(folder: Path, wanted: str = "") -> tuple[dict[str, Path], Scans, list[LeftOut]]:
     """Return name and first file of each series below a folder that can be a case, and the others.
 
     A case is called like the folder of its files, with the number of the series where several
@@ -47,7 +54,8 @@ def dicom_cases(folder: Path, wanted: str = "") -> tuple[list[tuple[str, Path]],
     ]
     left_out += [LeftOut(label.path, f"a {label.kind}, no image") for label in found.labels]
     left_out += [LeftOut(folder, error.message) for error in found.damaged]
-    return _named(folder, taken), left_out
+    grids = {series.files[0]: series.grid for series in taken if series.grid is not None}
+    return _named(folder, taken), grids, left_out
 
 
 def series_of(file: Path) -> DicomSeries:
@@ -66,6 +74,17 @@ def series_of(file: Path) -> DicomSeries:
     if found[0].problem is not None:
         raise found[0].problem
     return found[0]
+
+
+def read_series_of(file: Path) -> tuple[sitk.Image, SeriesIdentity]:
+    """Read the series that a file belongs to.
+
+    Raises:
+        InputError: see `series_of`, or a file is damaged.
+    """
+    from alunet.imaging.dicom.volume import read_series
+
+    return read_series(series_of(file))
 
 
 def _names(series: DicomSeries) -> tuple[str, ...]:
@@ -89,7 +108,7 @@ def _refuse_several(folder: Path, taken: Sequence[DicomSeries]) -> None:
         )
 
 
-def _named(folder: Path, taken: Sequence[DicomSeries]) -> list[tuple[str, Path]]:
+def _named(folder: Path, taken: Sequence[DicomSeries]) -> dict[str, Path]:
     cases: dict[str, Path] = {}
     for series in taken:
         file = series.files[0]
@@ -99,7 +118,7 @@ def _named(folder: Path, taken: Sequence[DicomSeries]) -> list[tuple[str, Path]]
         if name in cases:
             name = f"{name}_{len(cases)}"
         cases[name] = file
-    return list(cases.items())
+    return cases
 
 
 def _case_name(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,10 +79,11 @@ def folder_cases(
     if not described:
         from alunet.imaging.dicom_cases import dicom_cases
 
-        scans, others = dicom_cases(images, series)
-        cases = sorted(_each_once([*cases, *((name, [file]) for name, file in scans)], images))
+        scans, grids, others = dicom_cases(images, series)
+        scanned = [(name, [file]) for name, file in scans.items()]
+        cases = sorted(_each_once([*cases, *scanned], images))
         left_out += others
-        masks = _masks([paths[0] for _, paths in cases if len(paths) == 1])
+        masks = _masks([paths[0] for _, paths in cases if len(paths) == 1], grids)
         cases = [(name, paths) for name, paths in cases if paths[0] not in masks]
         left_out += [
             LeftOut(mask, f"a label map of {image.name}, no image") for mask, image in masks.items()
@@ -187,15 +188,18 @@ def _labels_of(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], lis
 # --- label maps beside images ---------------------------------------------------------------------
 
 
-def _masks(files: Sequence[Path]) -> dict[Path, Path]:
+def _masks(files: Sequence[Path], grids: Mapping[Path, Grid]) -> dict[Path, Path]:
     """Return the files that are label maps of another one, each with that one.
 
     A label map has the grid of its image, whole numbers alone, far fewer of them than the image,
     and areas of one value.
+
+    Args:
+        grids: of files whose headers do not say theirs alone: DICOM series.
     """
     by_grid: dict[object, list[Path]] = defaultdict(list)
     for path in files:
-        by_grid[_grid_key(path)].append(path)
+        by_grid[_grid_key(path, grids.get(path))].append(path)
     found = {}
     for key, group in by_grid.items():
         if key is None or len(group) < 2:
@@ -221,24 +225,13 @@ def _nearest(path: Path, images: Sequence[Path]) -> Path:
     return max(images, key=alike)
 
 
-def _grid_key(path: Path) -> object:
+def _grid_key(path: Path, grid: Grid | None) -> object:
     """Return what is equal for images on one grid; None where the header cannot be read."""
     try:
-        grid = _grid(path)
-    except (RuntimeError, InputError):
+        grid = grid or grid_of(path)
+    except RuntimeError:
         return None  # reading it says why
     return grid.size, tuple(round(v, 3) for v in (*grid.spacing, *grid.origin, *grid.direction))
-
-
-def _grid(path: Path) -> Grid:
-    if ending_of(path):
-        return grid_of(path)
-    from alunet.imaging.dicom_cases import series_of
-
-    grid = series_of(path).grid
-    if grid is None:
-        raise InputError(f"{path} is no volume.", "Choose another series.")
-    return grid
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ class Grid:
     def difference(self, other: Grid) -> str:
         """Say in what `other` differs, with both values; empty where it is the same grid."""
         if self.size != other.size:
-            return f"size {_text(other.size)} instead of {_text(self.size)}"
+            return f"size {in_words(other.size)} instead of {in_words(self.size)}"
         off = displacement(self, other)
         if off < SAME_PLACE:
             return ""
@@ -78,7 +78,7 @@ class Grid:
         name = max(shares, key=shares.__getitem__)
         own, theirs, unit = found[name]
         apart = f"voxels are up to {off:.3g} voxels apart"
-        return f"{name} {_text(theirs)} instead of {_text(own)}{unit}, so that {apart}"
+        return f"{name} {in_words(theirs)} instead of {in_words(own)}{unit}, so that {apart}"
 
 
 def displacement(grid: Grid, other: Grid) -> float:
@@ -191,5 +191,6 @@ def _corners(size: Sequence[int]) -> npt.NDArray[np.float64]:
     return corners
 
 
-def _text(values: Sequence[float]) -> str:
+def in_words(values: Sequence[float]) -> str:
+    """Return numbers for people, like "0.7 x 0.8 x 3"."""
     return " x ".join(f"{value:.6g}" for value in values)

@@ -88,47 +88,51 @@ class Labels:
         return int(np.count_nonzero(self.classes == NOT_ANNOTATED))
 
 
-def read_labels_of(
-    path: Path,
-    grid: Grid,
-    structures: Structures,
-    *,
-    meaning: Meaning | None = None,
-    ignore: int | None = None,
-    beside: bool = True,
-) -> Labels:
-    """Read a label file onto the grid of its image.
+@dataclass(frozen=True)
+class LabelSource:
+    """Where label files come from, and what is known of the values in them.
 
-    Where segments overlap, the structure with the larger number wins: a tumor over its organ. A
-    file that covers a part of the image has nothing in the rest. Voxels are never interpolated.
-
-    Args:
-        meaning: what a data set says of all its label files; the file's own segments come before.
+    Attributes:
+        structures: the project's.
+        meaning: what a data set, or a person, says of files that do not name their segments; None:
+            what a description beside each file says.
         ignore: value of voxels that are left open, as a person says it.
-        beside: whether a description beside the file counts.
-
-    Raises:
-        InputError: the file cannot be read, holds what is no structure of the project, or has its
-            voxels elsewhere than the image.
+        beside: whether a description beside a file counts.
     """
-    file = read_label_file(path, grid, meaning, beside=beside)
-    file = replace(file, meaning=with_ignore(file.meaning, ignore))
-    arrays = [_whole_numbers(sitk.GetArrayFromImage(layer), path) for layer in file.layers]
-    if _says_nothing_is_there(file, arrays):
-        return Labels(np.zeros(grid.shape, np.uint8), _box(None, grid))
-    place = _place(file, grid)
-    classes, notes = _classes(file, arrays, structures, ignore)
-    if place is not None:
-        try:
-            classes = place.place(classes, grid)
-        except InputError as error:
-            raise InputError(f"Label {path}: {error.message}", error.hint) from error
-        if not file.named and place.size != grid.size:
-            covered = " x ".join(map(str, place.size))
-            notes.append(
-                f"{path.name} covers {covered} of the image's voxels; the rest is background."
-            )
-    return Labels(classes, _box(None if file.named else place, grid), (*file.notes, *notes))
+
+    structures: Structures
+    meaning: Meaning | None = None
+    ignore: int | None = None
+    beside: bool = True
+
+    def read(self, path: Path, grid: Grid) -> Labels:
+        """Read a label file onto the grid of its image.
+
+        Where segments overlap, the structure with the larger number wins: a tumor over its organ. A
+        file that covers a part of the image has nothing in the rest. Voxels are never interpolated.
+
+        Raises:
+            InputError: the file cannot be read, holds what is no structure of the project, or has
+                its voxels elsewhere than the image.
+        """
+        file = read_label_file(path, grid, self.meaning, beside=self.beside)
+        file = replace(file, meaning=with_ignore(file.meaning, self.ignore))
+        arrays = [_whole_numbers(sitk.GetArrayFromImage(layer), path) for layer in file.layers]
+        if _says_nothing_is_there(file, arrays):
+            return Labels(np.zeros(grid.shape, np.uint8), _box(None, grid))
+        place = _place(file, grid)
+        classes, notes = _classes(file, arrays, self.structures, self.ignore)
+        if place is not None:
+            try:
+                classes = place.place(classes, grid)
+            except InputError as error:
+                raise InputError(f"Label {path}: {error.message}", error.hint) from error
+            if not file.named and place.size != grid.size:
+                covered = " x ".join(map(str, place.size))
+                notes.append(
+                    f"{path.name} covers {covered} of the image's voxels; the rest is background."
+                )
+        return Labels(classes, _box(None if file.named else place, grid), (*file.notes, *notes))
 
 
 def _says_nothing_is_there(file: LabelFile, arrays: Sequence[Array]) -> bool:

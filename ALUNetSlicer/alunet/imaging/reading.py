@@ -8,21 +8,23 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.grids import EXACT, SAME_PLACE, Grid
+from alunet.imaging.grids import EXACT, SAME_PLACE, Grid, in_words
 from alunet.imaging.integrity import check_integrity
 from alunet.imaging.nifti import has_axes, shear
 from alunet.imaging.stderr import discard_stderr_on_failure
 from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING
 from alunet.storage.files import atomic_path
+
+if TYPE_CHECKING:
+    from alunet.imaging.dicom.series import SeriesIdentity
 
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _permissive = threading.Lock()
@@ -66,7 +68,16 @@ def stem_of(path: Path) -> str:
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Reads an image file, voxels included; a DICOM file stands for its series.
+    """Read an image file, voxels included; a DICOM file stands for its series.
+
+    Raises:
+        InputError: see `read_with_series`.
+    """
+    return read_with_series(path)[0]
+
+
+def read_with_series(path: Path) -> tuple[sitk.Image, SeriesIdentity | None]:
+    """Read an image file, voxels included, and the series that it is, where it is DICOM.
 
     Raises:
         InputError: the file is missing, empty, of an unknown form, damaged, or cut off.
@@ -74,8 +85,10 @@ def read_image(path: Path) -> sitk.Image:
     if not path.is_file():
         raise InputError(f"There is no image file {path}.", "Check the path.")
     ending = ending_of(path)
-    if not ending and _is_dicom(path):
-        return _read_series(path)
+    if is_series(path):
+        from alunet.imaging.dicom_cases import read_series_of
+
+        return read_series_of(path)
     if not ending:
         raise InputError(
             f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}."
@@ -87,7 +100,7 @@ def read_image(path: Path) -> sitk.Image:
         with discard_stderr_on_failure():
             image = _read(path)
             _check_geometry(image, path)
-            return image
+            return image, None
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read."
@@ -99,21 +112,22 @@ def read_image(path: Path) -> sitk.Image:
         ) from error
 
 
-def _text(values: Sequence[float]) -> str:
-    return " x ".join(f"{value:.6g}" for value in values)
+def is_series(path: Path) -> bool:
+    """Whether a file is DICOM, and so stands for its series.
 
-
-def _is_dicom(path: Path) -> bool:
+    Raises:
+        InputError: it cannot be opened.
+    """
+    if ending_of(path):
+        return False
     from alunet.imaging.dicom.elements import is_dicom
 
-    return path.stat().st_size > 132 and is_dicom(path)
-
-
-def _read_series(path: Path) -> sitk.Image:
-    from alunet.imaging.dicom.volume import read_series
-    from alunet.imaging.dicom_cases import series_of
-
-    return read_series(series_of(path))[0]
+    try:
+        return is_dicom(path)
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read."
+        ) from error
 
 
 def _read(path: Path) -> sitk.Image:
@@ -139,7 +153,7 @@ def _check_geometry(image: sitk.Image, path: Path) -> None:
     }
     for name, values in numbers.items():
         if not np.isfinite(values).all():
-            raise InputError(f"{path} has the {name} {_text(values)}.", "Correct its header.")
+            raise InputError(f"{path} has the {name} {in_words(values)}.", "Correct its header.")
     off = _shear(image, path)
     if off >= SAME_PLACE:
         raise InputError(
@@ -199,7 +213,8 @@ def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Im
         return [image[:, :, :, index] for index in range(size[3])]
     elif dimension != 3:
         raise InputError(
-            f"{path} is {dimension}D ({_text(size)}), but the project has {channels} channel(s).",
+            f"{path} is {dimension}D ({in_words(size)}), "
+            f"but the project has {channels} channel(s).",
             "Store each time point as a case, or each channel as a file, of its own.",
         )
     parts = _components(image)

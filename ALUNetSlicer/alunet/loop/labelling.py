@@ -14,7 +14,7 @@ import SimpleITK as sitk
 from alunet.errors import InputError
 from alunet.imaging.grids import Grid
 from alunet.imaging.label_file import Meaning
-from alunet.imaging.labels import Labels, read_labels_of
+from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED
@@ -92,7 +92,8 @@ def annotate(
         raise InputError(
             f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed."
         )
-    read = _read(project, case, Path(file), slices, meaning, ignore)
+    labels_of = LabelSource(project.cases.structures, meaning, ignore)
+    read = _read(project, case, Path(file), slices, labels_of)
     drawn = read.classes
     pool = project.pool
     stored, labelled = project.annotations.read(name), project.samples.labelled()
@@ -229,12 +230,7 @@ def _open_voxels(project: Project, drawn: np.ndarray, samples: Iterable[int]) ->
 
 
 def _read(
-    project: Project,
-    case: Case,
-    file: Path,
-    slices: Sequence[int],
-    meaning: Meaning | None,
-    ignore: int | None,
+    project: Project, case: Case, file: Path, slices: Sequence[int], labels: LabelSource
 ) -> Labels:
     """Labels on the grid of the image; `NOT_ANNOTATED` where the file says nothing."""
     grid, axis = grid_of(case.images[0]), slice_axis(case)
@@ -243,10 +239,9 @@ def _read(
         samples_of_slices(project, case, [number])
         image = read_image(file)
         if image.GetDimension() == 2 and image.GetSize() != grid.size:
-            return _of_slice(
-                project, case, _flat(image, file, grid, axis), file, number, meaning, ignore
-            )
-    read = read_labels_of(file, grid, project.cases.structures, meaning=meaning, ignore=ignore)
+            read = labels.read(file, _flat(image, file, grid, axis))
+            return _of_slice(case, number, read)
+    read = labels.read(file, grid)
     low, high = read.box[axis]
     outside = [slice_ for slice_ in slices if not low <= slice_ < high]
     if outside:
@@ -258,17 +253,8 @@ def _read(
     return read
 
 
-def _of_slice(
-    project: Project,
-    case: Case,
-    flat: Grid,
-    file: Path,
-    number: int,
-    meaning: Meaning | None,
-    ignore: int | None,
-) -> Labels:
+def _of_slice(case: Case, number: int, read: Labels) -> Labels:
     """Labels of one slice from a 2D file, which has no place in space to check."""
-    read = read_labels_of(file, flat, project.cases.structures, meaning=meaning, ignore=ignore)
     whole = np.full(case.shape, NOT_ANNOTATED, np.uint8)
     whole[(slice(None),) * slice_axis(case) + (number,)] = read.classes[0]
     return replace(read, classes=whole)

@@ -12,13 +12,12 @@ from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
-from alunet.imaging.labels import Structures
+from alunet.imaging.labels import LabelSource, Structures
 from alunet.pool import CaseGeometry
 from alunet.project.identity import content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
     KnownCase,
-    LabelSource,
     check_case,
     check_new_names,
     counted,

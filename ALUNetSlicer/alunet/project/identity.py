@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from alunet.imaging.reading import read_image
+from alunet.imaging.reading import ending_of, read_image
 
 
 class Content:
@@ -44,10 +44,14 @@ def content_of(files: Iterable[Path]) -> str:
 def stamp_of(files: Sequence[Path]) -> str:
     """Return what tells whether files were written since: path, bytes and time of each, as JSON.
 
-    A missing file has no bytes and no time.
+    A missing file has no bytes and no time. A DICOM file stands for its series: of it count the
+    bytes of all files of its folder, and the last time.
     """
-    stamps = []
+    stamps: list[list[object]] = []
     for file in files:
-        about = file.stat() if file.is_file() else None
-        stamps.append([str(file.absolute()), about and about.st_size, about and about.st_mtime_ns])
+        own = [file] if ending_of(file) or not file.is_file() else file.parent.iterdir()
+        found = [each.stat() for each in own if each.is_file()]
+        size = sum(about.st_size for about in found) if found else None
+        written = max((about.st_mtime_ns for about in found), default=None)
+        stamps.append([str(file.absolute()), size, written])
     return json.dumps(stamps, ensure_ascii=False)

@@ -16,8 +16,7 @@ from alunet.imaging.dataset import check_case_name
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles, LeftOut
 from alunet.imaging.grids import Grid
-from alunet.imaging.label_file import Meaning
-from alunet.imaging.labels import Labels, Structures, read_labels_of
+from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import (
     EXACT_ENDING,
     check_voxels,
@@ -25,6 +24,7 @@ from alunet.imaging.reading import (
     ending_of,
     is_kept,
     read_image,
+    read_with_series,
     split_channels,
     write_image,
 )
@@ -50,37 +50,6 @@ class Source:
     name: str
     part: int = 0
     grid: Grid | None = None
-
-
-@dataclass(frozen=True)
-class LabelSource:
-    """Where reference labels come from, and what is known of the values in their files.
-
-    Attributes:
-        structures: the project's.
-        meaning: what a data set says of all its label files; None: what each file, or a description
-            beside it, says.
-        ignore: value of voxels left open, as a person says it.
-        beside: whether a description beside each file counts.
-    """
-
-    structures: Structures
-    meaning: Meaning | None = None
-    ignore: int | None = None
-    beside: bool = True
-
-    def read(self, file: Path, grid: Grid) -> Labels:
-        """Read a label file onto the grid of its image; see
-        `alunet.imaging.labels.read_labels_of`.
-        """
-        return read_labels_of(
-            file,
-            grid,
-            self.structures,
-            meaning=self.meaning,
-            ignore=self.ignore,
-            beside=self.beside,
-        )
 
 
 @dataclass(frozen=True)
@@ -129,13 +98,13 @@ def check_case(
     """
     if not files:
         raise InputError(f"Case {name} has no image file.", f"Give {channels} channel(s).")
-    grid, found, content = None, [], Content()
+    grid, found, content, dicom = None, [], Content(), None
     notes: list[str] = []
     flat = True
     for path in files:
         if ending_of(path) == SEGMENTATION_ENDING:
             raise InputError(f"{path} is a segmentation, no image.", "Give it as a label.")
-        whole = read_image(path)
+        whole, dicom = read_with_series(path)
         parts = split_channels(whole, channels, path)
         for part, image in enumerate(parts):
             own = Grid.of(image)
@@ -172,18 +141,9 @@ def check_case(
         str(content),
         stamp,
         notes=tuple(notes),
-        dicom=_identity(files),
+        dicom=dicom if len(files) == 1 else None,
     )
     return case if label is None else _with_label(case, labels.read(label, grid), label.name)
-
-
-def _identity(files: Sequence[Path]) -> SeriesIdentity | None:
-    """The series of a case that is one DICOM series."""
-    if len(files) != 1 or ending_of(files[0]):
-        return None
-    from alunet.imaging.dicom_cases import series_of
-
-    return series_of(files[0]).identity
 
 
 def _with_label(case: CheckedCase, read: Labels, name: str) -> CheckedCase:
