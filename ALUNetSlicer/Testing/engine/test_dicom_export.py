@@ -35,7 +35,14 @@ def random_labels(shape: tuple[int, ...], seed: int = 0) -> np.ndarray:
 
 def write(labels: np.ndarray, series: DicomSeries, folder: Path, path: Path, **options) -> int:
     return write_segmentation(
-        labels, series.grid, STRUCTURES, folder, series.identity, path, MODEL, **options
+        labels,
+        series.grid,
+        STRUCTURES,
+        find_series(folder),
+        series.identity,
+        path,
+        MODEL,
+        **options,
     )
 
 
@@ -164,7 +171,7 @@ def test_a_case_whose_axes_were_turned_is_written_on_the_grid_of_the_series(tmp_
     turned = Grid(grid.size, grid.spacing, (*grid.origin[:2], last), direction)
     out = tmp_path / "out.dcm"
     write_segmentation(
-        labels[::-1], turned, STRUCTURES, tmp_path / "in", series.identity, out, MODEL
+        labels[::-1], turned, STRUCTURES, find_series(tmp_path / "in"), series.identity, out, MODEL
     )
     assert_equal_when_read(out, labels, series)
 
@@ -230,7 +237,7 @@ def test_labels_drawn_by_hand_name_no_algorithm(source, series, tmp_path):
         random_labels(series.shape),
         series.grid,
         STRUCTURES,
-        source,
+        find_series(source),
         series.identity,
         tmp_path / "out.dcm",
         Algorithm("MANUAL", "ALUNet", "1.2"),
@@ -305,7 +312,9 @@ def test_labels_that_do_not_fit_are_refused(source, series, tmp_path):
         write(np.where(labels == 5, 7, labels), series, source, out)
     grid = Grid(series.grid.size, (0.6, 0.75, 2.0), series.grid.origin, series.grid.direction)
     with pytest.raises(InputError, match="voxels apart"):
-        write_segmentation(labels, grid, STRUCTURES, source, series.identity, out, MODEL)
+        write_segmentation(
+            labels, grid, STRUCTURES, find_series(source), series.identity, out, MODEL
+        )
     assert not out.exists()
 
 
@@ -316,7 +325,7 @@ def test_names_that_dicom_cannot_hold_are_refused(source, series, tmp_path, name
             np.zeros(series.shape, np.uint8),
             series.grid,
             {name: 1},
-            source,
+            find_series(source),
             SeriesIdentity("1.2", (), ""),
             tmp_path / "out.dcm",
             MODEL,

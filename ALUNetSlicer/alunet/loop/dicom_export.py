@@ -1,9 +1,11 @@
-"""Labels and segmentations as DICOM SEG objects, beside the images that they were made on."""
+"""Labels and segmentations as DICOM SEG objects, for the images that they were made on. All of a
+call's files, or none.
+"""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.imaging.dicom.export import Algorithm, write_segmentation
+from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity, find_series
 from alunet.imaging.reading import EXACT_ENDING, grid_of, read_labels
 from alunet.loop import outputs
 from alunet.loop.loop import Loop
@@ -19,6 +22,8 @@ from alunet.schema import Event
 from alunet.storage.files import sha256_file
 
 ENDING = ".dcm"
+
+Kind = Literal["MANUAL", "SEMIAUTOMATIC", "AUTOMATIC"]
 
 
 def export_labels(
@@ -42,12 +47,19 @@ def export_labels(
     annotated = list(project.annotations.cases())
     if not annotated:
         raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
-    kind: Literal["MANUAL", "SEMIAUTOMATIC"] = "SEMIAUTOMATIC" if loop.rounds() else "MANUAL"
+    kind: Kind = "SEMIAUTOMATIC" if loop.rounds() else "MANUAL"
     cases = outputs.cases_of(project, names or annotated)
-    return [
-        _write(loop, case, project.annotations.read(case.name), source, folder, kind, version)
-        for case in cases
-    ]
+    identities = [_identity(loop, case) for case in cases]
+    labels = (project.annotations.read(case.name) for case in cases)
+    return _write(
+        loop,
+        cases,
+        identities,
+        labels,
+        find_series(source),
+        folder,
+        _algorithm(loop, kind, version),
+    )
 
 
 def export_predictions(
@@ -59,55 +71,60 @@ def export_predictions(
         InputError: as `export_labels`, or there is no model.
     """
     cases = outputs.cases_of(loop.project, names)
-    for case in cases:
-        _check(loop, case)
+    identities = [_identity(loop, case) for case in cases]
+    found = find_series(source)
     with tempfile.TemporaryDirectory(dir=loop.project.root) as place:
         files = outputs.predict(
             loop, [case.name for case in cases], Path(place), EXACT_ENDING, proposals=True
         )
-        return [
-            _write(loop, case, read_labels(file), source, folder, "AUTOMATIC", version)
-            for case, file in zip(cases, files, strict=True)
-        ]
+        algorithm = _algorithm(loop, "AUTOMATIC", version)
+        return _write(loop, cases, identities, map(read_labels, files), found, folder, algorithm)
 
 
-def _check(loop: Loop, case: Case) -> None:
-    if loop.project.cases.dicom(case.name) is None:
+def _identity(loop: Loop, case: Case) -> SeriesIdentity:
+    identity = loop.project.cases.dicom(case.name)
+    if identity is None:
         raise InputError(
             f"Case '{case.name}' did not come from DICOM, so no DICOM segmentation can be made.",
             "Export it as nii.gz, nrrd or mha.",
         )
+    return identity
+
+
+def _algorithm(loop: Loop, kind: Kind, version: str) -> Algorithm:
+    """Who drew the labels, with the hash of the newest weights where there are any."""
+    weights = loop.weights(loop.last()) if loop.rounds() else None
+    hash_ = sha256_file(weights) if weights is not None and weights.is_file() else ""
+    return Algorithm(kind, "ALUNet", version, hash_)
 
 
 def _write(
     loop: Loop,
-    case: Case,
-    labels: np.ndarray,
-    source: Path,
+    cases: Sequence[Case],
+    identities: Sequence[SeriesIdentity],
+    labels: Iterable[np.ndarray],
+    source: DicomFolder,
     folder: Path,
-    kind: Literal["MANUAL", "SEMIAUTOMATIC", "AUTOMATIC"],
-    version: str,
-) -> Path:
-    _check(loop, case)
-    identity = loop.project.cases.dicom(case.name)
-    if identity is None:
-        raise InputError(f"Case '{case.name}' did not come from DICOM.", "Leave it out.")
-    weights = loop.weights(loop.last()) if loop.rounds() else None
-    hash_ = sha256_file(weights) if weights is not None and weights.is_file() else ""
+    algorithm: Algorithm,
+) -> list[Path]:
     structures = {name: value for name, value in loop.project.labels.items() if value}
-    folder.mkdir(parents=True, exist_ok=True)
-    target = folder / f"{case.name}{ENDING}"
-    left_out = write_segmentation(
-        labels,
-        grid_of(case.images[0]),
-        structures,
-        source,
-        identity,
-        target,
-        Algorithm(kind, "ALUNet", version, hash_),
-        leave_out_open=True,
-    )
-    if left_out:
-        text = f"{case.name}: {left_out:,} voxels are not annotated; in DICOM they are background."
-        loop.emit(Event("message", {"text": text}))
-    return target
+    files = [folder / f"{case.name}{ENDING}" for case in cases]
+    with outputs.all_or_none(files) as (parts, targets):
+        for case, identity, array, part in zip(cases, identities, labels, parts, strict=True):
+            left_out = write_segmentation(
+                array,
+                grid_of(case.images[0]),
+                structures,
+                source,
+                identity,
+                part,
+                algorithm,
+                leave_out_open=True,
+            )
+            if left_out:
+                loop.emit(Event("message", {"text": _left_out(case, left_out)}))
+    return targets
+
+
+def _left_out(case: Case, voxels: int) -> str:
+    return f"{case.name}: {voxels:,} voxels are not annotated; in DICOM they are background."

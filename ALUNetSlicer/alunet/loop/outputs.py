@@ -62,7 +62,7 @@ def predict(
     cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
     structures = loop.project.cases.structures
     structures = structures.numbered() if proposals else structures
-    with _all_or_none(_named(cases, folder, ending), structures) as (parts, targets):
+    with all_or_none(_named(cases, folder, ending), structures) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:segment_cases",
             weights.with_name("predict.log"),
@@ -100,7 +100,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
     weights = _newest(loop)
     case = _preprocessed(cases_of(loop.project, [name])[0])
     noise = Streams(loop.seed, loop.last() + 1).sequence("mc-dropout").generate_state(4)
-    with _all_or_none([Path(file)]) as (parts, targets):
+    with all_or_none([Path(file)]) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:map_case",
             weights.with_name("uncertainty.log"),
@@ -148,7 +148,7 @@ def export_model(loop: Loop, file: Path) -> Path:
         "versions": record.versions,
     }
     endings = Counter(ending_of(case.images[0]) for case in project.cases.all())
-    with _all_or_none([file]) as (parts, targets):
+    with all_or_none([file]) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:pack_model",
             weights.with_name("export.log"),
@@ -184,7 +184,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
             raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
     structures = project.cases.structures
     values, ignore = outside_values(structures.values)
-    with _all_or_none(_named(cases, folder, ending), structures, ignore) as (parts, targets):
+    with all_or_none(_named(cases, folder, ending), structures, ignore) as (parts, targets):
         for case, part in zip(cases, parts, strict=True):
             write_like(values[project.annotations.read(case.name)], case.images[0], part)
     return targets
@@ -231,7 +231,7 @@ def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:
 
 
 @contextmanager
-def _all_or_none(
+def all_or_none(
     targets: list[Path], structures: Structures | None = None, ignore: int | None = None
 ) -> Iterator[tuple[list[Path], list[Path]]]:
     """Gives paths in a passing folder to write to, and the absolute `targets`, all in one folder,

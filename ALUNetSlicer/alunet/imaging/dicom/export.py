@@ -18,7 +18,7 @@ from alunet.errors import InputError
 from alunet.imaging.dicom.codes import SCHEME, code_for
 from alunet.imaging.dicom.elements import guarded
 from alunet.imaging.dicom.labels import DicomLabels, place_on
-from alunet.imaging.dicom.series import DicomSeries, SeriesIdentity, find_series
+from alunet.imaging.dicom.series import DicomFolder, DicomSeries, SeriesIdentity
 from alunet.imaging.grids import Grid
 from alunet.schema import NOT_ANNOTATED
 from alunet.storage.files import atomic_path
@@ -64,7 +64,7 @@ def write_segmentation(
     labels: Labels,
     grid: Grid,
     structures: Mapping[str, int],
-    source: Path,
+    source: DicomFolder,
     identity: SeriesIdentity,
     path: Path,
     algorithm: Algorithm,
@@ -77,7 +77,7 @@ def write_segmentation(
         labels: integers, array (k, j, i), on `grid`.
         grid: of the case; it must agree with the series, flipped or swapped axes included.
         structures: name and value of each structure, without the background, which is 0.
-        source: folder with the DICOM files of the series.
+        source: what `find_series` found in the folder of the series.
         identity: of the series that the case was made from.
         path: the file to write.
         algorithm: who drew the labels.
@@ -112,19 +112,18 @@ def write_segmentation(
     return left_out
 
 
-def source_series(source: Path, identity: SeriesIdentity) -> DicomSeries:
-    """Find the series in a folder that a case was made from.
+def source_series(source: DicomFolder, identity: SeriesIdentity) -> DicomSeries:
+    """The series in a folder that a case was made from.
 
     Raises:
         InputError: the folder does not hold it, or not all of its images.
     """
-    found = find_series(source)
-    same = [series for series in found.series if series.uid == identity.series_uid]
+    same = [series for series in source.series if series.uid == identity.series_uid]
     wanted = set(identity.instance_uids)
     if not same:
-        held = "; ".join(series.label for series in found.series[:5]) or "no DICOM image"
+        held = "; ".join(series.label for series in source.series[:5]) or "no DICOM image"
         raise InputError(
-            f"{source} does not hold the series of this case (UID {identity.series_uid}): "
+            f"{source.path} does not hold the series of this case (UID {identity.series_uid}): "
             f"it holds {held}.",
             "Give the folder that the case was imported from.",
         )
@@ -132,8 +131,8 @@ def source_series(source: Path, identity: SeriesIdentity) -> DicomSeries:
     if match is None:
         present = {name for series in same for name in series.instance_uids}
         raise InputError(
-            f"{source} holds {len(wanted & present)} of the {len(wanted)} images of this case, "
-            f"and {len(present - wanted)} others.",
+            f"{source.path} holds {len(wanted & present)} of the {len(wanted)} images of this "
+            f"case, and {len(present - wanted)} others.",
             "Give the folder that the case was imported from.",
         )
     return match
