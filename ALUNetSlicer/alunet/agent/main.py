@@ -4,16 +4,15 @@ A request is ``{"id": 7, "call": "worklist", "args": {"project": "liver"}}``; it
 "result": …}`` or ``{"id": 7, "error": {"code": …, "message": …, "hint": …}}``, in the order they
 are ready. Events come between them:
 
-==============
-============================================================================================== event
-with ==============
-==============================================================================================
+==============  ====================================================================================
+event           with
+==============  ====================================================================================
 ``connection``  ``engine``, ``state`` ("online" with ``health``, "offline" with ``error``)
 ``outbox``      ``key``, ``sample``, ``state`` (see `outbox`; "waiting" with the reason), ``answer``
 ``project``     ``project``, and the `schema.NumberedEvent`, of projects that are followed
-``unfollowed``  ``project``, ``error`` ``progress``    ``id`` of a transfer, ``phase``, ``done``,
-``total`` (bytes) ==============
-==============================================================================================
+``unfollowed``  ``project``, ``error``
+``progress``    ``id`` of a transfer, ``phase``, ``done``, ``total`` (bytes)
+==============  ====================================================================================
 
 ``{"id": 8, "call": "cancel", "args": {"id": 7}}`` stops a transfer. The agent ends when its
 standard input does.

@@ -7,13 +7,13 @@ once however often it is sent.
 
 States of an entry:
 
-============
-=============================================================================================
-``waiting``   not acknowledged yet ``sent``      acknowledged, on the engine's disk; its voxels are
-forgotten here ``conflict``  somebody else was faster; the engine keeps both versions, this one in
-the history ``refused``   the engine cannot take it (the reason is kept); it stays here until a
-person says otherwise ============
-=============================================================================================
+============  ======================================================================================
+``waiting``   not acknowledged yet
+``sent``      acknowledged, on the engine's disk; its voxels are forgotten here
+``conflict``  somebody else was faster; the engine keeps both versions, this one in the history
+``refused``   the engine cannot take it (the reason is kept); it stays here until a person says
+              otherwise
+============  ======================================================================================
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ def log_likelihood(logits: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
 def dice_and_cross_entropy(logits: torch.Tensor, inside: torch.Tensor) -> torch.Tensor:
     """nnU-Net's training loss with the arg-max as target; for BADGE-LL.
 
-        l_h = -mean_{i} log p(y_i) - mean_{c>=1} (2 sum_i p_c [y_i = c] + s) / (sum_i p_c + sum_i
-        [y_i = c] + s)
+        l_h = -mean_{i} log p(y_i)
+              - mean_{c>=1} (2 sum_i p_c [y_i = c] + s) / (sum_i p_c + sum_i [y_i = c] + s)
 
     nnU-Net sums Dice over a batch (`batch_dice`), which would make a sample's gradient depend on
     its neighbours; here a sample is a batch of its own. Same values as nnU-Net's `DC_and_CE_loss`

@@ -1,7 +1,8 @@
 """Greedy maximisation of the facility location variant of submodular mutual information (FLQMI).
 
-    I(B; Q) = sum_{q in Q} m_q max_{b in B} S_bq + eta sum_{b in B} max_{q in Q} S_bq,   S clipped
-    at 0
+    I(B; Q) = sum_{q in Q} m_q max_{b in B} S_bq + eta sum_{b in B} max_{q in Q} S_bq,
+
+with S clipped at 0.
 
 Kothawade et al. 2022 (PRISM), where it is called FLVMI; docs/method.md, 2.10. The sample that adds
 most is taken again and again; among equals the one of the smallest position. S stays the array it

@@ -1,7 +1,8 @@
 """The one place that knows every strategy: a file in `strategies/` registers itself here.
 
-    @register("random", title="Random", needs=[Need.NOTHING], source="-", summary="Uniform without
-    replacement.") @dataclass(frozen=True) class Random:
+    @register("random", title="Random", needs=[Need.NOTHING], source="-", summary="Uniform.")
+    @dataclass(frozen=True)
+    class Random:
         def select(self, query: Query) -> Batch: ...
 
 The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them

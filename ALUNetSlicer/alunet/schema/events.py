@@ -2,20 +2,22 @@
 
 An `Event` is one line of JSON. Long work speaks only in events, never in text to parse:
 
-==============
-========================================================================================= kind
-data ==============
-=========================================================================================
+==============  ====================================================================================
+kind            data
+==============  ====================================================================================
 ``progress``    ``phase`` (plan, train, score, …), ``done``, ``total``, ``unit``; ``seconds_left``
-where it is known ``epoch``       ``epoch``, ``epochs``, ``loss``, ``dice`` (pseudo Dice, or null),
-``seconds_left`` ``step``        ``name``, ``state`` ("started", "finished", "reused"), ``seconds``,
-``peak_memory_mb`` ``result``      what the work returns, last line of a child process ``message``
-``text``: a note for a person ``error``       ``message``, ``hint``, ``input`` (true where the input
-is to blame) ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where
-it failed ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
+                where it is known
+``epoch``       ``epoch``, ``epochs``, ``loss``, ``dice`` (pseudo Dice, or null), ``seconds_left``
+``step``        ``name``, ``state`` ("started", "finished", "reused"), ``seconds``,
+                ``peak_memory_mb``
+``result``      what the work returns, last line of a child process
+``message``     ``text``: a note for a person
+``error``       ``message``, ``hint``, ``input`` (true where the input is to blame)
+``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
+``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of
-that round ==============
-=========================================================================================
+                that round
+==============  ====================================================================================
 
 Events that a service gives out carry ``job``, the number of the job they belong to, in their data
 where there is one.

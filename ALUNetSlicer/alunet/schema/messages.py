@@ -251,28 +251,25 @@ class JobRequest:
 
     Options, all of them optional:
 
-    ===============
-    ==============================================================================================
-    ``plan``         none ``round``        ``strategy``, ``budget``, ``ahead``, ``train_for``.
-    Trains on what is annotated, then suggests the
-                     next batch of ``budget`` samples and ``ahead`` more (without: as many again),
-                     which can be annotated while the next model is trained. In a new project it
-                     plans and suggests the first batch. What is not given is as in the round
-                     before. Slices that people chose stay in the worklist until they are done or
-                     skipped. The training takes about ``train_for`` seconds (without: as the
-                     project has it); one that was cancelled goes on, unless another time is asked
-                     for.
-    ``predict``      ``cases`` (list of names; without: all). Stores proposals. ``uncertainty``
-    ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores uncertainty maps
-                     of the newest model.
+    ===============  ===============================================================================
+    ``plan``         none
+    ``round``        ``strategy``, ``budget``, ``ahead``, ``train_for``. Trains on what is
+                     annotated, then suggests the next batch of ``budget`` samples and ``ahead``
+                     more (without: as many again), which can be annotated while the next model is
+                     trained. In a new project it plans and suggests the first batch. What is not
+                     given is as in the round before. Slices that people chose stay in the worklist
+                     until they are done or skipped. The training takes about ``train_for`` seconds
+                     (without: as the project has it); one that was cancelled goes on, unless
+                     another time is asked for.
+    ``predict``      ``cases`` (list of names; without: all). Stores proposals.
+    ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
+                     uncertainty maps of the newest model.
     ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
-    cases of the
-                     project; ``group`` (a regular expression that captures the patient in a case
-                     name, or "none": each case is another patient), needed where names look like
-                     several cases of one patient. The result is a zip file.
-    ===============
-    ==============================================================================================
+                     cases of the project; ``group`` (a regular expression that captures the patient
+                     in a case name, or "none": each case is another patient), needed where names
+                     look like several cases of one patient. The result is a zip file.
+    ===============  ===============================================================================
     """
 
     kind: JobKind

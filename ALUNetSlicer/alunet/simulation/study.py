@@ -96,8 +96,10 @@ def simulate(
 
         import alunet
 
-        if __name__ == "__main__": result = alunet.simulate("Task04_Hippocampus", "out", ["usimf",
-            "random"], seeds=[0, 1, 2]) print(result.summary)
+        if __name__ == "__main__":
+            names = ["usimf", "random"]
+            result = alunet.simulate("Task04_Hippocampus", "out", names, seeds=[0, 1, 2])
+            print(result.summary)
 
     Args:
         dataset: a labelled data set in the form of the Medical Segmentation Decathlon or of

@@ -1,12 +1,12 @@
 """Where an engine is, as a person writes it.
 
-=============================
-================================================================================== ``local``,
-``local:/folder``   this computer; the folder of the projects, without: ``alunet-projects`` at home
+=============================  =====================================================================
+``local``, ``local:/folder``   this computer; the folder of the projects, without:
+                               ``alunet-projects`` at home
 ``https://host:port``          a service that somebody runs; needs its token
 ``ssh://user@host:port/path``  another computer, reached as `ssh` reaches it; all parts but the host
-may be left out =============================
-==================================================================================
+                               may be left out
+=============================  =====================================================================
 """
 
 from __future__ import annotations

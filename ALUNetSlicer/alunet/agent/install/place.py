@@ -1,16 +1,15 @@
 """The folder that holds the engine's packages: `place CALL JSON`, one of the functions of `CALLS`.
 
-==========================
-===================================================================================== in the folder
-what ==========================
-=====================================================================================
+==========================  ========================================================================
+in the folder               what
+==========================  ========================================================================
 ``packages-FINGERPRINT``    complete and tried: it carries the stamp, written before it got this
-name ``part``                    an installation under way, or one that was broken off; never used;
-``p`` in it the
-                            packages, ``t`` temporary files of pip
-``wheels-FINGERPRINT``      torch as it was downloaded, kept for the next attempt ``install.log``
-the last attempt ==========================
-=====================================================================================
+                            name
+``part``                    an installation under way, or one that was broken off; never used; ``p``
+                            in it the packages, ``t`` temporary files of pip
+``wheels-FINGERPRINT``      torch as it was downloaded, kept for the next attempt
+``install.log``             the last attempt
+==========================  ========================================================================
 """
 
 from __future__ import annotations
