@@ -14,10 +14,10 @@ from alunet.model.child import with_source
 
 _QUESTION = """
 import json, torch
-from alunet.model.environment import resolve_device
+from alunet.model.interface import load_framework
 cuda = torch.cuda.is_available()
 names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if cuda else []
-print(json.dumps({"device": resolve_device("DEVICE"), "devices": names}))
+print(json.dumps({"device": load_framework().resolve_device("DEVICE"), "devices": names}))
 """
 
 log = logging.getLogger("alunet.serve")
