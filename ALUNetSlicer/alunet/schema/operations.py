@@ -207,7 +207,7 @@ class Operations:
     case_annotation = Operation(
         f"GET {_CASE}/annotation",
         File,
-        "What is annotated of a case; the largest label plus 1 where nobody did.",
+        "What is annotated of a case; 255 where nothing is annotated.",
         (_FORMAT,),
     )
     case_proposal = Operation(
