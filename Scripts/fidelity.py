@@ -3,7 +3,7 @@ docs/fidelity.md.
 
     python3 Scripts/fidelity.py STUDY                  all strategies with published options
     python3 Scripts/fidelity.py STUDY usimc            only these strategies
-    python3 Scripts/fidelity.py STUDY --samples 1500   a random part of the pool: quicker, and rougher
+    python3 Scripts/fidelity.py STUDY --samples 1500   part of the pool: quicker, and rougher
 
 STUDY is the folder of a finished `alunet simulate`. Its initial model chooses the batch of round 1
 again and again, one option changed each time; nothing is trained, and nothing of the study is
