@@ -14,6 +14,7 @@ import pytest
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.dicom.segmentation import read_segmentation
 from alunet.imaging.dicom.series import find_series
 from alunet.imaging.dicom.volume import read_series
@@ -134,3 +135,11 @@ def test_annotations_leave_as_seg_and_come_back_voxel_for_voxel(tmp_path, hippoc
     with sqlite3.connect(tmp_path / "p" / "project.db") as database:
         text = str(database.execute("SELECT * FROM cases").fetchall())
     assert written.StudyInstanceUID not in text
+
+
+def test_a_series_that_is_no_volume_is_refused_in_one_sentence(tmp_path, hippocampus) -> None:
+    source = shutil.copytree(hippocampus, tmp_path / "in")
+    (source / "14.dcm").unlink()
+    with pytest.raises(InputError, match="lacks 1 slice") as error:
+        read_dataset_description(source)
+    assert ".." not in error.value.message

@@ -48,7 +48,10 @@ def dicom_cases(folder: Path, wanted: str = "") -> tuple[dict[str, Path], Scans,
         )
     _refuse_several(folder, taken)
     left_out = [
-        LeftOut(series.files[0], f"a series that is no volume: {series.problem.message}")
+        LeftOut(
+            series.files[0],
+            f"a series that is no volume: {series.problem.message.removesuffix('.')}",
+        )
         for series in found.series
         if series.problem is not None and series.files
     ]
