@@ -149,7 +149,7 @@ class RoundsTest(EngineCase):
         self.annotate(truths, session)
         self.assertEqual({item.round for item in session.worklist if not item.ahead}, {1})
         case = self.ask("cases", project=self.project)[0]
-        self.assertEqual(case["shape"], list(SHAPE))
+        self.assertEqual(list(case.shape), list(SHAPE))
         stored = self.ask("fetch", project=self.project, case="Scan_0", what="images/0")
         volume = session.case_nodes.load("again", Path(stored.file))
         original = slicer.mrmlScene.GetFirstNodeByName("Scan #0")
