@@ -14,17 +14,19 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.labels import Structures
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
 from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
+from alunet.project.settings import Settings
 from alunet.project.worklist import Worklist, newest_version
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
 from alunet.storage.files import atomic_path, written_name
-from alunet.storage.locks import FileLock
+from alunet.storage.locks import FileLock, InUse
 
 
 @dataclass(frozen=True)
@@ -66,8 +68,8 @@ class Submission:
     """Labels of one sample as a person submits them.
 
     Attributes:
-        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED`
-            for open voxels.
+        labels: uint8 or uint16, of the shape of the sample's raw box; numbers of structures, or
+            `NOT_ANNOTATED` for open voxels.
         base: number of the version that they correct; 0 where there is none.
         seconds: time spent, None where that is not known.
         status: DONE makes them count for the training; any other only keeps them.
@@ -90,7 +92,7 @@ class Annotations:
     Args:
         folder: of the label maps.
         locks: folder of the locks, one for each case.
-        classes: number of classes, background included.
+        settings: of the project; no label is stored while they say that all labels are changed.
     """
 
     def __init__(
@@ -98,14 +100,14 @@ class Annotations:
         database: Database,
         folder: Path,
         locks: Path,
-        classes: int,
+        settings: Settings,
         cases: Cases,
         samples: Samples,
         rounds: Rounds,
         worklist: Worklist,
         requests: Requests,
     ) -> None:
-        self._db, self.folder, self._locks, self._classes = database, folder, locks, classes
+        self._db, self.folder, self._locks, self._settings = database, folder, locks, settings
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
 
@@ -153,7 +155,7 @@ class Annotations:
         Args:
             case: name of the case.
             items: sample id and its labels, of the shape of the sample's raw box; values are
-                classes or `NOT_ANNOTATED` where the annotator left a voxel open.
+                numbers of structures, or `NOT_ANNOTATED` where the annotator left a voxel open.
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
@@ -207,9 +209,7 @@ class Annotations:
             self.check_values(sample, labels, target.shape)
             target[...] = labels
         write_like(array, self._cases.row(case).image, self.file(case))
-        # few voxels: counting all of them took half of the time
-        annotated = array[array != NOT_ANNOTATED]
-        return [int(count) for count in np.bincount(annotated, minlength=self._classes)]
+        return counted_voxels(array)
 
     def _note(
         self,
@@ -242,28 +242,32 @@ class Annotations:
             raise InputError(
                 f"Labels of sample {sample} have the shape {labels.shape}, not {shape}."
             )
-        known = (labels >= 0) & (labels < self._classes) & (labels == np.round(labels))
-        strange = labels[~(known | (labels == NOT_ANNOTATED))]
+        structures = self._cases.structures
+        strange = labels[~structures.legal(labels)]
         if strange.size:
-            limits = f"Use 0 to {self._classes - 1}, or {NOT_ANNOTATED} for voxels left open."
-            raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
+            raise _illegal(sample, strange[0], structures.numbered())
 
     # --- what has been annotated ------------------------------------------------------------------
 
     def class_voxels(self) -> np.ndarray:
-        """Annotated voxels of each class over all pool cases, int64 (K,)."""
+        """Annotated voxels of each structure, background first, over all pool cases; int64 (K,)."""
         return np.asarray(self.case_voxels()[0].sum(axis=0))
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all
-        voxels (M,); int64.
+        """Of the M pool cases with annotations, by name: annotated voxels of each structure,
+        background first, (M, K), all voxels (M,); int64.
         """
         rows = self._db.rows(
             "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY "
             "name"
         )
-        voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
-        return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
+        numbers = self._cases.structures.numbers
+        counts = [dict(enumerate(json.loads(row[0]))) for row in rows]
+        voxels = [[count.get(number, 0) for number in numbers] for count in counts]
+        return (
+            np.array(voxels, np.int64).reshape(-1, len(numbers)),
+            np.array([np.prod(json.loads(row[1])) for row in rows], np.int64),
+        )
 
     def open_voxels(self) -> int:
         """How many voxels of the labeled samples are left open."""
@@ -309,19 +313,21 @@ class Annotations:
         """
         self._db.check_writable()
         place = self._samples.place(sample)
-        self.check_values(sample, submission.labels, place.shape)
         with self.case_lock(place.case):
             answer = self._requests.answer(submission.key, submission.digest)
             if answer is None:
+                if self._settings.change is not None:
+                    raise InUse("The structures are being changed.", "Try again in a moment.")
+                self.check_values(sample, submission.labels, place.shape)
                 answer = self._keep(sample, place, submission)
         if "kept" in answer:
             raise StaleVersion(answer["version"], answer["kept"])
         return SampleState(sample, Status(answer["status"]), answer["version"])
 
     def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
-        newest, last = newest_version(self._db, sample), self._last_version(sample)
+        newest, last = newest_version(self._db, sample), self.last_version(sample)
         stale, number = submission.base != newest, last + 1
-        self._write_version(sample, number, submission.labels)
+        self.write_version(sample, number, submission.labels)
         counts = None
         if submission.status is Status.DONE and not stale:
             counts = self._store(place.case, [(sample, place.slices, submission.labels)])
@@ -354,7 +360,7 @@ class Annotations:
             self._requests.keep(submission.key, submission.digest, answer)
         return answer
 
-    def _last_version(self, sample: int) -> int:
+    def last_version(self, sample: int) -> int:
         """The last number that was given to any version, also to one that does not count; 0
         where there is none.
         """
@@ -365,7 +371,8 @@ class Annotations:
     def _version_file(self, sample: int, number: int) -> Path:
         return self.folder / "history" / f"{sample}-{number}.npz"
 
-    def _write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
+    def write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
+        """Write the labels of a version that the database does not know yet."""
         file = self._version_file(sample, number)
         file.parent.mkdir(exist_ok=True)
         for leftover in file.parent.glob(f"tmp-*-{sample}-*.npz"):
@@ -397,3 +404,27 @@ class Annotations:
         raise InputError(
             f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet."
         )
+
+
+def counted_voxels(labels: np.ndarray) -> list[int]:
+    """Return how many voxels of a label map hold each number, by number; open ones don't count."""
+    annotated = labels[labels != NOT_ANNOTATED]  # few; counting all took half of the time
+    return [int(count) for count in np.bincount(annotated)]
+
+
+def _illegal(sample: int, value: Any, structures: Structures) -> InputError:
+    """Why labels of a sample cannot hold a value."""
+    gone = structures.without(int(value))
+    known = structures.in_words()
+    if gone is not None:
+        return InputError(
+            f"Labels of sample {sample} hold '{gone}' ({value}), which was removed from the "
+            f"project.",
+            f"Draw these voxels as another structure ({known}), or erase them; then hand in again.",
+        )
+    highest = structures.numbers[-1]
+    limits = f"Use 0 to {highest}" if len(structures.numbers) > highest else f"Use 0, {known}"
+    return InputError(
+        f"Labels of sample {sample} hold the value {value}.",
+        f"{limits}, or {NOT_ANNOTATED} for voxels left open.",
+    )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -12,7 +12,7 @@ from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
-from alunet.imaging.labels import LabelSource, Structures
+from alunet.imaging.labels import LabelSource, Removed, Structures
 from alunet.pool import CaseGeometry
 from alunet.project.identity import content_of, stamp_of
 from alunet.project.importing import (
@@ -46,6 +46,8 @@ class Case:
         geometry: None before preprocessing.
         shape: of the image file, (k, j, i).
         spacing: of the image file in mm, (k, j, i).
+        silent: numbers of structures of which the reference label says nothing, because the
+            project got them later.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     geometry: CaseGeometry | None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    silent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Cases:
     def all(self, role: str | None = None) -> list[Case]:
         """Return the cases by name; of one role, or all."""
         rows = self._db.rows(
-            "SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name"
+            "SELECT name, role, images, label, geometry, shape, spacing, silent FROM cases"
+            " ORDER BY name"
         )
         return [
             Case(
@@ -97,8 +101,9 @@ class Cases:
                 geometry=None if geometry is None else CaseGeometry.from_json(geometry),
                 shape=tuple(json.loads(shape)),
                 spacing=tuple(json.loads(spacing)),
+                silent=tuple(json.loads(silent)),
             )
-            for name, own, images, label, geometry, shape, spacing in rows
+            for name, own, images, label, geometry, shape, spacing, silent in rows
             if role in (None, own)
         ]
 
@@ -139,8 +144,12 @@ class Cases:
         Those are the values of the data set that the first cases came with, and of files that
         leave.
         """
-        names, values = tuple(self._settings.about["labels"]), self._settings.label_values
-        return Structures(names, tuple(range(len(names)) if values is None else values))
+        labels, values = self._settings.about["labels"], self._settings.label_values
+        numbers = tuple(labels.values())
+        removed = tuple(Removed(**gone) for gone in self._settings.removed_structures)
+        return Structures(
+            tuple(labels), numbers if values is None else tuple(values), numbers, removed
+        )
 
     def import_dataset(
         self,
@@ -188,8 +197,8 @@ class Cases:
                 folded(name): value for name, value in zip(found.labels, found.values, strict=True)
             }
             values = tuple(theirs[folded(name)] for name in structures.names)
-            structures = Structures(structures.names, values)
-            if values != tuple(range(len(values))) and emit is not None:
+            structures = replace(structures, values=values)
+            if values != structures.numbers and emit is not None:
                 emit(Event("message", {"text": f"Values in label files: {structures.in_words()}."}))
         say_left_out(found.left_out, emit or ignore_events)
         labels_of = LabelSource(structures, found.meaning, ignore)

@@ -50,6 +50,40 @@ class Settings:
         self._set("label values", values)
 
     @property
+    def removed_structures(self) -> list[dict[str, Any]]:
+        """What `alunet.imaging.labels.Removed` holds of each structure that the project had."""
+        found: list[dict[str, Any]] = self._get("removed structures", [])
+        return found
+
+    @removed_structures.setter
+    def removed_structures(self, removed: list[dict[str, Any]]) -> None:
+        self._set("removed structures", removed)
+
+    @property
+    def colors(self) -> dict[int, str]:
+        """Color of structures, #rrggbb by number; those that are not there have the usual one."""
+        return {int(number): color for number, color in self._get("colors", {}).items()}
+
+    @colors.setter
+    def colors(self, colors: Mapping[int, str]) -> None:
+        self._set("colors", {str(number): color for number, color in colors.items()})
+
+    @property
+    def change(self) -> dict[str, Any] | None:
+        """The change of stored labels that is under way, see `alunet.project.rewriting`."""
+        found: dict[str, Any] | None = self._get("change")
+        return found
+
+    @change.setter
+    def change(self, change: dict[str, Any] | None) -> None:
+        self._set("change", change)
+
+    def set_labels(self, labels: Mapping[str, int]) -> None:
+        """Give the project other structures, name to number."""
+        ordered = dict(sorted(labels.items(), key=lambda item: item[1]))
+        self._set("project", {**self.about, "labels": ordered})
+
+    @property
     def patch(self) -> tuple[int, int] | None:
         """Rows and columns of a sample; None before the project is planned."""
         found = self._get("patch")

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
+from alunet.imaging.labels import Structures
 from alunet.imaging.reading import read_labels
 from alunet.model.settings import MEASURES
 from alunet.project import Project
@@ -132,7 +133,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
-                labels = _with_own_value(labels, opened.num_classes, not_annotated)
+                labels = _with_own_value(labels, opened.cases.structures, not_annotated)
                 digest = _digest(
                     sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
                 )
@@ -151,13 +152,16 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             _check_sample(opened, sample)
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, "proposals")
+            structures = opened.cases.structures
         if found is None:
             raise Refused(
                 Code.NOT_FOUND,
                 "There is no proposal for this slice yet.",
                 "The next round makes it.",
             )
-        return _voxels(request, found[0], read_labels(found[1])[place.slices])
+        # the model may have known structures that the project has no more
+        labels = structures.current(read_labels(found[1])[place.slices])
+        return _voxels(request, found[0], np.where(labels == NOT_ANNOTATED, 0, labels))
 
     @serves(routes, Operations.uncertainty)
     def uncertainty(
@@ -229,15 +233,16 @@ def _labels(
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
 
 
-def _with_own_value(labels: np.ndarray, classes: int, named: int | None) -> np.ndarray:
+def _with_own_value(labels: np.ndarray, structures: Structures, named: int | None) -> np.ndarray:
     """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside
-    the classes.
+    the structures.
 
     Args:
         named: what the client says it is; None: as in version 1 of the contract.
     """
-    value = classes if named is None else named
-    if value < classes:
+    highest = max(structures.numbers)
+    value = highest + 1 if named is None else named
+    if value <= highest or any(value == gone.number for gone in structures.removed):
         raise InputError(
             f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}."
         )

@@ -1,0 +1,401 @@
+"""Structures that a project gets, renames, recolors and loses after it was made.
+
+A structure keeps its number in the project's label maps for good, and the number of a removed one
+is never given again: no stored file, and nothing that is on its way, ever means another thing.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import unicodedata
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from alunet.errors import InputError
+from alunet.imaging.dataset import number_labels
+from alunet.imaging.label_file import folded
+from alunet.imaging.labels import Removed
+from alunet.project.cases import Cases
+from alunet.project.events import Events
+from alunet.project.requests import Requests
+from alunet.project.rewriting import Labels, Recode, Rewriting, Staged
+from alunet.project.rounds import Rounds
+from alunet.project.settings import Settings
+from alunet.project.worklist import Worklist
+from alunet.schema import NOT_ANNOTATED
+from alunet.storage.database import Database
+
+Earlier = Literal["open", "absent"]
+OPEN, ABSENT, BACKGROUND = "open", "absent", "background"
+_NAME_LENGTH = 100
+_NEXT = "The next training goes on from the model's weights; its last layers"
+
+
+@dataclass(frozen=True)
+class Structure:
+    """One structure of a project.
+
+    Attributes:
+        number: in the project's label maps.
+        value: in label files that do not say what their values mean.
+        color: #rrggbb; None: the usual one.
+        voxels: how many are annotated.
+    """
+
+    name: str
+    number: int
+    value: int
+    color: str | None
+    voxels: int
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a change did.
+
+    Attributes:
+        again: annotated samples that came back into the worklist.
+        notes: what it did and what follows, for a person.
+    """
+
+    again: int
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks for a change; the same request sent again has the same key and digest."""
+
+    author: str = "annotator"
+    key: str = ""
+    digest: str = ""
+
+
+class ProjectStructures:
+    """The structures of a project that this process has for itself."""
+
+    def __init__(
+        self,
+        database: Database,
+        settings: Settings,
+        cases: Cases,
+        rounds: Rounds,
+        worklist: Worklist,
+        events: Events,
+        rewriting: Rewriting,
+    ) -> None:
+        self._db, self._settings, self._cases = database, settings, cases
+        self._rounds, self._worklist, self._events = rounds, worklist, events
+        self._rewriting, self._requests = rewriting, Requests(database)
+
+    def all(self) -> list[Structure]:
+        """Return the structures by number."""
+        known, colors = self._cases.structures, self._settings.colors
+        counts: dict[int, int] = {}
+        for (text,) in self._db.rows("SELECT voxels FROM cases WHERE voxels IS NOT NULL"):
+            for number, count in enumerate(json.loads(text)):
+                counts[number] = counts.get(number, 0) + count
+        rows = zip(known.names, known.numbers, known.values, strict=True)
+        return [
+            Structure(name, number, value, colors.get(number), counts.get(number, 0))
+            for name, number, value in list(rows)[1:]
+        ]
+
+    # --- changes ----------------------------------------------------------------------------------
+
+    def add(
+        self,
+        name: str,
+        earlier: Earlier | None = None,
+        color: str | None = None,
+        asked: Asked = Asked(),
+    ) -> Change:
+        """Give the project one structure more, under a number that was never used.
+
+        Args:
+            earlier: what the background of slices annotated so far says of it: "open", nothing,
+                so they come back to be looked at; "absent", it is not there. Needed where anything
+                is annotated. Reference labels that were imported so far say nothing of it.
+            color: #rrggbb; None: the usual one.
+
+        Raises:
+            InputError: the name is taken or impossible, no number is left, `earlier` is missing,
+                or the project cannot be changed.
+        """
+        if (known := self._answered(asked)) is not None:
+            return known
+        known_, labels = self._cases.structures, self._settings.about["labels"]
+        name, number = (
+            _clean(name),
+            1 + max((*known_.numbers, *(gone.number for gone in known_.removed))),
+        )
+        self._check_name({**labels}, name, number)
+        if number >= NOT_ANNOTATED:
+            raise InputError(
+                f"All {NOT_ANNOTATED - 1} numbers of structures were used.", "Start a new project."
+            )
+        annotated = self._rewriting.annotated()
+        if annotated and earlier not in (OPEN, ABSENT):
+            raise InputError(
+                f"What is annotated so far does not say where '{name}' is.",
+                f"Choose for it: '{OPEN}' (these slices come back to be looked at), or '{ABSENT}' "
+                f"('{name}' is in none of them).",
+            )
+        color = None if color is None else checked_color(color)
+        used = {*known_.values, *(gone.value for gone in known_.removed), NOT_ANNOTATED}
+        value = next(value for value in range(number, 1 << 16) if value not in used)
+        references = self._db.number("SELECT count(*) FROM cases WHERE label IS NOT NULL")
+        notes = [
+            f"'{name}' is number {number}, and {value} in label files that do not name it.",
+            *self._of_model(f"{_NEXT} get an output for '{name}', which no proposal shows before."),
+        ]
+        if references:
+            notes.append(
+                f"The {references} reference labels say nothing of '{name}': on these cases it is "
+                f"not measured."
+            )
+
+        def change() -> None:
+            self._settings.set_labels({**labels, name: number})
+            self._settings.label_values = [*known_.values, value]
+            self._set_color(number, color)
+            self._db.many(
+                "UPDATE cases SET silent = ? WHERE name = ?",
+                [
+                    (json.dumps([*case.silent, number]), case.name)
+                    for case in self._cases.all()
+                    if case.label is not None
+                ],
+            )
+
+        recode = _opened if annotated and earlier == OPEN else None
+        if annotated and earlier == ABSENT:
+            notes.append(f"Slices annotated so far stay as they are: none shows '{name}'.")
+        return self._apply("added", number, change, recode, False, f"'{name}' is new", notes, asked)
+
+    def rename(self, name: str, new: str, asked: Asked = Asked()) -> Change:
+        """Give a structure another name; nothing else changes.
+
+        Raises:
+            InputError: there is no such structure, the name is taken or impossible, or the project
+                cannot be changed.
+        """
+        if (known := self._answered(asked)) is not None:
+            return known
+        old, number = self._find(name)
+        new, labels = _clean(new), dict(self._settings.about["labels"])
+        self._check_name({own: n for own, n in labels.items() if n != number}, new, number)
+        notes = [f"'{old}' is called '{new}' from now on; what is annotated stays as it is."]
+
+        def change() -> None:
+            self._settings.set_labels({new if n == number else own: n for own, n in labels.items()})
+            self._rename_records(old, new)
+
+        return self._apply("renamed", number, change, None, False, "", notes, asked)
+
+    def recolor(self, name: str, color: str | None, asked: Asked = Asked()) -> Change:
+        """Give a structure a color, #rrggbb, or with None the usual one.
+
+        Raises:
+            InputError: there is no such structure, or the color is none.
+        """
+        if (known := self._answered(asked)) is not None:
+            return known
+        own, number = self._find(name)
+        color = None if color is None else checked_color(color)
+        notes = [f"'{own}' is shown in {color or 'the usual color'} from now on."]
+        return self._apply(
+            "recolored",
+            number,
+            lambda: self._set_color(number, color),
+            None,
+            False,
+            "",
+            notes,
+            asked,
+        )
+
+    def remove(self, name: str, voxels: str | None = None, asked: Asked = Asked()) -> Change:
+        """Take a structure out of the project; its number is retired.
+
+        Args:
+            voxels: what its voxels become: "background", "open" (not annotated: these slices come
+                back to be looked at), or the name of another structure. Needed where any are drawn.
+
+        Raises:
+            InputError: there is no such structure, it is the only one, `voxels` is missing or
+                names nothing, or the project cannot be changed.
+        """
+        if (known := self._answered(asked)) is not None:
+            return known
+        own, number = self._find(name)
+        labels, structures = dict(self._settings.about["labels"]), self._cases.structures
+        if len(labels) == 2:
+            raise InputError(
+                f"'{own}' is the only structure of the project.", "Rename it, or add another first."
+            )
+        drawn = self._rewriting.drawn(number)
+        others = [f"'{other}'" for other, n in labels.items() if n not in (0, number)]
+        if voxels is None and drawn:
+            raise InputError(
+                f"{drawn:,} voxels of '{own}' are drawn.",
+                f"Choose what they become: '{BACKGROUND}', '{OPEN}', or {' or '.join(others)}.",
+            )
+        became, words = self._became(voxels or BACKGROUND, number)
+        notes = [f"'{own}' is removed; its number {number} is never given again."]
+        if drawn:
+            notes.append(f"Its {drawn:,} voxels are {words} now; earlier versions keep them.")
+        notes += self._of_model(
+            f"{_NEXT} lose the output for '{own}', which no proposal shows now."
+        )
+        value = structures.values[structures.numbers.index(number)]
+        gone = Removed(own, number, value, became)
+
+        def change() -> None:
+            del labels[own]
+            self._settings.set_labels(labels)
+            left = zip(structures.values, structures.numbers, strict=True)
+            self._settings.label_values = [value for value, n in left if n != number]
+            known = self._settings.removed_structures
+            self._settings.removed_structures = [*known, asdict(gone)]
+            self._set_color(number, None)
+            self._rename_records(own, f"{own} (removed, {number})")
+
+        def recode(old: Labels) -> Labels:
+            return np.where(old == number, np.asarray(became, old.dtype), old)
+
+        again = f"'{own}' was removed" if became == NOT_ANNOTATED else ""
+        return self._apply(
+            "removed", number, change, recode if drawn else None, True, again, notes, asked
+        )
+
+    # --- parts of a change ------------------------------------------------------------------------
+
+    def _apply(
+        self,
+        what: str,
+        number: int,
+        change: Any,
+        recode: Recode | None,
+        references: bool,
+        again: str,
+        notes: list[str],
+        asked: Asked,
+    ) -> Change:
+        """Make a change count in one moment.
+
+        Args:
+            again: why slices whose labels change come back into the worklist; empty: they do not.
+        """
+        self._check_changeable()
+        with self._rewriting.begun():
+            staged = Staged((), {}, ())
+            if recode is not None:
+                staged = self._rewriting.stage(recode, asked.author, references=references)
+            with self._db.transaction():
+                change()
+                self._rewriting.note(staged, asked.author)
+                shown = staged.changed if again else ()
+                if shown:
+                    self._worklist.look_again(shown, asked.author, f"look again: {again}")
+                    notes.append(
+                        f"{len(shown):,} annotated slices are back in the worklist; until they are "
+                        f"done, what is open in them is not learned."
+                    )
+                elif staged.changed:
+                    notes.append(f"The labels of {len(staged.changed):,} slices got a new version.")
+                done = Change(len(shown), tuple(notes))
+                self._tell(what, number, notes[0])
+                self._requests.keep(asked.key, asked.digest, asdict(done))
+        return done
+
+    def _tell(self, what: str, number: int, text: str) -> None:
+        data = {"change": what, "number": number, "labels": self._settings.about["labels"]}
+        colors = {str(n): color for n, color in self._settings.colors.items()}
+        self._events.add("structures", {**data, "colors": colors, "text": text})
+
+    def _answered(self, asked: Asked) -> Change | None:
+        """What was answered to the same request."""
+        self._db.check_writable()
+        answer = self._requests.answer(asked.key, asked.digest)
+        return None if answer is None else Change(answer["again"], tuple(answer["notes"]))
+
+    def _check_changeable(self) -> None:
+        if self._settings.annotation is None or self._settings.data is not None:
+            raise InputError(
+                "The project belongs to a simulation; its structures stay as they are.",
+                "Change them in the data set, and simulate again.",
+            )
+
+    def _check_name(self, others: dict[str, int], name: str, number: int) -> None:
+        """Raise InputError where a name is taken or impossible."""
+        if len(name) > _NAME_LENGTH or folded(name) == OPEN:
+            raise InputError(f"A structure cannot be called '{name[:60]}'.", "Choose another name.")
+        taken = next((own for own in others if folded(own) == folded(name)), None)
+        if taken is not None:
+            raise InputError(
+                f"The project has a structure '{taken}' already.", "Choose another name."
+            )
+        number_labels({**others, name: number})
+
+    def _find(self, name: str) -> tuple[str, int]:
+        """Name and number of a structure, however its name is written."""
+        known = self._cases.structures
+        number = known.find(name)
+        if not number:
+            there = ", ".join(f"'{own}'" for own in known.names[1:])
+            raise InputError(f"The project has no structure '{name[:60]}'.", f"It has {there}.")
+        return known.names[known.numbers.index(number)], number
+
+    def _became(self, voxels: str, removed: int) -> tuple[int, str]:
+        """The number that voxels get, and what that is in words."""
+        if folded(voxels) in (BACKGROUND, OPEN):
+            return {
+                BACKGROUND: (0, "background"),
+                OPEN: (NOT_ANNOTATED, "open (not annotated)"),
+            }[folded(voxels)]
+        own, number = self._find(voxels)
+        if number == removed:
+            raise InputError(
+                f"The voxels of '{own}' cannot become '{own}'.", "Choose another structure."
+            )
+        return number, f"'{own}'"
+
+    def _of_model(self, text: str) -> list[str]:
+        return [text] if self._rounds.finished() else []
+
+    def _set_color(self, number: int, color: str | None) -> None:
+        others = {n: known for n, known in self._settings.colors.items() if n != number}
+        self._settings.colors = others if color is None else {**others, number: color}
+
+    def _rename_records(self, old: str, new: str) -> None:
+        """Let what was measured in earlier rounds follow the name."""
+        for round_ in self._rounds.finished():
+            record = round_.record or {}
+            tables = record.get("metrics") or {"dice": record.get("dice") or {}}
+            for metric, values in tables.items():
+                tables[metric] = {new if k == old else k: v for k, v in values.items()}
+            if "metrics" not in record and "dice" in record:
+                record["dice"] = tables["dice"]
+            self._rounds.keep_record(round_.number, record)
+
+
+def checked_color(color: str) -> str:
+    """Return a color as #rrggbb in lower case; raises InputError for anything else."""
+    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color.strip()):
+        raise InputError(
+            f"'{color[:20]}' is no color.", "Give red, green and blue as #rrggbb, like #e04040."
+        )
+    return color.strip().lower()
+
+
+def _clean(name: str) -> str:
+    return unicodedata.normalize("NFC", " ".join(name.split()))
+
+
+def _opened(old: Labels) -> Labels:
+    """The same labels with the background left open."""
+    return np.where(old == 0, np.asarray(NOT_ANNOTATED, old.dtype), old)
