@@ -57,12 +57,15 @@ class Structures:
         values: number of each in files that do not say what their values mean.
         numbers: number of each in the project's label maps, ascending; without: 0, 1, …
         removed: those that the project had.
+        former: earlier names and their numbers; a file may still use them where no structure is
+            called so now.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
     numbers: tuple[int, ...] = ()
     removed: tuple[Removed, ...] = ()
+    former: tuple[tuple[str, int], ...] = ()
 
     def __post_init__(self) -> None:
         """Number the structures where that was left out."""
@@ -77,7 +80,7 @@ class Structures:
     def numbered(self) -> Structures:
         """Return the same structures with the numbers of the project's label maps as values."""
         removed = tuple(replace(gone, value=gone.number) for gone in self.removed)
-        return Structures(self.names, self.numbers, self.numbers, removed)
+        return replace(self, values=self.numbers, removed=removed)
 
     def legal(self, labels: Array) -> npt.NDArray[np.bool_]:
         """Return which voxels of a label map of the project hold a structure or are open."""
@@ -112,7 +115,7 @@ class Structures:
         """Return the number of the structure of that name, whatever its case and Unicode form;
         None where there is none.
         """
-        pairs = zip(self.names, self.numbers, strict=True)
+        pairs = [*zip(self.names, self.numbers, strict=True), *self.former]
         return next((number for own, number in pairs if folded(own) == folded(name)), None)
 
 

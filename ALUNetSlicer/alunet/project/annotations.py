@@ -28,6 +28,11 @@ from alunet.storage.database import Database
 from alunet.storage.files import atomic_path, written_name
 from alunet.storage.locks import FileLock, InUse
 
+NEW_VERSION = (
+    "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
+
 
 @dataclass(frozen=True)
 class Costs:
@@ -179,8 +184,27 @@ class Annotations:
             counts = self._store(
                 case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
             )
+            versions = self._further_versions(items, author, seconds)
             with self._db.transaction():
+                self._db.many(NEW_VERSION, versions)
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
+
+    def _further_versions(
+        self, items: Sequence[tuple[int, np.ndarray]], author: str, seconds: float | None
+    ) -> list[tuple[Any, ...]]:
+        """Write a version of each sample that has some already, so that the newest is what is
+        annotated; gives the rows of the database.
+        """
+        known = {row[0] for row in self._db.rows("SELECT DISTINCT sample_id FROM versions")}
+        share, rows = None if seconds is None else float(seconds) / len(items), []
+        for sample, labels in items:
+            if sample in known:
+                number = self.last_version(sample) + 1
+                self.write_version(sample, number, labels)
+                base = newest_version(self._db, sample)
+                done = Status.DONE.value
+                rows.append((sample, number, base, 0, author, share, done, time.time()))
+        return rows
 
     def case_lock(self, case: str) -> FileLock:
         """The lock of a case's label map, for everybody who reads it in order to write it."""
@@ -231,7 +255,10 @@ class Annotations:
         self._db.many(
             "UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples]
         )
-        self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
+        for table in ("skipped", "work"):  # also a flag: it is looked at now
+            self._db.many(
+                f"DELETE FROM {table} WHERE sample_id = ?", [(sample,) for sample in samples]
+            )
         self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -336,9 +363,7 @@ class Annotations:
             answer = {"version": newest, "kept": number}
         with self._db.transaction():
             self._db.execute(
-                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, "
-                "status, time)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                NEW_VERSION,
                 (
                     sample,
                     number,

@@ -21,7 +21,7 @@ import numpy.typing as npt
 
 from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.annotations import Annotations, counted_voxels
+from alunet.project.annotations import NEW_VERSION, Annotations, counted_voxels
 from alunet.project.cases import Cases
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
@@ -218,10 +218,9 @@ class Rewriting:
     def note(self, staged: Staged, author: str) -> None:
         """Make what was written count, within the caller's transaction."""
         self._db.many(
-            "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, "
-            "time) VALUES (?, ?, ?, 0, ?, NULL, ?, ?)",
+            NEW_VERSION,
             [
-                (v.sample, v.number, v.base, v.author, v.status.value, v.time)
+                (v.sample, v.number, v.base, 0, v.author, None, v.status.value, v.time)
                 for v in staged.versions
             ],
         )

@@ -60,6 +60,26 @@ class Settings:
         self._set("removed structures", removed)
 
     @property
+    def added_structures(self) -> list[int]:
+        """Numbers of the structures that the project got after it was made."""
+        found: list[int] = self._get("added structures", [])
+        return found
+
+    @added_structures.setter
+    def added_structures(self, numbers: list[int]) -> None:
+        self._set("added structures", numbers)
+
+    @property
+    def former_names(self) -> dict[str, int]:
+        """Numbers of structures by the names that they had."""
+        found: dict[str, int] = self._get("former names", {})
+        return found
+
+    @former_names.setter
+    def former_names(self, names: Mapping[str, int]) -> None:
+        self._set("former names", dict(names))
+
+    @property
     def colors(self) -> dict[int, str]:
         """Color of structures, #rrggbb by number; those that are not there have the usual one."""
         return {int(number): color for number, color in self._get("colors", {}).items()}

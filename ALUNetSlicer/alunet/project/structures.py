@@ -7,9 +7,7 @@ is never given again: no stored file, and nothing that is on its way, ever means
 from __future__ import annotations
 
 import json
-import re
-import unicodedata
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any, Literal
 
 import numpy as np
@@ -19,6 +17,7 @@ from alunet.imaging.dataset import number_labels
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import Removed
 from alunet.project.cases import Cases
+from alunet.project.changes import AnswerNeeded, Asked, Change, Structure, checked_color, clean_name
 from alunet.project.events import Events
 from alunet.project.requests import Requests
 from alunet.project.rewriting import Labels, Recode, Rewriting, Staged
@@ -32,46 +31,6 @@ Earlier = Literal["open", "absent"]
 OPEN, ABSENT, BACKGROUND = "open", "absent", "background"
 _NAME_LENGTH = 100
 _NEXT = "The next training goes on from the model's weights; its last layers"
-
-
-@dataclass(frozen=True)
-class Structure:
-    """One structure of a project.
-
-    Attributes:
-        number: in the project's label maps.
-        value: in label files that do not say what their values mean.
-        color: #rrggbb; None: the usual one.
-        voxels: how many are annotated.
-    """
-
-    name: str
-    number: int
-    value: int
-    color: str | None
-    voxels: int
-
-
-@dataclass(frozen=True)
-class Change:
-    """What a change did.
-
-    Attributes:
-        again: annotated samples that came back into the worklist.
-        notes: what it did and what follows, for a person.
-    """
-
-    again: int
-    notes: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Asked:
-    """Who asks for a change; the same request sent again has the same key and digest."""
-
-    author: str = "annotator"
-    key: str = ""
-    digest: str = ""
 
 
 class ProjectStructures:
@@ -129,7 +88,7 @@ class ProjectStructures:
             return known
         known_, labels = self._cases.structures, self._settings.about["labels"]
         name, number = (
-            _clean(name),
+            clean_name(name),
             1 + max((*known_.numbers, *(gone.number for gone in known_.removed))),
         )
         self._check_name({**labels}, name, number)
@@ -139,10 +98,13 @@ class ProjectStructures:
             )
         annotated = self._rewriting.annotated()
         if annotated and earlier not in (OPEN, ABSENT):
-            raise InputError(
+            raise AnswerNeeded(
                 f"What is annotated so far does not say where '{name}' is.",
-                f"Choose for it: '{OPEN}' (these slices come back to be looked at), or '{ABSENT}' "
-                f"('{name}' is in none of them).",
+                "earlier",
+                {
+                    OPEN: "those slices come back to be looked at",
+                    ABSENT: f"'{name}' is in none of them",
+                },
             )
         color = None if color is None else checked_color(color)
         used = {*known_.values, *(gone.value for gone in known_.removed), NOT_ANNOTATED}
@@ -161,6 +123,8 @@ class ProjectStructures:
         def change() -> None:
             self._settings.set_labels({**labels, name: number})
             self._settings.label_values = [*known_.values, value]
+            self._settings.added_structures = [*self._settings.added_structures, number]
+            self._forget_former(name)
             self._set_color(number, color)
             self._db.many(
                 "UPDATE cases SET silent = ? WHERE name = ?",
@@ -186,12 +150,15 @@ class ProjectStructures:
         if (known := self._answered(asked)) is not None:
             return known
         old, number = self._find(name)
-        new, labels = _clean(new), dict(self._settings.about["labels"])
+        new, labels = clean_name(new), dict(self._settings.about["labels"])
         self._check_name({own: n for own, n in labels.items() if n != number}, new, number)
+        known_names = self._settings.former_names
         notes = [f"'{old}' is called '{new}' from now on; what is annotated stays as it is."]
 
         def change() -> None:
             self._settings.set_labels({new if n == number else own: n for own, n in labels.items()})
+            former = {own: n for own, n in known_names.items() if folded(own) != folded(new)}
+            self._settings.former_names = {**former, old: number}
             self._rename_records(old, new)
 
         return self._apply("renamed", number, change, None, False, "", notes, asked)
@@ -238,11 +205,16 @@ class ProjectStructures:
                 f"'{own}' is the only structure of the project.", "Rename it, or add another first."
             )
         drawn = self._rewriting.drawn(number)
-        others = [f"'{other}'" for other, n in labels.items() if n not in (0, number)]
         if voxels is None and drawn:
-            raise InputError(
-                f"{drawn:,} voxels of '{own}' are drawn.",
-                f"Choose what they become: '{BACKGROUND}', '{OPEN}', or {' or '.join(others)}.",
+            others = [other for other, n in labels.items() if n not in (0, number)]
+            raise AnswerNeeded(
+                f"{drawn:,} voxels of '{own}' are drawn, and nothing says what they become.",
+                "voxels",
+                {
+                    BACKGROUND: "nothing is there",
+                    OPEN: "not annotated; those slices come back to be looked at",
+                    **{other: "another structure" for other in others},
+                },
             )
         became, words = self._became(voxels or BACKGROUND, number)
         notes = [f"'{own}' is removed; its number {number} is never given again."]
@@ -262,6 +234,8 @@ class ProjectStructures:
             known = self._settings.removed_structures
             self._settings.removed_structures = [*known, asdict(gone)]
             self._set_color(number, None)
+            former = self._settings.former_names
+            self._settings.former_names = {k: n for k, n in former.items() if n != number}
             self._rename_records(own, f"{own} (removed, {number})")
 
         def recode(old: Labels) -> Labels:
@@ -371,6 +345,13 @@ class ProjectStructures:
         others = {n: known for n, known in self._settings.colors.items() if n != number}
         self._settings.colors = others if color is None else {**others, number: color}
 
+    def _forget_former(self, name: str) -> None:
+        """A new structure takes a name that another had: files mean the new one from now on."""
+        former = self._settings.former_names
+        self._settings.former_names = {
+            own: number for own, number in former.items() if folded(own) != folded(name)
+        }
+
     def _rename_records(self, old: str, new: str) -> None:
         """Let what was measured in earlier rounds follow the name."""
         for round_ in self._rounds.finished():
@@ -381,19 +362,6 @@ class ProjectStructures:
             if "metrics" not in record and "dice" in record:
                 record["dice"] = tables["dice"]
             self._rounds.keep_record(round_.number, record)
-
-
-def checked_color(color: str) -> str:
-    """Return a color as #rrggbb in lower case; raises InputError for anything else."""
-    if not re.fullmatch(r"#[0-9a-fA-F]{6}", color.strip()):
-        raise InputError(
-            f"'{color[:20]}' is no color.", "Give red, green and blue as #rrggbb, like #e04040."
-        )
-    return color.strip().lower()
-
-
-def _clean(name: str) -> str:
-    return unicodedata.normalize("NFC", " ".join(name.split()))
 
 
 def _opened(old: Labels) -> Labels:
