@@ -157,7 +157,7 @@ def rename(
     from alunet.project.changes import Asked
 
     with _changing(project) as structures:
-        _say(structures.rename(name, new, Asked(author)))
+        _say(structures.edit(name, new, asked=Asked(author)))
 
 
 def recolor(
@@ -170,7 +170,7 @@ def recolor(
     from alunet.project.changes import Asked
 
     with _changing(project) as structures:
-        _say(structures.recolor(name, None if color == "usual" else color, Asked(author)))
+        _say(structures.edit(name, color="" if color == "usual" else color, asked=Asked(author)))
 
 
 def remove(

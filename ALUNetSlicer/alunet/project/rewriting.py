@@ -93,12 +93,12 @@ class Rewriting:
             shutil.rmtree(self._folder, ignore_errors=True)
             for name in self._places:
                 (self._folder / name).mkdir(parents=True)
-            self._forget_training()
+            self.forget_training()
             yield
         finally:
             self.recover()
 
-    def _forget_training(self) -> None:
+    def forget_training(self) -> None:
         """Remove what an interrupted training left: it began with other labels."""
         folder = self._root / "rounds" / f"{self._rounds.current():03d}"
         (folder / "learned.json").unlink(missing_ok=True)

@@ -6,9 +6,10 @@ is never given again: no stored file, and nothing that is on its way, ever means
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, Literal
 
 import numpy as np
 
@@ -27,8 +28,8 @@ from alunet.project.worklist import Worklist
 from alunet.schema import NOT_ANNOTATED
 from alunet.storage.database import Database
 
-Earlier = Literal["open", "absent"]
 OPEN, ABSENT, BACKGROUND = "open", "absent", "background"
+PERSON = Asked()
 _NAME_LENGTH = 100
 _NEXT = "The next training goes on from the model's weights; its last layers"
 
@@ -68,9 +69,9 @@ class ProjectStructures:
     def add(
         self,
         name: str,
-        earlier: Earlier | None = None,
+        earlier: str | None = None,
         color: str | None = None,
-        asked: Asked = Asked(),
+        asked: Asked = PERSON,
     ) -> Change:
         """Give the project one structure more, under a number that was never used.
 
@@ -84,14 +85,12 @@ class ProjectStructures:
             InputError: the name is taken or impossible, no number is left, `earlier` is missing,
                 or the project cannot be changed.
         """
-        if (known := self._answered(asked)) is not None:
-            return known
-        known_, labels = self._cases.structures, self._settings.about["labels"]
+        known, labels = self._cases.structures, self._settings.about["labels"]
         name, number = (
             clean_name(name),
-            1 + max((*known_.numbers, *(gone.number for gone in known_.removed))),
+            1 + max((*known.numbers, *(gone.number for gone in known.removed))),
         )
-        self._check_name({**labels}, name, number)
+        self._check_name(labels, name, number)
         if number >= NOT_ANNOTATED:
             raise InputError(
                 f"All {NOT_ANNOTATED - 1} numbers of structures were used.", "Start a new project."
@@ -107,7 +106,7 @@ class ProjectStructures:
                 },
             )
         color = None if color is None else checked_color(color)
-        used = {*known_.values, *(gone.value for gone in known_.removed), NOT_ANNOTATED}
+        used = {*known.values, *(gone.value for gone in known.removed), NOT_ANNOTATED}
         value = next(value for value in range(number, 1 << 16) if value not in used)
         references = self._db.number("SELECT count(*) FROM cases WHERE label IS NOT NULL")
         notes = [
@@ -122,7 +121,7 @@ class ProjectStructures:
 
         def change() -> None:
             self._settings.set_labels({**labels, name: number})
-            self._settings.label_values = [*known_.values, value]
+            self._settings.label_values = [*known.values, value]
             self._settings.added_structures = [*self._settings.added_structures, number]
             self._forget_former(name)
             self._set_color(number, color)
@@ -138,54 +137,54 @@ class ProjectStructures:
         recode = _opened if annotated and earlier == OPEN else None
         if annotated and earlier == ABSENT:
             notes.append(f"Slices annotated so far stay as they are: none shows '{name}'.")
-        return self._apply("added", number, change, recode, False, f"'{name}' is new", notes, asked)
-
-    def rename(self, name: str, new: str, asked: Asked = Asked()) -> Change:
-        """Give a structure another name; nothing else changes.
-
-        Raises:
-            InputError: there is no such structure, the name is taken or impossible, or the project
-                cannot be changed.
-        """
-        if (known := self._answered(asked)) is not None:
-            return known
-        old, number = self._find(name)
-        new, labels = clean_name(new), dict(self._settings.about["labels"])
-        self._check_name({own: n for own, n in labels.items() if n != number}, new, number)
-        known_names = self._settings.former_names
-        notes = [f"'{old}' is called '{new}' from now on; what is annotated stays as it is."]
-
-        def change() -> None:
-            self._settings.set_labels({new if n == number else own: n for own, n in labels.items()})
-            former = {own: n for own, n in known_names.items() if folded(own) != folded(new)}
-            self._settings.former_names = {**former, old: number}
-            self._rename_records(old, new)
-
-        return self._apply("renamed", number, change, None, False, "", notes, asked)
-
-    def recolor(self, name: str, color: str | None, asked: Asked = Asked()) -> Change:
-        """Give a structure a color, #rrggbb, or with None the usual one.
-
-        Raises:
-            InputError: there is no such structure, or the color is none.
-        """
-        if (known := self._answered(asked)) is not None:
-            return known
-        own, number = self._find(name)
-        color = None if color is None else checked_color(color)
-        notes = [f"'{own}' is shown in {color or 'the usual color'} from now on."]
         return self._apply(
-            "recolored",
-            number,
-            lambda: self._set_color(number, color),
-            None,
-            False,
-            "",
-            notes,
-            asked,
+            "added", number, change, notes, asked, recode=recode, again=f"'{name}' is new"
         )
 
-    def remove(self, name: str, voxels: str | None = None, asked: Asked = Asked()) -> Change:
+    def edit(
+        self, name: str, new: str | None = None, color: str | None = None, asked: Asked = PERSON
+    ) -> Change:
+        """Give a structure another name, another color, or both; what is annotated stays.
+
+        Args:
+            new: its name from now on; None: as it is.
+            color: #rrggbb; "": the usual one; None: as it is.
+
+        Raises:
+            InputError: there is no such structure, the name is taken or impossible, the color is
+                none, nothing is asked for, or the project cannot be changed.
+        """
+        old, number = self._find(name)
+        notes = []
+        if new is not None:
+            new = clean_name(new)
+            labels = self._settings.about["labels"]
+            self._check_name({own: n for own, n in labels.items() if n != number}, new, number)
+            notes.append(f"'{old}' is called '{new}' now; what is annotated stays as it is.")
+        if color is not None:
+            color = color and checked_color(color)
+            notes.append(f"'{new or old}' is shown in {color or 'the usual color'} now.")
+        if not notes:
+            raise InputError(f"Nothing of '{old}' is to change.", "Give a name or a color.")
+
+        def change() -> None:
+            if new is not None:
+                self._rename(old, new, number)
+            if color is not None:
+                self._set_color(number, color or None)
+
+        what = "recolored" if new is None else "renamed"
+        return self._apply(what, number, change, notes, asked)
+
+    def _rename(self, old: str, new: str, number: int) -> None:
+        labels = self._settings.about["labels"]
+        self._settings.set_labels({new if n == number else own: n for own, n in labels.items()})
+        self._forget_former(new)
+        self._settings.former_names = {**self._settings.former_names, old: number}
+        self._rename_records(old, new)
+        self._rewriting.forget_training()  # it knows the old name
+
+    def remove(self, name: str, voxels: str | None = None, asked: Asked = PERSON) -> Change:
         """Take a structure out of the project; its number is retired.
 
         Args:
@@ -196,8 +195,6 @@ class ProjectStructures:
             InputError: there is no such structure, it is the only one, `voxels` is missing or
                 names nothing, or the project cannot be changed.
         """
-        if (known := self._answered(asked)) is not None:
-            return known
         own, number = self._find(name)
         labels, structures = dict(self._settings.about["labels"]), self._cases.structures
         if len(labels) == 2:
@@ -231,8 +228,8 @@ class ProjectStructures:
             self._settings.set_labels(labels)
             left = zip(structures.values, structures.numbers, strict=True)
             self._settings.label_values = [value for value, n in left if n != number]
-            known = self._settings.removed_structures
-            self._settings.removed_structures = [*known, asdict(gone)]
+            earlier = self._settings.removed_structures
+            self._settings.removed_structures = [*earlier, asdict(gone)]
             self._set_color(number, None)
             former = self._settings.former_names
             self._settings.former_names = {k: n for k, n in former.items() if n != number}
@@ -243,7 +240,14 @@ class ProjectStructures:
 
         again = f"'{own}' was removed" if became == NOT_ANNOTATED else ""
         return self._apply(
-            "removed", number, change, recode if drawn else None, True, again, notes, asked
+            "removed",
+            number,
+            change,
+            notes,
+            asked,
+            recode=recode if drawn else None,
+            references=True,
+            again=again,
         )
 
     # --- parts of a change ------------------------------------------------------------------------
@@ -252,26 +256,32 @@ class ProjectStructures:
         self,
         what: str,
         number: int,
-        change: Any,
-        recode: Recode | None,
-        references: bool,
-        again: str,
+        change: Callable[[], None],
         notes: list[str],
         asked: Asked,
+        *,
+        recode: Recode | None = None,
+        references: bool = False,
+        again: str = "",
     ) -> Change:
         """Make a change count in one moment.
 
         Args:
+            change: of the settings.
+            recode: of all stored labels, with `references` of the hidden ones, too.
             again: why slices whose labels change come back into the worklist; empty: they do not.
         """
+        self._db.check_writable()
         self._check_changeable()
-        with self._rewriting.begun():
+        relabels = what in ("added", "removed")
+        with self._rewriting.begun() if relabels else contextlib.nullcontext():
             staged = Staged((), {}, ())
             if recode is not None:
                 staged = self._rewriting.stage(recode, asked.author, references=references)
             with self._db.transaction():
                 change()
-                self._rewriting.note(staged, asked.author)
+                if relabels:
+                    self._rewriting.note(staged, asked.author)
                 shown = staged.changed if again else ()
                 if shown:
                     self._worklist.look_again(shown, asked.author, f"look again: {again}")
@@ -291,9 +301,8 @@ class ProjectStructures:
         colors = {str(n): color for n, color in self._settings.colors.items()}
         self._events.add("structures", {**data, "colors": colors, "text": text})
 
-    def _answered(self, asked: Asked) -> Change | None:
-        """What was answered to the same request."""
-        self._db.check_writable()
+    def answered(self, asked: Asked) -> Change | None:
+        """Return what was answered to the same request; None where it is new."""
         answer = self._requests.answer(asked.key, asked.digest)
         return None if answer is None else Change(answer["again"], tuple(answer["notes"]))
 

@@ -133,7 +133,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
-                labels = _with_own_value(labels, opened.cases.structures, not_annotated)
+                structures = opened.cases.structures
+                changed = bool(structures.removed or opened.settings.added_structures)
+                labels = _with_own_value(labels, structures, changed, not_annotated)
                 digest = _digest(
                     sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
                 )
@@ -233,16 +235,24 @@ def _labels(
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
 
 
-def _with_own_value(labels: np.ndarray, structures: Structures, named: int | None) -> np.ndarray:
+def _with_own_value(
+    labels: np.ndarray, structures: Structures, changed: bool, named: int | None
+) -> np.ndarray:
     """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside
     the structures.
 
     Args:
+        changed: whether structures came or went since the project was made.
         named: what the client says it is; None: as in version 1 of the contract.
     """
-    highest = max(structures.numbers)
+    highest = max((*structures.numbers, *(gone.number for gone in structures.removed)))
+    if named is None and changed:
+        raise InputError(
+            "The structures of the project changed, so nothing says which voxels are open.",
+            f"Say it in the header {Names.NOT_ANNOTATED}.",
+        )
     value = highest + 1 if named is None else named
-    if value <= highest or any(value == gone.number for gone in structures.removed):
+    if value <= highest:
         raise InputError(
             f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}."
         )
