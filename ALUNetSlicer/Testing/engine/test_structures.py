@@ -449,7 +449,7 @@ def test_rounds_go_on_through_changes_and_old_models_keep_their_meaning(tmp_path
         loop = Loop(project, RECIPE, seed=1, device="cpu", threads=1, emit=heard)
         loop.prepare()
         Oracle(project).reveal(np.arange(len(project.pool) // 2), 0)
-        first = loop.next_round("spread", 2).record
+        first = loop.learn()
         assert set(first.metrics["dice"]) == {"organ", "tumor", "mean"}
         project.structures.add("vessel", "absent")
         project.structures.remove("tumor", "organ")

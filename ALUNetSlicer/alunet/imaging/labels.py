@@ -7,7 +7,7 @@ with its name or value, so that a label never changes its meaning.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -88,16 +88,17 @@ class Structures:
 
     def current(self, labels: Array) -> Array:
         """Return a label map in which voxels of removed structures are what these became."""
-        became = {gone.number: gone.became for gone in self.removed}
-        for number in became:
-            labels = np.where(labels == number, self._now(number, became), labels)
+        for number, became in self.became.items():
+            labels = np.where(labels == number, np.asarray(became, labels.dtype), labels)
         return labels
 
-    @staticmethod
-    def _now(number: int, became: Mapping[int, int]) -> int:
-        while number in became:
-            number = became[number]
-        return number
+    @property
+    def became(self) -> dict[int, int]:
+        """Return what voxels of each removed structure are now, by its number."""
+        found: dict[int, int] = {}
+        for gone in reversed(self.removed):  # what it became may have been removed later
+            found[gone.number] = found.get(gone.became, gone.became)
+        return found
 
     def without(self, value: int) -> str | None:
         """Return the name of the removed structure that files hold as `value`, or None."""

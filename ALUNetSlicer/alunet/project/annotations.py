@@ -78,6 +78,8 @@ class Submission:
         base: number of the version that they correct; 0 where there is none.
         seconds: time spent, None where that is not known.
         status: DONE makes them count for the training; any other only keeps them.
+        known: highest number of a structure that the project had when they were drawn, removed ones
+            among them; None: they were drawn with those of now.
         key: the same submission sent again has the same; empty: it is never sent again.
         digest: of the whole submission, to tell a key that is used twice.
     """
@@ -87,6 +89,7 @@ class Submission:
     author: str
     seconds: float | None = None
     status: Status = Status.DONE
+    known: int | None = None
     key: str = ""
     digest: str = ""
 
@@ -353,11 +356,12 @@ class Annotations:
 
     def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
         newest, last = newest_version(self._db, sample), self.last_version(sample)
-        stale, number = submission.base != newest, last + 1
-        self.write_version(sample, number, submission.labels)
+        stale, number = not self._is_newest(sample, submission.base, newest), last + 1
+        labels, later = self._as_of_now(submission)
+        self.write_version(sample, number, labels)
         counts = None
         if submission.status is Status.DONE and not stale:
-            counts = self._store(place.case, [(sample, place.slices, submission.labels)])
+            counts = self._store(place.case, [(sample, place.slices, labels)])
         answer: dict[str, Any] = {"version": number, "status": submission.status.value}
         if stale:
             answer = {"version": newest, "kept": number}
@@ -367,7 +371,7 @@ class Annotations:
                 (
                     sample,
                     number,
-                    submission.base,
+                    submission.base if stale else newest,
                     int(stale),
                     submission.author,
                     submission.seconds,
@@ -382,8 +386,40 @@ class Annotations:
                 )
             if not stale:
                 self._worklist.note_status(sample, submission.status, submission.author)
+                if later and counts is not None:
+                    reason = f"look again: '{later[0]}' is new"
+                    self._worklist.look_again([sample], submission.author, reason)
             self._requests.keep(submission.key, submission.digest, answer)
         return answer
+
+    def _is_newest(self, sample: int, base: int, newest: int) -> bool:
+        """Whether a version is the newest, but for what changes of the structures made of it."""
+        while base != newest:
+            found = self._db.rows(
+                "SELECT base FROM versions WHERE sample_id = ? AND number = ? AND derived",
+                (sample, newest),
+            )
+            if not found:
+                return False
+            newest = found[0][0]
+        return True
+
+    def _as_of_now(self, submission: Submission) -> tuple[np.ndarray, list[str]]:
+        """Labels, with their background open where structures came after they were drawn that may
+        be in it; and the names of these.
+        """
+        if submission.known is None:
+            return submission.labels, []
+        added = self._settings.added_structures
+        later = [
+            name
+            for name, number in self._settings.about["labels"].items()
+            if number > submission.known and added.get(number) != "absent"
+        ]
+        if not later:
+            return submission.labels, []
+        background = np.asarray(NOT_ANNOTATED, submission.labels.dtype)
+        return np.where(submission.labels == 0, background, submission.labels), later
 
     def last_version(self, sample: int) -> int:
         """The last number that was given to any version, also to one that does not count; 0

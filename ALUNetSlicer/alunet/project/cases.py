@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -399,7 +399,7 @@ def _check_role(role: str) -> None:
 
 
 def _unnamed(
-    path: Path, theirs: Mapping[str, int], own: Structures, added: Sequence[int]
+    path: Path, theirs: Mapping[str, int], own: Structures, added: Container[int]
 ) -> list[int]:
     """Return the structures that a data set does not name because the project got them later.
 

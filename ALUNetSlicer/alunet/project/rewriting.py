@@ -224,6 +224,9 @@ class Rewriting:
                 for v in staged.versions
             ],
         )
+        made = [(v.sample, v.number) for v in staged.versions if v.base]
+        mark = "UPDATE versions SET derived = 1 WHERE sample_id = ? AND number = ?"
+        self._db.many(mark, made)
         cases = {version.sample: version.case for version in staged.versions}
         round_, now = self._rounds.of_new_labels(), time.time()
         self._db.many(

@@ -60,14 +60,15 @@ class Settings:
         self._set("removed structures", removed)
 
     @property
-    def added_structures(self) -> list[int]:
-        """Numbers of the structures that the project got after it was made."""
-        found: list[int] = self._get("added structures", [])
-        return found
+    def added_structures(self) -> dict[int, str | None]:
+        """Numbers of the structures that the project got after it was made, with what was said of
+        slices annotated before: "open", "absent", or None where there were none.
+        """
+        return {int(number): said for number, said in self._get("added structures", {}).items()}
 
     @added_structures.setter
-    def added_structures(self, numbers: list[int]) -> None:
-        self._set("added structures", numbers)
+    def added_structures(self, added: Mapping[int, str | None]) -> None:
+        self._set("added structures", {str(number): said for number, said in added.items()})
 
     @property
     def former_names(self) -> dict[str, int]:

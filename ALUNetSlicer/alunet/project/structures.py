@@ -122,7 +122,8 @@ class ProjectStructures:
         def change() -> None:
             self._settings.set_labels({**labels, name: number})
             self._settings.label_values = [*known.values, value]
-            self._settings.added_structures = [*self._settings.added_structures, number]
+            added = self._settings.added_structures
+            self._settings.added_structures = {**added, number: earlier}
             self._forget_former(name)
             self._set_color(number, color)
             self._db.many(

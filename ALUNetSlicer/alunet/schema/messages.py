@@ -20,6 +20,8 @@ class Header:
     # value of voxels left open; without: the highest number + 1, as in version 1, which a project
     # whose structures changed refuses
     NOT_ANNOTATED = "X-Not-Annotated"
+    # highest number of a structure that the project had when labels were drawn; without: now
+    STRUCTURES = "X-Structures"
     VERSION = "X-Version"
     KEY = "Idempotency-Key"
 
@@ -160,6 +162,8 @@ class ProjectInfo:
         labels: structure name to number in label maps, with ``"background": 0``; a number stays
             when other structures come and go, so there may be gaps.
         colors: #rrggbb of the structures, by name, that have a color of their own.
+        replaced: number of a removed structure -> what its voxels are now: another number, 0, or
+            `NOT_ANNOTATED`.
         event: number of its newest event: who follows from there on misses nothing that this does
             not say.
         status: what `alunet status --json` says; empty in the list of projects.
@@ -172,6 +176,7 @@ class ProjectInfo:
     event: int = 0
     status: dict[str, Any] = field(default_factory=dict)
     colors: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -123,6 +123,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         not_annotated: Annotated[
             int | None, Header(alias=Names.NOT_ANNOTATED, ge=0, le=65535)
         ] = None,
+        structures: Annotated[
+            int | None, Header(alias=Names.STRUCTURES, ge=0, lt=NOT_ANNOTATED)
+        ] = None,
         base_version: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
         seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         status: Status = Status.DONE,
@@ -133,13 +136,15 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
-                structures = opened.cases.structures
-                changed = bool(structures.removed or opened.settings.added_structures)
-                labels = _with_own_value(labels, structures, changed, not_annotated)
+                known = opened.cases.structures
+                changed = bool(known.removed or opened.settings.added_structures)
+                labels = _with_own_value(labels, known, changed, not_annotated)
                 digest = _digest(
                     sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
                 )
-                submission = Submission(labels, base_version, author, seconds, status, key, digest)
+                submission = Submission(
+                    labels, base_version, author, seconds, status, structures, key, digest
+                )
                 return opened.annotations.submit(sample, submission)
 
         return await run_in_threadpool(submit)
