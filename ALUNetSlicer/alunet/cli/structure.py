@@ -194,12 +194,14 @@ def remove(
 @contextmanager
 def _changing(project: PROJECT) -> Iterator[ProjectStructures]:
     """The structures of a project; what only a person can say is asked for by its option."""
+    from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
     from alunet.project.changes import AnswerNeeded
 
     try:
         with Project.open(project) as opened:
             yield opened.structures
+            AnnotationLoop(opened).structures_changed()
     except AnswerNeeded as error:
         words = [
             f"--{error.about} {f'{choice!r}' if ' ' in choice else choice} ({meaning})"

@@ -333,6 +333,12 @@ class Worklist:
             [(round, rank, sample, reason, author) for rank, sample in enumerate(samples, first)],
         )
 
+    def flagged(self) -> set[int]:
+        """Return the samples that someone is to look at again."""
+        return {
+            row[0] for row in self._db.rows("SELECT sample_id FROM work WHERE status = 'flagged'")
+        }
+
     def look_again(self, samples: Sequence[int], author: str, reason: str) -> None:
         """Put annotated samples into the newest batch and flag them, within the caller's
         transaction; what is annotated stays.

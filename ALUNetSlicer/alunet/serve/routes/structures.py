@@ -11,6 +11,7 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Query
 
 from alunet.errors import InputError
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.project import Project
 from alunet.project.changes import Asked, Change
 from alunet.schema import (
@@ -37,6 +38,7 @@ def router(state: State) -> APIRouter:
     def changed(project: str, asked: Asked, change: Callable[[Project], Change]) -> StructureChange:
         with state.projects.own(project) as opened:
             done = opened.structures.answered(asked) or change(opened)
+            AnnotationLoop(opened).structures_changed()
             return StructureChange(_infos(opened), done.again, list(done.notes))
 
     @serves(routes, Operations.structures)
