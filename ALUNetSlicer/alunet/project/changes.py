@@ -24,24 +24,6 @@ class AnswerNeeded(InputError):
 
 
 @dataclass(frozen=True)
-class Structure:
-    """One structure of a project.
-
-    Attributes:
-        number: in the project's label maps.
-        value: in label files that do not say what their values mean.
-        color: #rrggbb; None: the usual one.
-        voxels: how many are annotated.
-    """
-
-    name: str
-    number: int
-    value: int
-    color: str | None
-    voxels: int
-
-
-@dataclass(frozen=True)
 class Change:
     """What a change did.
 

@@ -93,7 +93,6 @@ class Rewriting:
             shutil.rmtree(self._folder, ignore_errors=True)
             for name in self._places:
                 (self._folder / name).mkdir(parents=True)
-            self.forget_training()
             yield
         finally:
             self.recover()

@@ -6,7 +6,6 @@ is never given again: no stored file, and nothing that is on its way, ever means
 
 from __future__ import annotations
 
-import contextlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -18,14 +17,14 @@ from alunet.imaging.dataset import number_labels
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import Removed
 from alunet.project.cases import Cases
-from alunet.project.changes import AnswerNeeded, Asked, Change, Structure, checked_color, clean_name
+from alunet.project.changes import AnswerNeeded, Asked, Change, checked_color, clean_name
 from alunet.project.events import Events
 from alunet.project.requests import Requests
 from alunet.project.rewriting import Labels, Recode, Rewriting, Staged
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
 from alunet.project.worklist import Worklist
-from alunet.schema import NOT_ANNOTATED
+from alunet.schema import NOT_ANNOTATED, StructureInfo
 from alunet.storage.database import Database
 
 OPEN, ABSENT, BACKGROUND = "open", "absent", "background"
@@ -51,7 +50,7 @@ class ProjectStructures:
         self._rounds, self._worklist, self._events = rounds, worklist, events
         self._rewriting, self._requests = rewriting, Requests(database)
 
-    def all(self) -> list[Structure]:
+    def all(self) -> list[StructureInfo]:
         """Return the structures by number."""
         known, colors = self._cases.structures, self._settings.colors
         counts: dict[int, int] = {}
@@ -60,7 +59,7 @@ class ProjectStructures:
                 counts[number] = counts.get(number, 0) + count
         rows = zip(known.names, known.numbers, known.values, strict=True)
         return [
-            Structure(name, number, value, colors.get(number), counts.get(number, 0))
+            StructureInfo(name, number, value, colors.get(number), counts.get(number, 0))
             for name, number, value in list(rows)[1:]
         ]
 
@@ -85,16 +84,36 @@ class ProjectStructures:
             InputError: the name is taken or impossible, no number is left, `earlier` is missing,
                 or the project cannot be changed.
         """
-        known, labels = self._cases.structures, self._settings.about["labels"]
-        name, number = (
-            clean_name(name),
-            1 + max((*known.numbers, *(gone.number for gone in known.removed))),
-        )
-        self._check_name(labels, name, number)
+        self._check_changeable()
+        name, color = clean_name(name), None if color is None else checked_color(color)
+        with self._rewriting.begun():
+            number, value = self._next_number()
+            self._check_name(self._settings.about["labels"], name, number)
+            annotated = self._needs_earlier(name, earlier)
+            return self._apply(
+                "added",
+                number,
+                lambda: self._store_added(name, number, value, earlier, color),
+                self._notes_of_added(name, number, value, annotated and earlier == ABSENT),
+                asked,
+                recode=_opened if annotated and earlier == OPEN else None,
+                again=f"'{name}' is new",
+            )
+
+    def _next_number(self) -> tuple[int, int]:
+        """Number and value of the next structure, both never used before."""
+        known = self._cases.structures
+        gone = known.removed
+        number = 1 + max((*known.numbers, *(old.number for old in gone)))
         if number >= NOT_ANNOTATED:
             raise InputError(
                 f"All {NOT_ANNOTATED - 1} numbers of structures were used.", "Start a new project."
             )
+        used = {*known.values, *(old.value for old in gone), NOT_ANNOTATED}
+        return number, next(value for value in range(number, 1 << 16) if value not in used)
+
+    def _needs_earlier(self, name: str, earlier: str | None) -> bool:
+        """Whether anything is annotated; raises AnswerNeeded where nothing says what of it."""
         annotated = self._rewriting.annotated()
         if annotated and earlier not in (OPEN, ABSENT):
             raise AnswerNeeded(
@@ -105,42 +124,39 @@ class ProjectStructures:
                     ABSENT: f"'{name}' is in none of them",
                 },
             )
-        color = None if color is None else checked_color(color)
-        used = {*known.values, *(gone.value for gone in known.removed), NOT_ANNOTATED}
-        value = next(value for value in range(number, 1 << 16) if value not in used)
+        return annotated
+
+    def _notes_of_added(self, name: str, number: int, value: int, absent: bool) -> list[str]:
+        notes = [f"'{name}' is number {number}, and {value} in label files that do not name it."]
+        notes += self._of_model(
+            f"{_NEXT} get an output for '{name}', which no proposal shows before."
+        )
         references = self._db.number("SELECT count(*) FROM cases WHERE label IS NOT NULL")
-        notes = [
-            f"'{name}' is number {number}, and {value} in label files that do not name it.",
-            *self._of_model(f"{_NEXT} get an output for '{name}', which no proposal shows before."),
-        ]
         if references:
             notes.append(
                 f"The {references} reference labels say nothing of '{name}': on these cases it is "
                 f"not measured."
             )
-
-        def change() -> None:
-            self._settings.set_labels({**labels, name: number})
-            self._settings.label_values = [*known.values, value]
-            added = self._settings.added_structures
-            self._settings.added_structures = {**added, number: earlier}
-            self._forget_former(name)
-            self._set_color(number, color)
-            self._db.many(
-                "UPDATE cases SET silent = ? WHERE name = ?",
-                [
-                    (json.dumps([*case.silent, number]), case.name)
-                    for case in self._cases.all()
-                    if case.label is not None
-                ],
-            )
-
-        recode = _opened if annotated and earlier == OPEN else None
-        if annotated and earlier == ABSENT:
+        if absent:
             notes.append(f"Slices annotated so far stay as they are: none shows '{name}'.")
-        return self._apply(
-            "added", number, change, notes, asked, recode=recode, again=f"'{name}' is new"
-        )
+        return notes
+
+    def _store_added(
+        self, name: str, number: int, value: int, earlier: str | None, color: str | None
+    ) -> None:
+        labels, values = self._settings.about["labels"], self._cases.structures.values
+        self._settings.set_labels({**labels, name: number})
+        self._settings.label_values = [*values, value]
+        added = self._settings.added_structures
+        self._settings.added_structures = {**added, number: earlier}
+        self._forget_former(name)
+        self._set_color(number, color)
+        silent = [
+            (json.dumps([*case.silent, number]), case.name)
+            for case in self._cases.all()
+            if case.label is not None
+        ]
+        self._db.many("UPDATE cases SET silent = ? WHERE name = ?", silent)
 
     def edit(
         self, name: str, new: str | None = None, color: str | None = None, asked: Asked = PERSON
@@ -155,6 +171,7 @@ class ProjectStructures:
             InputError: there is no such structure, the name is taken or impossible, the color is
                 none, nothing is asked for, or the project cannot be changed.
         """
+        self._check_changeable()
         old, number = self._find(name)
         notes = []
         if new is not None:
@@ -196,17 +213,45 @@ class ProjectStructures:
             InputError: there is no such structure, it is the only one, `voxels` is missing or
                 names nothing, or the project cannot be changed.
         """
-        own, number = self._find(name)
-        labels, structures = dict(self._settings.about["labels"]), self._cases.structures
-        if len(labels) == 2:
-            raise InputError(
-                f"'{own}' is the only structure of the project.", "Rename it, or add another first."
+        self._check_changeable()
+        with self._rewriting.begun():
+            own, number = self._find(name)
+            if len(self._settings.about["labels"]) == 2:
+                raise InputError(
+                    f"'{own}' is the only structure of the project.",
+                    "Rename it, or add another first.",
+                )
+            drawn = self._needs_voxels(own, number, voxels)
+            became, words = self._became(voxels or BACKGROUND, number)
+            notes = [f"'{own}' is removed; its number {number} is never given again."]
+            if drawn:
+                notes.append(f"Its {drawn:,} voxels are {words} now; earlier versions keep them.")
+            notes += self._of_model(
+                f"{_NEXT} lose the output for '{own}', which no proposal shows now."
             )
+
+            def recode(old: Labels) -> Labels:
+                return np.where(old == number, np.asarray(became, old.dtype), old)
+
+            return self._apply(
+                "removed",
+                number,
+                lambda: self._store_removed(own, number, became),
+                notes,
+                asked,
+                recode=recode if drawn else None,
+                references=True,
+                again=f"'{own}' was removed" if became == NOT_ANNOTATED else "",
+            )
+
+    def _needs_voxels(self, name: str, number: int, voxels: str | None) -> int:
+        """How many voxels are drawn; raises AnswerNeeded where nothing says what they become."""
         drawn = self._rewriting.drawn(number)
         if voxels is None and drawn:
+            labels = self._settings.about["labels"]
             others = [other for other, n in labels.items() if n not in (0, number)]
             raise AnswerNeeded(
-                f"{drawn:,} voxels of '{own}' are drawn, and nothing says what they become.",
+                f"{drawn:,} voxels of '{name}' are drawn, and nothing says what they become.",
                 "voxels",
                 {
                     BACKGROUND: "nothing is there",
@@ -214,42 +259,22 @@ class ProjectStructures:
                     **{other: "another structure" for other in others},
                 },
             )
-        became, words = self._became(voxels or BACKGROUND, number)
-        notes = [f"'{own}' is removed; its number {number} is never given again."]
-        if drawn:
-            notes.append(f"Its {drawn:,} voxels are {words} now; earlier versions keep them.")
-        notes += self._of_model(
-            f"{_NEXT} lose the output for '{own}', which no proposal shows now."
-        )
-        value = structures.values[structures.numbers.index(number)]
-        gone = Removed(own, number, value, became)
+        return drawn
 
-        def change() -> None:
-            del labels[own]
-            self._settings.set_labels(labels)
-            left = zip(structures.values, structures.numbers, strict=True)
-            self._settings.label_values = [value for value, n in left if n != number]
-            earlier = self._settings.removed_structures
-            self._settings.removed_structures = [*earlier, asdict(gone)]
-            self._set_color(number, None)
-            former = self._settings.former_names
-            self._settings.former_names = {k: n for k, n in former.items() if n != number}
-            self._rename_records(own, f"{own} (removed, {number})")
-
-        def recode(old: Labels) -> Labels:
-            return np.where(old == number, np.asarray(became, old.dtype), old)
-
-        again = f"'{own}' was removed" if became == NOT_ANNOTATED else ""
-        return self._apply(
-            "removed",
-            number,
-            change,
-            notes,
-            asked,
-            recode=recode if drawn else None,
-            references=True,
-            again=again,
-        )
+    def _store_removed(self, name: str, number: int, became: int) -> None:
+        structures, former = self._cases.structures, self._settings.former_names
+        values = dict(zip(structures.numbers, structures.values, strict=True))
+        gone = Removed(name, number, values.pop(number), became)
+        labels = {own: n for own, n in self._settings.about["labels"].items() if n != number}
+        self._settings.set_labels(labels)
+        self._settings.label_values = list(values.values())
+        self._settings.removed_structures = [
+            *self._settings.removed_structures,
+            asdict(gone),
+        ]
+        self._set_color(number, None)
+        self._settings.former_names = {own: n for own, n in former.items() if n != number}
+        self._rename_records(name, f"{name} (removed, {number})")
 
     # --- parts of a change ------------------------------------------------------------------------
 
@@ -265,36 +290,34 @@ class ProjectStructures:
         references: bool = False,
         again: str = "",
     ) -> Change:
-        """Make a change count in one moment.
+        """Make a change count in one moment; where labels may change, `begun` is around it.
 
         Args:
             change: of the settings.
             recode: of all stored labels, with `references` of the hidden ones, too.
             again: why slices whose labels change come back into the worklist; empty: they do not.
         """
-        self._db.check_writable()
-        self._check_changeable()
-        relabels = what in ("added", "removed")
-        with self._rewriting.begun() if relabels else contextlib.nullcontext():
-            staged = Staged((), {}, ())
-            if recode is not None:
-                staged = self._rewriting.stage(recode, asked.author, references=references)
-            with self._db.transaction():
-                change()
-                if relabels:
-                    self._rewriting.note(staged, asked.author)
-                shown = staged.changed if again else ()
-                if shown:
-                    self._worklist.look_again(shown, asked.author, f"look again: {again}")
-                    notes.append(
-                        f"{len(shown):,} annotated slices are back in the worklist; until they are "
-                        f"done, what is open in them is not learned."
-                    )
-                elif staged.changed:
-                    notes.append(f"The labels of {len(staged.changed):,} slices got a new version.")
-                done = Change(len(shown), tuple(notes))
-                self._tell(what, number, notes[0])
-                self._requests.keep(asked.key, asked.digest, asdict(done))
+        staged = Staged((), {}, ())
+        if recode is not None:
+            staged = self._rewriting.stage(recode, asked.author, references=references)
+        if what in ("added", "removed"):
+            self._rewriting.forget_training()
+        with self._db.transaction():
+            change()
+            if what in ("added", "removed"):
+                self._rewriting.note(staged, asked.author)
+            shown = staged.changed if again else ()
+            if shown:
+                self._worklist.look_again(shown, asked.author, f"look again: {again}")
+                notes.append(
+                    f"{len(shown):,} annotated slices are back in the worklist; until they are "
+                    f"done, what is open in them is not learned."
+                )
+            elif staged.changed:
+                notes.append(f"The labels of {len(staged.changed):,} slices got a new version.")
+            done = Change(len(shown), tuple(notes))
+            self._tell(what, number, notes[0])
+            self._requests.keep(asked.key, asked.digest, asdict(done))
         return done
 
     def _tell(self, what: str, number: int, text: str) -> None:
@@ -308,6 +331,7 @@ class ProjectStructures:
         return None if answer is None else Change(answer["again"], tuple(answer["notes"]))
 
     def _check_changeable(self) -> None:
+        self._db.check_writable()
         if self._settings.annotation is None or self._settings.data is not None:
             raise InputError(
                 "The project belongs to a simulation; its structures stay as they are.",

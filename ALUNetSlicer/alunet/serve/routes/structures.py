@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
@@ -39,12 +38,12 @@ def router(state: State) -> APIRouter:
         with state.projects.own(project) as opened:
             done = opened.structures.answered(asked) or change(opened)
             AnnotationLoop(opened).structures_changed()
-            return StructureChange(_infos(opened), done.again, list(done.notes))
+            return StructureChange(opened.structures.all(), done.again, list(done.notes))
 
     @serves(routes, Operations.structures)
     def structures(project: str) -> list[StructureInfo]:
         with state.projects.open(project) as opened:
-            return _infos(opened)
+            return opened.structures.all()
 
     @serves(routes, Operations.add_structure)
     def add(project: str, request: StructureRequest, key: Key = "") -> StructureChange:
@@ -83,10 +82,6 @@ def router(state: State) -> APIRouter:
         return changed(project, asked, change)
 
     return routes
-
-
-def _infos(project: Project) -> list[StructureInfo]:
-    return [StructureInfo(**asdict(one)) for one in project.structures.all()]
 
 
 def _name(project: Project, number: int) -> str:
