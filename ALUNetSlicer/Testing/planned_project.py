@@ -24,7 +24,7 @@ def geometry(
 
 def drop_latest_columns(database: Any) -> None:
     """Take from the table of cases what the last version of the schema added to it."""
-    for column in ("content", "stamp", "notes", "dicom"):
+    for column in ("content", "stamp", "notes", "dicom", "silent"):
         database.execute(f"ALTER TABLE cases DROP COLUMN {column}")
 
 

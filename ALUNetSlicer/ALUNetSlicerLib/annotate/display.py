@@ -64,6 +64,10 @@ class SliceDisplay:
         self._editor.remember()
         self._case_nodes.segmentation(item.case).write(item.box, labels)
 
+    def changed(self) -> None:
+        """Segments came or went: nothing before that can be undone."""
+        self._editor.forget()
+
     def restore(self) -> None:
         """Make view and painting as they were before the first slice."""
         self._editor.rest()

@@ -4,7 +4,7 @@ proposal, else none.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -31,12 +31,16 @@ class InitialLabels:
         agent: with an engine chosen.
         drafts: of the project.
         project: id.
+
+    Attributes:
+        replaced: number of a removed structure -> what its voxels are now; drafts may hold it.
     """
 
     def __init__(self, agent: AgentProcess, drafts: Drafts, project: str) -> None:
         self._agent, self._drafts, self._project = agent, drafts, project
         self._labels: dict[int, tuple[int, np.ndarray]] = {}
         self._proposals: dict[int, np.ndarray] = {}
+        self.replaced: Mapping[str, int] = {}
 
     def find(self, item: Slice, proposals: bool, then: Then, failed: Failed) -> None:
         """Give what a slice begins with.
@@ -47,7 +51,7 @@ class InitialLabels:
         """
         draft = self._drafts.find(item.sample)
         if draft is not None and draft.labels.shape == item.box.shape:
-            then(draft.base, draft.labels)
+            then(draft.base, self.current(draft.labels))
         elif item.sample in self._labels:
             then(*self._labels[item.sample])
         elif item.version:
@@ -85,6 +89,17 @@ class InitialLabels:
             then(self._proposals[item.sample])
         else:
             self._fetch("proposal", item, take, nothing)
+
+    def current(self, labels: np.ndarray) -> np.ndarray:
+        """Labels in which the voxels of removed structures are what the project made of them."""
+        for number, now in self.replaced.items():
+            labels = np.where(labels == int(number), np.asarray(now, labels.dtype), labels)
+        return labels
+
+    def forget(self) -> None:
+        """Everything that the engine gave may have changed."""
+        self._labels.clear()
+        self._proposals.clear()
 
     def knows(self, sample: int) -> bool:
         """Whether it need not be asked for."""

@@ -96,6 +96,37 @@ class AnnotationSession:
         """Ask for the worklist."""
         self._updates.refresh(done)
 
+    def use_structures(
+        self, labels: dict[str, int], colors: dict[str, str], replaced: dict[str, int]
+    ) -> None:
+        """Take the project's structures as they are now; what is painted stays, and voxels of a
+        removed structure become what the project made of them.
+
+        Args:
+            labels: structure name -> value.
+            colors: #rrggbb by name.
+            replaced: value of a removed structure -> what its voxels are now.
+        """
+        known, item = self._current, self.current
+        in_scene = item is not None and self.case_nodes.volume(item.case) is not None
+        painted = self.labels() if known is not None and in_scene else None
+        self.keep_draft()
+        self._initial_labels.forget()
+        self.know_structures(labels, colors, replaced)
+        if known is not None and painted is not None:
+            known.start = self._initial_labels.current(known.start)
+            self.paint(self._initial_labels.current(painted))
+            self._display.changed()
+        self.refresh()
+
+    def know_structures(
+        self, labels: dict[str, int], colors: dict[str, str], replaced: dict[str, int]
+    ) -> None:
+        """Know the project's structures; see `use_structures`."""
+        self._initial_labels.replaced = replaced
+        self._submissions.structures = max([*labels.values(), *map(int, replaced)])
+        self.case_nodes.use(labels, colors)
+
     def new_proposals(self) -> None:
         """The model was asked about whole cases: what it said of their slices before is not the
         newest.

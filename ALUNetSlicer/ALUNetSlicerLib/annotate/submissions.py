@@ -30,6 +30,7 @@ class Submissions:
         worklist, drafts, initial_labels: of the project.
 
     Attributes:
+        structures: highest number of a structure that the project ever had, as far as known here.
         changed: emits nothing; the worklist changed.
         acknowledged: emits a slice's number and the version that its labels became.
         failed: emits a `Failure` for a person to read.
@@ -48,6 +49,7 @@ class Submissions:
         self._agent, self._project, self._person = agent, project, person
         self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
         self._ask = partial(agent.ask, project=project, author=person.author)
+        self.structures: int | None = None
         agent.event.connect(self._hear)
 
     def hand_in(self, draft: Draft, safe: Callable[[], None]) -> bool:
@@ -100,6 +102,7 @@ class Submissions:
             base_version=draft.base,
             seconds=draft.seconds,
             status=Status.DONE,
+            structures=self.structures,
         )
         return True
 

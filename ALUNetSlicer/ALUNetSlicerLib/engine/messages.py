@@ -31,6 +31,7 @@ class NewsKind(str, Enum):
 
     SAMPLE = "sample"
     WORKLIST = "worklist"
+    STRUCTURES = "structures"
     JOB = "job"
     PROGRESS = "progress"
     EPOCH = "epoch"

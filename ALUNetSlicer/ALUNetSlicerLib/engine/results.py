@@ -36,7 +36,7 @@ class Results:
     def __init__(
         self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]
     ) -> None:
-        self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
+        self._agent, self._jobs, self._project, self.labels = agent, jobs, project, labels
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
         """One point for each finished round."""
@@ -62,7 +62,7 @@ class Results:
 
         def fetched(answer: FetchedFile) -> None:
             try:
-                done(load_segmentation(case, volume, self._labels, Path(answer.file)))
+                done(load_segmentation(case, volume, self.labels, Path(answer.file)))
             except ValueError as error:
                 failed(Failure("image", str(error), _("Segment it again.")))
 

@@ -29,10 +29,14 @@ class CaseNodes:
     Args:
         project: id of it.
         labels: structure name -> value, with the background's 0.
+        colors: #rrggbb of structures that have a color of their own, by name.
     """
 
-    def __init__(self, project: str, labels: Mapping[str, int]) -> None:
+    def __init__(
+        self, project: str, labels: Mapping[str, int], colors: Mapping[str, str] | None = None
+    ) -> None:
         self._project, self._labels = project, labels
+        self._colors: Mapping[str, str] = colors or {}
         self._segmentations: dict[str, CaseSegmentation] = {}
 
     def volume(self, case: str) -> Any | None:
@@ -82,8 +86,22 @@ class CaseNodes:
         # which a person may have changed
         segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
         if known is None or known.node is not segmentation or known.volume is not volume:
-            known = self._segmentations[case] = CaseSegmentation(segmentation, volume, self._labels)
+            known = self._segmentations[case] = CaseSegmentation(
+                segmentation, volume, self._labels, self._colors
+            )
         return known
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Structure name -> value, with the background's 0."""
+        return self._labels
+
+    def use(self, labels: Mapping[str, int], colors: Mapping[str, str]) -> None:
+        """Take other structures; see `CaseSegmentation.use`."""
+        for known in self._segmentations.values():
+            if known.node.GetScene() is not None:
+                known.use(self._labels, labels, colors)
+        self._labels, self._colors = labels, colors
 
     def editor_node(self) -> Any:
         """The project's own state of the Segment Editor, apart from that of Slicer's module."""

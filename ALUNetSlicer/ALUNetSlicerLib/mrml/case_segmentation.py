@@ -31,21 +31,62 @@ class CaseSegmentation:
         node: vtkMRMLSegmentationNode.
         volume: the case's volume node, on whose grid the labels are.
         labels: structure name -> value, with the background's 0.
+        colors: #rrggbb of structures that have a color of their own, by name.
     """
 
-    def __init__(self, node: Any, volume: Any, labels: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        node: Any,
+        volume: Any,
+        labels: Mapping[str, int],
+        colors: Mapping[str, str] | None = None,
+    ) -> None:
         self.node, self.volume = node, volume
         self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
+        self._colors = dict(colors or {})
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+        self._remove_others()
         for name, value in labels.items():
             if value and self._segments.GetSegment(self._ids[value]) is None:
                 self._add(name, value)
 
     def _add(self, name: str, value: int) -> None:
-        appearance = appearance_of(name, value)
+        appearance = appearance_of(name, value, color=self._colors.get(name, ""))
         self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
         if appearance.entry:
             self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
+
+    def _remove_others(self) -> None:
+        """Remove segments of structures that the project has no more; a person's own stay."""
+        for name in list(self._segments.GetSegmentIDs()):
+            number = name.removeprefix(_PREFIX)
+            if name != number and number.isdigit() and int(number) not in self._ids:
+                self._segments.RemoveSegment(name)
+
+    def use(
+        self, before: Mapping[str, int], labels: Mapping[str, int], colors: Mapping[str, str]
+    ) -> None:
+        """Take other structures: segments come, go, and get the names and colors that changed.
+
+        Args:
+            before: structure name -> value until now.
+        """
+        old, earlier = {value: name for name, value in before.items()}, self._colors
+        self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
+        self._colors = dict(colors)
+        self._remove_others()
+        for name, value in labels.items():
+            segment = self._segments.GetSegment(self._ids[value]) if value else None
+            if value and segment is None:
+                self._add(name, value)
+            elif value:
+                renamed, color = old.get(value, name) != name, self._colors.get(name, "")
+                appearance = appearance_of(name, value, color=color)
+                if renamed:
+                    segment.SetName(name)
+                    segment.SetTerminology(appearance.entry)
+                if color != earlier.get(old.get(value, name), ""):
+                    segment.SetColor(*appearance.color)
 
     @property
     def segment_ids(self) -> list[str]:

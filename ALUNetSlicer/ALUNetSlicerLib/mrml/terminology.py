@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import colorsys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ class Appearance:
     entry: str = ""
 
 
-def appearance_of(name: str, value: int, context: str = _CONTEXT) -> Appearance:
+def appearance_of(name: str, value: int, context: str = _CONTEXT, color: str = "") -> Appearance:
     """Return the recommended color and the terminology entry of a structure.
 
     Args:
@@ -32,7 +32,18 @@ def appearance_of(name: str, value: int, context: str = _CONTEXT) -> Appearance:
         value: its number; a structure that the terminology does not know gets a color by it, no two
             alike.
         context: name of the terminology.
+        color: #rrggbb that the structure has in the project; empty: none of its own.
     """
+    known = _known(name, value, context)
+    return replace(known, color=_parts(color)) if color else known
+
+
+def _parts(color: str) -> tuple[float, float, float]:
+    red, green, blue = (int(color[place : place + 2], 16) / 255 for place in (1, 3, 5))
+    return red, green, blue
+
+
+def _known(name: str, value: int, context: str) -> Appearance:
     if hasattr(slicer.modules, "terminologies"):
         known = _entries(context).get(_plain(name))
         if known is not None:

@@ -11,6 +11,7 @@ from ALUNetSlicerLib.panel.engine import EngineSection
 from ALUNetSlicerLib.panel.project import ProjectSection
 from ALUNetSlicerLib.panel.results import ResultsSection
 from ALUNetSlicerLib.panel.rounds import RoundSection
+from ALUNetSlicerLib.panel.structures import StructuresPart
 from ALUNetSlicerLib.ports.protocols import Desktop, Timer
 from ALUNetSlicerLib.shell.workspace import Workspace
 
@@ -33,6 +34,7 @@ class Panel:
         self._unfolded: set[str] = set()
         self.engine = EngineSection(ui, workspace, local, desktop)
         self.project = ProjectSection(ui, workspace, desktop)
+        self.structures = StructuresPart(ui, workspace, desktop)
         self.annotate = AnnotateSection(ui, workspace, desktop, timer)
         self.rounds = RoundSection(ui, workspace)
         self.results = ResultsSection(ui, workspace, desktop)
@@ -72,7 +74,8 @@ class Panel:
         workspace.engine_changed.disconnect(self._unfold)
         workspace.opened.disconnect(self._opened)
         workspace.project_changed.disconnect(self._unfold)
-        for section in (self.engine, self.project, self.annotate, self.rounds, self.results):
+        parts = (self.engine, self.project, self.structures, self.annotate, self.rounds)
+        for section in (*parts, self.results):
             section.close()
 
     def say(self, why: Failure | None) -> None:

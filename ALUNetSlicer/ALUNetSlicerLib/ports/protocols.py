@@ -77,6 +77,12 @@ class Desktop(Protocol):
     def confirm(self, text: str) -> bool:
         """Ask a person."""
 
+    def choose(self, title: str, question: str, answers: list[str]) -> str:
+        """Let a person choose one of several answers; empty for none."""
+
+    def color(self, title: str, color: str) -> str:
+        """Let a person choose a color, #rrggbb; empty for none."""
+
     def folder(self, title: str) -> str:
         """Let a person choose a folder; empty for none."""
 

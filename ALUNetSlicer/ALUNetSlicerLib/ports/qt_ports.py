@@ -279,6 +279,14 @@ class QtDesktop:
     def confirm(self, text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="ALUNet"))
 
+    def choose(self, title: str, question: str, answers: list[str]) -> str:
+        return qt.QInputDialog.getItem(slicer.util.mainWindow(), title, question, answers, 0, False)
+
+    def color(self, title: str, color: str) -> str:
+        window = slicer.util.mainWindow()
+        chosen = qt.QColorDialog.getColor(qt.QColor(color), window, title)
+        return chosen.name() * chosen.isValid()
+
     def folder(self, title: str) -> str:
         return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
 

@@ -9,7 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import Health, JobKind, JobState, StrategyInfo
+from alunet.schema import (
+    Health,
+    JobKind,
+    JobState,
+    ProjectInfo,
+    StrategyInfo,
+    StructureChange,
+)
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
@@ -18,7 +25,9 @@ from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
 from ALUNetSlicerLib.engine.messages import (
     ConnectionNews,
+    NewsKind,
     OutboxNews,
+    ProjectNews,
     ProjectStatus,
     ProjectWithStatus,
 )
@@ -183,6 +192,7 @@ class Workspace:
             CaseUpload(self.agent, name, self._folder),
         )
         self.results = Results(self.agent, self.jobs, name, labels)
+        self.session.know_structures(*structures_of(project))
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view
         )
@@ -212,11 +222,33 @@ class Workspace:
 
         def take(found: ProjectWithStatus) -> None:
             if self.project is not None and self.project.id == name:
-                self.project = found
+                before, self.project = self.project, found
+                if structures_of(before) != structures_of(found):
+                    self._use_structures(found)
                 self.project_changed.emit()
                 done()
 
         self.agent.ask("project", take, self.failed.emit, project=name)
+
+    def _use_structures(self, project: ProjectWithStatus) -> None:
+        """Let the session know the structures of the project as they are now."""
+        self.session.use_structures(*structures_of(project))
+        self.results.labels = project.labels
+
+    def change_structures(
+        self, call: str, done: Callable[[StructureChange], None], failed: Failed, **given: Any
+    ) -> None:
+        """Change the structures of the open project for all who work on it.
+
+        Args:
+            call: "add_structure", "edit_structure" or "remove_structure".
+            given: its arguments.
+        """
+
+        def changed(change: StructureChange) -> None:
+            self.refresh(lambda: done(change))
+
+        self.agent.ask(call, changed, failed, project=self.project.id, author=self.author, **given)
 
     def kept(self, name: str, otherwise: float) -> float:
         """What was kept of the open project on this computer."""
@@ -309,6 +341,8 @@ class Workspace:
         self.engine_changed.emit()
 
     def _hear(self, event: object) -> None:
+        if isinstance(event, ProjectNews) and event.kind == NewsKind.STRUCTURES:
+            self.refresh()
         if isinstance(event, ConnectionNews):
             self._connected(event)
         elif isinstance(event, OutboxNews) and event.stored is not None:
@@ -325,6 +359,11 @@ class Workspace:
             self.agent.ask("strategies", self._take_strategies)
         if self.health is not None and self.health.device == "unknown":
             self._timer.later(_DEVICES, self._ask_health)
+
+
+def structures_of(project: ProjectInfo) -> tuple[dict[str, int], dict[str, str], dict[str, int]]:
+    """Numbers and own colors of a project's structures by name, and what became of removed ones."""
+    return project.labels, project.colors, project.replaced
 
 
 def _login() -> str:

@@ -23,16 +23,24 @@ from ALUNetSlicerLib.shell import sample_data
 class Answers(qt_ports.QtDesktop):
     """Slicer's dialogs, answered by the test."""
 
-    folder_answer = file_answer = ""
+    folder_answer = file_answer = choice_answer = color_answer = ""
     agrees = True
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.choices: list[str] = []
         self.charts: list = []
 
     def confirm(self, text: str) -> bool:
         self.asked.append(text)
         return self.agrees
+
+    def choose(self, title: str, question: str, answers: list[str]) -> str:
+        self.choices = answers
+        return self.choice_answer
+
+    def color(self, title: str, color: str) -> str:
+        return self.color_answer
 
     def folder(self, title: str) -> str:
         return self.folder_answer

@@ -29,6 +29,11 @@ from alunet.storage.files import atomic_path, sha256_file, write_json
 PATCH = (16, 16)
 
 
+def known_numbers(folder: Path) -> list[int]:
+    found: list[int] = json.loads((folder / "numbers.json").read_text(encoding="utf-8"))
+    return found
+
+
 def voxels(file: Path) -> np.ndarray:
     import SimpleITK as sitk
 
@@ -67,7 +72,11 @@ class NearestMean:
         width: float,
         emit: Emit,
     ) -> None:
-        write_json(self.plan_file(folder), {"classes": len(labels), "patch": PATCH})
+        write_json(self.plan_file(folder), {"patch": PATCH})
+        self.use_structures(folder, labels)
+
+    def use_structures(self, folder: Path, labels: Mapping[str, int]) -> None:
+        write_json(folder / "numbers.json", list(labels.values()))
 
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         geometries = []
@@ -104,22 +113,26 @@ class NearestMean:
         label = np.concatenate(
             [np.load(data.labels / f"{case}.npy").ravel() for case in data.samples]
         )
-        classes = json.loads(self.plan_file(data.folder).read_text(encoding="utf-8"))["classes"]
+        numbers = known_numbers(data.folder)
+        label = np.array([*numbers, NOT_ANNOTATED]).searchsorted(label)
+        classes = len(numbers)
         far = image.max() + 1000  # of a class that was never seen
         means = [image[label == c].mean() if (label == c).any() else far for c in range(classes)]
         with atomic_path(weights_out) as part, part.open("wb") as stream:
-            np.save(stream, np.array(means, np.float32))
-        wrong = (
-            np.abs(image[label != NOT_ANNOTATED, None] - means).argmin(1)
-            != label[label != NOT_ANNOTATED]
-        )
+            np.savez(stream, means=np.array(means, np.float32), numbers=numbers)
+        known = label != classes
+        wrong = np.abs(image[known, None] - means).argmin(1) != label[known]
         loss, nothing = float(wrong.mean()), [None] * (classes - 1)
         return Trained(loss, None, nothing, classes, len(image), sha256_file(weights_out))
 
     def open(
         self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit
     ) -> NearestMeanModel:
-        return NearestMeanModel(folder, np.load(weights), settings)
+        with np.load(weights) as stored:
+            means = dict(zip(stored["numbers"].tolist(), stored["means"], strict=True))
+        numbers = known_numbers(folder)
+        own = np.array([means.get(number, 1e9) for number in numbers], np.float32)
+        return NearestMeanModel(folder, own, settings, np.array(numbers, np.uint8))
 
     def export(
         self,
@@ -131,7 +144,7 @@ class NearestMean:
         about: dict[str, Any],
     ) -> None:
         with atomic_path(file) as part, part.open("wb") as stream:
-            np.savez(stream, means=np.load(weights), name=about["name"])
+            np.savez(stream, means=np.load(weights)["means"], name=about["name"])
 
 
 @dataclass(frozen=True)
@@ -139,6 +152,7 @@ class NearestMeanModel:
     folder: Path
     means: np.ndarray
     settings: ScoringSettings
+    numbers: np.ndarray
 
     def probabilities(self, pixels: np.ndarray, means: np.ndarray | None = None) -> np.ndarray:
         """(..., K)"""
@@ -210,7 +224,7 @@ class NearestMeanModel:
         return np.array(found, np.float32)
 
     def segment(self, case: str) -> np.ndarray:
-        return self.probabilities(np.load(self.folder / f"{case}.npy")).argmax(-1).astype(np.uint8)
+        return self.numbers[self.probabilities(np.load(self.folder / f"{case}.npy")).argmax(-1)]
 
     def uncertainty(
         self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]

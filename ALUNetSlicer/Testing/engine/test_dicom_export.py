@@ -140,6 +140,21 @@ def test_any_orientation_and_order_of_slices_is_equal_when_read_back(
     assert_equal_when_read(folder / "out.dcm", labels, series)
 
 
+def test_a_structure_has_the_color_of_the_project(tmp_path):
+    files.write(tmp_path / "in", files.slices(np.zeros((3, 6, 9), np.int16)))
+    series = find_series(tmp_path / "in").series[0]
+    colors = {"liver tumor": "#ff0000"}
+    labels = random_labels(series.shape)
+    write(labels, series, tmp_path / "in", tmp_path / "out.dcm", colors=colors)
+    segments = pydicom.dcmread(tmp_path / "out.dcm").SegmentSequence
+    shown = [segment.get("RecommendedDisplayCIELabValue") for segment in segments]
+    assert shown[0] is None and shown[2] is None
+    light, green_red, blue_yellow = np.array(shown[1]) / 65535
+    assert (light * 100, green_red * 255 - 128, blue_yellow * 255 - 128) == pytest.approx(
+        (53.2, 80.1, 67.2), abs=0.2
+    )
+
+
 def test_one_part_of_a_series_with_several_echoes_is_labeled(tmp_path):
     both = np.zeros((8, 6, 9), np.int16)
     files.write(tmp_path / "in", [files.enhanced(both, echoes=(5.0, 9.0))])

@@ -175,7 +175,7 @@ def test_oracle_counts_every_voxel_once(started):
         geometries = [case.geometry for case in project.cases.all("pool")]
         small = Pool.build(geometries, (24, 16))
         oracle.project = SimpleNamespace(pool=small)
-        voxels, border = oracle.counts(3)
+        voxels, border = oracle.counts()
         total = sum(np.bincount(oracle._truth(name).ravel(), minlength=3) for name in small.cases)
     assert voxels.sum(0).tolist() == total.tolist()
     assert (border <= voxels).all() and 0 < border[:, 1:].sum() < voxels[:, 1:].sum()

@@ -92,7 +92,6 @@ def test_a_project_opens_as_it_was_closed(project: Project) -> None:
         assert again.cases.all() == cases
         assert again.settings.patch == (16, 16)
         assert again.settings.arithmetic is None
-        assert again.num_classes == 3
         assert again.data == again.root
     folders = {path.name for path in project.root.iterdir() if path.is_dir()}
     assert folders == {"images", "labels", "nnunet", "annotations", "rounds"}

@@ -182,13 +182,15 @@ def submit(
     author: str,
     seconds: float,
     status: Status = Status.DONE,
+    structures: int | None = None,
     key: str = "",
 ) -> Any:
     """Hand in an annotation: answered when it is on this computer's disk; an ``outbox`` event tells
     the rest.
 
     `file` holds the voxels without header, little-endian, in (k, j, i) order, and is the viewer's
-    own again afterwards.
+    own again afterwards. `structures` is the highest number of a structure that the project had
+    when they were drawn.
     """
     try:
         voxels = Path(file).read_bytes()
@@ -204,6 +206,7 @@ def submit(
         "shape": shape,
         "dtype": dtype,
         "not_annotated": NOT_ANNOTATED,
+        **({} if structures is None else {"structures": structures}),
     }
     packed = outbox.pack(voxels, shape, dtype)
     line = session.line

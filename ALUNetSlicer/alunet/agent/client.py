@@ -123,9 +123,9 @@ class Client:
         """Send an annotation, once; it is on the engine's disk when this returns.
 
         Args:
-            content: author, seconds, status, base_version, shape, dtype, not_annotated; see
-                `outbox.Entry`. An entry of version 1 of the contract has no value for voxels that
-                are not annotated.
+            content: author, seconds, status, base_version, shape, dtype, not_annotated, structures;
+                see `outbox.Entry`. An entry of version 1 of the contract has no value for voxels
+                that are not annotated.
             packed: gzip of the voxels.
             key: the same for each attempt.
         """
@@ -136,6 +136,8 @@ class Client:
         }
         if "not_annotated" in content:
             headers[Header.NOT_ANNOTATED] = str(content["not_annotated"])
+        if "structures" in content:
+            headers[Header.STRUCTURES] = str(content["structures"])
         operation = Operations.put_annotation
         named = {part.name: content[part.name] for part in operation.query if part.name in content}
         given = {"project": project, "sample": sample, **named}

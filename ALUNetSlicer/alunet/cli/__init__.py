@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import agent, outputs, project, rounds, serve, simulate, tools
+from alunet.cli import agent, outputs, project, rounds, serve, simulate, structure, tools
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -93,6 +93,7 @@ for _panel, _name, _run, _text in (
     (_TOOLS, "phantom", tools.phantom, None),
 ):
     app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)
+app.add_typer(structure.app, name="structure", rich_help_panel=_BY_HAND)
 app.command("agent", context_settings=agent.SETTINGS, rich_help_panel=_SERVICE)(agent.agent)
 
 

@@ -33,25 +33,76 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Structures:
-    """The project's classes as label files know them.
+class Removed:
+    """A structure that the project had; its number and its value are never given again.
 
     Attributes:
-        names: of the classes 0, 1, …, the background first.
-        values: number of each class in files that do not say what their values mean.
+        number: in the project's label maps.
+        value: in label files that do not say what their values mean.
+        became: what its voxels are now: a number, 0 or `NOT_ANNOTATED`.
+    """
+
+    name: str
+    number: int
+    value: int
+    became: int
+
+
+@dataclass(frozen=True)
+class Structures:
+    """The project's structures as label files know them.
+
+    Attributes:
+        names: of the structures, the background first.
+        values: number of each in files that do not say what their values mean.
+        numbers: number of each in the project's label maps, ascending; without: 0, 1, …
+        removed: those that the project had.
+        former: earlier names and their numbers; a file may still use them where no structure is
+            called so now.
     """
 
     names: tuple[str, ...]
     values: tuple[int, ...]
+    numbers: tuple[int, ...] = ()
+    removed: tuple[Removed, ...] = ()
+    former: tuple[tuple[str, int], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Number the structures where that was left out."""
+        if not self.numbers:
+            object.__setattr__(self, "numbers", tuple(range(len(self.names))))
 
     @property
     def in_files(self) -> dict[str, int]:
-        """Return the value of each class, the background among them."""
+        """Return the value of each structure, the background among them."""
         return dict(zip(self.names, self.values, strict=True))
 
     def numbered(self) -> Structures:
-        """Return the same classes with the project's own numbers 0, 1, … as values."""
-        return Structures(self.names, tuple(range(len(self.names))))
+        """Return the same structures with the numbers of the project's label maps as values."""
+        removed = tuple(replace(gone, value=gone.number) for gone in self.removed)
+        return replace(self, values=self.numbers, removed=removed)
+
+    def legal(self, labels: Array) -> npt.NDArray[np.bool_]:
+        """Return which voxels of a label map of the project hold a structure or are open."""
+        return np.isin(labels, [*self.numbers, NOT_ANNOTATED])
+
+    def current(self, labels: Array) -> Array:
+        """Return a label map in which voxels of removed structures are what these became."""
+        for number, became in self.became.items():
+            labels = np.where(labels == number, np.asarray(became, labels.dtype), labels)
+        return labels
+
+    @property
+    def became(self) -> dict[int, int]:
+        """Return what voxels of each removed structure are now, by its number."""
+        found: dict[int, int] = {}
+        for gone in reversed(self.removed):  # what it became may have been removed later
+            found[gone.number] = found.get(gone.became, gone.became)
+        return found
+
+    def without(self, value: int) -> str | None:
+        """Return the name of the removed structure that files hold as `value`, or None."""
+        return next((gone.name for gone in self.removed if gone.value == value), None)
 
     def in_words(self) -> str:
         """Return the values of the structures for people: "2 kidney, 3 liver"."""
@@ -62,9 +113,11 @@ class Structures:
         return dict(list(self.in_files.items())[1:])
 
     def find(self, name: str) -> int | None:
-        """Return the class of that name, whatever its case and Unicode form; None where none is."""
-        known = [folded(own) for own in self.names]
-        return known.index(folded(name)) if folded(name) in known else None
+        """Return the number of the structure of that name, whatever its case and Unicode form;
+        None where there is none.
+        """
+        pairs = [*zip(self.names, self.numbers, strict=True), *self.former]
+        return next((number for own, number in pairs if folded(own) == folded(name)), None)
 
 
 @dataclass(frozen=True)
@@ -72,7 +125,8 @@ class Labels:
     """The label map of an image.
 
     Attributes:
-        classes: uint8 (k, j, i) on the image's grid: classes, or `NOT_ANNOTATED` for open voxels.
+        classes: uint8 (k, j, i) on the image's grid: numbers of structures, or `NOT_ANNOTATED` for
+            open voxels.
         box: first and last + 1 voxel that the file covers, for each axis (k, j, i); all of them
             where it names its segments, because such files are saved without their empty margins.
         notes: what a person should know of how the file was read.
@@ -251,6 +305,13 @@ def _by_name(
 
 def _unknown(file: LabelFile, segment: Segment, voxels: int, structures: Structures) -> InputError:
     known = ", ".join(f"'{name}'" for name in structures.names[1:])
+    gone = [old.name for old in structures.removed if folded(old.name) == folded(segment.name)]
+    if gone:
+        return InputError(
+            f"Label {file.path} holds '{gone[0]}' ({voxels:,} voxels), "
+            f"which was removed from the project.",
+            f"Make them one of {known}, or take the segment out of the file.",
+        )
     return InputError(
         f"Label {file.path} holds '{segment.name}' ({voxels:,} voxels), "
         f"which is no structure of the project.",
@@ -260,9 +321,9 @@ def _unknown(file: LabelFile, segment: Segment, voxels: int, structures: Structu
 
 def _refuse_two_meanings(path: Path, found: set[int], structures: Structures) -> None:
     """Raise InputError where the values may be those of the project's own proposals as well."""
-    own = dict(enumerate(structures.names))
+    own = dict(zip(structures.numbers, structures.names, strict=True))
     drawn = found - {0}
-    if structures.values == tuple(own) or not drawn or not drawn <= set(own):
+    if structures.values == structures.numbers or not drawn or not drawn <= set(own):
         return
     theirs = {value: name for name, value in structures.in_files.items()}
     value = next((v for v in sorted(drawn) if own[v] != theirs[v]), None)
@@ -280,10 +341,10 @@ def _by_table(
     """Return the class of each value by the project's own table, where nothing says what they
     are.
     """
-    table = {value: index for index, value in enumerate(structures.values)}
+    table = dict(zip(structures.values, structures.numbers, strict=True))
     if ignore is not None:
         if ignore in table:
-            name = structures.names[table[ignore]]
+            name = structures.names[structures.values.index(ignore)]
             raise InputError(
                 f"The value {ignore} is '{name}', so it cannot mark open voxels.",
                 "Give the value that marks them.",
@@ -299,6 +360,13 @@ def _by_table(
     value = strange[0] if strange[0] < 0 else strange[-1]
     pairs = zip(structures.values, structures.names, strict=True)
     known = ", ".join(f"{number} {name}" for number, name in pairs)
+    gone = [old for old in strange if structures.without(old)]
+    if gone:
+        raise InputError(
+            f"Label {path} holds '{structures.without(gone[0])}', which was removed from the "
+            f"project.",
+            f"Change its voxels to one of the labels {known}.",
+        )
     raise InputError(
         f"Label {path} holds the value {value}, but the labels are {known}.",
         f"Correct the file, or describe its values in a dataset.json beside it; if {value} marks "
@@ -309,13 +377,18 @@ def _by_table(
 # --- files that leave -----------------------------------------------------------------------------
 
 
-def outside_values(values: Sequence[int]) -> tuple[npt.NDArray[np.integer[Any]], int]:
-    """Return the value of each class in files that leave, by class, and the value of open voxels.
+def outside_values(
+    values: Sequence[int], numbers: Sequence[int] | None = None
+) -> tuple[npt.NDArray[np.integer[Any]], int]:
+    """Return the value of each number in files that leave, by number, and the value of open voxels.
 
     The array has 256 entries, uint8 or uint16; the last is the value of `NOT_ANNOTATED`.
+
+    Args:
+        numbers: of the structures in the project's label maps; None: 0, 1, …
     """
     ignore = open_value(tuple(values))
     kind = np.uint8 if max(values) <= 255 else np.uint16
     table = np.full(NOT_ANNOTATED + 1, ignore, kind)
-    table[: len(values)] = values
+    table[list(range(len(values)) if numbers is None else numbers)] = values
     return table, ignore

@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.label_file import Meaning
+from alunet.imaging.label_file import Meaning, write_description
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import labelling, outputs
 from alunet.loop.choice import check_choice, usual_choice
@@ -273,6 +273,17 @@ class AnnotationLoop:
         self.project.samples.skip(samples, undo=undo)
         self._follow()
         return len(set(samples))
+
+    def structures_changed(self) -> None:
+        """Bring what lies beside the open batch up to date: its manifest, and what the values of
+        its proposals mean.
+        """
+        folder = self.loop.folder() / "proposals"
+        if folder.is_dir():
+            (folder / "dataset.json").unlink(missing_ok=True)
+            names = self.project.cases.structures.numbered().in_files
+            write_description(folder, names)
+        self._follow()
 
     def _follow(self) -> None:
         """Bring the manifest of the open batch up to date."""

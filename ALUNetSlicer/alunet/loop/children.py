@@ -24,6 +24,7 @@ _CHOOSE = "alunet.loop.steps:choose_arithmetic"
 def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
     """Run `function` ("package.module:name") in a child process, with framework and folder."""
     folder = loop.project.nnunet_dir
+    loop.framework.use_structures(folder, loop.project.labels)
     return child.run(
         function,
         {"framework": name_of(loop.framework), "folder": str(folder), **arguments},

@@ -111,7 +111,7 @@ def _question(loop: Loop, file: Path, with_truth: bool) -> dict[str, np.ndarray]
     labelled, ids = project.samples.labelled(), loop.candidates()
     shown = None
     if with_truth:
-        voxels, border = Oracle(project).counts(project.num_classes)
+        voxels, border = Oracle(project).counts()
         shown = voxels[ids], border[ids]
     return steps.write_question(
         file,

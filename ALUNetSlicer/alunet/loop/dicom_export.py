@@ -108,6 +108,8 @@ def _write(
     algorithm: Algorithm,
 ) -> list[Path]:
     structures = {name: value for name, value in loop.project.labels.items() if value}
+    own = loop.project.settings.colors
+    colors = {name: own[value] for name, value in structures.items() if value in own}
     files = [folder / f"{case.name}{ENDING}" for case in cases]
     with outputs.all_or_none(files) as (parts, targets):
         for case, identity, array, part in zip(cases, identities, labels, parts, strict=True):
@@ -120,6 +122,7 @@ def _write(
                 part,
                 algorithm,
                 leave_out_open=True,
+                colors=colors,
             )
             if left_out:
                 loop.emit(Event("message", {"text": _left_out(case, left_out)}))

@@ -16,10 +16,15 @@ from alunet.schema import NOT_ANNOTATED, Emit, Event
 
 @dataclass(frozen=True)
 class LabelledCase:
-    """A test case: its name and the file of its reference label."""
+    """A test case: its name and the file of its reference label.
+
+    Attributes:
+        silent: structures, by value, of which the reference says nothing.
+    """
 
     name: str
     label: Path
+    silent: tuple[int, ...] = ()
 
 
 def evaluate(
@@ -32,7 +37,7 @@ def evaluate(
     {…}}}``.
 
     The latter is the mean over the cases in which a structure is predicted or present; None where
-    it is in no case.
+    it is in no case. A structure of which a case's reference says nothing is None there.
 
     Args:
         segment: gives the segmentation of a case by its name, on the grid of its label:
@@ -44,7 +49,10 @@ def evaluate(
         reference, spacing = read_labels_with_spacing(case.label)
         predicted = segment(case.name)
         predicted[reference == NOT_ANNOTATED] = 0  # the reference says nothing there
-        table[case.name] = measure(predicted, reference, spacing, structures)
+        shown = {name: value for name, value in structures.items() if value not in case.silent}
+        found = measure(predicted, reference, spacing, shown)
+        unknown = dict.fromkeys(structures)
+        table[case.name] = {metric: {**unknown, **values} for metric, values in found.items()}
         emit(
             Event(
                 "progress",

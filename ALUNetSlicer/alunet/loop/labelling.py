@@ -97,13 +97,15 @@ def annotate(
     drawn = read.classes
     pool = project.pool
     stored, labelled = project.annotations.read(name), project.samples.labelled()
+    settled = labelled.copy()
+    settled[list(project.worklist.flagged())] = False
     if slices or all_slices:
         asked = (
             samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
         )
     else:
         asked = [sample for sample in suggested if pool.case_name(sample) == name]
-        asked = [sample for sample in asked if not labelled[sample]] or asked
+        asked = [sample for sample in asked if not settled[sample]] or asked
         if not asked:
             raise InputError(
                 f"No slice of {name} is suggested now.",
@@ -124,8 +126,9 @@ def annotate(
         if not labelled[sample] or not np.array_equal(stored[pool.raw_slices(sample)], labels)
     }
     again = [sample for sample in new if labelled[sample]]
-    if again and not (slices or all_slices):
-        numbers = ", ".join(map(str, _slices(project, again)))
+    done = [sample for sample in again if settled[sample]]
+    if done and not (slices or all_slices):
+        numbers = ", ".join(map(str, _slices(project, done)))
         raise InputError(
             f"What is suggested of {name} is annotated already, and {file} differs in slice "
             f"{numbers}.",

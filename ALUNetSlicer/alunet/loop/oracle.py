@@ -12,6 +12,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import read_labels
 from alunet.pool import Pool
 from alunet.project import Case, Project
+from alunet.schema import NOT_ANNOTATED
 
 
 class Oracle:
@@ -41,18 +42,21 @@ class Oracle:
             ]
             self.project.annotations.annotate(name, entries, round=round_number, author="oracle")
 
-    def counts(self, classes: int) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels of each class nearest to each sample, and those of them on their class's border:
-        (n, K) int64.
+    def counts(self) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels of each structure, background first, nearest to each sample, and those of them on
+        its border: (n, K) int64.
 
         A voxel in several overlapping tiles counts for the one whose centre is nearest. The border
         of a class is the class minus its erosion by a ball of radius 1.
         """
-        pool = self.project.pool
+        pool, numbers = self.project.pool, list(self.project.labels.values())
+        classes = len(numbers)
+        place = np.full(NOT_ANNOTATED + 1, NOT_ANNOTATED, np.uint8)
+        place[numbers] = range(classes)
         voxels = np.zeros((len(pool), classes), np.int64)
         border = np.zeros((len(pool), classes), np.int64)
         for name in pool.cases:
-            truth = self._truth(name)
+            truth = place[self._truth(name)]
             edge = _border(truth, classes)
             for ids in _slices(pool, name):
                 for sample, nearest in _owned(pool, ids):

@@ -39,7 +39,7 @@ def predict(
     """Segment cases of the project with the newest model, each into ``folder/NAME.ENDING`` on its
     image's grid.
 
-    Voxels hold the values of the project's label files, proposals the project's classes; a
+    Voxels hold the values of the project's label files, proposals the project's numbers; a
     ``dataset.json`` beside the files names them.
 
     Precision and mirroring are the recipe's, as for the test cases of a round: with the preset
@@ -61,7 +61,9 @@ def predict(
     weights = _newest(loop)
     cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
     structures = loop.project.cases.structures
-    structures = structures.numbered() if proposals else structures
+    if proposals:  # of the round, whose files may have been described by other structures
+        structures = structures.numbered()
+        (folder / "dataset.json").unlink(missing_ok=True)
     with all_or_none(_named(cases, folder, ending), structures) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:segment_cases",
@@ -71,6 +73,7 @@ def predict(
                 for case, part in zip(cases, parts, strict=True)
             ],
             values=list(structures.values),
+            numbers=list(structures.numbers),
             weights=str(weights),
             scoring=loop.scoring,
             device=loop.device,
@@ -183,7 +186,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
         if case.name not in annotated:
             raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
     structures = project.cases.structures
-    values, ignore = outside_values(structures.values)
+    values, ignore = outside_values(structures.values, structures.numbers)
     with all_or_none(_named(cases, folder, ending), structures, ignore) as (parts, targets):
         for case, part in zip(cases, parts, strict=True):
             write_like(values[project.annotations.read(case.name)], case.images[0], part)
@@ -281,6 +284,7 @@ def segment_cases(
     folder: str,
     cases: list[dict[str, str]],
     values: list[int],
+    numbers: list[int],
     weights: str,
     scoring: dict[str, Any],
     device: str,
@@ -291,9 +295,10 @@ def segment_cases(
     file.
 
     Args:
-        values: of the classes in the files.
+        values: of the structures in the files.
+        numbers: of the structures in the project, in the same order.
     """
-    table = outside_values(values)[0]
+    table = outside_values(values, numbers)[0]
     model = _model(framework, folder, weights, scoring, device, threads, emit)
     for case in counted(cases, "predict", emit):
         write_like(table[model.segment(case["name"])], Path(case["image"]), Path(case["file"]))

@@ -75,7 +75,7 @@ def learn(
     folder: str,
     labels: str,
     annotated: dict[str, dict[str, Any]],
-    tests: list[dict[str, str]],
+    tests: list[dict[str, Any]],
     structures: dict[str, int],
     training: dict[str, Any],
     scoring: dict[str, Any],
@@ -90,7 +90,7 @@ def learn(
 
     Args:
         annotated: case -> {"file": its annotation, "slices": its annotated samples}.
-        tests: [{"name", "label"}]; empty: no evaluation, and no best checkpoint.
+        tests: [{"name", "label", "silent"}]; empty: no evaluation, and no best checkpoint.
         structures: name -> value in the label maps of the tests.
         weights_out: the model; it evaluates.
     """
@@ -98,7 +98,9 @@ def learn(
     maker.limit_threads(threads)
     settings = TrainingSettings(**training)
     costs: Costs = {}
-    checked = tests if settings.checkpoint == "best" else []
+    # the best checkpoint is chosen on references that know all structures, where there are any
+    whole = [entry for entry in tests if not entry.get("silent")] or tests
+    checked = whole if settings.checkpoint == "best" else []
     files = {case: Path(entry["file"]) for case, entry in annotated.items()}
     files |= {entry["name"]: Path(entry["label"]) for entry in checked}
     counts = {case: int(entry["slices"]) for case, entry in annotated.items()}
@@ -118,7 +120,10 @@ def learn(
     if tests:
         with step("evaluate", emit, costs):
             opened = maker.open(place, model, device, ScoringSettings(**scoring), emit)
-            cases = [LabelledCase(entry["name"], Path(entry["label"])) for entry in tests]
+            cases = [
+                LabelledCase(entry["name"], Path(entry["label"]), tuple(entry.get("silent", ())))
+                for entry in tests
+            ]
             evaluation = evaluate(opened.segment, cases, structures, emit)
     length = {"epochs": chosen.epochs, "iterations": chosen.iterations}
     return {

@@ -24,7 +24,7 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
         for case, count in project.annotations.cases().items()
     }
     tests = [
-        {"name": case.name, "label": str(case.label)}
+        {"name": case.name, "label": str(case.label), "silent": list(case.silent)}
         for case in project.cases.all("test")
         if case.label
     ]

@@ -128,8 +128,9 @@ def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
 
 
 def _label_table(project: Project) -> list[dict[str, Any]]:
+    colors = project.settings.colors
     table = [
-        {"value": value, "name": name, "colour": _colour(value)}
+        {"value": value, "name": name, "colour": colors.get(value) or _colour(value)}
         for name, value in sorted(project.labels.items(), key=lambda entry: entry[1])
     ]
     return [*table, {"value": NOT_ANNOTATED, "name": "not annotated", "colour": None}]

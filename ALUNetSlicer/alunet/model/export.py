@@ -9,11 +9,13 @@ import io
 import json
 import re
 import zipfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from alunet.model.classes import fit, known_numbers, numbers_of
 from alunet.model.environment import CONFIGURATION, PLANS, Folders
 from alunet.storage.files import atomic_path
 
@@ -60,7 +62,9 @@ def export_model(
         about: written as alunet.json; `name`, `round` and `cases` (annotated ones) are used here.
     """
     folders, dataset = Folders(nnunet), dataset_name(about["name"])
-    described = _description(folders, about, ending)
+    stored = torch.load(weights, map_location="cpu", weights_only=True)
+    known = known_numbers(weights, stored)
+    described, left = _description(folders, about, ending, known)
     plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"dataset_name": dataset}
     readme = _README.format(
         **about,
@@ -78,23 +82,33 @@ def export_model(
         "dataset.json": _json(described),
         "dataset_fingerprint.json": folders.fingerprint.read_bytes(),
         "plans.json": _json(plans),
-        "fold_0/checkpoint_final.pth": _checkpoint(weights, plans, described, mirroring),
+        "fold_0/checkpoint_final.pth": _checkpoint(
+            fit(stored, known, left), plans, described, mirroring
+        ),
     }
     with atomic_path(file) as part, zipfile.ZipFile(part, "w", zipfile.ZIP_STORED) as archive:
         for name, data in content.items():
             archive.writestr(zipfile.ZipInfo(f"{folder}/{name}", (1980, 1, 1, 0, 0, 0)), data)
 
 
-def _description(folders: Folders, about: dict[str, Any], ending: str) -> dict[str, Any]:
+def _description(
+    folders: Folders, about: dict[str, Any], ending: str, known: Sequence[int]
+) -> tuple[dict[str, Any], list[int]]:
+    """The data set for nnU-Net, and the project's number of each of its classes: the structures
+    of now that the model knows.
+    """
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
+    names = [name for name in dataset["labels"] if name != "ignore"]
+    pairs = zip(names, numbers_of(dataset), strict=True)
+    left = {name: number for name, number in pairs if number in known}
     return {
         "name": about["name"],
         "channel_names": dataset["channel_names"],
-        "labels": {name: value for name, value in dataset["labels"].items() if name != "ignore"},
+        "labels": {name: index for index, name in enumerate(left)},
         "numTraining": about["cases"],
         "file_ending": ending,
         "overwrite_image_reader_writer": dataset["overwrite_image_reader_writer"],
-    }
+    }, list(left.values())
 
 
 def _json(content: dict[str, Any]) -> bytes:
@@ -102,11 +116,14 @@ def _json(content: dict[str, Any]) -> bytes:
 
 
 def _checkpoint(
-    weights: Path, plans: dict[str, Any], dataset: dict[str, Any], mirroring: bool
+    weights: Mapping[str, torch.Tensor],
+    plans: dict[str, Any],
+    dataset: dict[str, Any],
+    mirroring: bool,
 ) -> bytes:
     """What nnU-Net's predictor reads of a checkpoint."""
     checkpoint = {
-        "network_weights": torch.load(weights, map_location="cpu", weights_only=True),
+        "network_weights": dict(weights),
         "init_args": {
             "plans": plans,
             "configuration": CONFIGURATION,

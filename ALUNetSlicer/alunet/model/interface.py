@@ -263,13 +263,26 @@ class Framework(Protocol):
         """Choose grid, patch and network from the images, once; annotation never changes that.
 
         Args:
-            labels: structure -> value, background 0.
+            labels: structure -> number of the project, background 0; there may be gaps.
             channels: names, like "CT" or "MRI".
             dropout: rate while training.
             width: features of each stage, as a share of the usual ones.
 
         Raises:
             InputError: a case cannot be used.
+        """
+        ...
+
+    def use_structures(self, folder: Path, labels: Mapping[str, int]) -> None:
+        """Take these structures from now on; called before every step in a child process, so it is
+        light, and does nothing where they are those of before.
+
+        Outputs are counted in their order; label maps that come in and go out hold their numbers. A
+        model that was trained with others gives a new one no probability. A training that goes on
+        from it keeps all that fits. The plan and the preprocessed images stay as they are.
+
+        Args:
+            labels: structure -> number of the project, ascending, background 0; there may be gaps.
         """
         ...
 

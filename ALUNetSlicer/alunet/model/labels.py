@@ -10,16 +10,19 @@ be ignored and the outside of an annotated slice can still be learned as backgro
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alunet.model.classes import numbers_of, to_classes
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
-from alunet.schema import NOT_ANNOTATED
-from alunet.storage.files import atomic_path
+from alunet.storage.files import atomic_path, write_json
 
+_ABOUT = "structures.json"
+"""Number of each class in the files beside it."""
 PADDING = -1
 OUTSIDE = -2
 OUTSIDE_IGNORED = -3
@@ -35,14 +38,26 @@ class LabelFolder:
         self.folders = Folders(nnunet)
         self.plans, self.configuration, self.dataset = load_plans(self.folders)
         self.manager: Any = self.plans.get_label_manager(self.dataset)
+        self.numbers = numbers_of(self.dataset)
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._forget_other_structures()
+
+    def _forget_other_structures(self) -> None:
+        """Empty the folder where its files were made for other structures than those of now."""
+        about = self.folder / _ABOUT
+        known = json.loads(about.read_text(encoding="utf-8")) if about.is_file() else None
+        if known != self.numbers:
+            for file in self.folder.iterdir():
+                file.unlink()
+            write_json(about, self.numbers)
 
     def refresh(self, case: str, annotation: np.ndarray) -> None:
         """Bring an annotation of `case` onto the grid and write its two files.
 
         Args:
-            annotation: (k, j, i) of the image file; classes, and `NOT_ANNOTATED`, which becomes
-                nnU-Net's ignore label, the highest class + 1.
+            annotation: (k, j, i) of the image file, uint8; numbers of structures, and
+                `alunet.schema.NOT_ANNOTATED`, which becomes nnU-Net's ignore label, the highest
+                class + 1.
         """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
@@ -66,7 +81,7 @@ class LabelFolder:
 
     def _on_grid(self, annotation: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         plans, configuration = self.plans, self.configuration
-        labels = np.where(annotation == NOT_ANNOTATED, self.manager.ignore_label, annotation)
+        labels = to_classes(annotation, self.numbers)
         labels = labels.transpose(plans.transpose_forward)[None]
         crop = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
         labels = labels[(slice(None), *crop)].astype(np.int16)

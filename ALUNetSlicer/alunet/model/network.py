@@ -11,6 +11,7 @@ from torch import nn
 
 from alunet.errors import InputError
 from alunet.model.arithmetic import memory_format
+from alunet.model.classes import fit, known_numbers, numbers_of
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
 from alunet.model.settings import ScoringSettings
@@ -23,6 +24,8 @@ class Model:
         network: `PlainConvUNet` in evaluation mode; its decoder returns all deep-supervision heads,
             the finest first.
         classes: K, number of segmentation heads' channels, background included.
+        numbers: the project's number of each; one that the weights were not trained for is never
+            predicted.
         patch: (height, width) of a tile.
     """
 
@@ -32,6 +35,7 @@ class Model:
         self.plans, self.configuration, self.dataset = load_plans(Folders(nnunet))
         self.labels: Any = self.plans.get_label_manager(self.dataset)
         self.device = torch.device(device)
+        self.numbers = numbers_of(self.dataset)
         self.classes: int = self.labels.num_segmentation_heads
         self.patch: tuple[int, int] = tuple(self.configuration.patch_size)
         self.network: nn.Module = get_network_from_plans(
@@ -43,7 +47,9 @@ class Model:
             deep_supervision=True,
         )
         if weights is not None:
-            self.network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
+            stored = torch.load(weights, map_location="cpu", weights_only=True)
+            known = known_numbers(weights, stored)
+            self.network.load_state_dict(fit(stored, known, self.numbers))
         self.network.to(self.device).eval().requires_grad_(False)
 
     @property

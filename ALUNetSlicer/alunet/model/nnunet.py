@@ -73,6 +73,13 @@ class NnUnet:
 
         plan(folder, cases, labels, channels, dropout, emit, width)
 
+    def use_structures(self, folder: Path, labels: Mapping[str, int]) -> None:
+        """See `Framework.use_structures`."""
+        from alunet.model.classes import use_structures
+
+        folders = environment.Folders(folder)
+        use_structures((folders.raw / "dataset.json", folders.dataset_json), labels)
+
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         """See `Framework.preprocess`."""
         from alunet.model.plan import load_plans, preprocess

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.model.classes import describe
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.model.interface import CaseFiles
 from alunet.pool import CaseGeometry
@@ -55,8 +56,8 @@ def plan(
     another width.
 
     Args:
-        labels: names to values, background 0, without the ignore label, which is added as the
-            highest.
+        labels: names to numbers of the project, background 0, without the ignore label, which is
+            added as the highest class.
         channels: nnU-Net's channel names; "CT" selects its CT normalisation.
         dropout: rate of the element-wise dropout after each convolution while training
             (docs/method.md, 2.1).
@@ -102,7 +103,7 @@ def _dataset_json(
     return {
         "name": "ALUNet",
         "channel_names": {str(index): name for index, name in enumerate(channels)},
-        "labels": {**labels, "ignore": max(labels.values()) + 1},
+        **describe(labels),
         "numTraining": len(cases),
         "file_ending": ".nii.gz",
         "overwrite_image_reader_writer": "SimpleITKIO",

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from alunet.model.classes import to_numbers
 from alunet.model.environment import Folders
 from alunet.model.network import Model
 from alunet.model.settings import ScoringSettings
@@ -34,7 +35,10 @@ class Predictor:
         )
 
     def segment(self, case: str) -> np.ndarray:
-        """Segmentation of a preprocessed case on its raw grid (k, j, i), uint8 or uint16."""
+        """Segmentation of a preprocessed case on its raw grid (k, j, i), uint8 or uint16.
+
+        It holds the numbers of the project's structures.
+        """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
         from nnunetv2.inference.export_prediction import (
@@ -48,7 +52,7 @@ class Predictor:
                 torch.from_numpy(image)
             ).cpu()
         model = self.model
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
+        classes = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits,
             model.plans,
             model.configuration,
@@ -56,3 +60,4 @@ class Predictor:
             properties,
             num_threads_torch=torch.get_num_threads(),
         )
+        return to_numbers(classes, model.numbers)

@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from alunet.model.classes import fit, known_numbers, note_numbers, numbers_of
 from alunet.model.environment import CONFIGURATION, Folders, resolve_device
 from alunet.model.labels import LabelFolder
 from alunet.model.settings import TrainingSettings
-from alunet.schema import Emit, ignore_events
+from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import atomic_path, sha256_file
 
 if TYPE_CHECKING:
@@ -60,11 +61,15 @@ def train(
     torch.manual_seed(seed)
     np.random.seed(seed % 2**32)
     trainer = _trainer(nnunet, labels, cases, settings, device, emit, tests)
+    numbers = numbers_of(trainer.dataset_json)
     interrupted = Path(trainer.output_folder) / "checkpoint_latest.pth"
     if interrupted.is_file():
         trainer.load_checkpoint(str(interrupted))
     elif weights_in is not None:
-        load_weights(trainer.network, weights_in, settings.heads)
+        text = load_weights(trainer.network, weights_in, settings.heads, numbers)
+        if text:
+            emit(Event("message", {"text": text}))
+    note_numbers(weights_out, numbers)
     trainer.run_training()
     by_class = trainer.logger.get_value("dice_per_class_or_region", step=-1)
     return {
@@ -128,20 +133,42 @@ def seconds_per_step(
     return total
 
 
-def load_weights(network: torch.nn.Module, file: Path, heads: str = "keep") -> None:
+def load_weights(
+    network: torch.nn.Module,
+    file: Path,
+    heads: str = "keep",
+    numbers: Sequence[int] | None = None,
+) -> str:
     """Load all weights of `file` into `network`; with heads="reset" all but those of the
     segmentation heads.
 
     nnU-Net's loader of pretrained weights passes over every tensor of ``.seg_layers.`` in the same
     way.
+
+    Args:
+        numbers: the project's number of each output of the network; None: those of the weights.
+            Outputs of structures that the weights do not know stay as they are.
+
+    Returns:
+        What a person should know of that; empty where all weights fit.
     """
     weights = torch.load(file, map_location="cpu", weights_only=True)
+    known = known_numbers(file, weights)
+    wanted = known if numbers is None else numbers
+    weights = dict(fit(weights, known, wanted, network.state_dict()))
     if heads == "reset":
         fresh = {
             name: value for name, value in network.state_dict().items() if ".seg_layers." in name
         }
         weights = {**weights, **fresh}
     network.load_state_dict(weights)
+    new, old = len(set(wanted) - set(known)), len(set(known) - set(wanted))
+    if heads == "reset" or not new + old:
+        return ""
+    return (
+        f"The structures changed since the last training: it starts from all weights but the "
+        f"outputs of {new} new structures, and without those of {old} removed ones."
+    )
 
 
 def _save(trainer: SparseTrainer, model: Path) -> dict[str, Any]:

@@ -14,17 +14,24 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.labels import Structures
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
 from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
+from alunet.project.settings import Settings
 from alunet.project.worklist import Worklist, newest_version
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
 from alunet.storage.files import atomic_path, written_name
-from alunet.storage.locks import FileLock
+from alunet.storage.locks import FileLock, InUse
+
+NEW_VERSION = (
+    "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
+    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
+)
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,13 @@ class Submission:
     """Labels of one sample as a person submits them.
 
     Attributes:
-        labels: uint8 or uint16, of the shape of the sample's raw box; classes, or `NOT_ANNOTATED`
-            for open voxels.
+        labels: uint8 or uint16, of the shape of the sample's raw box; numbers of structures, or
+            `NOT_ANNOTATED` for open voxels.
         base: number of the version that they correct; 0 where there is none.
         seconds: time spent, None where that is not known.
         status: DONE makes them count for the training; any other only keeps them.
+        known: highest number of a structure that the project had when they were drawn, removed ones
+            among them; None: they were drawn with those of now.
         key: the same submission sent again has the same; empty: it is never sent again.
         digest: of the whole submission, to tell a key that is used twice.
     """
@@ -80,6 +89,7 @@ class Submission:
     author: str
     seconds: float | None = None
     status: Status = Status.DONE
+    known: int | None = None
     key: str = ""
     digest: str = ""
 
@@ -90,7 +100,7 @@ class Annotations:
     Args:
         folder: of the label maps.
         locks: folder of the locks, one for each case.
-        classes: number of classes, background included.
+        settings: of the project; no label is stored while they say that all labels are changed.
     """
 
     def __init__(
@@ -98,14 +108,14 @@ class Annotations:
         database: Database,
         folder: Path,
         locks: Path,
-        classes: int,
+        settings: Settings,
         cases: Cases,
         samples: Samples,
         rounds: Rounds,
         worklist: Worklist,
         requests: Requests,
     ) -> None:
-        self._db, self.folder, self._locks, self._classes = database, folder, locks, classes
+        self._db, self.folder, self._locks, self._settings = database, folder, locks, settings
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
 
@@ -153,7 +163,7 @@ class Annotations:
         Args:
             case: name of the case.
             items: sample id and its labels, of the shape of the sample's raw box; values are
-                classes or `NOT_ANNOTATED` where the annotator left a voxel open.
+                numbers of structures, or `NOT_ANNOTATED` where the annotator left a voxel open.
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
@@ -177,8 +187,27 @@ class Annotations:
             counts = self._store(
                 case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
             )
+            versions = self._further_versions(items, author, seconds)
             with self._db.transaction():
+                self._db.many(NEW_VERSION, versions)
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
+
+    def _further_versions(
+        self, items: Sequence[tuple[int, np.ndarray]], author: str, seconds: float | None
+    ) -> list[tuple[Any, ...]]:
+        """Write a version of each sample that has some already, so that the newest is what is
+        annotated; gives the rows of the database.
+        """
+        known = {row[0] for row in self._db.rows("SELECT DISTINCT sample_id FROM versions")}
+        share, rows = None if seconds is None else float(seconds) / len(items), []
+        for sample, labels in items:
+            if sample in known:
+                number = self.last_version(sample) + 1
+                self.write_version(sample, number, labels)
+                base = newest_version(self._db, sample)
+                done = Status.DONE.value
+                rows.append((sample, number, base, 0, author, share, done, time.time()))
+        return rows
 
     def case_lock(self, case: str) -> FileLock:
         """The lock of a case's label map, for everybody who reads it in order to write it."""
@@ -207,9 +236,7 @@ class Annotations:
             self.check_values(sample, labels, target.shape)
             target[...] = labels
         write_like(array, self._cases.row(case).image, self.file(case))
-        # few voxels: counting all of them took half of the time
-        annotated = array[array != NOT_ANNOTATED]
-        return [int(count) for count in np.bincount(annotated, minlength=self._classes)]
+        return counted_voxels(array)
 
     def _note(
         self,
@@ -231,7 +258,10 @@ class Annotations:
         self._db.many(
             "UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples]
         )
-        self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
+        for table in ("skipped", "work"):  # also a flag: it is looked at now
+            self._db.many(
+                f"DELETE FROM {table} WHERE sample_id = ?", [(sample,) for sample in samples]
+            )
         self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
@@ -242,28 +272,32 @@ class Annotations:
             raise InputError(
                 f"Labels of sample {sample} have the shape {labels.shape}, not {shape}."
             )
-        known = (labels >= 0) & (labels < self._classes) & (labels == np.round(labels))
-        strange = labels[~(known | (labels == NOT_ANNOTATED))]
+        structures = self._cases.structures
+        strange = labels[~structures.legal(labels)]
         if strange.size:
-            limits = f"Use 0 to {self._classes - 1}, or {NOT_ANNOTATED} for voxels left open."
-            raise InputError(f"Labels of sample {sample} hold the value {strange[0]}.", limits)
+            raise _illegal(sample, strange[0], structures.numbered())
 
     # --- what has been annotated ------------------------------------------------------------------
 
     def class_voxels(self) -> np.ndarray:
-        """Annotated voxels of each class over all pool cases, int64 (K,)."""
+        """Annotated voxels of each structure, background first, over all pool cases; int64 (K,)."""
         return np.asarray(self.case_voxels()[0].sum(axis=0))
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the M pool cases with annotations, by name: annotated voxels of each class (M, K), all
-        voxels (M,); int64.
+        """Of the M pool cases with annotations, by name: annotated voxels of each structure,
+        background first, (M, K), all voxels (M,); int64.
         """
         rows = self._db.rows(
             "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY "
             "name"
         )
-        voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
-        return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
+        numbers = self._cases.structures.numbers
+        counts = [dict(enumerate(json.loads(row[0]))) for row in rows]
+        voxels = [[count.get(number, 0) for number in numbers] for count in counts]
+        return (
+            np.array(voxels, np.int64).reshape(-1, len(numbers)),
+            np.array([np.prod(json.loads(row[1])) for row in rows], np.int64),
+        )
 
     def open_voxels(self) -> int:
         """How many voxels of the labeled samples are left open."""
@@ -309,34 +343,35 @@ class Annotations:
         """
         self._db.check_writable()
         place = self._samples.place(sample)
-        self.check_values(sample, submission.labels, place.shape)
         with self.case_lock(place.case):
             answer = self._requests.answer(submission.key, submission.digest)
             if answer is None:
+                if self._settings.change is not None:
+                    raise InUse("The structures are being changed.", "Try again in a moment.")
+                self.check_values(sample, submission.labels, place.shape)
                 answer = self._keep(sample, place, submission)
         if "kept" in answer:
             raise StaleVersion(answer["version"], answer["kept"])
         return SampleState(sample, Status(answer["status"]), answer["version"])
 
     def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
-        newest, last = newest_version(self._db, sample), self._last_version(sample)
-        stale, number = submission.base != newest, last + 1
-        self._write_version(sample, number, submission.labels)
+        newest, last = newest_version(self._db, sample), self.last_version(sample)
+        stale, number = not self._is_newest(sample, submission.base, newest), last + 1
+        labels, later = self._as_of_now(submission)
+        self.write_version(sample, number, labels)
         counts = None
         if submission.status is Status.DONE and not stale:
-            counts = self._store(place.case, [(sample, place.slices, submission.labels)])
+            counts = self._store(place.case, [(sample, place.slices, labels)])
         answer: dict[str, Any] = {"version": number, "status": submission.status.value}
         if stale:
             answer = {"version": newest, "kept": number}
         with self._db.transaction():
             self._db.execute(
-                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, "
-                "status, time)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+                NEW_VERSION,
                 (
                     sample,
                     number,
-                    submission.base,
+                    submission.base if stale else newest,
                     int(stale),
                     submission.author,
                     submission.seconds,
@@ -351,10 +386,42 @@ class Annotations:
                 )
             if not stale:
                 self._worklist.note_status(sample, submission.status, submission.author)
+                if later and counts is not None:
+                    reason = f"look again: '{later[0]}' is new"
+                    self._worklist.look_again([sample], submission.author, reason)
             self._requests.keep(submission.key, submission.digest, answer)
         return answer
 
-    def _last_version(self, sample: int) -> int:
+    def _is_newest(self, sample: int, base: int, newest: int) -> bool:
+        """Whether a version is the newest, but for what changes of the structures made of it."""
+        while base != newest:
+            found = self._db.rows(
+                "SELECT base FROM versions WHERE sample_id = ? AND number = ? AND derived",
+                (sample, newest),
+            )
+            if not found:
+                return False
+            newest = found[0][0]
+        return True
+
+    def _as_of_now(self, submission: Submission) -> tuple[np.ndarray, list[str]]:
+        """Labels, with their background open where structures came after they were drawn that may
+        be in it; and the names of these.
+        """
+        if submission.known is None:
+            return submission.labels, []
+        added = self._settings.added_structures
+        later = [
+            name
+            for name, number in self._settings.about["labels"].items()
+            if number > submission.known and added.get(number) != "absent"
+        ]
+        if not later:
+            return submission.labels, []
+        background = np.asarray(NOT_ANNOTATED, submission.labels.dtype)
+        return np.where(submission.labels == 0, background, submission.labels), later
+
+    def last_version(self, sample: int) -> int:
         """The last number that was given to any version, also to one that does not count; 0
         where there is none.
         """
@@ -365,7 +432,8 @@ class Annotations:
     def _version_file(self, sample: int, number: int) -> Path:
         return self.folder / "history" / f"{sample}-{number}.npz"
 
-    def _write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
+    def write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
+        """Write the labels of a version that the database does not know yet."""
         file = self._version_file(sample, number)
         file.parent.mkdir(exist_ok=True)
         for leftover in file.parent.glob(f"tmp-*-{sample}-*.npz"):
@@ -397,3 +465,27 @@ class Annotations:
         raise InputError(
             f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet."
         )
+
+
+def counted_voxels(labels: np.ndarray) -> list[int]:
+    """Return how many voxels of a label map hold each number, by number; open ones don't count."""
+    annotated = labels[labels != NOT_ANNOTATED]  # few; counting all took half of the time
+    return [int(count) for count in np.bincount(annotated)]
+
+
+def _illegal(sample: int, value: Any, structures: Structures) -> InputError:
+    """Why labels of a sample cannot hold a value."""
+    gone = structures.without(int(value))
+    known = structures.in_words()
+    if gone is not None:
+        return InputError(
+            f"Labels of sample {sample} hold '{gone}' ({value}), which was removed from the "
+            f"project.",
+            f"Draw these voxels as another structure ({known}), or erase them; then hand in again.",
+        )
+    highest = structures.numbers[-1]
+    limits = f"Use 0 to {highest}" if len(structures.numbers) > highest else f"Use 0, {known}"
+    return InputError(
+        f"Labels of sample {sample} hold the value {value}.",
+        f"{limits}, or {NOT_ANNOTATED} for voxels left open.",
+    )

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -12,7 +12,7 @@ from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
-from alunet.imaging.labels import LabelSource, Structures
+from alunet.imaging.labels import LabelSource, Removed, Structures
 from alunet.pool import CaseGeometry
 from alunet.project.identity import content_of, stamp_of
 from alunet.project.importing import (
@@ -46,6 +46,8 @@ class Case:
         geometry: None before preprocessing.
         shape: of the image file, (k, j, i).
         spacing: of the image file in mm, (k, j, i).
+        silent: numbers of structures of which the reference label says nothing, because the
+            project got them later.
     """
 
     name: str
@@ -55,6 +57,7 @@ class Case:
     geometry: CaseGeometry | None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    silent: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,7 +89,8 @@ class Cases:
     def all(self, role: str | None = None) -> list[Case]:
         """Return the cases by name; of one role, or all."""
         rows = self._db.rows(
-            "SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name"
+            "SELECT name, role, images, label, geometry, shape, spacing, silent FROM cases"
+            " ORDER BY name"
         )
         return [
             Case(
@@ -97,8 +101,9 @@ class Cases:
                 geometry=None if geometry is None else CaseGeometry.from_json(geometry),
                 shape=tuple(json.loads(shape)),
                 spacing=tuple(json.loads(spacing)),
+                silent=tuple(json.loads(silent)),
             )
-            for name, own, images, label, geometry, shape, spacing in rows
+            for name, own, images, label, geometry, shape, spacing, silent in rows
             if role in (None, own)
         ]
 
@@ -139,8 +144,16 @@ class Cases:
         Those are the values of the data set that the first cases came with, and of files that
         leave.
         """
-        names, values = tuple(self._settings.about["labels"]), self._settings.label_values
-        return Structures(names, tuple(range(len(names)) if values is None else values))
+        labels, values = self._settings.about["labels"], self._settings.label_values
+        numbers = tuple(labels.values())
+        removed = tuple(Removed(**gone) for gone in self._settings.removed_structures)
+        return Structures(
+            tuple(labels),
+            numbers if values is None else tuple(values),
+            numbers,
+            removed,
+            tuple(self._settings.former_names.items()),
+        )
 
     def import_dataset(
         self,
@@ -177,23 +190,22 @@ class Cases:
         """
         channels = self._settings.about["channels"]
         found = read_dataset_description(Path(path), len(channels), series)
-        labels = self._settings.about["labels"]
-        _check_names(path, found.labels, labels)
+        structures = self.structures
+        silent = _unnamed(path, found.labels, structures, self._settings.added_structures)
         if len(found.channels) != len(channels):
             raise InputError(f"{path} has the channels {found.channels}, the project {channels}.")
         cases = [(prefix + name, files, label) for name, files, label in found.cases[:limit]]
-        structures = self.structures
         if found.labels and not self._db.value("SELECT count(*) FROM cases"):
-            theirs = {
-                folded(name): value for name, value in zip(found.labels, found.values, strict=True)
-            }
-            values = tuple(theirs[folded(name)] for name in structures.names)
-            structures = Structures(structures.names, values)
-            if values != tuple(range(len(values))) and emit is not None:
+            pairs = zip(found.labels, found.values, strict=True)
+            theirs = {structures.find(name): value for name, value in pairs}
+            free = (n for n in range(1, 1 << 16) if n not in theirs.values())
+            values = tuple(theirs[n] if n in theirs else next(free) for n in structures.numbers)
+            structures = replace(structures, values=values)
+            if values != structures.numbers and emit is not None:
                 emit(Event("message", {"text": f"Values in label files: {structures.in_words()}."}))
         say_left_out(found.left_out, emit or ignore_events)
         labels_of = LabelSource(structures, found.meaning, ignore)
-        return self._import(cases, role, labels_of, emit or ignore_events)
+        return self._import(cases, role, labels_of, emit or ignore_events, silent)
 
     def import_case(
         self,
@@ -226,7 +238,12 @@ class Cases:
         return name
 
     def _import(
-        self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit
+        self,
+        cases: list[CaseFiles],
+        role: str,
+        labels: LabelSource,
+        emit: Emit,
+        silent: Sequence[int] = (),
     ) -> list[str]:
         _check_role(role)
         if self._data != self._root:
@@ -243,7 +260,7 @@ class Cases:
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
         say_same_scans(checked, known, emit)
-        self._store(checked, role, labels, emit)
+        self._store(checked, role, labels, emit, silent)
         return [case.name for case in checked]
 
     def _known(self) -> dict[str, KnownCase]:
@@ -309,7 +326,12 @@ class Cases:
         emit(Event("message", {"text": text}))
 
     def _store(
-        self, checked: Sequence[CheckedCase], role: str, labels: LabelSource, emit: Emit
+        self,
+        checked: Sequence[CheckedCase],
+        role: str,
+        labels: LabelSource,
+        emit: Emit,
+        silent: Sequence[int],
     ) -> None:
         """Store checked cases: all of them or none."""
         with undone_on_failure(checked, self._images, self._labels):
@@ -317,12 +339,14 @@ class Cases:
                 store_case(case, self._images, self._labels, labels)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
-            columns = "name, role, images, label, shape, spacing, content, stamp, notes, dicom"
+            columns = (
+                "name, role, images, label, shape, spacing, content, stamp, notes, dicom, silent"
+            )
             with self._db.transaction():
                 first = not self._db.value("SELECT count(*) FROM cases")
                 self._db.many(
-                    f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [_case_values(case, role) for case in checked],
+                    f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                    [(*_case_values(case, role), json.dumps(list(silent))) for case in checked],
                 )
                 if first:
                     self._settings.label_values = list(labels.structures.values)
@@ -374,18 +398,26 @@ def _check_role(role: str) -> None:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
 
 
-def _check_names(path: Path, theirs: dict[str, int], own: dict[str, int]) -> None:
-    """Raise InputError where a data set names other structures than the project; their numbers
-    may differ.
+def _unnamed(
+    path: Path, theirs: Mapping[str, int], own: Structures, added: Container[int]
+) -> list[int]:
+    """Return the structures that a data set does not name because the project got them later.
+
+    Raises:
+        InputError: it names other structures than the project; their numbers may differ.
     """
-    known, named = {folded(name) for name in own}, {folded(name) for name in theirs}
-    if not theirs or known == named:
-        return
-    more = [f"'{name}'" for name in theirs if folded(name) not in known]
-    less = [f"'{name}'" for name in own if folded(name) not in named]
+    if not theirs:
+        return []
+    gone = {folded(old.name) for old in own.removed}
+    more = [f"'{name}'" for name in theirs if own.find(name) is None and folded(name) not in gone]
+    named = {own.find(name) for name in theirs}
+    pairs = [pair for pair in zip(own.names, own.numbers, strict=True) if pair[1] not in named]
+    less = [f"'{name}'" for name, number in pairs if number not in added]
     words = [
         f"{what} {', '.join(names)}" for what, names in (("also", more), ("not", less)) if names
     ]
+    if not words:
+        return [number for _, number in pairs]
     raise InputError(
         f"{path} names other structures than the project: {' and '.join(words)}.",
         "They must agree, because what a data set does not name would count as background.",

@@ -19,13 +19,16 @@ from alunet.project.creation import create_database, reference
 from alunet.project.events import Events
 from alunet.project.jobs import Jobs
 from alunet.project.requests import Requests
+from alunet.project.rewriting import Rewriting
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Samples
 from alunet.project.settings import Settings
+from alunet.project.structures import ProjectStructures
 from alunet.project.tables import MIGRATIONS
 from alunet.project.worklist import Worklist
 from alunet.storage.database import Database
 from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
+from alunet.storage.locks import InUse
 
 
 class Project:
@@ -38,10 +41,10 @@ class Project:
         data: the folder that holds images/, labels/ and nnunet/: `root`, or the root of another
             project whose data this one shares and never writes.
         name: of the project.
-        labels: structure name to value, from ``"background": 0`` on.
         channels: channel names as nnU-Net knows them.
         read_only: whether it was opened for reading only.
-        settings, cases, samples, rounds, worklist, annotations, jobs, events, requests: its parts.
+        settings, cases, samples, rounds, worklist, annotations, structures, jobs, events, requests:
+            its parts.
     """
 
     def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
@@ -70,7 +73,6 @@ class Project:
         self.settings = Settings(self._db)
         about = self.settings.about
         self.name: str = about["name"]
-        self.labels: dict[str, int] = about["labels"]
         self.channels: list[str] = about["channels"]
         shared = self.settings.data
         self.data = self.root if shared is None else Path(os.path.normpath(self.root / shared))
@@ -101,7 +103,7 @@ class Project:
             self._db,
             self.annotations_dir,
             self.root / "locks",
-            self.num_classes,
+            self.settings,
             self.cases,
             self.samples,
             self.rounds,
@@ -109,6 +111,26 @@ class Project:
             self.requests,
         )
         self.jobs = Jobs(self._db, self.events, self.root / "jobs")
+        rewriting = Rewriting(
+            self._db, self.settings, self.root, self.cases, self.annotations, self.rounds
+        )
+        self.structures = ProjectStructures(
+            self._db, self.settings, self.cases, self.rounds, self.worklist, self.events, rewriting
+        )
+        if self.settings.change is not None and not self.read_only:
+            self._finish_change(rewriting)
+
+    def _finish_change(self, rewriting: Rewriting) -> None:
+        """Finish a change of all labels whose process was killed, or leave one that goes on."""
+        if self._lock is not None:
+            rewriting.recover()
+            return
+        with contextlib.suppress(InUse):
+            lock = FolderLock(self.root)
+            try:
+                rewriting.recover()
+            finally:
+                lock.release()
 
     def _make_folders(self) -> None:
         """Makes the folders and removes what a killed process left half written."""
@@ -231,9 +253,10 @@ class Project:
         return Project(root)
 
     @property
-    def num_classes(self) -> int:
-        """Number of classes including the background."""
-        return len(self.labels)
+    def labels(self) -> dict[str, int]:
+        """Structure name to number, ascending, from ``"background": 0`` on; there may be gaps."""
+        found: dict[str, int] = self.settings.about["labels"]
+        return found
 
     @property
     def images_dir(self) -> Path:

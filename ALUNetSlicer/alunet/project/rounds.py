@@ -127,6 +127,10 @@ class Rounds:
         change = "UPDATE rounds SET state = ? WHERE number = ? AND state = ?"
         self._db.execute(change, (states[0].value, number, states[1].value))
 
+    def keep_record(self, number: int, record: dict[str, Any]) -> None:
+        """Put another record in the place of that of a finished round."""
+        self._db.execute("UPDATE rounds SET record = ? WHERE number = ?", (_text(record), number))
+
     def finish(self, number: int, record: dict[str, Any]) -> None:
         """Note the result of a begun round.
 

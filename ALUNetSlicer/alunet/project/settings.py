@@ -50,6 +50,61 @@ class Settings:
         self._set("label values", values)
 
     @property
+    def removed_structures(self) -> list[dict[str, Any]]:
+        """What `alunet.imaging.labels.Removed` holds of each structure that the project had."""
+        found: list[dict[str, Any]] = self._get("removed structures", [])
+        return found
+
+    @removed_structures.setter
+    def removed_structures(self, removed: list[dict[str, Any]]) -> None:
+        self._set("removed structures", removed)
+
+    @property
+    def added_structures(self) -> dict[int, str | None]:
+        """Numbers of the structures that the project got after it was made, with what was said of
+        slices annotated before: "open", "absent", or None where there were none.
+        """
+        return {int(number): said for number, said in self._get("added structures", {}).items()}
+
+    @added_structures.setter
+    def added_structures(self, added: Mapping[int, str | None]) -> None:
+        self._set("added structures", {str(number): said for number, said in added.items()})
+
+    @property
+    def former_names(self) -> dict[str, int]:
+        """Numbers of structures by the names that they had."""
+        found: dict[str, int] = self._get("former names", {})
+        return found
+
+    @former_names.setter
+    def former_names(self, names: Mapping[str, int]) -> None:
+        self._set("former names", dict(names))
+
+    @property
+    def colors(self) -> dict[int, str]:
+        """Color of structures, #rrggbb by number; those that are not there have the usual one."""
+        return {int(number): color for number, color in self._get("colors", {}).items()}
+
+    @colors.setter
+    def colors(self, colors: Mapping[int, str]) -> None:
+        self._set("colors", {str(number): color for number, color in colors.items()})
+
+    @property
+    def change(self) -> dict[str, Any] | None:
+        """The change of stored labels that is under way, see `alunet.project.rewriting`."""
+        found: dict[str, Any] | None = self._get("change")
+        return found
+
+    @change.setter
+    def change(self, change: dict[str, Any] | None) -> None:
+        self._set("change", change)
+
+    def set_labels(self, labels: Mapping[str, int]) -> None:
+        """Give the project other structures, name to number."""
+        ordered = dict(sorted(labels.items(), key=lambda item: item[1]))
+        self._set("project", {**self.about, "labels": ordered})
+
+    @property
     def patch(self) -> tuple[int, int] | None:
         """Rows and columns of a sample; None before the project is planned."""
         found = self._get("patch")

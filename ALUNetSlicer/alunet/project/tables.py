@@ -215,5 +215,14 @@ SEVENTH = (
     "ALTER TABLE cases ADD COLUMN dicom TEXT",
 )
 
-MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH]
+EIGHTH = (
+    # JSON list of structures (numbers) of which the reference label says nothing, because the
+    # project got them later.
+    "ALTER TABLE cases ADD COLUMN silent TEXT NOT NULL DEFAULT '[]'",
+    # 1: made of its base by a change of the structures, and by no person; whoever corrects the base
+    # corrects this one.
+    "ALTER TABLE versions ADD COLUMN derived INTEGER NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

@@ -123,8 +123,8 @@ class Worklist:
         rows = self._db.rows(
             "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
             " WHERE s.author IS NOT NULL AND (s.round = ?"
-            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND p.state != "
-            "'labelled'"
+            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND (p.state != "
+            "'labelled' OR s.sample_id IN (SELECT sample_id FROM work WHERE status = 'flagged'))"
             " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, "
             "s.rank",
             (round, round),
@@ -314,22 +314,47 @@ class Worklist:
         return number
 
     def _join(self, round: int, samples: Sequence[int], author: str) -> None:
-        """Appends samples to a round's batch, within the caller's transaction."""
-        last = self._db.value("SELECT max(rank) FROM suggestions WHERE round = ?", (round,))
-        first = 0 if last is None else int(str(last)) + 1
-        self._db.many(
-            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, "
-            "?)",
-            [
-                (round, rank, sample, chosen_by(author), author)
-                for rank, sample in enumerate(samples, first)
-            ],
-        )
+        """Appends open samples to a round's batch, within the caller's transaction."""
+        self._append(round, samples, author, chosen_by(author))
         ids = [(sample,) for sample in samples]
         self._db.many("UPDATE samples SET state = 'suggested' WHERE id = ?", ids)
         self._db.many("DELETE FROM skipped WHERE sample_id = ?", ids)
         self._db.many("DELETE FROM work WHERE status = 'skipped' AND sample_id = ?", ids)
         data = {"round": round, "samples": list(samples), "author": author}
+        self._events.add("worklist", data)
+
+    def _append(self, round: int, samples: Sequence[int], author: str, reason: str) -> None:
+        """Write samples behind a round's batch."""
+        last = self._db.value("SELECT max(rank) FROM suggestions WHERE round = ?", (round,))
+        first = 0 if last is None else int(str(last)) + 1
+        self._db.many(
+            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, "
+            "?)",
+            [(round, rank, sample, reason, author) for rank, sample in enumerate(samples, first)],
+        )
+
+    def flagged(self) -> set[int]:
+        """Return the samples that someone is to look at again."""
+        return {
+            row[0] for row in self._db.rows("SELECT sample_id FROM work WHERE status = 'flagged'")
+        }
+
+    def look_again(self, samples: Sequence[int], author: str, reason: str) -> None:
+        """Put annotated samples into the newest batch and flag them, within the caller's
+        transaction; what is annotated stays.
+        """
+        round = self._round_to_join()
+        shown = {
+            sample
+            for (sample,) in self._db.rows(
+                "SELECT sample_id FROM suggestions WHERE round = ?", (round,)
+            )
+        }
+        new = [sample for sample in samples if sample not in shown]
+        self._append(round, new, author, reason)
+        for sample in samples:
+            self.note_status(sample, Status.FLAGGED, author)
+        data = {"round": round, "samples": new, "author": author}
         self._events.add("worklist", data)
 
     def chosen(self, round: int) -> list[tuple[int, str]]:

@@ -41,6 +41,12 @@ from alunet.schema.messages import (
     UploadRequest,
 )
 from alunet.schema.operations import OPERATIONS, File, Operation, Operations, Voxels
+from alunet.schema.structures import (
+    StructureChange,
+    StructureEdit,
+    StructureInfo,
+    StructureRequest,
+)
 from alunet.schema.work import (
     NOT_ANNOTATED,
     Lease,
@@ -93,6 +99,10 @@ __all__ = [
     "Status",
     "StatusRequest",
     "StrategyInfo",
+    "StructureChange",
+    "StructureEdit",
+    "StructureInfo",
+    "StructureRequest",
     "Upload",
     "UploadRequest",
     "Voxels",

@@ -15,6 +15,8 @@ kind            data
 ``error``       ``message``, ``hint``, ``input`` (true where the input is to blame)
 ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
 ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
+``structures``  ``change`` ("added", "renamed", "recolored", "removed"), ``number``, ``text``; the
+                project's ``labels`` and ``colors`` from then on
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of
                 that round
 ==============  ====================================================================================

@@ -17,8 +17,11 @@ class Header:
     OFFSET = "Upload-Offset"
     SHAPE = "X-Shape"
     DTYPE = "X-Dtype"
-    # value of voxels left open; without: the highest class + 1, as in version 1
+    # value of voxels left open; without: the highest number + 1, as in version 1, which a project
+    # whose structures changed refuses
     NOT_ANNOTATED = "X-Not-Annotated"
+    # highest number of a structure that the project had when labels were drawn; without: now
+    STRUCTURES = "X-Structures"
     VERSION = "X-Version"
     KEY = "Idempotency-Key"
 
@@ -36,6 +39,8 @@ class Code(str, Enum):
     # 409: details: version (the current one), kept (the number yours got)
     STALE_ANNOTATION = "stale_annotation"
     ANNOTATED = "annotated"  # 409: the slice has labels already
+    # 409: a person must say something first; details: about, choices (each with its meaning)
+    ANSWER_NEEDED = "answer_needed"
     NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
     BUSY = "busy"  # 409: another process has the project
     TOO_LARGE = "too_large"  # 413: more bytes or more items than allowed
@@ -154,7 +159,11 @@ class ProjectInfo:
 
     Attributes:
         id: for addresses: lower-case letters, digits, hyphens.
-        labels: structure name to value, with ``"background": 0``.
+        labels: structure name to number in label maps, with ``"background": 0``; a number stays
+            when other structures come and go, so there may be gaps.
+        colors: #rrggbb of the structures, by name, that have a color of their own.
+        replaced: number of a removed structure -> what its voxels are now: another number, 0, or
+            `NOT_ANNOTATED`.
         event: number of its newest event: who follows from there on misses nothing that this does
             not say.
         status: what `alunet status --json` says; empty in the list of projects.
@@ -166,6 +175,8 @@ class ProjectInfo:
     channels: list[str]
     event: int = 0
     status: dict[str, Any] = field(default_factory=dict)
+    colors: dict[str, str] = field(default_factory=dict)
+    replaced: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

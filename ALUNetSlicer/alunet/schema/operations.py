@@ -16,11 +16,20 @@ from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
 from alunet.schema import messages as m
+from alunet.schema import structures as s
 from alunet.schema import work as w
 from alunet.schema.codec import to_data
 
 Answer = TypeVar("Answer")
-PLACES = {"project": str, "case": str, "upload": str, "channel": int, "job": int, "sample": int}
+PLACES = {
+    "project": str,
+    "case": str,
+    "upload": str,
+    "channel": int,
+    "job": int,
+    "sample": int,
+    "structure": int,
+}
 """Types of the names in paths."""
 
 
@@ -142,6 +151,7 @@ def fields_of(kind: Any) -> list[tuple[str, Any, Any]]:
 _PROJECT = "/projects/{project}"
 _CASE = _PROJECT + "/cases/{case}"
 _SAMPLE = _PROJECT + "/samples/{sample}"
+_STRUCTURE = _PROJECT + "/structures/{structure}"
 _FORMAT = Parameter("format", str | None, None)
 _MEASURE = Parameter("measure", str, "entropy")
 _AUTHOR = Parameter("author", str)
@@ -174,6 +184,32 @@ class Operations:
         f"GET {_PROJECT}/curve",
         list[m.CurvePoint],
         "The learning curve: one point a finished round.",
+    )
+
+    structures = Operation(
+        f"GET {_PROJECT}/structures", list[s.StructureInfo], "All structures, by number."
+    )
+    add_structure = Operation(
+        f"POST {_PROJECT}/structures",
+        s.StructureChange,
+        "Add a structure under a number that was never used.",
+        body=s.StructureRequest,
+        keyed=True,
+    )
+    edit_structure = Operation(
+        f"PATCH {_STRUCTURE}",
+        s.StructureChange,
+        "Give a structure another name or color.",
+        body=s.StructureEdit,
+        keyed=True,
+    )
+    remove_structure = Operation(
+        f"DELETE {_STRUCTURE}",
+        s.StructureChange,
+        "Remove a structure; its voxels become what `voxels` says: background, open, or the name "
+        "of another structure.",
+        (_AUTHOR, Parameter("voxels", str | None, None)),
+        keyed=True,
     )
 
     begin_upload = Operation(

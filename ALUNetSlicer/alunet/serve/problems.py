@@ -7,6 +7,7 @@ from typing import Any
 
 from alunet.errors import AlunetError, InputError
 from alunet.project.annotations import StaleVersion
+from alunet.project.changes import AnswerNeeded
 from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
@@ -25,6 +26,7 @@ STATUS = {
     Code.LEASED: 409,
     Code.STALE_ANNOTATION: 409,
     Code.ANNOTATED: 409,
+    Code.ANSWER_NEEDED: 409,
     Code.NOT_READY: 409,
     Code.BUSY: 409,
     Code.TOO_LARGE: 413,
@@ -81,6 +83,8 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
         return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.kept}
     if isinstance(error, Leased):
         return Code.LEASED, to_json(error.lease)
+    if isinstance(error, AnswerNeeded):
+        return Code.ANSWER_NEEDED, {"about": error.about, "choices": error.choices}
     if isinstance(error, KeyReused):
         return Code.KEY_REUSED, {}
     codes = ((InUse, Code.BUSY), (NotPlanned, Code.NOT_READY), (AlreadyAnnotated, Code.ANNOTATED))

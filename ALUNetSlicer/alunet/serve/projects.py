@@ -176,6 +176,9 @@ def describe_project(identifier: str, project: Project, whole: bool = False) -> 
     # before its status: what happens meanwhile is told twice rather than never
     event = project.events.newest()
     stands = status(project) if whole else {}
+    labels, own = project.labels, project.settings.colors
+    replaced = {str(number): became for number, became in project.cases.structures.became.items()}
+    colors = {name: own[number] for name, number in labels.items() if number in own}
     return ProjectInfo(
-        identifier, project.name, project.labels, list(project.channels), event, stands
+        identifier, project.name, labels, list(project.channels), event, stands, colors, replaced
     )

@@ -197,8 +197,13 @@ def _simulate(
 
 
 def _labelled_dataset(project: Project, folder: Path) -> Path:
-    """The cases with a reference as a data set in nnU-Net's form."""
-    cases = [case for case in project.cases.all() if case.label is not None]
+    """The cases with a reference as a data set in nnU-Net's form: those whose references know all
+    structures, or where there are none such all cases, without the structures that are unknown.
+    """
+    labelled = [case for case in project.cases.all() if case.label is not None]
+    cases = [case for case in labelled if not case.silent] or labelled
+    unknown = {number for case in cases for number in case.silent}
+    labels = {name: number for name, number in project.labels.items() if number not in unknown}
     if not cases:
         raise InputError(
             "No case of the project has a reference label.", "A simulation needs them."
@@ -214,7 +219,7 @@ def _labelled_dataset(project: Project, folder: Path) -> Path:
             shutil.copyfile(case.label, target)
     about = {
         "channel_names": {str(number): name for number, name in enumerate(project.channels)},
-        "labels": {**project.labels, "ignore": NOT_ANNOTATED},
+        "labels": {**labels, "ignore": NOT_ANNOTATED},
         "numTraining": len(cases),
     }
     write_json(folder / "dataset.json", about)

@@ -70,6 +70,7 @@ def write_segmentation(
     algorithm: Algorithm,
     *,
     leave_out_open: bool = False,
+    colors: Mapping[str, str] | None = None,
 ) -> int:
     """Write labels as a binary DICOM SEG object, whole or not at all.
 
@@ -83,6 +84,7 @@ def write_segmentation(
         algorithm: who drew the labels.
         leave_out_open: whether voxels that are not annotated (255) belong to no structure in the
             object, as the background does; else labels with such voxels are refused.
+        colors: #rrggbb that viewers should show structures in, by name.
 
     Returns:
         How many voxels were not annotated, and left out.
@@ -102,6 +104,7 @@ def write_segmentation(
     with guarded(series.files[0]):
         try:
             segmentation = _segmentation(placed, series, list(names), algorithm)
+            _color(segmentation, colors or {})
         except KeyError as error:  # highdicom looks the kind of image up
             raise InputError(
                 f"{series.files[0]} is of a kind of image (SOP class) that is not known.",
@@ -110,6 +113,16 @@ def write_segmentation(
     with atomic_path(Path(path)) as part, guarded(Path(path)):
         segmentation.save_as(part)
     return left_out
+
+
+def _color(segmentation: Segmentation, colors: Mapping[str, str]) -> None:
+    """Say in which color viewers should show a structure."""
+    from highdicom.color import CIELabColor
+
+    for description in segmentation.SegmentSequence:
+        if description.SegmentLabel in colors:
+            color = CIELabColor.from_string(colors[description.SegmentLabel])
+            description.RecommendedDisplayCIELabValue = list(color.value)
 
 
 def source_series(source: DicomFolder, identity: SeriesIdentity) -> DicomSeries:

@@ -11,6 +11,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
+from alunet.imaging.labels import Structures
 from alunet.imaging.reading import read_labels
 from alunet.model.settings import MEASURES
 from alunet.project import Project
@@ -122,6 +123,9 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         not_annotated: Annotated[
             int | None, Header(alias=Names.NOT_ANNOTATED, ge=0, le=65535)
         ] = None,
+        structures: Annotated[
+            int | None, Header(alias=Names.STRUCTURES, ge=0, lt=NOT_ANNOTATED)
+        ] = None,
         base_version: Annotated[int, Query(ge=0, lt=1 << 31)] = 0,
         seconds: Annotated[float | None, Query(ge=0, le=1e6)] = None,
         status: Status = Status.DONE,
@@ -132,11 +136,15 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
             with state.projects.open(project) as opened:
                 _check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
-                labels = _with_own_value(labels, opened.num_classes, not_annotated)
+                known = opened.cases.structures
+                changed = bool(known.removed or opened.settings.added_structures)
+                labels = _with_own_value(labels, known, changed, not_annotated)
                 digest = _digest(
                     sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
                 )
-                submission = Submission(labels, base_version, author, seconds, status, key, digest)
+                submission = Submission(
+                    labels, base_version, author, seconds, status, structures, key, digest
+                )
                 return opened.annotations.submit(sample, submission)
 
         return await run_in_threadpool(submit)
@@ -151,13 +159,16 @@ def _add_answers(routes: APIRouter, state: State) -> None:
             _check_sample(opened, sample)
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, "proposals")
+            structures = opened.cases.structures
         if found is None:
             raise Refused(
                 Code.NOT_FOUND,
                 "There is no proposal for this slice yet.",
                 "The next round makes it.",
             )
-        return _voxels(request, found[0], read_labels(found[1])[place.slices])
+        # the model may have known structures that the project has no more
+        labels = structures.current(read_labels(found[1])[place.slices])
+        return _voxels(request, found[0], np.where(labels == NOT_ANNOTATED, 0, labels))
 
     @serves(routes, Operations.uncertainty)
     def uncertainty(
@@ -229,15 +240,24 @@ def _labels(
     return np.frombuffer(body, kind).reshape(expected).astype(dtype)
 
 
-def _with_own_value(labels: np.ndarray, classes: int, named: int | None) -> np.ndarray:
+def _with_own_value(
+    labels: np.ndarray, structures: Structures, changed: bool, named: int | None
+) -> np.ndarray:
     """The labels with `NOT_ANNOTATED` in place of the client's value, which alone is legal beside
-    the classes.
+    the structures.
 
     Args:
+        changed: whether structures came or went since the project was made.
         named: what the client says it is; None: as in version 1 of the contract.
     """
-    value = classes if named is None else named
-    if value < classes:
+    highest = max((*structures.numbers, *(gone.number for gone in structures.removed)))
+    if named is None and changed:
+        raise InputError(
+            "The structures of the project changed, so nothing says which voxels are open.",
+            f"Say it in the header {Names.NOT_ANNOTATED}.",
+        )
+    value = highest + 1 if named is None else named
+    if value <= highest:
         raise InputError(
             f"{value} is a structure, so it cannot mark voxels left open.", f"Use {NOT_ANNOTATED}."
         )
