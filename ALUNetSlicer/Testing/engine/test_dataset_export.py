@@ -213,8 +213,8 @@ if __name__ == "__main__":
     from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
     class Tiny(nnUNetTrainer):
-        def __init__(self, *args, **more):
-            super().__init__(*args, **more)
+        def initialize(self):
+            super().initialize()
             self.num_epochs, self.num_val_iterations_per_epoch = 1, 1
             self.num_iterations_per_epoch = 3
 
@@ -224,6 +224,7 @@ if __name__ == "__main__":
     folder = Path(os.environ["nnUNet_preprocessed"]) / "Dataset777_real"
     plans = json.loads((folder / "nnUNetPlans.json").read_text())
     plans["configurations"]["2d"]["batch_size"] = 2
+    plans["continue_training"] = False
     about = json.loads((folder / "dataset.json").read_text())
     os.environ["nnUNet_n_proc_DA"] = "0"  # the planner takes no 0
     trainer = Tiny(plans, "2d", "all", about, device=torch.device("cpu"))

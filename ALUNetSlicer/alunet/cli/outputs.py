@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -14,12 +14,24 @@ from alunet.cli.project import PROJECT
 from alunet.cli.rounds import DEVICE
 from alunet.errors import InputError
 
-PREDICT = """Segment cases of the project with the newest model, each on exactly the grid of its
-image.
+if TYPE_CHECKING:
+    from alunet.project import Project
+
+PREDICT = """Segment cases of the project, or other images, with the newest model, each on exactly
+the grid of its image.
 
     alunet predict liver p7 p8
 
     alunet predict liver --out segmentations --format nrrd
+
+[bold]Images that are no cases[/bold], files or folders, DICOM too; the project stays as it is. One
+that cannot be segmented is named, and the others go on:
+
+    alunet predict liver new/scan.nrrd --out segmentations
+
+    alunet predict liver ~/tomorrow --out segmentations
+
+    alunet predict brain t1.nii.gz flair.nii.gz
 """
 
 UNCERTAINTY = """Write how unsure the newest model is of each voxel of a case, as an image on
@@ -73,22 +85,65 @@ class What(str, Enum):
 def predict(
     project: PROJECT,
     cases: Annotated[
-        list[str] | None, typer.Argument(metavar="[CASE…]", help="Without: all cases.")
+        list[str] | None,
+        typer.Argument(
+            metavar="[CASE_OR_IMAGE…]",
+            help="Cases, image files or folders of images. Without: all cases.",
+        ),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder to write to.")] = Path("predictions"),
     format_: FORMAT = "nii.gz",
+    series: Annotated[
+        str, typer.Option(help="DICOM series to take of each examination: number, modality or UID.")
+    ] = "",
     device: DEVICE = None,
 ) -> None:
     """Segment cases; `PREDICT` is what `--help` shows."""
     from alunet.cli.progress import at_work
-    from alunet.loop import outputs
+    from alunet.loop import outputs, outside
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
-    with at_work() as emit, Project.open(project) as opened:
-        annotation = AnnotationLoop(opened, device=device, emit=emit)
-        files = outputs.predict(annotation.loop, cases or [], out, _ending(format_))
+    with Project.open(project, read_only=True) as opened:
+        images = _no_cases(opened, cases or [])
+    with at_work() as emit, Project.open(project, read_only=bool(images)) as opened:
+        loop = AnnotationLoop(opened, device=device, emit=emit).loop
+        if not images:
+            files, failed = outputs.predict(loop, cases or [], out, _ending(format_)), {}
+        else:
+            found = outside.predict_images(loop, images, out, _ending(format_), series)
+            files, failed = found.files, found.failed
     typer.echo(f"{len(files)} segmentations in {out}")
+    if failed:
+        names = ", ".join(f"'{name}'" for name in list(failed)[:5])
+        raise InputError(
+            f"{len(failed)} of {len(failed) + len(files)} images could not be segmented: {names}.",
+            "Above is why.",
+        )
+
+
+def _no_cases(project: Project, words: list[str]) -> list[Path]:
+    """Return the images that words name; none where they name cases.
+
+    Raises:
+        InputError: they name both, or one names neither.
+    """
+    from alunet.imaging.reading import ending_of
+    from alunet.loop.outputs import cases_of
+
+    known = {case.name for case in project.cases.all()}
+    paths = [Path(word) for word in words if word not in known]
+    missing = [path for path in paths if not path.exists()]
+    if missing and (ending_of(missing[0]) or len(missing[0].parts) > 1):
+        raise InputError(f"There is no image {missing[0]}.", "Check the path.")
+    if missing:
+        cases_of(project, [str(missing[0])])  # refuses, with names that are alike
+    if paths and len(paths) < len(words):
+        raise InputError(
+            f"{next(word for word in words if word in known)} is a case, {paths[0]} an image.",
+            "Segment cases and other images one after the other.",
+        )
+    return paths
 
 
 def uncertainty(

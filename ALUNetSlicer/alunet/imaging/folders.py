@@ -84,7 +84,7 @@ def folder_cases(
         InputError: two files are one case, or a case lacks a channel.
     """
     files, left_out = _image_files(images)
-    cases = _grouped(files, channels, images, described)
+    cases = grouped(files, channels, images, described)
     if not described:
         from alunet.imaging.dicom_cases import dicom_cases
 
@@ -128,10 +128,19 @@ def _second_half(path: Path, files: Sequence[Path]) -> bool:
     return ending_of(path) in (".img", ".img.gz") and header in files
 
 
-def _grouped(
+def grouped(
     files: Sequence[Path], channels: int | None, folder: Path, described: bool
 ) -> list[tuple[str, list[Path]]]:
-    """Return the names of cases and their files."""
+    """Return the names of cases and their files; ``NAME_0000``, ``NAME_0001``, … are one case where
+    there is one for each channel.
+
+    Args:
+        folder: they are in, for errors.
+        described: whether a case that lacks a channel is refused.
+
+    Raises:
+        InputError: two files are one case, or a case lacks a channel.
+    """
     groups: dict[str, dict[int, Path]] = defaultdict(dict)
     alone = []
     for path in files:
