@@ -229,9 +229,10 @@ if __name__ == "__main__":
     os.environ["nnUNet_n_proc_DA"] = "0"  # the planner takes no 0
     trainer = Tiny(plans, "2d", "all", about, device=torch.device("cpu"))
     trainer.run_training()
-    loss = trainer.logger.my_fantastic_logging["train_losses"][0]
-    print("ignore label", trainer.label_manager.ignore_label, "loss", float(loss))
-    print("weights", (Path(trainer.output_folder) / "checkpoint_final.pth").is_file())
+    final = Path(trainer.output_folder) / "checkpoint_final.pth"
+    weights = torch.load(final, weights_only=False)["network_weights"].values()
+    finite = all(bool(torch.isfinite(weight).all()) for weight in weights)
+    print("ignore label", trainer.label_manager.ignore_label, "finite weights", finite)
 """
 
 
@@ -266,6 +267,4 @@ def test_plain_nnunet_trains_on_it(real_data: Path, tmp_path: Path) -> None:
         },
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert "ignore label 3 loss -" in done.stdout or "ignore label 3 loss 0" in done.stdout
-    assert "loss nan" not in done.stdout
-    assert "weights True" in done.stdout
+    assert "ignore label 3 finite weights True" in done.stdout

@@ -40,7 +40,7 @@ def annotate_folder(
     from alunet.cli.progress import at_work
     from alunet.cli.rounds import still_open
     from alunet.loop.annotation_loop import AnnotationLoop
-    from alunet.loop.label_folder import IMPORTED
+    from alunet.loop.labelling import IMPORTED
     from alunet.project import Project
 
     for option, value in single.items():

@@ -17,8 +17,8 @@ from alunet.imaging.label_file import Meaning
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import label_folder, labelling, outputs
 from alunet.loop.choice import check_choice, usual_choice
-from alunet.loop.label_folder import IMPORTED, FolderTaken, Which
-from alunet.loop.labelling import Taken
+from alunet.loop.label_folder import FolderTaken, Which
+from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.round_record import NextRound

@@ -12,13 +12,10 @@ from alunet.imaging.label_file import Meaning
 from alunet.imaging.label_folders import label_files
 from alunet.imaging.labels import LabelSource
 from alunet.loop import labelling
-from alunet.loop.labelling import Compared, Taken
+from alunet.loop.labelling import IMPORTED, Compared, Taken
 from alunet.project import Case, Project
 from alunet.project.importing import counted
 from alunet.schema import Emit, Event
-
-IMPORTED = "imported"
-"""Author of labels that were there before the project."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +84,7 @@ def annotate_folder(
     which: Which,
     *,
     round: int,
-    author: str,
+    author: str = IMPORTED,
     ignore: int | None = None,
     meaning: Meaning | None = None,
     emit: Emit,

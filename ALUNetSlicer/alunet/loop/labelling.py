@@ -19,6 +19,9 @@ from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED
 
+IMPORTED = "imported"
+"""Author of labels that were there before the project."""
+
 
 @dataclass(frozen=True)
 class Taken:

@@ -1,0 +1,36 @@
+"""What the labels that cases come with are for: hidden reference, or annotations to learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from alunet.errors import InputError
+from alunet.project.settings import Settings
+from alunet.storage.database import Database
+
+LABEL_USES = HIDDEN, TRAIN, NONE = ("hidden", "train", "none")
+"""A reference that no training sees; besides, annotations once the case is planned; not taken."""
+
+
+def check_label_use(label_use: str, role: str) -> None:
+    """Raise InputError where there is no such use of labels, or not for cases of that role."""
+    if label_use not in LABEL_USES:
+        raise InputError(
+            f"{label_use!r} is no use of labels.", f"Use one of {', '.join(LABEL_USES)}."
+        )
+    if role == "test" and label_use == TRAIN:
+        raise InputError(
+            "Labels of cases to evaluate on are not learned from.",
+            "Add these cases to learn from, or keep their labels hidden.",
+        )
+
+
+def mark_training_labels(database: Database, settings: Settings, names: Sequence[str]) -> None:
+    """Note the cases of these names whose label becomes annotations, within the caller's
+    transaction.
+    """
+    wanted = {name.casefold() for name in names}
+    rows = database.rows("SELECT name FROM cases WHERE role = 'pool' AND label IS NOT NULL")
+    found = [name for (name,) in rows if name.casefold() in wanted]
+    if found:
+        settings.training_labels = list(dict.fromkeys([*settings.training_labels, *found]))
