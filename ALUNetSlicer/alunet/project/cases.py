@@ -15,7 +15,7 @@ from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import LabelSource, Structures
 from alunet.pool import CaseGeometry
-from alunet.project.identity import content_of, stamp_of
+from alunet.project.identity import comparable, content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
     KnownCase,
@@ -270,7 +270,10 @@ class Cases:
     def _known(self) -> dict[str, KnownCase]:
         """What is known of the cases, by the name as it is compared."""
         rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
-        return {name.casefold(): KnownCase(name, *rest) for name, *rest in rows}
+        return {
+            name.casefold(): KnownCase(name, role, images, comparable(content), stamp)
+            for name, role, images, content, stamp in rows
+        }
 
     def _with_content(self, known: Iterable[KnownCase], emit: Emit) -> list[KnownCase]:
         """Return the cases with the content of those that were added before it was kept."""

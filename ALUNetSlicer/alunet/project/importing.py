@@ -226,7 +226,7 @@ class KnownCase:
     """What tells a case of the project from others.
 
     Attributes:
-        content: None where it is not known: the case was added before it was kept.
+        content: None where it is not known: the case was added before it was kept so.
     """
 
     name: str
