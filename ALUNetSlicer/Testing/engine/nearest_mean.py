@@ -226,6 +226,9 @@ class NearestMeanModel:
     def segment(self, case: str) -> np.ndarray:
         return self.numbers[self.probabilities(np.load(self.folder / f"{case}.npy")).argmax(-1)]
 
+    def segment_files(self, images: Sequence[Path]) -> np.ndarray:
+        return self.probabilities(voxels(images[0])).argmax(-1).astype(np.uint8)
+
     def uncertainty(
         self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
     ) -> np.ndarray:

@@ -163,6 +163,43 @@ def test_linked_data_sets_are_read(tmp_path: Path, added) -> None:
     assert said == ["'d' is the same scan as 'c' (pool): one of them is too many."]
 
 
+def test_links_and_paths_of_every_kind_in_a_list(tmp_path: Path, project, monkeypatch) -> None:
+    """Absolute, relative, through a variable of the environment as nnU-Net takes it, or a link."""
+    files = [save(scan(n), tmp_path / f"disk/{n}.nii.gz") for n in range(4)]
+    save(mask(), tmp_path / "disk/label.nii.gz")
+    monkeypatch.setenv("SCANS", str(tmp_path / "disk"))
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "here.nii.gz").symlink_to(files[3])
+    images = (str(files[0]), "../disk/1.nii.gz", "$SCANS/2.nii.gz", "here.nii.gz")
+    listed = {f"c{n}": {"images": [path]} for n, path in enumerate(images)}
+    listed["c2"]["label"] = "${SCANS}/label.nii.gz"
+    about = {"channel_names": {"0": "MRI"}, "labels": LABELS, "dataset": listed}
+    (folder / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
+    linked = tmp_path / "link to the set"
+    linked.symlink_to(folder)
+    assert project.cases.import_dataset(linked) == ["c0", "c1", "c2", "c3"]
+    cases = project.cases.all()
+    assert [case.label is not None for case in cases] == [False, False, True, False]
+    for case, file in zip(cases, files, strict=True):
+        assert not case.images[0].is_symlink()
+        assert case.images[0].read_bytes() == file.read_bytes()
+
+
+def test_a_link_to_a_missing_file_is_named(tmp_path: Path, project: Project, added) -> None:
+    save(scan(), tmp_path / "in/imagesTr/a.nii.gz")
+    for place in ("imagesTr/b.nii.gz", "labelsTr/a.nii.gz"):
+        link = tmp_path / "in" / place
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(tmp_path / "never fetched")
+    with pytest.raises(InputError, match=r"a: .*labelsTr/a.nii.gz.*link.*missing|no file"):
+        added(tmp_path / "in")
+    (tmp_path / "in/labelsTr/a.nii.gz").unlink()
+    names, said = added(tmp_path / "in")
+    assert names == ["a"]
+    assert said == ["b.nii.gz was left out: a link to a file that is missing."]
+
+
 # --- identity is content --------------------------------------------------------------------------
 
 
@@ -203,6 +240,42 @@ def test_the_same_scan_to_learn_from_and_to_evaluate_on_is_said_or_refused(
     assert said == ["'b' is the same scan as 'a' (pool): one of them is too many."]
     with pytest.raises(InputError, match="'a' is in the project already, as a pool case"):
         added(tmp_path / "again", role="test")
+
+
+@pytest.mark.parametrize("kind", ["uint16", "float32", "float64", "int32"])
+def test_a_scan_is_the_same_in_every_type_of_voxels(
+    tmp_path: Path, project: Project, added, kind: str
+) -> None:
+    whole = sitk.Cast(sitk.Round(scan() + 500), sitk.sitkInt16)
+    other = sitk.GetImageFromArray(sitk.GetArrayFromImage(whole).astype(kind))
+    other.CopyInformation(whole)
+    save(whole, tmp_path / "pool/a.nii.gz")
+    save(other, tmp_path / "test/b.nrrd")
+    added(tmp_path / "pool")
+    said = added(tmp_path / "test", role="test")[1]
+    assert said == ["'b' is the same scan as 'a' (pool): one of them is too many."]
+    assert project.cases.notes() == {"b": said}
+
+
+def test_scans_of_projects_of_before_are_recognized_too(
+    tmp_path: Path, project: Project, added
+) -> None:
+    for number, content in ((0, None), (1, "5b1f"), (2, None)):
+        save(scan(number), tmp_path / f"in/c{number}.nii.gz")
+        added(tmp_path / "in")
+        project._db.execute(
+            "UPDATE cases SET content = ?, stamp = NULL WHERE name = ?", (content, f"c{number}")
+        )
+    damaged = project.cases.all()[2].images[0]
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    for number in (0, 1):
+        save(scan(number), tmp_path / f"test/t{number}.nii.gz")
+    names, said = added(tmp_path / "test", role="test")
+    assert names == ["t0", "t1"]
+    assert [text.split(":")[0] for text in said] == [
+        "'t0' is the same scan as 'c0' (pool)",
+        "'t1' is the same scan as 'c1' (pool)",
+    ]
 
 
 def test_a_label_that_changed_is_said(tmp_path: Path, project: Project, added) -> None:

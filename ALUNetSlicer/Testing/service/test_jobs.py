@@ -83,6 +83,24 @@ def tree(root):
     return found
 
 
+def test_labels_to_learn_from_are_annotations_once_the_project_is_planned(common, scan, tmp_path):
+    project, image = common.project("learned"), scan("l.nii.gz")
+    array = np.zeros((4, 40, 48), np.uint8)
+    array[1, 10:20, 10:20] = 1
+    label = sitk.GetImageFromArray(array)
+    label.CopyInformation(sitk.ReadImage(str(image)))
+    sitk.WriteImage(label, str(tmp_path / "label.nii.gz"))
+    for name, use in (("l", "train"), ("h", "hidden")):
+        body = {"name": name, "images": [common.upload(image)], "label_use": use}
+        body["label"] = common.upload(tmp_path / "label.nii.gz")
+        made = common.ok("POST", f"/projects/{project}/cases", 201, json=body)
+        assert common.ok("POST", f"/projects/{project}/cases", 200, json=body) == made
+    common.refused("POST", f"/projects/{project}/cases", 409, "exists", json={**body, "name": "l"})
+    done(common, project, "plan")
+    found = common.ok("GET", f"/projects/{project}/cases")
+    assert {case["name"]: case["annotated"] for case in found} == {"h": 0, "l": 4}
+
+
 def test_a_whole_round_over_http(common, scan):
     """Plan, suggest, annotate, train, suggest again; proposals, uncertainty, curve, export;
     events tell it all.

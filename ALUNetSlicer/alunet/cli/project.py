@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alunet.cli.label_use import LabelUse, ask, said
 from alunet.cli.training import PRESET, optional_seconds, train_for_option
 from alunet.errors import InputError
 from alunet.schema import Emit, Event
@@ -59,6 +60,11 @@ other attribute is kept:
 [bold]One case[/bold] with two channels:
 
     alunet add brain t1.nii.gz flair.nii.gz --name patient_7
+
+[bold]Labels that the images come with[/bold] are kept hidden, to simulate with, or become
+annotations to learn from; where neither is said, a terminal asks:
+
+    alunet add liver ~/labelled --labels train
 
 [bold]Labelled cases to evaluate on[/bold], which are never suggested:
 
@@ -175,35 +181,56 @@ def add(
     series: Annotated[
         str, typer.Option(help="DICOM series to take of each examination: number, modality or UID.")
     ] = "",
+    labels: Annotated[
+        LabelUse | None,
+        typer.Option(
+            help="What labels are for: hidden (to evaluate and simulate), train (annotations to "
+            "learn from) or none. Without: a terminal asks, else hidden."
+        ),
+    ] = None,
 ) -> None:
     """Add images; `ADD` is what `--help` shows."""
     from alunet.cli.progress import at_work
+    from alunet.imaging.dataset import read_dataset_description
     from alunet.project import Project
 
     role = "test" if test else "pool"
-    with at_work() as emit, Project.open(project) as opened:
-        before = {case.name for case in opened.cases.all()}
+    if test and labels is LabelUse.train:
+        raise InputError(
+            "--labels train is given beside --test.",
+            "Labels to evaluate on are never learned from.",
+        )
+    if paths[0].is_dir() and (len(paths) > 1 or name or label_file):
+        raise InputError(
+            f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file."
+        )
+    with Project.open(project) as opened:
+        before, found = {case.name for case in opened.cases.all()}, None
+        labelled = [name or _name_of(paths[0])] if label_file else []
         if paths[0].is_dir():
-            if len(paths) > 1 or name or label_file:
-                raise InputError(
-                    f"{paths[0]} is a folder.", "Give it alone, without --name and --label-file."
-                )
-            opened.cases.import_dataset(
-                paths[0], role=role, ignore=ignore_value, series=series, emit=emit
-            )
-        else:
-            own = name or _name_of(paths[0])
-            opened.cases.import_case(
-                own, paths, label_file, role=role, ignore=ignore_value, emit=emit
-            )
-        cases = opened.cases.all(role)
-        new = [case for case in cases if case.name not in before]
-        blind = sum(case.label is None for case in new)
-        if new:
-            _warn_of_one_patient(opened, emit)
+            with at_work():
+                found = read_dataset_description(paths[0], len(opened.channels), series)
+            labelled = [own for own, _, label in found.cases if label]
+        use = labels or ask(0 if test else len(set(labelled) - before))
+        with at_work() as emit:
+            options = {"role": role, "ignore": ignore_value, "label_use": use.value, "emit": emit}
+            if found is not None:
+                opened.cases.import_dataset(paths[0], found=found, **options)
+            else:
+                own = name or _name_of(paths[0])
+                opened.cases.import_case(own, paths, label_file, **options)
+            cases = opened.cases.all(role)
+            new = [case for case in cases if case.name not in before]
+            blind = sum(case.label is None for case in new)
+            if new:
+                _warn_of_one_patient(opened, emit)
+        pending = len(opened.settings.training_labels)
     what = "cases to evaluate on" if test else "cases"
     note = f"; {blind} of them without a label cannot be evaluated" if test and blind else ""
     typer.echo(f"{len(new)} new {what} in {project}, {len(cases)} in all{note}.")
+    hidden = 0 if test or labels else sum(case.label is not None for case in new)
+    for line in said(use, hidden, pending, next_command(str(project), "plan")):
+        typer.echo(line)
 
 
 def _warn_of_one_patient(project: Project, emit: Emit) -> None:

@@ -10,6 +10,7 @@ import typer
 
 from alunet.cli.project import PROJECT, next_command
 from alunet.cli.training import optional_seconds, train_for_option
+from alunet.errors import InputError
 
 if TYPE_CHECKING:
     from alunet.loop.labelling import Taken
@@ -27,7 +28,7 @@ again shows the same list.
     alunet suggest liver --strategy usimc --budget 20
 """
 
-ANNOTATE = """Take labels that you drew, in any tool, on a slice or a case.
+ANNOTATE = """Take labels that you drew, in any tool: of a slice, a case, or a folder of cases.
 
 [bold]A label image of the whole case[/bold], on exactly the grid of the image: what is suggested of
 this case is taken, the rest is left alone, because a slice that no one has looked at is no
@@ -46,6 +47,16 @@ status" names.
 [bold]A label image of one slice[/bold]:
 
     alunet annotate liver slice12.png --case p7 --slice 12 --seconds 45
+
+[bold]A folder of labels that exist already[/bold], each called like its case (p7.nii.gz,
+p7-seg.nrrd), or a data set with labelsTr. Say what counts: every slice of each file, also where
+nothing is drawn, or only the slices in which something is drawn; else what is suggested. All files
+are checked before any is taken. Slices that are annotated otherwise stay as they are, unless you
+--replace them:
+
+    alunet annotate liver labelsTr --all-slices
+
+    alunet annotate liver drawn_by_anna --drawn-slices --author Anna
 """
 
 SKIP = """Never suggest slices again, or take that back. Annotating a skipped slice takes it back
@@ -114,14 +125,32 @@ def suggest(
 def annotate(
     project: PROJECT,
     label_image: Annotated[
-        Path, typer.Argument(metavar="LABEL_IMAGE", help="Labels of the case, or of one slice.")
+        Path,
+        typer.Argument(
+            metavar="LABEL_IMAGE_OR_FOLDER",
+            help="Labels of a case, of one slice, or a folder with those of many cases.",
+        ),
     ],
-    case: CASE,
+    case: Annotated[
+        str | None, typer.Option(help="Name of the case. Without: that of the file.")
+    ] = None,
     slice_: Annotated[
         list[int] | None, typer.Option("--slice", help="Take this slice, all of it; repeat it.")
     ] = None,
-    all_slices: Annotated[bool, typer.Option("--all-slices", help="Take the whole case.")] = False,
-    author: Annotated[str, typer.Option(help="Who drew it.")] = "annotator",
+    all_slices: Annotated[
+        bool, typer.Option("--all-slices", help="Take every slice, also where nothing is drawn.")
+    ] = False,
+    drawn_slices: Annotated[
+        bool, typer.Option("--drawn-slices", help="Take the slices in which something is drawn.")
+    ] = False,
+    replace: Annotated[
+        bool,
+        typer.Option("--replace", help="Of a folder: also where a slice is annotated otherwise."),
+    ] = False,
+    author: Annotated[
+        str | None,
+        typer.Option(help="Who drew it. Without: annotator; of a folder: imported."),
+    ] = None,
     seconds: Annotated[float | None, typer.Option(help="Time it took.")] = None,
     ignore_value: Annotated[
         int | None, typer.Option(help="Value in the file that marks voxels left open.")
@@ -132,30 +161,45 @@ def annotate(
     ] = None,
 ) -> None:
     """Take labels; `ANNOTATE` is what `--help` shows."""
+    from alunet.cli.label_folder import annotate_folder, case_of
     from alunet.imaging.label_file import read_description
     from alunet.loop.annotation_loop import AnnotationLoop
+    from alunet.loop.label_folder import Which
     from alunet.project import Project
 
     meaning = None if described_by is None else read_description(described_by)
+    if label_image.is_dir():
+        which = Which(all_slices, drawn_slices, replace)
+        single = {"--case": case, "--slice": slice_, "--seconds": seconds}
+        annotate_folder(project, label_image, which, author, ignore_value, meaning, single)
+        return
+    if replace:
+        raise InputError(
+            f"--replace is for a folder, and {label_image} is none.",
+            "What --slice, --all-slices or --drawn-slices take of a file replaces earlier labels.",
+        )
     with Project.open(project) as opened:
         annotation = AnnotationLoop(opened)
         taken = annotation.annotate(
-            case,
+            case or case_of(opened, label_image),
             label_image,
             slices=slice_ or [],
             all_slices=all_slices,
-            author=author,
+            drawn_slices=drawn_slices,
+            author=author or "annotator",
             seconds=seconds,
             ignore=ignore_value,
             meaning=meaning,
         )
         worklist = annotation.worklist()
-    left = (
-        ""
-        if worklist is None
-        else f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
-    )
-    typer.echo(_taken(taken) + left)
+    typer.echo(_taken(taken) + still_open(worklist))
+
+
+def still_open(worklist: RoundWorklist | None) -> str:
+    """How much of the open batch is left, in words behind a sentence."""
+    if worklist is None:
+        return ""
+    return f" {len(worklist.open())} of {len(worklist.items)} suggested are still open."
 
 
 def skip(
@@ -171,7 +215,7 @@ def skip(
     with Project.open(project) as opened:
         AnnotationLoop(opened).skip(case, slice_, undo=undo)
     state = "can be suggested again" if undo else "will not be suggested again"
-    typer.echo(f"{case}: {_numbers(slice_)} {state}.")
+    typer.echo(f"{case}: {slices_in_words(slice_)} {state}.")
 
 
 def next_round(
@@ -220,15 +264,15 @@ def next_round(
 
 
 def _taken(taken: Taken) -> str:
-    what = _numbers(taken.slices) if taken.samples else "nothing new"
+    what = slices_in_words(taken.slices) if taken.samples else "nothing new"
     if taken.in_parts and taken.samples:
         what += " (only the suggested parts of them; --slice takes whole slices)"
     elif len(taken.samples) > len(taken.slices):
         what += f" ({len(taken.samples)} samples: all tiles of each)"
     notes = [f"{taken.replaced} labelled before and replaced"] if taken.replaced else []
-    notes += [f"{_numbers(taken.unchanged)} as before"] if taken.unchanged else []
+    notes += [f"{slices_in_words(taken.unchanged)} as before"] if taken.unchanged else []
     notes += (
-        [f"{_numbers(taken.empty)} left open, because nothing is drawn there"]
+        [f"{slices_in_words(taken.empty)} left open, because nothing is drawn there"]
         if taken.empty
         else []
     )
@@ -236,7 +280,7 @@ def _taken(taken: Taken) -> str:
     return " ".join([*taken.notes, "; ".join([f"{taken.case}: {what} taken", *notes]) + "."])
 
 
-def _numbers(slices: list[int] | tuple[int, ...]) -> str:
+def slices_in_words(slices: list[int] | tuple[int, ...]) -> str:
     """Slices in words; long lists shortened."""
     if len(slices) > 12:
         return f"{len(slices)} slices from {min(slices)} to {max(slices)}"

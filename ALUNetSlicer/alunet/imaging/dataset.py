@@ -5,6 +5,7 @@ plain folder.
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -176,7 +177,10 @@ def _whole_number(name: str, value: object, file: Path) -> int:
         return value
     if isinstance(value, str) and re.fullmatch("-?[0-9]+", value):
         return int(value)
-    hint = "Use one whole number a structure; nnU-Net's regions are not supported."
+    hint = (
+        "Use one whole number a structure; nnU-Net's regions are not supported, because here each "
+        "voxel is of one structure."
+    )
     raise InputError(f"{file}: label {name!r} has the value {value!r}.", hint)
 
 
@@ -271,11 +275,35 @@ def _listed_by_name(entries: object, folder: Path) -> list[CaseFiles]:
             raise InputError(
                 f"{folder / 'dataset.json'}: case {name!r} names no images.", "Correct it."
             )
-        images = [_file(folder, image) for image in entry["images"]]
-        cases.append(
-            (composed(name), images, _file(folder, entry["label"]) if entry.get("label") else None)
-        )
+        images = [_file(folder, _expanded(image)) for image in entry["images"]]
+        label = _file(folder, _expanded(entry["label"])) if entry.get("label") else None
+        cases.append((composed(name), images, label))
     return cases
+
+
+def _expanded(text: object) -> object:
+    """Return a path with its environment variables replaced, as nnU-Net does."""
+    return os.path.expandvars(text) if isinstance(text, str) else text
+
+
+def listed_labels(folder: Path) -> dict[str, Path] | None:
+    """Return the label files that the ``dataset.json`` of a folder lists, by the case's name; None
+    where it lists none.
+
+    Raises:
+        InputError: it is damaged.
+    """
+    file = folder / "dataset.json"
+    if not file.is_file():
+        return None
+    content = _read_json(file)
+    if "dataset" in content:
+        cases = _listed_by_name(content["dataset"], folder)
+    elif "channel_names" not in content and content.get("training"):
+        cases = _decathlon_cases(content["training"], folder)
+    else:
+        return None
+    return {name: label for name, _, label in cases if label is not None}
 
 
 def _subfolder(folder: Path, names: tuple[str, ...]) -> Path:

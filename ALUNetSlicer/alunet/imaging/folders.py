@@ -14,13 +14,22 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.grids import Grid
-from alunet.imaging.reading import ENDINGS, ending_of, grid_of, read_image, stem_of
+from alunet.imaging.reading import (
+    ENDINGS,
+    ending_of,
+    grid_of,
+    is_series,
+    read_image,
+    stem_of,
+)
 from alunet.schema import SEGMENTATION_ENDING
 
 CaseFiles = tuple[str, list[Path], Path | None]
 """Case name, image files in channel order, reference label."""
 
 _CHANNEL = re.compile(r"(.+)_(\d{4})")  # how nnU-Net names the file of a channel
+_LABEL_SUFFIX = re.compile(r"(.+)[-_. ](?:seg|segmentation|labels?|labelmap|mask)", re.IGNORECASE)
+_BROKEN_LINK = "a link to a file that is missing"
 _FLAT = 0.9  # share of neighbors in a row that are equal: label maps have more, images far less
 _FEWER = 4  # a label map has so many times fewer values than its image
 _MOST_STRUCTURES = 256
@@ -75,7 +84,7 @@ def folder_cases(
         InputError: two files are one case, or a case lacks a channel.
     """
     files, left_out = _image_files(images)
-    cases = _grouped(files, channels, images, described)
+    cases = grouped(files, channels, images, described)
     if not described:
         from alunet.imaging.dicom_cases import dicom_cases
 
@@ -88,8 +97,11 @@ def folder_cases(
         left_out += [
             LeftOut(mask, f"a label map of {image.name}, no image") for mask, image in masks.items()
         ]
-    known, unused = _labels_of([name for name, _ in cases], labels)
-    left_out += [LeftOut(file, "a label without an image") for file in unused]
+    known, unused = labels_by_name([name for name, _ in cases], labels)
+    left_out += [
+        LeftOut(file, _BROKEN_LINK if is_broken_link(file) else "a label without an image")
+        for file in unused
+    ]
     return FolderCases([(name, paths, known.get(name)) for name, paths in cases], left_out)
 
 
@@ -97,9 +109,13 @@ def _image_files(folder: Path) -> tuple[list[Path], list[LeftOut]]:
     """Return the image files of a folder by name; hidden files are passed over."""
     found, left_out = [], []
     for path in sorted(folder.iterdir(), key=lambda path: composed(path.name)):
-        if path.name.startswith(".") or not ending_of(path) or not path.is_file():
+        if path.name.startswith(".") or not ending_of(path):
             continue
-        if ending_of(path) == SEGMENTATION_ENDING:
+        if is_broken_link(path):
+            left_out.append(LeftOut(path, _BROKEN_LINK))
+        elif not path.is_file():
+            continue
+        elif ending_of(path) == SEGMENTATION_ENDING:
             left_out.append(LeftOut(path, "a segmentation, no image"))
         else:
             found.append(path)
@@ -112,10 +128,19 @@ def _second_half(path: Path, files: Sequence[Path]) -> bool:
     return ending_of(path) in (".img", ".img.gz") and header in files
 
 
-def _grouped(
+def grouped(
     files: Sequence[Path], channels: int | None, folder: Path, described: bool
 ) -> list[tuple[str, list[Path]]]:
-    """Return the names of cases and their files."""
+    """Return the names of cases and their files; ``NAME_0000``, ``NAME_0001``, … are one case where
+    there is one for each channel.
+
+    Args:
+        folder: they are in, for errors.
+        described: whether a case that lacks a channel is refused.
+
+    Raises:
+        InputError: two files are one case, or a case lacks a channel.
+    """
     groups: dict[str, dict[int, Path]] = defaultdict(dict)
     alone = []
     for path in files:
@@ -162,19 +187,34 @@ def _each_once(
     return list(seen.items())
 
 
-def _labels_of(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Return the label of each case, and the labels of none."""
+def is_broken_link(path: Path) -> bool:
+    """Whether a path is a link whose file is missing, as in data sets that are fetched in parts."""
+    return path.is_symlink() and not path.exists()
+
+
+def labels_by_name(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Return the label file of each case that has one, and the other label files of a folder.
+
+    A label file is called like its case, maybe with "seg", "label" or the like behind:
+    ``c1.nii.gz`` or ``c1-seg.nii.gz``. Where several files are called so, the only one that looks
+    like a label map is it.
+
+    Raises:
+        InputError: a case has two label files.
+    """
     if not folder.is_dir():
         return {}, []
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
-    files = [path for path in files if ending_of(path) and path.is_file()]
-    by_name: dict[str, list[Path]] = defaultdict(list)
+    files = [path for path in files if _may_be_label(path)]
+    by_case: dict[str, list[Path]] = defaultdict(list)
+    others = []
     for path in files:
         if not _second_half(path, files):
-            by_name[composed(stem_of(path)).casefold()].append(path)
+            name = named_like(path, names)
+            (others if name is None else by_case[name]).append(path)
     found = {}
     for name in names:
-        own = by_name.pop(name.casefold(), [])
+        own = _only_label(by_case[name])
         if len(own) > 1:
             twice = ", ".join(path.name for path in own)
             raise InputError(
@@ -182,7 +222,34 @@ def _labels_of(names: Sequence[str], folder: Path) -> tuple[dict[str, Path], lis
             )
         if own:
             found[name] = own[0]
-    return found, [path for paths in by_name.values() for path in paths]
+        others += [path for path in by_case[name] if path not in own]
+    return found, sorted(others)
+
+
+def named_like(file: Path, names: Sequence[str]) -> str | None:
+    """Return the case that a label file is called like, see `labels_by_name`; else None."""
+    stem = composed(stem_of(file)).casefold()
+    match = _LABEL_SUFFIX.fullmatch(stem)
+    known = {name.casefold(): name for name in names}
+    return known.get(stem) or (known.get(match.group(1)) if match else None)
+
+
+def _may_be_label(path: Path) -> bool:
+    if is_broken_link(path):
+        return bool(ending_of(path))
+    return path.is_file() and (bool(ending_of(path)) or is_series(path))
+
+
+def _only_label(files: list[Path]) -> list[Path]:
+    """Return the files, but of several those alone that look like label maps, if any does."""
+    if len(files) < 2:
+        return files
+    return [path for path in files if _looks_like_labels(path)] or files
+
+
+def _looks_like_labels(path: Path) -> bool:
+    """Whether a file is a segmentation, or an image of few whole numbers in areas of one value."""
+    return ending_of(path) in ("", SEGMENTATION_ENDING) or _look(path).is_flat
 
 
 # --- label maps beside images ---------------------------------------------------------------------

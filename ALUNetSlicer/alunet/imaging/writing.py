@@ -21,7 +21,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.grids import EXACT, Grid, displacement
-from alunet.imaging.reading import ending_of, grid_of, save_image
+from alunet.imaging.reading import ending_of, grid_of, read_image, save_image
 from alunet.storage.files import atomic_path
 
 WRITTEN_ENDINGS = (".nii.gz", ".nrrd", ".mha")
@@ -78,6 +78,28 @@ def write_like(array: npt.NDArray[Any], like: Path, path: Path) -> None:
                 f"The geometry of {like} does not fit into {path.name}: voxels move by {off:.3g} "
                 f"voxels.",
                 "Write .nrrd or .mha.",
+            )
+
+
+def write_converted(source: Path, path: Path) -> None:
+    """Write an image file in another format, compressed, voxel for voxel.
+
+    Args:
+        path: its ending decides the format.
+
+    Raises:
+        InputError: the file cannot be read, or the format cannot hold its voxels or geometry.
+    """
+    image = read_image(source)
+    array, grid = sitk.GetArrayViewFromImage(image), Grid.of(image)
+    with atomic_path(path, sync=False) as part:
+        _write_any(array, source, grid, part)
+        again = read_image(part)
+        off = displacement(grid, Grid.of(again))
+        if not off <= EXACT or not np.array_equal(sitk.GetArrayViewFromImage(again), array):
+            what = f"voxels move by {off:.3g} voxels" if not off <= EXACT else "voxels change"
+            raise InputError(
+                f"{source} does not fit into {path.name}: {what}.", "Write .nrrd or .mha."
             )
 
 

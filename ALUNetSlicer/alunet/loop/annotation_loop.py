@@ -15,9 +15,10 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.imaging.label_file import Meaning, write_description
 from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import labelling, outputs
+from alunet.loop import label_folder, labelling, outputs
 from alunet.loop.choice import check_choice, usual_choice
-from alunet.loop.labelling import Taken
+from alunet.loop.label_folder import FolderTaken, Which
+from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.round_record import NextRound
@@ -221,6 +222,7 @@ class AnnotationLoop:
         *,
         slices: Sequence[int] = (),
         all_slices: bool = False,
+        drawn_slices: bool = False,
         author: str = "annotator",
         seconds: float | None = None,
         ignore: int | None = None,
@@ -230,18 +232,14 @@ class AnnotationLoop:
         is suggested.
         """
         number = self.project.rounds.of_new_labels()
-        suggested = [
-            entry.sample
-            for entry in self.project.worklist.suggestions(self.loop.current())
-            if not entry.skipped
-        ]
         taken = labelling.annotate(
             self.project,
             case,
             file,
             slices=slices,
             all_slices=all_slices,
-            suggested=suggested,
+            drawn_slices=drawn_slices,
+            suggested=self._suggested(),
             round=number,
             author=author,
             seconds=seconds,
@@ -250,6 +248,36 @@ class AnnotationLoop:
         )
         self._follow()
         return taken
+
+    def annotate_folder(
+        self,
+        folder: Path,
+        which: Which,
+        *,
+        author: str = IMPORTED,
+        ignore: int | None = None,
+        meaning: Meaning | None = None,
+    ) -> FolderTaken:
+        """Store the labels of a folder, see `alunet.loop.label_folder.annotate_folder`; by default
+        what is suggested.
+        """
+        taken = label_folder.annotate_folder(
+            self.project,
+            folder,
+            replace(which, suggested=self._suggested()),
+            round=self.project.rounds.of_new_labels(),
+            author=author,
+            ignore=ignore,
+            meaning=meaning,
+            emit=self.loop.emit,
+        )
+        self._follow()
+        return taken
+
+    def _suggested(self) -> list[int]:
+        """Samples of the open batch that are not skipped."""
+        entries = self.project.worklist.suggestions(self.loop.current())
+        return [entry.sample for entry in entries if not entry.skipped]
 
     def skip(self, case: str, slices: Sequence[int], *, undo: bool = False) -> int:
         """Never suggest these slices again, or undo that; returns how many samples that concerns.

@@ -42,6 +42,10 @@ def arithmetic(loop: Loop) -> Arithmetic:
     machine, kept = hardware.describe_computer(loop.device), loop.project.settings.arithmetic
     if kept is not None and kept["machine"] == machine:
         return Arithmetic(**kept)
+    if loop.project.read_only:
+        with tempfile.TemporaryDirectory(prefix="alunet-") as place:
+            log = Path(place) / "prepare.log"
+            return Arithmetic(**run(loop, _CHOOSE, log, device=loop.device, machine=machine))
     log = loop.project.root / "prepare.log"
     chosen = run(loop, _CHOOSE, log, device=loop.device, machine=machine)
     loop.project.settings.arithmetic = chosen

@@ -19,6 +19,9 @@ from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED
 
+IMPORTED = "imported"
+"""Author of labels that were there before the project."""
+
 
 @dataclass(frozen=True)
 class Taken:
@@ -55,6 +58,7 @@ def annotate(
     *,
     slices: Sequence[int] = (),
     all_slices: bool = False,
+    drawn_slices: bool = False,
     suggested: Sequence[int] = (),
     round: int,
     author: str,
@@ -71,8 +75,9 @@ def annotate(
             mean what `alunet.imaging.labels` says.
         slices: take these slices, all of each; voxel indices along the slice axis.
         all_slices: take the whole case.
-        suggested: samples to take where neither is given, those that are open yet: slices that
-            nobody looked at are no background.
+        drawn_slices: take the slices in which a structure is drawn, all of each.
+        suggested: samples to take where none of these is given, those that are open yet: slices
+            that nobody looked at are no background.
         round: number of the round that the labels belong to.
         author: who drew them.
         seconds: time spent on the file.
@@ -84,71 +89,146 @@ def annotate(
             then.
     """
     case = pool_case(project, name)
-    if slices and all_slices:
+    if bool(slices) + all_slices + drawn_slices > 1:
         raise InputError(
-            "Single slices and all slices are asked for.", "Give --slice or --all-slices, not both."
+            "Single slices, all slices or drawn slices are asked for at once.",
+            "Give --slice, --all-slices or --drawn-slices, not both.",
         )
     if seconds is not None and not 0 <= seconds < 1e6:
         raise InputError(
             f"{seconds:g} seconds are no time to spend on a label.", "Give the seconds you needed."
         )
     labels_of = LabelSource(project.cases.structures, meaning, ignore)
-    read = _read(project, case, Path(file), slices, labels_of)
-    drawn = read.classes
+    read = read_for_case(project, case, Path(file), slices, labels_of)
     pool = project.pool
-    stored, labelled = project.annotations.read(name), project.samples.labelled()
-    settled = labelled.copy()
-    settled[list(project.worklist.flagged())] = False
-    if slices or all_slices:
-        asked = (
-            samples_of_slices(project, case, slices) if slices else pool.samples_of(name).tolist()
-        )
+    if slices:
+        asked = samples_of_slices(project, case, slices)
+    elif all_slices:
+        asked = pool.samples_of(name).tolist()
+    elif drawn_slices:
+        asked = samples_drawn(project, case, read)
+        if not asked:
+            raise InputError(
+                f"Nothing is drawn in {file}.", "If nothing is there, take it with --all-slices."
+            )
     else:
-        asked = [sample for sample in suggested if pool.case_name(sample) == name]
-        asked = [sample for sample in asked if not settled[sample]] or asked
+        asked = open_samples(project, name, suggested)
         if not asked:
             raise InputError(
                 f"No slice of {name} is suggested now.",
-                "Say which you drew: --slice N, or --all-slices",
+                "Say which you drew: --slice N, --drawn-slices, or --all-slices",
             )
         asked = _covered(project, asked, read, slice_axis(case), file)
-    parts = {sample: drawn[pool.raw_slices(sample)] for sample in asked}
-    filled = {sample: labels for sample, labels in parts.items() if (labels != NOT_ANNOTATED).any()}
-    empty = _slices(project, set(parts) - set(filled))
-    missed = sorted(set(empty) - set(_slices(project, filled)))
-    if not filled or (slices and missed):
+    found = compare(project, case, read, asked)
+    missed = sorted(set(found.empty) - set(slices_of(project, found.filled)))
+    if not found.filled or (slices and missed):
         raise InputError(
             f"{file} annotates nothing in slice {missed[0]} of {name}.", "Draw it, or leave it out."
         )
-    new = {
-        sample: labels
-        for sample, labels in filled.items()
-        if not labelled[sample] or not np.array_equal(stored[pool.raw_slices(sample)], labels)
-    }
-    again = [sample for sample in new if labelled[sample]]
-    done = [sample for sample in again if settled[sample]]
-    if done and not (slices or all_slices):
-        numbers = ", ".join(map(str, _slices(project, done)))
+    done = [sample for sample in found.again if settled(project)[sample]]
+    if done and not (slices or all_slices or drawn_slices):
+        numbers = ", ".join(map(str, slices_of(project, done)))
         raise InputError(
             f"What is suggested of {name} is annotated already, and {file} differs in slice "
             f"{numbers}.",
             f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
         )
-    if new:
+    store(project, found, round=round, author=author, seconds=seconds)
+    in_parts = not (slices or all_slices or drawn_slices) and has_tiles(project, name)
+    return replace(taken(project, found), in_parts=in_parts)
+
+
+# --- a label map against what is annotated --------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What of a label map is new to its case.
+
+    Attributes:
+        filled: samples that the label map annotates.
+        new: those of them without these very labels yet, with their labels.
+        again: those of the new ones that have other labels.
+        empty: slices that were asked for and in which it annotates nothing.
+    """
+
+    case: str
+    read: Labels
+    filled: tuple[int, ...]
+    new: dict[int, np.ndarray]
+    again: tuple[int, ...]
+    empty: tuple[int, ...]
+
+    def without_again(self) -> Compared:
+        """Return the same without what has other labels."""
+        left = {sample: own for sample, own in self.new.items() if sample not in self.again}
+        filled = tuple(sample for sample in self.filled if sample not in self.again)
+        return replace(self, filled=filled, new=left, again=())
+
+
+def compare(project: Project, case: Case, read: Labels, asked: Iterable[int]) -> Compared:
+    """Return what a label map says of the samples, against what is annotated of them."""
+    pool, labelled = project.pool, project.samples.labelled()
+    stored = project.annotations.read(case.name)
+    parts = {sample: read.classes[pool.raw_slices(sample)] for sample in asked}
+    filled = {sample: labels for sample, labels in parts.items() if (labels != NOT_ANNOTATED).any()}
+    new = {
+        sample: labels
+        for sample, labels in filled.items()
+        if not labelled[sample] or not np.array_equal(stored[pool.raw_slices(sample)], labels)
+    }
+    again = tuple(sample for sample in new if labelled[sample])
+    empty = slices_of(project, set(parts) - set(filled))
+    return Compared(case.name, read, tuple(filled), new, again, empty)
+
+
+def store(
+    project: Project, found: Compared, *, round: int, author: str, seconds: float | None = None
+) -> None:
+    """Store what is new; when this returns it is on disk."""
+    if found.new:
         project.annotations.annotate(
-            name, sorted(new.items()), round=round, author=author, seconds=seconds
+            found.case, sorted(found.new.items()), round=round, author=author, seconds=seconds
         )
+
+
+def taken(project: Project, found: Compared) -> Taken:
+    """Return what became of the label map where all that is new is stored."""
+    slices = slices_of(project, found.new)
     return Taken(
-        case=name,
-        slices=_slices(project, new),
-        samples=tuple(sorted(new)),
-        replaced=len(again),
-        unchanged=tuple(sorted(set(_slices(project, filled)) - set(_slices(project, new)))),
-        empty=empty,
-        in_parts=not slices and not all_slices and has_tiles(project, name),
-        open_voxels=_open_voxels(project, drawn, new),
-        notes=read.notes,
+        case=found.case,
+        slices=slices,
+        samples=tuple(sorted(found.new)),
+        replaced=len(found.again),
+        unchanged=tuple(sorted(set(slices_of(project, found.filled)) - set(slices))),
+        empty=found.empty,
+        in_parts=False,
+        open_voxels=_open_voxels(project, found.read.classes, found.new),
+        notes=found.read.notes,
     )
+
+
+def open_samples(project: Project, name: str, suggested: Sequence[int]) -> list[int]:
+    """Return the suggested samples of a case that are open yet; all of them where none is."""
+    done = settled(project)
+    own = [sample for sample in suggested if project.pool.case_name(sample) == name]
+    return [sample for sample in own if not done[sample]] or own
+
+
+def settled(project: Project) -> np.ndarray:
+    """Return which samples are labeled and need not be looked at again, bool (n,)."""
+    found = project.samples.labelled()
+    found[list(project.worklist.flagged())] = False
+    return found
+
+
+def samples_drawn(project: Project, case: Case, read: Labels) -> list[int]:
+    """Return all samples of the slices in which a label map has a structure."""
+    axis = slice_axis(case)
+    drawn = (read.classes != 0) & (read.classes != NOT_ANNOTATED)
+    numbers = np.flatnonzero(drawn.any(tuple(other for other in range(3) if other != axis)))
+    ids = project.pool.samples_of(case.name)
+    return [int(sample) for sample in ids[np.isin(project.pool.slice_raw[ids], numbers)]]
 
 
 def pool_case(project: Project, name: str) -> Case:
@@ -205,8 +285,9 @@ def samples_of_slices(project: Project, case: Case, slices: Sequence[int]) -> li
     return [int(sample) for sample in ids[np.isin(raw, list(slices))]]
 
 
-def _slices(project: Project, samples: object) -> tuple[int, ...]:
-    return tuple(sorted({int(project.pool.slice_raw[sample]) for sample in samples}))  # type: ignore[attr-defined]
+def slices_of(project: Project, samples: Iterable[int]) -> tuple[int, ...]:
+    """Return the slices of some samples, ascending."""
+    return tuple(sorted({int(project.pool.slice_raw[sample]) for sample in samples}))
 
 
 def _covered(
@@ -232,7 +313,7 @@ def _open_voxels(project: Project, drawn: np.ndarray, samples: Iterable[int]) ->
     return int(np.count_nonzero(left))
 
 
-def _read(
+def read_for_case(
     project: Project, case: Case, file: Path, slices: Sequence[int], labels: LabelSource
 ) -> Labels:
     """Labels on the grid of the image; `NOT_ANNOTATED` where the file says nothing."""

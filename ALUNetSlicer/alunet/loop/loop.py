@@ -270,6 +270,16 @@ class Loop:
         """Where the model of round `number` lies, or will lie."""
         return self._folder(number) / "weights.pth"
 
+    def newest_weights(self) -> Path:
+        """Where the newest model is; raises InputError where there is none, or it is gone."""
+        weights = self.weights(self.last())
+        if not weights.is_file():
+            raise InputError(
+                f"The weights of round {self.last()} are gone: {weights}.",
+                "Restore them, or train again.",
+            )
+        return weights
+
     def _folder(self, number: int) -> Path:
         return self.project.rounds_dir / f"{number:03d}"
 

@@ -68,12 +68,23 @@ class Oracle:
         return voxels, border
 
     def _truth(self, name: str) -> np.ndarray:
-        label = self.cases[name].label
-        if label is None:
-            raise InputError(
-                f"Case '{name}' has no reference label.", "A simulation needs one for every case."
-            )
-        return read_labels(label)
+        return read_reference(self.cases[name])
+
+
+def read_reference(case: Case) -> np.ndarray:
+    """Return the reference label of a case as annotations hold it, uint8 (k, j, i).
+
+    Where it says nothing of a structure that the project got later, its background is open.
+
+    Raises:
+        InputError: the case has none.
+    """
+    if case.label is None:
+        raise InputError(
+            f"Case '{case.name}' has no reference label.", "Add one, or leave the case out."
+        )
+    labels = read_labels(case.label).astype(np.uint8, copy=False)
+    return np.where(labels == 0, np.uint8(NOT_ANNOTATED), labels) if case.silent else labels
 
 
 def _border(truth: np.ndarray, classes: int) -> np.ndarray:

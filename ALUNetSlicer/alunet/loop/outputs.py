@@ -58,7 +58,7 @@ def predict(
         InputError: a case is unknown or not preprocessed, there is no model, or the files cannot be
             written.
     """
-    weights = _newest(loop)
+    weights = loop.newest_weights()
     cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
     structures = loop.project.cases.structures
     if proposals:  # of the round, whose files may have been described by other structures
@@ -100,7 +100,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
             f"There is no measure '{measure}'.", f"Choose one of: {', '.join(MEASURES)}."
         )
     check_ending(ending_of(Path(file)))
-    weights = _newest(loop)
+    weights = loop.newest_weights()
     case = _preprocessed(cases_of(loop.project, [name])[0])
     noise = Streams(loop.seed, loop.last() + 1).sequence("mc-dropout").generate_state(4)
     with all_or_none([Path(file)]) as (parts, targets):
@@ -134,7 +134,7 @@ def export_model(loop: Loop, file: Path) -> Path:
             f"nnU-Net installs models from a zip file, not from {file.name}.",
             "Let the name end in .zip.",
         )
-    weights, project, record = _newest(loop), loop.project, loop.rounds()[-1]
+    weights, project, record = loop.newest_weights(), loop.project, loop.rounds()[-1]
     about = {
         "name": project.name,
         "round": record.number,
@@ -194,17 +194,6 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
 
 
 # --- what the calls share -------------------------------------------------------------------------
-
-
-def _newest(loop: Loop) -> Path:
-    """Weights of the last finished round."""
-    weights = loop.weights(loop.last())
-    if not weights.is_file():
-        raise InputError(
-            f"The weights of round {loop.last()} are gone: {weights}.",
-            "Restore them, or train again.",
-        )
-    return weights
 
 
 def cases_of(project: Project, names: Sequence[str]) -> list[Case]:

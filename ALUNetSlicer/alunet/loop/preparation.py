@@ -5,9 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
-from alunet.loop import children
+from alunet.imaging.labels import Labels
+from alunet.loop import children, labelling
+from alunet.loop.oracle import read_reference
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Case, Project
+from alunet.project.importing import counted
+from alunet.schema import Emit
 
 if TYPE_CHECKING:
     from alunet.loop.loop import Loop
@@ -32,6 +36,7 @@ def prepare(loop: Loop) -> None:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
     enumerate_samples(project)
+    take_training_labels(project, loop.emit)
 
 
 def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
@@ -55,6 +60,29 @@ def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
         project.cases.set_geometry(geometry.case, geometry)
     project.settings.patch = found["patch"]
     project.settings.preparation = found["costs"]
+
+
+def take_training_labels(project: Project, emit: Emit) -> None:
+    """Make annotations of the labels that cases were added with to learn from, each once.
+
+    Every slice counts. What is annotated already stays as it is, so that a call that was stopped
+    can be repeated.
+    """
+    wanted = project.settings.training_labels
+    cases = {case.name: case for case in project.cases.all("pool")}
+    left = [name for name in wanted if name in cases and name in project.pool.cases]
+    for name in counted(left, "annotate", emit):
+        case, labelled = cases[name], project.samples.labelled()
+        if case.label is not None:
+            asked = [int(i) for i in project.pool.samples_of(name) if not labelled[i]]
+            whole = tuple((0, extent) for extent in case.shape)
+            labels = Labels(read_reference(case), whole)
+            found = labelling.compare(project, case, labels, asked)
+            labelling.store(
+                project, found, round=project.rounds.of_new_labels(), author=labelling.IMPORTED
+            )
+        rest = [other for other in project.settings.training_labels if other != name]
+        project.settings.training_labels = rest
 
 
 def enumerate_samples(project: Project) -> None:

@@ -164,7 +164,7 @@ def _unplanned(annotation: AnnotationLoop) -> list[str]:
 def _next(annotation: AnnotationLoop, worklist: RoundWorklist | None) -> tuple[str, str | None]:
     if not annotation.project.cases.all("pool"):
         return "add", None
-    if _unplanned(annotation):
+    if _unplanned(annotation) or annotation.project.settings.training_labels:
         return "plan", None
     waiting = [] if worklist is None else worklist.open()
     if waiting:

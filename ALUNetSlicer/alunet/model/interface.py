@@ -187,6 +187,14 @@ class TrainedModel(Protocol):
         """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid."""
         ...
 
+    def segment_files(self, images: Sequence[Path]) -> np.ndarray:
+        """As `segment`, of an image that is no case: one 3D file for each channel, on one grid.
+
+        Raises:
+            InputError: the image cannot be used.
+        """
+        ...
+
     def uncertainty(
         self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
     ) -> np.ndarray:

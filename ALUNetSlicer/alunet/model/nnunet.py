@@ -231,6 +231,10 @@ class NnUnetModel:
         """See `TrainedModel.segment`."""
         return self._predictor.segment(case)
 
+    def segment_files(self, images: Sequence[Path]) -> np.ndarray:
+        """See `TrainedModel.segment_files`."""
+        return self._predictor.segment_files(images)
+
     def uncertainty(
         self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
     ) -> np.ndarray:

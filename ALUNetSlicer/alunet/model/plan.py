@@ -199,19 +199,14 @@ def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str
 
 def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
     from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
-    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
     plans, configuration, dataset = load_plans(folders)
     target = folders.images / case.name
     if not target.with_name(f"{case.name}.pkl").is_file():
         # written last, so its presence means a whole case
-        image, properties = read_image(case.images)
-        properties["raw_shape"] = tuple(image.shape[1:])
-        data, mask, properties = DefaultPreprocessor(verbose=False).run_case_npy(
-            image, None, properties, plans, configuration, dataset
+        data, mask, properties = preprocess_image(
+            case.name, case.images, plans, configuration, dataset
         )
-        _check_normalized(case.name, image, data)
-        properties["grid_shape"] = tuple(int(n) for n in data.shape[1:])
         _save_case(str(target), data, mask, configuration.patch_size)
         with atomic_path(folders.images / f"{case.name}.pkl") as part:
             write_pickle(properties, str(part))
@@ -223,6 +218,27 @@ def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
         properties,
         properties["grid_shape"],
     )
+
+
+def preprocess_image(
+    name: str, files: Sequence[Path], plans: Any, configuration: Any, dataset: dict[str, Any]
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+    """Crop, normalize and resample an image; returns it (C, k, j, i), its mask, and what leads
+    back to its voxels.
+
+    Raises:
+        InputError: it cannot be normalized.
+    """
+    from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
+
+    image, properties = read_image(files)
+    properties["raw_shape"] = tuple(image.shape[1:])
+    data, mask, properties = DefaultPreprocessor(verbose=False).run_case_npy(
+        image, None, properties, plans, configuration, dataset
+    )
+    _check_normalized(name, image, data)
+    properties["grid_shape"] = tuple(int(n) for n in data.shape[1:])
+    return data, mask, properties
 
 
 def _check_normalized(name: str, image: np.ndarray, data: np.ndarray) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -10,6 +12,7 @@ import torch
 from alunet.model.classes import to_numbers
 from alunet.model.environment import Folders
 from alunet.model.network import Model
+from alunet.model.plan import preprocess_image
 from alunet.model.settings import ScoringSettings
 
 
@@ -41,12 +44,27 @@ class Predictor:
         """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
+
+        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")[:]
+        return self._segment(image, load_pickle(str(self.folders.images / f"{case}.pkl")))
+
+    def segment_files(self, images: Sequence[Path]) -> np.ndarray:
+        """Segmentation of an image that is no case, one file a channel, as `segment` gives it.
+
+        Raises:
+            InputError: the image cannot be normalized.
+        """
+        model = self.model
+        data, _, properties = preprocess_image(
+            images[0].name, images, model.plans, model.configuration, model.dataset
+        )
+        return self._segment(data, properties)
+
+    def _segment(self, image: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         from nnunetv2.inference.export_prediction import (
             convert_predicted_logits_to_segmentation_with_correct_shape,
         )
 
-        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")[:]
-        properties = load_pickle(str(self.folders.images / f"{case}.pkl"))
         with torch.inference_mode():
             logits = self._predictor.predict_sliding_window_return_logits(
                 torch.from_numpy(image)

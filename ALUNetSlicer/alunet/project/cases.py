@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import read_dataset_description
+from alunet.imaging.dataset import DatasetDescription, read_dataset_description
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import LabelSource, Removed, Structures
 from alunet.pool import CaseGeometry
-from alunet.project.identity import content_of, stamp_of
+from alunet.project.identity import comparable, content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
     KnownCase,
     check_case,
     check_new_names,
     counted,
+    note_same_scans,
     say_left_out,
-    say_same_scans,
     store_case,
     undone_on_failure,
 )
 from alunet.project.settings import Settings
+from alunet.project.training_labels import (
+    HIDDEN,
+    NONE,
+    TRAIN,
+    LabelUse,
+    mark_training_labels,
+)
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.database import Database
 from alunet.storage.files import sync_folder
@@ -164,6 +172,8 @@ class Cases:
         prefix: str = "",
         ignore: int | None = None,
         series: str = "",
+        label_use: str = HIDDEN,
+        found: DatasetDescription | None = None,
         emit: Emit | None = None,
     ) -> list[str]:
         """Imports a data set: all of it or, where anything is wrong, nothing.
@@ -179,6 +189,10 @@ class Cases:
             ignore: value of voxels in the label files that are left open; None: as the data set
                 says.
             series: which DICOM series of an examination, see `alunet.imaging.dicom_cases`.
+            label_use: HIDDEN: labels are a reference that no training sees; TRAIN: besides, they
+                become annotations once the case is planned, also those of cases that are there
+                already; NONE: they are not taken.
+            found: what `path` holds, where that was read already.
             emit: receives "progress" events of the phases "check" and "import", and a "message" of
                 what a person should know of how labels were read.
 
@@ -189,7 +203,7 @@ class Cases:
             InputError: something cannot be used; the message names it.
         """
         channels = self._settings.about["channels"]
-        found = read_dataset_description(Path(path), len(channels), series)
+        found = found or read_dataset_description(Path(path), len(channels), series)
         structures = self.structures
         silent = _unnamed(path, found.labels, structures, self._settings.added_structures)
         if len(found.channels) != len(channels):
@@ -205,7 +219,8 @@ class Cases:
                 emit(Event("message", {"text": f"Values in label files: {structures.in_words()}."}))
         say_left_out(found.left_out, emit or ignore_events)
         labels_of = LabelSource(structures, found.meaning, ignore)
-        return self._import(cases, role, labels_of, emit or ignore_events, silent)
+        use = LabelUse(labels_of, label_use, tuple(silent))
+        return self._import(cases, role, use, emit or ignore_events)
 
     def import_case(
         self,
@@ -216,12 +231,13 @@ class Cases:
         role: str = "pool",
         ignore: int | None = None,
         beside: bool = True,
+        label_use: str = HIDDEN,
         emit: Emit | None = None,
     ) -> str:
         """Imports one case from its files in channel order (or one file that holds all channels).
 
         Args:
-            ignore, emit: see `import_dataset`.
+            ignore, label_use, emit: see `import_dataset`.
             beside: whether a description beside the label file says what its values mean.
 
         Raises:
@@ -229,44 +245,52 @@ class Cases:
         """
         label = None if label_file is None else Path(label_file)
         labels = LabelSource(self.structures, ignore=ignore, beside=beside)
-        self._import(
-            [(name, [Path(file) for file in image_files], label)],
-            role,
-            labels,
-            emit or ignore_events,
-        )
+        case = (name, [Path(file) for file in image_files], label)
+        self._import([case], role, LabelUse(labels, label_use), emit or ignore_events)
         return name
 
-    def _import(
-        self,
-        cases: list[CaseFiles],
-        role: str,
-        labels: LabelSource,
-        emit: Emit,
-        silent: Sequence[int] = (),
-    ) -> list[str]:
+    def _import(self, cases: list[CaseFiles], role: str, use: LabelUse, emit: Emit) -> list[str]:
         _check_role(role)
+        use.check(role)
         if self._data != self._root:
             raise InputError(
                 f"The project {self._root} shares its images.", f"Import them into {self._data}."
             )
         self._db.check_writable()
         channels = len(self._settings.about["channels"])
+        if use.purpose == NONE:
+            cases = [(name, files, None) for name, files, _ in cases]
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
         check_new_names(new)
-        checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
+        checked = [check_case(*case, channels, use.source) for case in counted(new, "check", emit)]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
+        if checked:
+            checked = note_same_scans(checked, self._with_content(known.values(), emit))
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
-        say_same_scans(checked, known, emit)
-        self._store(checked, role, labels, emit, silent)
+        learned = [name for name, _, label in cases if label and use.purpose == TRAIN]
+        self._store(checked, role, use, learned, emit)
         return [case.name for case in checked]
 
     def _known(self) -> dict[str, KnownCase]:
         """What is known of the cases, by the name as it is compared."""
         rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
-        return {name.casefold(): KnownCase(name, *rest) for name, *rest in rows}
+        return {
+            name.casefold(): KnownCase(name, role, images, comparable(content), stamp)
+            for name, role, images, content, stamp in rows
+        }
+
+    def _with_content(self, known: Iterable[KnownCase], emit: Emit) -> list[KnownCase]:
+        """Return the cases with the content of those that were added before it was kept."""
+        done = [own for own in known if own.content]
+        older = [own for own in known if not own.content]
+        for own in counted(older, "compare", emit):
+            with contextlib.suppress(InputError):  # a damaged image of another case is no hindrance
+                content = content_of(self._images / file for file in json.loads(own.images))
+                self._db.execute("UPDATE cases SET content = ? WHERE name = ?", (content, own.name))
+                done.append(replace(own, content=content))
+        return done
 
     def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, KnownCase]) -> bool:
         """Whether a case was imported from the very same files, which no one has written since."""
@@ -329,14 +353,14 @@ class Cases:
         self,
         checked: Sequence[CheckedCase],
         role: str,
-        labels: LabelSource,
+        use: LabelUse,
+        learned: Sequence[str],
         emit: Emit,
-        silent: Sequence[int],
     ) -> None:
-        """Store checked cases: all of them or none."""
+        """Store checked cases, all of them or none, and whose labels are to be learned from."""
         with undone_on_failure(checked, self._images, self._labels):
             for case in counted(checked, "import", emit):
-                store_case(case, self._images, self._labels, labels)
+                store_case(case, self._images, self._labels, use.source)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
             columns = (
@@ -346,10 +370,11 @@ class Cases:
                 first = not self._db.value("SELECT count(*) FROM cases")
                 self._db.many(
                     f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                    [(*_case_values(case, role), json.dumps(list(silent))) for case in checked],
+                    [(*_case_values(case, role), json.dumps(use.silent)) for case in checked],
                 )
                 if first:
-                    self._settings.label_values = list(labels.structures.values)
+                    self._settings.label_values = list(use.source.structures.values)
+                mark_training_labels(self._db, self._settings, learned)
 
     def set_role(self, names: Iterable[str], role: str) -> None:
         """Makes cases pool or test cases.

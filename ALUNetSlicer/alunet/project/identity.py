@@ -12,9 +12,11 @@ import SimpleITK as sitk
 
 from alunet.imaging.reading import ending_of, read_image
 
+_VERSION = "2-"
+
 
 class Content:
-    """The voxels of a case's channels, as one number."""
+    """The voxels of a case's channels, as one number, whatever type they are stored as."""
 
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
@@ -22,11 +24,19 @@ class Content:
     def add(self, channel: sitk.Image) -> None:
         """Take a channel, the first one first."""
         array = sitk.GetArrayViewFromImage(channel)
-        self._digest.update(f"{array.shape} {array.dtype.name}".encode())
-        self._digest.update(np.ascontiguousarray(array).data)
+        self._digest.update(f"{array.shape}".encode())
+        for plane in array:  # one at a time: all of them in float64 would need much memory
+            self._digest.update(np.ascontiguousarray(plane, np.float64) + 0.0)  # -0.0 is 0.0
 
     def __str__(self) -> str:
-        return self._digest.hexdigest()
+        return _VERSION + self._digest.hexdigest()
+
+
+def comparable(content: str | None) -> str | None:
+    """Return a content as it was kept; None where it was made in an earlier way, or is not
+    known.
+    """
+    return content if content is not None and content.startswith(_VERSION) else None
 
 
 def content_of(files: Iterable[Path]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -223,7 +223,11 @@ def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
 
 @dataclass(frozen=True)
 class KnownCase:
-    """What tells a case of the project from others."""
+    """What tells a case of the project from others.
+
+    Attributes:
+        content: None where it is not known: the case was added before it was kept so.
+    """
 
     name: str
     role: str
@@ -242,16 +246,17 @@ def check_new_names(cases: Sequence[CaseFiles]) -> None:
         seen.add(name.casefold())
 
 
-def say_same_scans(
-    checked: Sequence[CheckedCase], known: Mapping[str, KnownCase], emit: Emit
-) -> None:
-    """Say which new cases have the voxels of another one."""
-    first = {own.content: (own.name, own.role) for own in known.values() if own.content}
+def note_same_scans(
+    checked: Sequence[CheckedCase], known: Iterable[KnownCase]
+) -> list[CheckedCase]:
+    """Return new cases with a note where one has the voxels of another case."""
+    first = {own.content: (own.name, own.role) for own in known if own.content}
+    noted = []
     for case in checked:
         name, role = first.setdefault(case.content, (case.name, "new"))
-        if name != case.name:
-            text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
-            emit(Event("message", {"text": text}))
+        text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
+        noted.append(case if name == case.name else replace(case, notes=(*case.notes, text)))
+    return noted
 
 
 def say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:

@@ -148,6 +148,16 @@ class Settings:
     def preparation(self, costs: dict[str, Any]) -> None:
         self._set("prepare", costs)
 
+    @property
+    def training_labels(self) -> list[str]:
+        """Cases whose reference labels become annotations as soon as they are planned."""
+        found: list[str] = self._get("training labels", [])
+        return found
+
+    @training_labels.setter
+    def training_labels(self, cases: list[str]) -> None:
+        self._set("training labels", cases)
+
     def request_of(self, case: str) -> Any:
         """What a case was asked for with over the service; None where it was not."""
         return self._get(f"case {case}")

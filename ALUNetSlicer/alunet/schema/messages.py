@@ -219,14 +219,16 @@ class CaseRequest:
         name: letters, digits, ``_``, ``-``, blanks; never a patient's.
         role: "pool" or "test".
         images: one finished upload a channel.
-        label: finished upload of a label map on the same grid: hidden reference of a test case or a
-            simulation.
+        label: finished upload of a label map on the same grid.
+        label_use: what it is for: "hidden", a reference of a test case or a simulation; or "train":
+            it becomes annotations of every slice when the project is planned.
     """
 
     name: str
     images: list[str]
     role: str = "pool"
     label: str | None = None
+    label_use: str = "hidden"
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
+from alunet.project.training_labels import HIDDEN
 from alunet.schema import CaseInfo, CaseRequest, Code
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
@@ -24,7 +25,13 @@ def create(
             large, or a job has the project.
         InputError: the files or the name cannot be used; the message names what.
     """
-    origin = {"images": request.images, "label": request.label, "role": request.role}
+    origin: dict[str, object] = {
+        "images": request.images,
+        "label": request.label,
+        "role": request.role,
+    }
+    if request.label_use != HIDDEN:
+        origin["label_use"] = request.label_use
     with projects.open(project) as opened:
         if _there(opened, request.name, origin):
             return False
@@ -39,7 +46,14 @@ def create(
         # Before the import: a crash between the two is repaired by asking again.
         opened.settings.keep_request(request.name, origin)
         reference = label[0] if label else None
-        opened.cases.import_case(request.name, images, reference, role=request.role, beside=False)
+        opened.cases.import_case(
+            request.name,
+            images,
+            reference,
+            role=request.role,
+            beside=False,
+            label_use=request.label_use,
+        )
     for upload in used:
         uploads.drop(upload)
     return True
