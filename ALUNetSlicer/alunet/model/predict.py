@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,8 @@ import torch
 from alunet.model.environment import Folders
 from alunet.model.network import Model
 from alunet.model.settings import ScoringSettings
+
+_LOGITS = 1 << 24  # values of all classes that are in memory at a time
 
 
 class Predictor:
@@ -34,25 +37,38 @@ class Predictor:
         )
 
     def segment(self, case: str) -> np.ndarray:
-        """Segmentation of a preprocessed case on its raw grid (k, j, i), uint8 or uint16."""
+        """Segmentation of a preprocessed case on its raw grid (k, j, i), uint8 or uint16.
+
+        Slices do not know each other in a 2D network, and are never resampled, so that some at a
+        time give what nnU-Net gives for all, without the logits of all classes and voxels.
+        """
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
-        from nnunetv2.inference.export_prediction import (
-            convert_predicted_logits_to_segmentation_with_correct_shape,
-        )
 
-        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")[:]
+        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")
         properties = load_pickle(str(self.folders.images / f"{case}.pkl"))
+        kind = np.uint8 if len(self.model.labels.foreground_labels) < 255 else np.uint16
+        whole = np.zeros(properties["shape_before_cropping"], kind)
+        kept = whole[tuple(slice(*edges) for edges in properties["bbox_used_for_cropping"])]
+        step = max(1, _LOGITS // (self.model.classes * max(kept[0].size, image[0, 0].size)))
+        for start in range(0, len(kept), step):
+            some = slice(start, start + step)
+            kept[some] = self._classes(image[:, some], kept[some].shape, properties["spacing"])
+        return whole.transpose(self.model.plans.transpose_backward)
+
+    def _classes(
+        self, image: np.ndarray, shape: tuple[int, ...], spacing: Sequence[float]
+    ) -> np.ndarray:
+        """Classes of some preprocessed slices (C, slice, row, column), in voxels of the image file,
+        as nnU-Net's `convert_predicted_logits_to_segmentation_with_correct_shape` has them.
+        """
+        model = self.model
         with torch.inference_mode():
             logits = self._predictor.predict_sliding_window_return_logits(
-                torch.from_numpy(image)
+                torch.from_numpy(np.ascontiguousarray(image))
             ).cpu()
-        model = self.model
-        return convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            model.plans,
-            model.configuration,
-            model.labels,
-            properties,
-            num_threads_torch=torch.get_num_threads(),
+        own = [spacing[axis] for axis in model.plans.transpose_forward]
+        logits = model.configuration.resampling_fn_probabilities(
+            logits, shape, [own[0], *model.configuration.spacing], own
         )
+        return np.asarray(model.labels.convert_logits_to_segmentation(logits))
