@@ -15,8 +15,8 @@ import numpy.typing as npt
 FAR = 1000
 """A voxel so many times as large as nearly all others is an outlier."""
 
-KEPT = 10
-"""So many times as large as nearly all others it stays for a network."""
+KEPT = 2
+"""So many times as large as nearly all others it is for a network."""
 
 _SIDE = 64  # voxels looked at along each axis
 _ENOUGH = 100  # of these at least, to say what is usual

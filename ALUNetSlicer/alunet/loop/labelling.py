@@ -17,6 +17,7 @@ from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
+from alunet.project.annotations import Beyond
 from alunet.schema import NOT_ANNOTATED
 
 
@@ -34,6 +35,8 @@ class Taken:
         empty: suggested slices left open, because the file annotates nothing there.
         in_parts: whether only the suggested parts of the slices were taken.
         open_voxels: voxels in what was taken that the file leaves open.
+        unseen_voxels: drawn voxels of the case that are kept, but that no training sees, because
+            the image is 0 there.
         notes: what a person should know of how the file was read.
     """
 
@@ -45,6 +48,7 @@ class Taken:
     empty: tuple[int, ...]
     in_parts: bool
     open_voxels: int = 0
+    unseen_voxels: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -131,9 +135,10 @@ def annotate(
             f"{numbers}.",
             f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
         )
-    if new:
+    beyond = _beyond(project, case, drawn, asked, all_slices)
+    if new or not np.array_equal(stored[beyond[0]], beyond[1]):
         project.annotations.annotate(
-            name, sorted(new.items()), round=round, author=author, seconds=seconds
+            name, sorted(new.items()), round=round, author=author, seconds=seconds, beyond=beyond
         )
     return Taken(
         case=name,
@@ -144,6 +149,7 @@ def annotate(
         empty=empty,
         in_parts=not slices and not all_slices and has_tiles(project, name),
         open_voxels=_open_voxels(project, drawn, new),
+        unseen_voxels=project.annotations.unseen_voxels().get(name, 0),
         notes=read.notes,
     )
 
@@ -218,6 +224,23 @@ def _covered(
             "Draw the suggested slices, or say which you drew: --slice N",
         )
     return found
+
+
+def _beyond(
+    project: Project, case: Case, drawn: np.ndarray, samples: Sequence[int], all_slices: bool
+) -> Beyond:
+    """What is drawn beyond the part of the image that is not 0, in slices that were asked for as a
+    whole.
+    """
+    if case.geometry is None:
+        raise InputError(f"Case {case.name!r} is not planned yet.", "Type: alunet plan")
+    beyond = np.full(drawn.shape, all_slices)
+    wanted, own = set(samples), project.pool.samples_of(case.name)
+    for number in _slices(project, samples):
+        if wanted.issuperset(own[project.pool.slice_raw[own] == number].tolist()):
+            beyond[(slice(None),) * slice_axis(case) + (number,)] = True
+    beyond[case.geometry.raw_crop] = False
+    return beyond, drawn[beyond]
 
 
 def _open_voxels(project: Project, drawn: np.ndarray, samples: Iterable[int]) -> int:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
 from alunet.loop import children
+from alunet.loop.planning_notes import planning_notes, say
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Case, Project
 
@@ -32,6 +33,8 @@ def prepare(loop: Loop) -> None:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
     enumerate_samples(project)
+    if unseen or not planned:
+        _note(loop, {case.name for case in (unseen if planned else cases)})
 
 
 def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
@@ -55,6 +58,14 @@ def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
         project.cases.set_geometry(geometry.case, geometry)
     project.settings.patch = found["patch"]
     project.settings.preparation = found["costs"]
+
+
+def _note(loop: Loop, new: set[str]) -> None:
+    """Keep what is unusual about the cases, and say it of the new ones."""
+    project = loop.project
+    notes = planning_notes(project.cases.all(), project.pool.patch)
+    project.settings.planning_notes = notes
+    say({name: own for name, own in notes.items() if name in new}, loop.emit)
 
 
 def enumerate_samples(project: Project) -> None:

@@ -97,7 +97,7 @@ def _plan_experiment(dataset: str) -> None:
     planner = ExperimentPlanner(dataset)
     usual = planner.get_plans_for_configuration
 
-    def larger(spacing: Sequence[float], shape: Sequence[float], *others: Any) -> dict[str, Any]:
+    def larger(spacing: Sequence[float], shape: Sequence[float], *others: Any) -> Any:
         return usual(
             spacing, np.maximum(shape, _SMALLEST_PATCH if len(spacing) == 2 else 1), *others
         )

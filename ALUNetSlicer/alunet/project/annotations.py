@@ -20,11 +20,20 @@ from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
+from alunet.project.settings import Settings
 from alunet.project.worklist import Worklist, newest_version
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
 from alunet.storage.files import atomic_path, written_name
 from alunet.storage.locks import FileLock
+
+Beyond = tuple[np.ndarray, np.ndarray]
+"""Where voxels are that are in no sample, bool (k, j, i), and the label of each."""
+
+Placed = tuple[int, Any, np.ndarray]
+"""A sample, the index of its voxels in the case's array, and their labels."""
+
+Counts = tuple[list[int], int]
 
 
 @dataclass(frozen=True)
@@ -106,6 +115,7 @@ class Annotations:
         requests: Requests,
     ) -> None:
         self._db, self.folder, self._locks, self._classes = database, folder, locks, classes
+        self._settings = Settings(database)
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
 
@@ -142,6 +152,7 @@ class Annotations:
         round: int,
         author: str,
         seconds: float | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         """Stores labels of a case's samples; when this returns they are on disk.
 
@@ -157,6 +168,8 @@ class Annotations:
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
+            beyond: labels of voxels that are in no sample; they are kept, though no training sees
+                them.
 
         Raises:
             InputError: a sample is not of the case, or labels have another shape or other values.
@@ -174,9 +187,10 @@ class Annotations:
                     f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}."
                 )
         with self.case_lock(case):
-            counts = self._store(
-                case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
-            )
+            placed: list[Placed] = [
+                (sample, pool.raw_slices(sample), labels) for sample, labels in items
+            ]
+            counts = self._store(case, placed + ([(-1, *beyond)] if beyond else []))
             with self._db.transaction():
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
 
@@ -195,27 +209,27 @@ class Annotations:
                 leftover.unlink(missing_ok=True)
             lock.release()
 
-    def _store(
-        self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]
-    ) -> list[int]:
+    def _store(self, case: str, placed: Sequence[Placed]) -> Counts:
         """Writes samples' labels into a case's label map; the caller holds its lock. Gives the
-        voxels of each class.
+        voxels of each class that a training sees, and how many drawn ones none sees.
         """
-        array = self.read(case)
+        array, known = self.read(case), self._cases.row(case)
         for sample, place, labels in placed:
-            target = array[place]
-            self.check_values(sample, labels, target.shape)
-            target[...] = labels
-        write_like(array, self._cases.row(case).image, self.file(case))
+            self.check_values(sample, labels, array[place].shape)
+            array[place] = labels
+        write_like(array, known.image, self.file(case))
+        seen = array if known.geometry is None else array[known.geometry.raw_crop]
         # few voxels: counting all of them took half of the time
-        annotated = array[array != NOT_ANNOTATED]
-        return [int(count) for count in np.bincount(annotated, minlength=self._classes)]
+        annotated = seen[seen != NOT_ANNOTATED]
+        counts = [int(count) for count in np.bincount(annotated, minlength=self._classes)]
+        drawn = (array != 0) & (array != NOT_ANNOTATED) if seen.shape != array.shape else counts[1:]
+        return counts, int(np.sum(drawn)) - sum(counts[1:])
 
     def _note(
         self,
         case: str,
         samples: Sequence[int],
-        counts: list[int],
+        counts: Counts,
         round: int,
         author: str,
         seconds: float | None,
@@ -232,7 +246,10 @@ class Annotations:
             "UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples]
         )
         self._db.many("DELETE FROM skipped WHERE sample_id = ?", [(sample,) for sample in samples])
-        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
+        voxels, unseen = counts
+        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(voxels), case))
+        if unseen or self._settings.unseen(case):
+            self._settings.keep_unseen(case, unseen)
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
         """Raises InputError for labels of another shape than `shape`, or with values that are
@@ -268,6 +285,11 @@ class Annotations:
     def open_voxels(self) -> int:
         """How many voxels of the labeled samples are left open."""
         return self._samples.covered_voxels() - int(self.class_voxels().sum())
+
+    def unseen_voxels(self) -> dict[str, int]:
+        """How many drawn voxels of cases no training sees, by name: the image is 0 there."""
+        found = {name: self._settings.unseen(name) for name in self.cases()}
+        return {name: voxels for name, voxels in found.items() if voxels}
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
