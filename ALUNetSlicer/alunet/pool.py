@@ -171,6 +171,12 @@ class CaseGeometry:
             box[self.transpose[axis]] = (start + low, start + high)
         return box[0], box[1], box[2]
 
+    @property
+    def raw_crop(self) -> Slices3:
+        """Index of the voxels of the image file that the crop to non-zero keeps."""
+        k, j, i = (slice(*self.crop[self.transpose.index(axis)]) for axis in range(3))
+        return k, j, i
+
     def to_json(self) -> str:
         """One line of JSON."""
         return json.dumps(asdict(self), ensure_ascii=False)

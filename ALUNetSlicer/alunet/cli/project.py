@@ -324,6 +324,8 @@ def _show(found: ProjectOverview, command: str) -> None:
         )
     if found.open_voxels:
         console.print(f"{found.open_voxels:,} voxels of the labelled samples are left open")
+    for case, voxels in list(found.unseen_voxels.items())[:_NOTES]:
+        console.print(f"{case}: no training sees {voxels:,} drawn voxels, its image is 0 there")
     _show_notes(console, [note for notes in found.notes.values() for note in notes])
     if found.rounds:
         table = Table()

@@ -277,6 +277,9 @@ def _taken(taken: Taken) -> str:
         else []
     )
     notes += [f"{taken.open_voxels:,} voxels stay open"] if taken.open_voxels else []
+    if taken.unseen_voxels:
+        kept = "are where the image is 0: kept, but no training sees them"
+        notes.append(f"{taken.unseen_voxels:,} drawn voxels {kept}")
     return " ".join([*taken.notes, "; ".join([f"{taken.case}: {what} taken", *notes]) + "."])
 
 

@@ -4,6 +4,7 @@ them.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -19,6 +20,7 @@ from alunet.errors import InputError
 from alunet.imaging.grids import EXACT, SAME_PLACE, Grid, in_words
 from alunet.imaging.integrity import check_integrity
 from alunet.imaging.nifti import has_axes, shear
+from alunet.imaging.outliers import KEPT, largest_value, usual_values
 from alunet.imaging.stderr import discard_stderr_on_failure
 from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING
 from alunet.storage.files import atomic_path
@@ -44,9 +46,6 @@ LARGEST = 1e8
 """Voxels beyond this, either way, are no measurements: "no data" of other programs, or a wrong
 unit.
 """
-
-FAR = 1000
-"""A voxel so many times as large as nearly all others is told."""
 
 EXACT_ENDING = ".mha"
 """What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes
@@ -268,8 +267,7 @@ def check_voxels(image: sitk.Image, path: Path) -> tuple[bool, list[str]]:
             raise InputError(
                 f"{path} has {bad} voxels that are NaN or infinite.", "Replace them by numbers."
             )
-    low, high = array.min(), array.max()
-    extreme = float(high if abs(float(high)) >= abs(float(low)) else low)
+    low, high, extreme = array.min(), array.max(), largest_value(array)
     if abs(extreme) > LARGEST:
         raise InputError(
             f"{path} has the voxel {extreme:g} at {_where(array, extreme)} (i, j, k).",
@@ -283,17 +281,13 @@ def check_voxels(image: sitk.Image, path: Path) -> tuple[bool, list[str]]:
 
 def _far_from_the_rest(array: npt.NDArray[Any], extreme: float, path: Path) -> list[str]:
     """Say so where one voxel is so far from the others that normalization would flatten them."""
-    some = array[tuple(slice(None, None, max(1, extent // 64)) for extent in array.shape)]
-    some = some[some != 0]
-    if some.size < 100:
-        return []
-    low, high = np.percentile(some, [0.5, 99.5])
-    spread = float(high - low)
-    if spread <= 0 or abs(extreme) <= FAR * max(abs(float(low)), abs(float(high))):
+    usual = usual_values(array)
+    if usual is None:
         return []
     place = _where(array, extreme)
-    words = f"while nearly all others are from {low:g} to {high:g}; the rest may become flat"
-    return [f"{path.name} has the voxel {extreme:g} at {place} (i, j, k), {words}."]
+    words = f"while nearly all others are from {usual.low:g} to {usual.high:g}"
+    counts = f"for the network it counts as {math.copysign(KEPT * usual.largest, extreme):g}"
+    return [f"{path.name} has the voxel {extreme:g} at {place} (i, j, k), {words}; {counts}."]
 
 
 def _where(array: npt.NDArray[Any], value: float) -> str:

@@ -17,6 +17,7 @@ from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import grid_of, read_image, split_channels
 from alunet.project import Case, Project
+from alunet.project.annotations import Beyond
 from alunet.schema import NOT_ANNOTATED
 
 IMPORTED = "imported"
@@ -37,6 +38,8 @@ class Taken:
         empty: suggested slices left open, because the file annotates nothing there.
         in_parts: whether only the suggested parts of the slices were taken.
         open_voxels: voxels in what was taken that the file leaves open.
+        unseen_voxels: drawn voxels of the case that are kept, but that no training sees, because
+            the image is 0 there.
         notes: what a person should know of how the file was read.
     """
 
@@ -48,6 +51,7 @@ class Taken:
     empty: tuple[int, ...]
     in_parts: bool
     open_voxels: int = 0
+    unseen_voxels: int = 0
     notes: tuple[str, ...] = ()
 
 
@@ -133,7 +137,7 @@ def annotate(
             f"{numbers}.",
             f"To replace it say so: --slice {numbers.replace(', ', ' --slice ')}",
         )
-    store(project, found, round=round, author=author, seconds=seconds)
+    store(project, found, all_slices=all_slices, round=round, author=author, seconds=seconds)
     in_parts = not (slices or all_slices or drawn_slices) and has_tiles(project, name)
     return replace(taken(project, found), in_parts=in_parts)
 
@@ -183,12 +187,29 @@ def compare(project: Project, case: Case, read: Labels, asked: Iterable[int]) ->
 
 
 def store(
-    project: Project, found: Compared, *, round: int, author: str, seconds: float | None = None
+    project: Project,
+    found: Compared,
+    *,
+    all_slices: bool = False,
+    round: int,
+    author: str,
+    seconds: float | None = None,
 ) -> None:
-    """Store what is new; when this returns it is on disk."""
-    if found.new:
+    """Store what is new; when this returns it is on disk.
+
+    Args:
+        all_slices: also what is drawn in slices that have no sample, because the image is 0 there.
+    """
+    beyond = _beyond(project, found, all_slices)
+    stored = project.annotations.read(found.case)
+    if found.new or not np.array_equal(stored[beyond[0]], beyond[1]):
         project.annotations.annotate(
-            found.case, sorted(found.new.items()), round=round, author=author, seconds=seconds
+            found.case,
+            sorted(found.new.items()),
+            round=round,
+            author=author,
+            seconds=seconds,
+            beyond=beyond,
         )
 
 
@@ -204,6 +225,7 @@ def taken(project: Project, found: Compared) -> Taken:
         empty=found.empty,
         in_parts=False,
         open_voxels=_open_voxels(project, found.read.classes, found.new),
+        unseen_voxels=project.annotations.unseen_voxels().get(found.case, 0),
         notes=found.read.notes,
     )
 
@@ -302,6 +324,25 @@ def _covered(
             "Draw the suggested slices, or say which you drew: --slice N",
         )
     return found
+
+
+def _beyond(project: Project, found: Compared, all_slices: bool) -> Beyond:
+    """What is drawn beyond the part of the image that is not 0: in slices of which all is filled
+    and, with `all_slices`, in those that have no sample.
+    """
+    geometry = project.cases.row(found.case).geometry
+    if geometry is None:
+        raise InputError(f"Case {found.case!r} is not planned yet.", "Plan the project first.")
+    drawn, filled = found.read.classes, set(found.filled)
+    ids = project.pool.samples_of(found.case)
+    slice_of = project.pool.slice_raw[ids]
+    beyond = np.zeros(drawn.shape, bool)
+    along = np.moveaxis(beyond, geometry.transpose[0], 0)
+    for number in range(len(along)):
+        own = ids[slice_of == number].tolist()
+        along[number] = filled.issuperset(own) if own else all_slices
+    beyond[geometry.raw_crop] = False
+    return beyond, drawn[beyond]
 
 
 def _open_voxels(project: Project, drawn: np.ndarray, samples: Iterable[int]) -> int:

@@ -8,6 +8,7 @@ from alunet.errors import InputError
 from alunet.imaging.labels import Labels
 from alunet.loop import children, labelling
 from alunet.loop.oracle import read_reference
+from alunet.loop.planning_notes import planning_notes, say
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Case, Project
 from alunet.project.importing import counted
@@ -36,6 +37,8 @@ def prepare(loop: Loop) -> None:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
     enumerate_samples(project)
+    if unseen or not planned:
+        _note(loop, {case.name for case in (unseen if planned else cases)})
     take_training_labels(project, loop.emit)
 
 
@@ -62,6 +65,14 @@ def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
     project.settings.preparation = found["costs"]
 
 
+def _note(loop: Loop, new: set[str]) -> None:
+    """Keep what is unusual about the cases, and say it of the new ones."""
+    project = loop.project
+    notes = planning_notes(project.cases.all(), project.pool.patch)
+    project.settings.planning_notes = notes
+    say({name: own for name, own in notes.items() if name in new}, loop.emit)
+
+
 def take_training_labels(project: Project, emit: Emit) -> None:
     """Make annotations of the labels that cases were added with to learn from, each once.
 
@@ -79,7 +90,11 @@ def take_training_labels(project: Project, emit: Emit) -> None:
             labels = Labels(read_reference(case), whole)
             found = labelling.compare(project, case, labels, asked)
             labelling.store(
-                project, found, round=project.rounds.of_new_labels(), author=labelling.IMPORTED
+                project,
+                found,
+                all_slices=True,
+                round=project.rounds.of_new_labels(),
+                author=labelling.IMPORTED,
             )
         rest = [other for other in project.settings.training_labels if other != name]
         project.settings.training_labels = rest

@@ -11,6 +11,7 @@ from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.round_record import RoundRecord
 from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values
+from alunet.project import Project
 
 
 @dataclass(frozen=True)
@@ -51,9 +52,10 @@ class ProjectOverview:
         pool, labelled, skipped: samples; `open` of the open round.
         slices: distinct slices with a label.
         label_values: structure -> its value in label files that do not say what their values mean.
-        notes: case -> what was said of its files when it was imported.
+        notes: case -> what was said of it when it was imported and planned.
         voxels: structure -> annotated voxels.
         open_voxels: voxels of labeled samples that are left open.
+        unseen_voxels: case -> drawn voxels that no training sees, because the image is 0 there.
         minutes: that people say they spent.
         train_for: seconds that a round's training may take; None where the project has a number of
             steps.
@@ -74,6 +76,7 @@ class ProjectOverview:
     notes: dict[str, list[str]]
     voxels: dict[str, int]
     open_voxels: int
+    unseen_voxels: dict[str, int]
     open: int
     skipped: int
     minutes: float
@@ -110,9 +113,10 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         labelled=costs.samples,
         slices=costs.slices,
         label_values=project.cases.structures.of_structures(),
-        notes=project.cases.notes(),
+        notes=_notes(project),
         voxels=dict(zip(project.labels, counts, strict=True)),
         open_voxels=project.annotations.open_voxels(),
+        unseen_voxels=project.annotations.unseen_voxels(),
         open=0 if worklist is None else len(worklist.open()),
         skipped=int(project.samples.skipped().sum()),
         minutes=round(project.annotations.seconds_spent() / 60, 1),
@@ -122,6 +126,14 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         step=step,
         case=case,
     )
+
+
+def _notes(project: Project) -> dict[str, list[str]]:
+    """What was said of each case."""
+    imported, planned = project.cases.notes(), project.settings.planning_notes
+    known = [case.name for case in project.cases.all()]
+    notes = {name: imported.get(name, []) + planned.get(name, []) for name in known}
+    return {name: own for name, own in notes.items() if own}
 
 
 def _finished(record: RoundRecord, tested: bool) -> RoundLine:

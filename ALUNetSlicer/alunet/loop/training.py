@@ -10,6 +10,7 @@ from alunet.loop import children
 from alunet.loop.round_record import RoundRecord, measured, selected
 from alunet.project import Round
 from alunet.query import Streams
+from alunet.schema import Event
 from alunet.storage.files import sha256_file
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
         case: {"file": str(project.annotations.file(case)), "slices": count}
         for case, count in project.annotations.cases().items()
     }
+    for case, voxels in project.annotations.unseen_voxels().items():
+        text = f"{case}: {voxels:,} drawn voxels are where its image is 0: no training sees them."
+        loop.emit(Event("message", {"text": text}))
     tests = [
         {"name": case.name, "label": str(case.label), "silent": list(case.silent)}
         for case in project.cases.all("test")

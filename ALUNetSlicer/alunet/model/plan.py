@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from alunet.errors import InputError
+from alunet.imaging.outliers import without_outliers
 from alunet.model.classes import describe
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.model.interface import CaseFiles
@@ -23,12 +24,15 @@ from alunet.schema import Emit, Event
 from alunet.storage.files import atomic_path, remove_leftovers, write_json
 
 _LARGE_PATCH = 128 * 128  # pixels
+_SMALLEST_PATCH = 12  # pixels along a side
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
 _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
 
 
 def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     """Image (C, k, j, i) float32 and nnU-Net's properties, by nnU-Net's own reader.
+
+    Voxels far beyond all others are brought near them, see `alunet.imaging.outliers`.
 
     An axis with a single voxel gets a huge spacing, as nnU-Net's readers do it for 2D images
     (`SimpleITKIO` and `NaturalImage2DIO` of nnU-Net: times 999), so that the planner slices across
@@ -37,6 +41,7 @@ def read_image(files: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
     from nnunetv2.imageio.simpleitk_reader_writer import SimpleITKIO
 
     image, properties = SimpleITKIO().read_images([str(file) for file in files])
+    image = np.stack([without_outliers(channel) for channel in image])
     spacing = np.array(properties["spacing"], float)
     flat = np.array(image.shape[1:]) == 1
     properties["spacing"] = np.where(flat, spacing.max() * _FLAT, spacing).tolist()
@@ -63,16 +68,12 @@ def plan(
             (docs/method.md, 2.1).
         width: features of each stage, as a share of nnU-Net's; see `features`.
     """
-    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
-        ExperimentPlanner,
-    )
-
     folders = Folders(nnunet)
     for folder in (folders.raw, folders.preprocessed):
         folder.mkdir(parents=True, exist_ok=True)
     write_json(folders.raw / "dataset.json", _dataset_json(cases, labels, channels))
     write_json(folders.fingerprint, dataset_fingerprint(cases, len(channels), emit))
-    ExperimentPlanner(folders.raw.name).plan_experiment()
+    _plan_experiment(folders.raw.name)
     plans = json.loads(folders.plans.read_text(encoding="utf-8"))
     for configuration in plans["configurations"].values():
         if "architecture" in configuration:
@@ -82,6 +83,28 @@ def plan(
             planned, patch = network["features_per_stage"], configuration["patch_size"]
             network["features_per_stage"] = features(planned, width, patch)
     write_json(folders.plans, plans)
+
+
+def _plan_experiment(dataset: str) -> None:
+    """Run nnU-Net's planner, with images of `_SMALLEST_PATCH` pixels a side at least.
+
+    In smaller ones its 2D network halves nothing, so that it has one stage and no decoder. They are
+    in the middle of a patch of that size.
+    """
+    from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import (
+        ExperimentPlanner,
+    )
+
+    planner = ExperimentPlanner(dataset)
+    usual = planner.get_plans_for_configuration
+
+    def larger(spacing: Sequence[float], shape: Sequence[float], *others: Any) -> Any:
+        return usual(
+            spacing, np.maximum(shape, _SMALLEST_PATCH if len(spacing) == 2 else 1), *others
+        )
+
+    planner.get_plans_for_configuration = larger
+    planner.plan_experiment()
 
 
 def features(planned: Sequence[int], width: float, patch: Sequence[int]) -> list[int]:

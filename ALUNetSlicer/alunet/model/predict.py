@@ -15,6 +15,8 @@ from alunet.model.network import Model
 from alunet.model.plan import preprocess_image
 from alunet.model.settings import ScoringSettings
 
+_LOGITS = 1 << 24  # values of all classes that are in memory at a time
+
 
 class Predictor:
     """nnU-Net's sliding window (step 0.5, Gaussian) over preprocessed cases, back on the raw
@@ -45,7 +47,7 @@ class Predictor:
         import blosc2
         from batchgenerators.utilities.file_and_folder_operations import load_pickle
 
-        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")[:]
+        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")
         return self._segment(image, load_pickle(str(self.folders.images / f"{case}.pkl")))
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
@@ -60,22 +62,36 @@ class Predictor:
         )
         return self._segment(data, properties)
 
-    def _segment(self, image: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
-        from nnunetv2.inference.export_prediction import (
-            convert_predicted_logits_to_segmentation_with_correct_shape,
-        )
+    def _segment(self, image: Any, properties: dict[str, Any]) -> np.ndarray:
+        """Segment preprocessed slices, some at a time.
 
+        Slices do not know each other in a 2D network, and are never resampled, so that this gives
+        what nnU-Net gives for all at once, without the logits of all classes and voxels.
+        """
+        numbers = self.model.numbers
+        kind = np.uint8 if max(numbers) <= 255 else np.uint16
+        whole = np.zeros(properties["shape_before_cropping"], kind)
+        kept = whole[tuple(slice(*edges) for edges in properties["bbox_used_for_cropping"])]
+        step = max(1, _LOGITS // (self.model.classes * max(kept[0].size, image[0, 0].size)))
+        for start in range(0, len(kept), step):
+            some = slice(start, start + step)
+            classes = self._classes(image[:, some], kept[some].shape, properties["spacing"])
+            kept[some] = to_numbers(classes, numbers)
+        return whole.transpose(self.model.plans.transpose_backward)
+
+    def _classes(
+        self, image: np.ndarray, shape: tuple[int, ...], spacing: Sequence[float]
+    ) -> np.ndarray:
+        """Classes of some preprocessed slices (C, slice, row, column), in voxels of the image file,
+        as nnU-Net's `convert_predicted_logits_to_segmentation_with_correct_shape` has them.
+        """
+        model = self.model
         with torch.inference_mode():
             logits = self._predictor.predict_sliding_window_return_logits(
-                torch.from_numpy(image)
+                torch.from_numpy(np.ascontiguousarray(image))
             ).cpu()
-        model = self.model
-        classes = convert_predicted_logits_to_segmentation_with_correct_shape(
-            logits,
-            model.plans,
-            model.configuration,
-            model.labels,
-            properties,
-            num_threads_torch=torch.get_num_threads(),
+        own = [spacing[axis] for axis in model.plans.transpose_forward]
+        logits = model.configuration.resampling_fn_probabilities(
+            logits, shape, [own[0], *model.configuration.spacing], own
         )
-        return to_numbers(classes, model.numbers)
+        return np.asarray(model.labels.convert_logits_to_segmentation(logits))

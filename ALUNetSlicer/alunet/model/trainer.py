@@ -107,6 +107,16 @@ class SparseTrainer(nnUNetTrainer):
                 self.network.parameters(), self.settings.average * self.steps
             )
 
+    def _build_loss(self) -> Any:
+        """nnU-Net's loss; it leaves out the lowest resolution, so where that is the only one, the
+        weights would be 0 / 0.
+        """
+        with np.errstate(invalid="ignore"):
+            loss = super()._build_loss()
+        if len(loss.weight_factors) == 1:
+            loss.weight_factors = (1.0,)
+        return loss
+
     def _set_batch_size_and_oversample(self) -> None:
         super()._set_batch_size_and_oversample()
         if self.settings.batch_size is not None:

@@ -17,6 +17,7 @@ from alunet.errors import InputError
 from alunet.imaging.labels import Structures
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
+from alunet.pool import CaseGeometry
 from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
@@ -32,6 +33,14 @@ NEW_VERSION = (
     "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
     " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
 )
+
+Beyond = tuple[np.ndarray, np.ndarray]
+"""Where voxels are that are in no sample, bool (k, j, i), and the label of each."""
+
+Placed = tuple[int, Any, np.ndarray]
+"""A sample, the index of its voxels in the case's array, and their labels."""
+
+Counts = tuple[list[int], int]
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,7 @@ class Annotations:
         round: int,
         author: str,
         seconds: float | None = None,
+        beyond: Beyond | None = None,
     ) -> None:
         """Stores labels of a case's samples; when this returns they are on disk.
 
@@ -167,6 +177,8 @@ class Annotations:
             round: number of the round.
             author: who annotated.
             seconds: time spent on all the items together.
+            beyond: labels of voxels that are in no sample; they are kept, though no training sees
+                them.
 
         Raises:
             InputError: a sample is not of the case, or labels have another shape or other values.
@@ -184,9 +196,10 @@ class Annotations:
                     f"Sample {sample} is of case {pool.case_name(sample)!r}, not {case!r}."
                 )
         with self.case_lock(case):
-            counts = self._store(
-                case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
-            )
+            placed: list[Placed] = [
+                (sample, pool.raw_slices(sample), labels) for sample, labels in items
+            ]
+            counts = self._store(case, placed + ([(-1, *beyond)] if beyond else []))
             versions = self._further_versions(items, author, seconds)
             with self._db.transaction():
                 self._db.many(NEW_VERSION, versions)
@@ -224,25 +237,22 @@ class Annotations:
                 leftover.unlink(missing_ok=True)
             lock.release()
 
-    def _store(
-        self, case: str, placed: Sequence[tuple[int, tuple[slice, ...], np.ndarray]]
-    ) -> list[int]:
+    def _store(self, case: str, placed: Sequence[Placed]) -> Counts:
         """Writes samples' labels into a case's label map; the caller holds its lock. Gives the
-        voxels of each class.
+        voxels of each class that a training sees, and how many drawn ones none sees.
         """
-        array = self.read(case)
+        array, known = self.read(case), self._cases.row(case)
         for sample, place, labels in placed:
-            target = array[place]
-            self.check_values(sample, labels, target.shape)
-            target[...] = labels
-        write_like(array, self._cases.row(case).image, self.file(case))
-        return counted_voxels(array)
+            self.check_values(sample, labels, array[place].shape)
+            array[place] = labels
+        write_like(array, known.image, self.file(case))
+        return counted_voxels(array, known.geometry)
 
     def _note(
         self,
         case: str,
         samples: Sequence[int],
-        counts: list[int],
+        counts: Counts,
         round: int,
         author: str,
         seconds: float | None,
@@ -262,7 +272,14 @@ class Annotations:
             self._db.many(
                 f"DELETE FROM {table} WHERE sample_id = ?", [(sample,) for sample in samples]
             )
-        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(counts), case))
+        self.keep_counts(case, counts)
+
+    def keep_counts(self, case: str, counts: Counts) -> None:
+        """Note the voxels of a label map, within the caller's transaction."""
+        voxels, unseen = counts
+        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(voxels), case))
+        if unseen or self._settings.unseen(case):
+            self._settings.keep_unseen(case, unseen)
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
         """Raises InputError for labels of another shape than `shape`, or with values that are
@@ -302,6 +319,11 @@ class Annotations:
     def open_voxels(self) -> int:
         """How many voxels of the labeled samples are left open."""
         return self._samples.covered_voxels() - int(self.class_voxels().sum())
+
+    def unseen_voxels(self) -> dict[str, int]:
+        """How many drawn voxels of cases no training sees, by name: the image is 0 there."""
+        found = {name: self._settings.unseen(name) for name in self.cases()}
+        return {name: voxels for name, voxels in found.items() if voxels}
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
@@ -467,10 +489,20 @@ class Annotations:
         )
 
 
-def counted_voxels(labels: np.ndarray) -> list[int]:
-    """Return how many voxels of a label map hold each number, by number; open ones don't count."""
-    annotated = labels[labels != NOT_ANNOTATED]  # few; counting all took half of the time
-    return [int(count) for count in np.bincount(annotated)]
+def counted_voxels(labels: np.ndarray, geometry: CaseGeometry | None) -> Counts:
+    """Return how many voxels of a label map hold each number, by number, as far as a training sees
+    them, and how many drawn ones none sees; open ones don't count.
+
+    Args:
+        geometry: of the case; None before preprocessing.
+    """
+    seen = labels if geometry is None else labels[geometry.raw_crop]
+    annotated = seen[seen != NOT_ANNOTATED]  # few; counting all took half of the time
+    counts = [int(count) for count in np.bincount(annotated)]
+    if seen.shape == labels.shape:
+        return counts, 0
+    drawn = np.count_nonzero((labels != 0) & (labels != NOT_ANNOTATED))
+    return counts, int(drawn) - sum(counts[1:])
 
 
 def _illegal(sample: int, value: Any, structures: Structures) -> InputError:

@@ -75,11 +75,13 @@ class CaseRow:
     Attributes:
         image: file of its first channel.
         voxels: annotated voxels of each class as JSON; None while nothing is annotated.
+        geometry: None before preprocessing.
     """
 
     shape: tuple[int, ...]
     image: Path
     voxels: str | None
+    geometry: CaseGeometry | None
 
 
 class Cases:
@@ -121,11 +123,15 @@ class Cases:
         Raises:
             InputError: there is no such case.
         """
-        rows = self._db.rows("SELECT shape, images, voxels FROM cases WHERE name = ?", (name,))
+        rows = self._db.rows(
+            "SELECT shape, images, voxels, geometry FROM cases WHERE name = ?", (name,)
+        )
         if not rows:
             raise InputError(f"There is no case {name!r} in the project.", "See the list of cases.")
-        shape, images, voxels = rows[0]
-        return CaseRow(tuple(json.loads(shape)), self._images / json.loads(images)[0], voxels)
+        shape, images, voxels, text = rows[0]
+        geometry = None if text is None else CaseGeometry.from_json(text)
+        image = self._images / json.loads(images)[0]
+        return CaseRow(tuple(json.loads(shape)), image, voxels, geometry)
 
     def notes(self) -> dict[str, list[str]]:
         """Return what was said of the files of cases when they were imported, by the case's

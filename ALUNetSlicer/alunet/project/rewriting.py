@@ -7,7 +7,6 @@ places. Whoever opens the project after a kill finishes the moves, or forgets wh
 
 from __future__ import annotations
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ import numpy.typing as npt
 
 from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.annotations import NEW_VERSION, Annotations, counted_voxels
+from alunet.project.annotations import NEW_VERSION, Annotations, Counts, counted_voxels
 from alunet.project.cases import Cases
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
@@ -58,7 +57,7 @@ class Staged:
     """
 
     versions: tuple[Version, ...]
-    voxels: dict[str, list[int]]
+    voxels: dict[str, Counts]
     changed: tuple[int, ...]
 
 
@@ -158,19 +157,19 @@ class Rewriting:
             author: of the new versions.
             references: whether hidden reference labels change, too.
         """
-        voxels = {}
+        voxels: dict[str, Counts] = {}
         for case in self._annotated_cases():
             old = self._annotations.read(case)
             new = recode(old)
             if not np.array_equal(old, new):
-                write_like(new, self._cases.row(case).image, self._staged("annotations", case))
-                voxels[case] = counted_voxels(new)
-        for known in self._cases.all() if references else ():
-            if known.label is not None:
-                old = read_labels(known.label)
+                known = self._cases.row(case)
+                write_like(new, known.image, self._staged("annotations", case))
+                voxels[case] = counted_voxels(new, known.geometry)
+        for own in self._cases.all() if references else ():
+            if own.label is not None:
+                old = read_labels(own.label)
                 if not np.array_equal(old, new := recode(old)):
-                    target = self._folder / "labels" / known.label.name
-                    write_like(new, known.images[0], target)
+                    write_like(new, own.images[0], self._folder / "labels" / own.label.name)
         versions: list[Version] = []
         changed = []
         for sample, state in self._touched().items():
@@ -233,8 +232,6 @@ class Rewriting:
             "(?, ?, ?, ?, NULL, ?)",
             [(sample, cases[sample], round_, author, now) for sample in staged.changed],
         )
-        self._db.many(
-            "UPDATE cases SET voxels = ? WHERE name = ?",
-            [(json.dumps(counts), case) for case, counts in staged.voxels.items()],
-        )
+        for case, counts in staged.voxels.items():
+            self._annotations.keep_counts(case, counts)
         self._settings.change = {"state": "moving"}
