@@ -21,6 +21,7 @@ from alunet.project.importing import (
     check_case,
     check_new_names,
     counted,
+    remove_files,
     say_left_out,
     say_same_scans,
     store_case,
@@ -228,7 +229,7 @@ class Cases:
     def _import(
         self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit
     ) -> list[str]:
-        _check_role(role)
+        check_role(role)
         if self._data != self._root:
             raise InputError(
                 f"The project {self._root} shares its images.", f"Import them into {self._data}."
@@ -238,7 +239,9 @@ class Cases:
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
         check_new_names(new)
-        checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
+        checked = [
+            check_case(*case, channels, labels, told) for case, told in counted(new, "check", emit)
+        ]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
@@ -313,8 +316,8 @@ class Cases:
     ) -> None:
         """Store checked cases: all of them or none."""
         with undone_on_failure(checked, self._images, self._labels):
-            for case in counted(checked, "import", emit):
-                store_case(case, self._images, self._labels, labels)
+            for case, told in counted(checked, "import", emit):
+                store_case(case, self._images, self._labels, labels, told)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
             columns = "name, role, images, label, shape, spacing, content, stamp, notes, dicom"
@@ -327,13 +330,19 @@ class Cases:
                 if first:
                     self._settings.label_values = list(labels.structures.values)
 
+    def remove_unregistered(self, name: str) -> None:
+        """Remove what an import that was killed left of a case; one of the project stays."""
+        if name.casefold() not in self._known():
+            channels = len(self._settings.about["channels"])
+            remove_files(name, channels, self._images, self._labels)
+
     def set_role(self, names: Iterable[str], role: str) -> None:
         """Makes cases pool or test cases.
 
         Raises:
             InputError: a case is unknown or has samples in the pool.
         """
-        _check_role(role)
+        check_role(role)
         with self._db.transaction():
             for name in names:
                 self.row(name)
@@ -369,7 +378,8 @@ def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     return case.name, role, names, case.kept_label, *place, case.content, case.stamp, notes, dicom
 
 
-def _check_role(role: str) -> None:
+def check_role(role: str) -> None:
+    """Raise InputError for what is no role of a case."""
     if role not in ROLES:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
 

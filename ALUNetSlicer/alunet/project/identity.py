@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from alunet.imaging.reading import ending_of, read_image
+from alunet.imaging.reading import Told, ending_of, ignore_part, read_image
+
+_STEP = 64 << 20  # bytes between two reports
 
 
 class Content:
@@ -19,11 +21,15 @@ class Content:
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, channel: sitk.Image) -> None:
-        """Take a channel, the first one first."""
+    def add(self, channel: sitk.Image, told: Told = ignore_part) -> None:
+        """Take a channel, the first one first; `told` hears how much of it was read."""
         array = sitk.GetArrayViewFromImage(channel)
         self._digest.update(f"{array.shape} {array.dtype.name}".encode())
-        self._digest.update(np.ascontiguousarray(array).data)
+        voxels = np.ascontiguousarray(array)
+        step = max(1, _STEP // max(1, voxels[:1].nbytes))
+        for first in range(0, len(voxels), step):
+            self._digest.update(voxels[first : first + step].data)
+            told(min(1.0, (first + step) / len(voxels)))
 
     def __str__(self) -> str:
         return self._digest.hexdigest()

@@ -20,6 +20,7 @@ from alunet.schema import PART_BYTES, SEGMENTATION_ENDING, Code, Upload, UploadR
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.storage.files import sha256_file, write_json
+from alunet.storage.locks import FileLock
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +44,6 @@ class Uploads:
         self._settings, self._folder = settings, settings.own / "uploads"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._remove_old()
 
     def begin(self, request: UploadRequest) -> tuple[Upload, bool]:
         """The upload of these bytes, and whether it is new.
@@ -183,7 +183,12 @@ class Uploads:
                 "Free some on the engine's disk.",
             )
 
-    def _remove_old(self) -> None:
+    def held(self) -> FileLock:
+        """A lock of all processes: whoever holds it decides whether uploads are needed still."""
+        return FileLock(self._folder / "lock")
+
+    def remove_old(self) -> None:
+        """Forgets what nobody has used for a week."""
         for note in self._folder.glob("*.json"):
             parts = [path.stat().st_mtime for path in self._folder.glob(f"{note.stem}*")]
             if time.time() - max(parts, default=0.0) > _KEPT_SECONDS:
