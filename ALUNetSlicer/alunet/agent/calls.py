@@ -2,9 +2,9 @@
 ``args``.
 
 What is one request to the engine is a call by its declaration in `alunet.schema.operations`; here
-are those for which the agent does more. Each runs in one of four thread pools: `local` needs no
-engine and is answered at once, in order; `quick` is one request; `transfer` moves files; `link` may
-start an engine.
+are those for which the agent does more. Each runs in one of five thread pools: `local` needs no
+engine and is answered at once, in order; `quick` is one request; `transfer` fetches files; `case`
+sends them and waits for the engine; `link` may start an engine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import alunet
 from alunet.agent import outbox
 from alunet.agent.call_table import CALLS, Call, RunningCall, call
+from alunet.agent.case_import import CaseImport
 from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
@@ -112,7 +113,7 @@ def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
     return to_data(diagnose(*engine.reach()))
 
 
-@call("transfer")
+@call("case")
 def add_case(
     session: ViewerSession,
     task: RunningCall,
@@ -122,12 +123,10 @@ def add_case(
     role: str = "pool",
     label: str | None = None,
 ) -> Any:
-    """Upload image files, one a channel, and make a case of them."""
-    client = session.client
-    sent = [client.upload(Path(file), task.progress, task.cancel).id for file in images]
-    reference = client.upload(Path(label), task.progress, task.cancel).id if label else None
-    about = {"project": project, "name": name, "role": role}
-    return to_data(client.call(Operations.add_case, images=sent, label=reference, **about))
+    """Upload image files, one a channel, and have a case made of them; answered when it is
+    there.
+    """
+    return to_data(CaseImport(session, task, project).run(name, images, label, role))
 
 
 @call("transfer")

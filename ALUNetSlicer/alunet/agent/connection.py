@@ -40,6 +40,11 @@ class Connection:
         """The client while the engine is within reach."""
         return self._client
 
+    @property
+    def error(self) -> AlunetError | None:
+        """Why the engine is not within reach; None while it is, or while nobody knows."""
+        return self._error
+
     def require(self, seconds: float = 0.0) -> Client:
         """The client; waits for an attempt that is being made, at most so long.
 
