@@ -227,6 +227,26 @@ class ProjectTest(PanelCase):
         self.assertLess(len(self.workspace.status.cases), 2)
         self.assertTrue(ui.messageLabel.isHidden(), "who cancels need not be told")
 
+    def test_what_cannot_be_a_case_is_named_and_the_next_goes_on(self):
+        ui = self.ui
+        self.connect()
+        self.create("Some")
+        nodes = sample_data.load()[:3]
+        flat = slicer.util.arrayFromVolume(nodes[1])
+        flat[:] = 7
+        self.until(lambda: ui.volumesList.count == sample_data.CASES)
+        for row in range(3, sample_data.CASES):
+            self.tick("volumesList", row, False)
+        said = set()
+        self.click("addVolumesButton")
+        self.until(lambda: said.add(ui.sendLabel.text) or not ui.messageLabel.isHidden())
+        self.assertIn("Not added (1):\n'Phantom 2': ", ui.messageLabel.text)
+        self.assertIn("holds the value 7 everywhere.", ui.messageLabel.text)
+        self.until(lambda: self.workspace.status.cases == ["Phantom_1", "Phantom_3"])
+        self.assertTrue(any(text.startswith(("Reading", "Sending")) for text in said), said)
+        self.until(lambda: ui.addVolumesButton.enabled)
+        self.assertIsNone(self.workspace.jobs.current, "an import is no round")
+
     def test_a_job_is_cancelled(self):
         self.connect()
         self.create()

@@ -129,6 +129,22 @@ def test_a_cancelled_import_leaves_nothing_and_can_be_asked_for_again(common, la
     assert names(common, project) == ["c"] and kept(common, project) == ["c_0000.nii.gz"]
 
 
+@pytest.mark.slow
+def test_a_cancelled_import_that_writes_for_long_is_ended_and_leaves_nothing(common, tmp_path):
+    """NIfTI that is not packed is written anew, by a library that cannot be interrupted."""
+    project, file = common.project("long"), tmp_path / "noise.nii"
+    voxels = np.random.default_rng(0).integers(0, 4000, (300, 512, 512), np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
+    job = asked(common, project, "n", [common.upload(file, 8 << 20)])["id"]
+    place = f"/projects/{project}/jobs/{job}"
+    while (common.ok("GET", place)["progress"] or {}).get("phase") != "import":
+        time.sleep(0.05)
+    common.ok("DELETE", place)
+    assert common.ended(project, job)["state"] == "cancelled"
+    assert names(common, project) == [] and kept(common, project) == []
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("dies", ["service", "job", "both"])
 def test_an_import_survives_a_crash(service, large, dies):
     project, upload = service.project("crash"), service.upload(large)

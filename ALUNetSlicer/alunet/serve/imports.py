@@ -89,6 +89,8 @@ def run(
         try:
             for file, told in counted(files, "unpack", emit, "files"):
                 check_image(file, settings.limits.image, told)
+            # a large image is read at one go, of which nothing is told
+            emit(Event("progress", {"phase": "check", "done": 0, "total": 1, "unit": "cases"}))
             # Before the import: a crash between the two is repaired by the next attempt.
             task.project.settings.keep_request(name, _origin(task.job.options))
             reference = files[-1] if label else None
