@@ -20,7 +20,8 @@ from alunet.agent.connections.ssh import free_port
 from alunet.agent.connections.target import parse
 from alunet.agent.contract import WrongVersion, check_engine
 from alunet.agent.diagnose import diagnose
-from alunet.agent.http_transport import Cancel, HttpTransport, ServiceError, Stranger, Unreachable
+from alunet.agent.http_transport import Cancel, HttpTransport, ServiceError, Unreachable
+from alunet.agent.proxies import Stranger
 from alunet.agent.transfer import Damaged
 from alunet.errors import Cancelled, InputError
 from alunet.schema import API, Operations

@@ -54,7 +54,7 @@ class Engine:
     Attributes:
         to: see `connections.target`.
         token_file: file with the token, instead of `token`.
-        ca, allow_plain, python, environment, ssh_options: see `Access`.
+        ca, allow_plain, python, environment, ssh_options, direct: see `Access`.
     """
 
     to: str
@@ -65,12 +65,21 @@ class Engine:
     python: str = ""
     environment: dict[str, str] | None = field(default=None, repr=False)
     ssh_options: list[str] | None = None
+    direct: bool = False
 
     def reach(self) -> tuple[Target, Access]:
         """The engine and the way in; raises InputError where they cannot be read."""
         token = read_token(self.token_file) if self.token_file else self.token
         options = tuple(self.ssh_options or ())
-        access = Access(token, self.ca, self.allow_plain, self.python, self.environment, options)
+        access = Access(
+            token,
+            self.ca,
+            self.allow_plain,
+            self.python,
+            self.environment,
+            options,
+            self.direct,
+        )
         return parse(self.to), access
 
 

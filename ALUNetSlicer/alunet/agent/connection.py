@@ -9,7 +9,8 @@ from collections.abc import Callable
 from alunet.agent.client import Client
 from alunet.agent.connections.links import Link
 from alunet.agent.contract import WrongVersion
-from alunet.agent.http_transport import Stranger, Unreachable
+from alunet.agent.http_transport import Unreachable
+from alunet.agent.proxies import Stranger
 from alunet.errors import AlunetError
 from alunet.schema import Health, Operations
 
