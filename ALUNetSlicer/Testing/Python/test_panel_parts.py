@@ -177,6 +177,24 @@ class ProjectTest(PanelCase):
         workspace.engine_changed.emit()
         self.assertEqual(ui.presetCombo.currentData, "quick", "what a person chose stays")
 
+    def test_a_proxy_in_the_way_is_named_and_can_be_gone_around(self):
+        proxy = {"https_proxy": "http://ann:secret@127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+        with patch.dict(os.environ, proxy):
+            self.widget.cleanup()
+            self.open()
+            ui = self.ui
+            self.click("remoteRadio")
+            self.type("addressEdit", "https://engine.invalid")
+            self.type("tokenEdit", "a token")
+            self.click("testButton")
+            self.until(lambda: "does not answer" in ui.testLabel.text)
+        self.assertIn("The proxy http://127.0.0.1:1 (HTTPS_PROXY)", ui.testLabel.text)
+        self.assertIn("a box in the panel", ui.testLabel.text)
+        self.assertNotIn("secret", ui.testLabel.text)
+        self.click("directCheck")
+        self.click("testButton")
+        self.until(lambda: "no computer called engine.invalid" in ui.testLabel.text)
+
     def connect_folded(self) -> None:
         self.fold("engineSection")
         self.connect()
