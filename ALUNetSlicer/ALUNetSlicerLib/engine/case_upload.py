@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -12,9 +13,11 @@ from uuid import uuid4
 from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING, CaseInfo
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.messages import TransferNews
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
 
+_SENDING = ("checksum", "upload")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -54,19 +57,57 @@ def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path
     return found
 
 
+@dataclass(frozen=True)
+class UploadProgress:
+    """How far the cases are.
+
+    Attributes:
+        number, count: of the first case that is on its way, and of all cases.
+        news: how far that one is.
+    """
+
+    number: int
+    count: int
+    news: TransferNews
+
+
+@dataclass
+class _Case:
+    """A case on its way.
+
+    Attributes:
+        title: of its volume, as the person knows it.
+        made: files that were written for it.
+        place: among all cases.
+        imported: whether its files have arrived and the engine does the rest.
+    """
+
+    name: str
+    title: str
+    place: int
+    volumes: list[Any]
+    made: list[Path] = field(default_factory=list)
+    imported: bool = False
+
+
 class CaseUpload:
-    """Sends volumes to the engine, one case after the other; what arrived stays when one fails.
+    """Sends volumes to the engine, one after the other; the engine imports them meanwhile.
+
+    One that fails keeps none of the others back.
 
     Args:
         agent: with an engine chosen.
         project: id.
-        folder: for files on their way; each is removed when it has arrived.
+        folder: for files on their way; each is removed when its case is there.
     """
 
     def __init__(self, agent: AgentProcess, project: str, folder: Path) -> None:
         self._agent, self._project, self._folder = agent, project, folder
-        self._queue: list[tuple[str, list[Any]]] = []
-        self._asked: int | None = None
+        self._queue: list[_Case] = []
+        self._on_its_way: dict[int, _Case] = {}
+        self._refused: list[tuple[str, Failure]] = []
+        self._count = 0
+        self._cancelled: Failure | None = None
 
     def send(
         self,
@@ -74,6 +115,7 @@ class CaseUpload:
         arrived: Callable[[str], None],
         done: Callable[[], None],
         failed: Failed,
+        told: Callable[[UploadProgress], None] = lambda news: None,
     ) -> None:
         """Make cases of volume nodes or of image files.
 
@@ -81,60 +123,111 @@ class CaseUpload:
             cases: name, and nodes or files, one a channel, of each.
             arrived: gets the name of every case that the engine has.
             done: called when all have arrived.
-            failed: called once instead; the rest is not sent.
+            failed: called once instead, when the others have: it names each volume that is no case
+                and why.
+            told: hears how far they are.
         """
-        self._queue = [(name, list(volumes)) for name, volumes in cases]
-        self._next(arrived, done, failed)
+        self._queue = [
+            _Case(name, _title(volumes[0]), place, list(volumes))
+            for place, (name, volumes) in enumerate(cases, 1)
+        ]
+        self._count, self._refused, self._cancelled = len(cases), [], None
+        self._arrived, self._done, self._failed, self._told = arrived, done, failed, told
+        self._agent.event.connect(self._hear)
+        self._next()
 
     def cancel(self) -> None:
         """Stop; `failed` is called where something was on its way."""
         self._queue.clear()
-        if self._asked is not None:
-            self._agent.cancel(self._asked)
+        for number in list(self._on_its_way):
+            self._agent.cancel(number)
 
-    def _next(
-        self, arrived: Callable[[str], None], done: Callable[[], None], failed: Failed
-    ) -> None:
-        if not self._queue:
-            done()
-            return
-        name, volumes = self._queue.pop(0)
-        files: list[Path] = []
-        made: list[Path] = []
+    def _next(self) -> None:
+        """Send the next case, where the one before has been sent; the end where there is none."""
+        while self._queue and all(case.imported for case in self._on_its_way.values()):
+            case = self._queue.pop(0)
+            try:
+                files = self._written(case)
+            except OSError as error:
+                hint = _("Free space there, then add the volume again.")
+                self._refused.append((case.title, Failure("disk", str(error), hint)))
+                self._clear(case)
+                continue
+            self._ask(case, files)
+        if not self._queue and not self._on_its_way:
+            self._end()
 
-        def taken(_case: CaseInfo) -> None:
-            self._clear(made)
-            arrived(name)
-            self._next(arrived, done, failed)
+    def _ask(self, case: _Case, files: list[str]) -> None:
+        def taken(_info: CaseInfo) -> None:
+            self._settle(case)
+            self._arrived(case.name)
+            self._next()
 
         def refused(why: Failure) -> None:
-            self._clear(made)
-            self._queue.clear()
-            failed(why)
+            self._settle(case)
+            if why.code == "cancelled":
+                self._cancelled = why
+            else:
+                self._refused.append((case.title, why))
+            self._next()
 
-        try:
-            for volume in volumes:
-                if isinstance(volume, Path):
-                    files.append(volume)
-                    continue
-                files.append(self._folder / f"{uuid4().hex}.nrrd")
-                made.append(files[-1])
-                write_volume(volume, files[-1])
-        except OSError as error:
-            refused(Failure("disk", str(error), _("Free space there, then add the volumes again.")))
+        given = {"project": self._project, "name": case.name, "images": files}
+        self._on_its_way[self._agent.ask("add_case", taken, refused, **given)] = case
+
+    def _written(self, case: _Case) -> list[str]:
+        """The files of a case; volumes are written first."""
+        files: list[str] = []
+        for volume in case.volumes:
+            if not isinstance(volume, Path):
+                case.made.append(self._folder / f"{uuid4().hex}.nrrd")
+                write_volume(volume, case.made[-1])
+            files.append(str(volume if isinstance(volume, Path) else case.made[-1]))
+        return files
+
+    def _hear(self, event: object) -> None:
+        if not isinstance(event, TransferNews) or event.id not in self._on_its_way:
             return
-        self._asked = self._agent.ask(
-            "add_case",
-            taken,
-            refused,
-            project=self._project,
-            name=name,
-            images=[str(file) for file in files],
-        )
+        case = self._on_its_way[event.id]
+        first = min(self._on_its_way.values(), key=lambda other: other.place)
+        if case is first:
+            self._told(UploadProgress(case.place, self._count, event))
+        if not case.imported and event.phase not in _SENDING:
+            case.imported = True
+            self._next()
 
-    def _clear(self, files: list[Path]) -> None:
-        self._asked = None
-        for file in files:
+    def _settle(self, case: _Case) -> None:
+        self._on_its_way = {
+            number: other for number, other in self._on_its_way.items() if other is not case
+        }
+        self._clear(case)
+
+    def _end(self) -> None:
+        self._agent.event.disconnect(self._hear)
+        if self._refused:
+            self._failed(_not_added(self._refused))
+        elif self._cancelled is not None:
+            self._failed(self._cancelled)
+        else:
+            self._done()
+
+    @staticmethod
+    def _clear(case: _Case) -> None:
+        for file in case.made:
             with contextlib.suppress(OSError):
                 # Windows keeps a file that a scanner reads; it is our own spool
                 file.unlink(missing_ok=True)
+
+
+def _title(volume: Any) -> str:
+    """What a person knows a volume or a file by."""
+    return volume.name if isinstance(volume, Path) else str(volume.GetName() or "")
+
+
+def _not_added(refused: list[tuple[str, Failure]]) -> Failure:
+    """Which volumes are no cases, by their names, and why; the same reason once."""
+    reasons: dict[str, list[str]] = {}
+    for title, why in refused:
+        reasons.setdefault(str(why), []).append(f"'{title}'")
+    lines = [f"{', '.join(titles)}: {why}" for why, titles in reasons.items()]
+    words = _("Not added ({count}):").format(count=len(refused))
+    return Failure("not_added", "\n".join([words, *lines]))

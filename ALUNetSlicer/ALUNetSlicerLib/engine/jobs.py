@@ -91,7 +91,7 @@ class JobProgress:
 
 class JobTracker:
     """The newest work on one project, of any person: one that runs on the engine is found
-    again after a restart.
+    again after a restart. Imports of cases are followed by those who ask for them.
 
     Args:
         agent: with an engine chosen; the project must be followed.
@@ -114,7 +114,11 @@ class JobTracker:
         """Ask what runs."""
 
         def take(rows: list[schema.Job]) -> None:
-            running = [JobProgress.of_row(row) for row in rows if row.state not in ENDED]
+            running = [
+                JobProgress.of_row(row)
+                for row in rows
+                if row.state not in ENDED and row.kind != JobKind.IMPORT
+            ]
             if running:
                 self._set(running[0])
 
@@ -172,6 +176,8 @@ class JobTracker:
         ):
             return
         news, job = event.content, self.current
+        if isinstance(news, JobNews) and news.kind == JobKind.IMPORT:
+            return
         if isinstance(news, JobNews) and news.state in ENDED:
             self._ask(event.job)  # for its result, and why it failed
         elif isinstance(news, JobNews) and news.state == JobState.RUNNING and job is None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from alunet.schema import (
     OPERATIONS,
+    CaseInfo,
     Health,
     JobKind,
     JobState,
@@ -150,6 +151,26 @@ class OutboxNews:
 
 
 @dataclass(frozen=True)
+class TransferNews:
+    """How far a call that moves files is.
+
+    Attributes:
+        id: number of the call.
+        phase: "checksum", "upload" or "download", of bytes; "wait", "unpack", "check" or "import"
+            of a case that the engine imports.
+        seconds_left: of the phase.
+        waiting: what it waits for, in words.
+    """
+
+    id: int
+    phase: str
+    done: float
+    total: float
+    seconds_left: float | None = None
+    waiting: str = ""
+
+
+@dataclass(frozen=True)
 class Progress:
     """How far a phase of a job is."""
 
@@ -227,6 +248,7 @@ ANSWERS: dict[str, Any] = {
         if operation.plain or operation.answer is Voxels
         if name not in _THROUGH_THE_OUTBOX
     },
+    "add_case": CaseInfo,
     "create_project": ProjectWithStatus,
     "project": ProjectWithStatus,
     "projects": list[ProjectWithStatus],
@@ -249,7 +271,9 @@ def read_answer(call: str, content: Any) -> Any:
     return from_json(ANSWERS[call], content) if call in ANSWERS else content
 
 
-def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | ProjectNews | None:
+def read_event(
+    message: dict[str, Any],
+) -> ConnectionNews | OutboxNews | ProjectNews | TransferNews | None:
     """An event of the agent; None for one that is not read here.
 
     Raises:
@@ -262,6 +286,8 @@ def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | Project
         sent, answer = message.get("state") == "sent", message.get("answer")
         part = {"stored" if sent else "error": answer} if message.get("state") != "waiting" else {}
         return from_json(OutboxNews, {**message, **part})
+    if kind == "progress":
+        return from_json(TransferNews, message)
     if kind == "project":
         event, project = from_json(NumberedEvent, message), from_json(_Followed, message).project
         job = from_json(_OfJob, event.data).job

@@ -14,12 +14,14 @@ class EnginePlace:
         to: "local", "http(s)://host:port" or "ssh://me@host".
         token: of a service that another person started.
         python, environment: that start a local engine.
+        direct: whether no proxy is asked on the way to an http(s) service.
     """
 
     to: str
     token: str = field(default="", repr=False)
     python: str = ""
     environment: dict[str, str] | None = field(default=None, repr=False)
+    direct: bool = False
 
     @property
     def remote(self) -> bool:
@@ -33,4 +35,5 @@ class EnginePlace:
             "token": self.token,
             "python": self.python,
             "environment": self.environment,
+            "direct": self.direct,
         }

@@ -24,6 +24,7 @@ class EngineSection(Section):
         settings = workspace.settings
         ui.addressEdit.text, ui.tokenEdit.text = settings.get("address"), settings.get("token")
         ui.authorEdit.text = workspace.author
+        ui.directCheck.checked = settings.get("direct") == "yes"
         ui.remoteRadio.checked = settings.get("where") == "remote"
         ui.localRadio.checked = not ui.remoteRadio.checked
         ui.testLabel.visible = False
@@ -50,7 +51,8 @@ class EngineSection(Section):
         """The engine that the widgets name."""
         ui = self._ui
         if ui.remoteRadio.checked:
-            return EnginePlace(ui.addressEdit.text.strip(), ui.tokenEdit.text.strip())
+            to, token = ui.addressEdit.text.strip(), ui.tokenEdit.text.strip()
+            return EnginePlace(to, token, direct=bool(ui.directCheck.checked))
         return self._local.place()
 
     def connect(self) -> None:
@@ -71,6 +73,7 @@ class EngineSection(Section):
         settings.set("address", ui.addressEdit.text.strip())
         settings.set("token", ui.tokenEdit.text.strip())
         settings.set("author", ui.authorEdit.text.strip())
+        settings.set("direct", "yes" if ui.directCheck.checked else "")
         ui.testLabel.visible = False
         self._workspace.choose(place)
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ALUNetSlicerLib.engine.case_upload import case_name, image_files
+from ALUNetSlicerLib.engine.case_upload import UploadProgress, case_name, image_files
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.messages import ProjectWithStatus
+from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
 from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -18,6 +19,26 @@ from ALUNetSlicerLib.shell.workspace import Workspace
 def names_in(text: str) -> list[str]:
     """Names between commas."""
     return [name.strip() for name in text.split(",") if name.strip()]
+
+
+def upload_words(number: int, count: int, news: TransferNews | None = None) -> str:
+    """How far the cases are that are being added."""
+    case = _("case {number} of {count}").format(number=number, count=count)
+    if news is None:
+        return _("Sending {case}…").format(case=case)
+    if news.phase == "wait":
+        return _("Waiting with {case}. {why}").format(case=case, why=news.waiting).strip()
+    phases = {
+        "checksum": _("Reading {case}"),
+        "upload": _("Sending {case}"),
+        "unpack": _("Unpacking {case}"),
+        "check": _("Checking {case}"),
+        "import": _("Copying {case}"),
+    }
+    parts = [phases.get(news.phase, "{case}").format(case=case)]
+    if news.total:
+        parts.append(f"{100 * news.done / news.total:.0f} %")
+    return " · ".join([*parts, *filter(None, [left(news.seconds_left)])])
 
 
 PRESETS = [
@@ -185,17 +206,14 @@ class ProjectSection(Section):
         self._workspace.case_upload.cancel()
 
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
-        self._count, self._arrived = len(groups), 0
-        self._tell()
+        self._sending = upload_words(1, len(groups))
+        self._show()
         self._workspace.add_volumes(
-            groups, lambda name: self._tell(arrived=name), self._sent, self._not_sent
+            groups, lambda name: None, self._sent, self._not_sent, self._tell
         )
 
-    def _tell(self, arrived: str = "") -> None:
-        self._arrived += bool(arrived)
-        self._sending = _("Sending case {number} of {count}…").format(
-            number=min(self._arrived + 1, self._count), count=self._count
-        )
+    def _tell(self, news: UploadProgress) -> None:
+        self._sending = upload_words(news.number, news.count, news.news)
         self._show()
 
     def _sent(self) -> None:

@@ -20,11 +20,12 @@ from alunet.schema import (
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
-from ALUNetSlicerLib.engine.case_upload import CaseUpload
+from ALUNetSlicerLib.engine.case_upload import CaseUpload, UploadProgress
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
 from ALUNetSlicerLib.engine.messages import (
     ConnectionNews,
+    JobNews,
     NewsKind,
     OutboxNews,
     ProjectNews,
@@ -268,18 +269,27 @@ class Workspace:
         arrived: Callable[[str], None],
         done: Callable[[], None],
         failed: Failed,
+        told: Callable[[UploadProgress], None] = lambda news: None,
     ) -> None:
         """Make cases of volume nodes or image files, see `CaseUpload.send`; the nodes become
-        those of the cases.
+        those of the cases. Where another project was opened meanwhile, only failures are told.
         """
-        images = dict(groups)
+        images, session = dict(groups), self.session
+
+        def here(action: Callable[..., None]) -> Callable[..., None]:
+            return lambda *given: action(*given) if self.session is session else None
 
         def adopt(name: str) -> None:
-            if self.session is not None and not isinstance(images[name][0], Path):
-                self.session.case_nodes.adopt(name, images[name][0])
+            if not isinstance(images[name][0], Path):
+                session.case_nodes.adopt(name, images[name][0])
             arrived(name)
 
-        self.case_upload.send(groups, adopt, lambda: self.refresh(done), failed)
+        def refused(why: Failure) -> None:
+            (failed if self.session is session else self.failed.emit)(why)
+
+        self.case_upload.send(
+            groups, here(adopt), here(lambda: self.refresh(done)), refused, here(told)
+        )
 
     # --- what must be done before what ------------------------------------------------------------
 
@@ -345,7 +355,7 @@ class Workspace:
             self.refresh()
         if isinstance(event, ConnectionNews):
             self._connected(event)
-        elif isinstance(event, OutboxNews) and event.stored is not None:
+        elif (isinstance(event, OutboxNews) and event.stored is not None) or _brings_case(event):
             self._stop_asking()
             # how much is labelled, in how many minutes
             self._stop_asking = self._timer.later(_SOON, self.refresh)
@@ -364,6 +374,13 @@ class Workspace:
 def structures_of(project: ProjectInfo) -> tuple[dict[str, int], dict[str, str], dict[str, int]]:
     """Numbers and own colors of a project's structures by name, and what became of removed ones."""
     return project.labels, project.colors, project.replaced
+
+
+def _brings_case(event: object) -> bool:
+    """Whether a case was imported, of any person."""
+    news = event.content if isinstance(event, ProjectNews) else None
+    kind = JobKind.IMPORT
+    return isinstance(news, JobNews) and (news.kind, news.state) == (kind, JobState.DONE)
 
 
 def _login() -> str:

@@ -6,7 +6,8 @@ import unittest
 
 from alunet.schema import JobKind, JobState
 from ALUNetSlicerLib.engine.jobs import JobProgress
-from ALUNetSlicerLib.engine.messages import read_news
+from ALUNetSlicerLib.engine.messages import TransferNews, read_news
+from ALUNetSlicerLib.panel.project import upload_words
 
 
 class JobTest(unittest.TestCase):
@@ -41,6 +42,18 @@ class JobTest(unittest.TestCase):
             (job.done, job.total, job.unit, job.dice, job.seconds_left),
             (60, 100, "steps", 0.5, 20.0),
         )
+
+    def test_how_far_a_case_is_in_words(self):
+        def words(phase: str, done: float = 0, total: float = 0, **more) -> str:
+            return upload_words(2, 3, TransferNews(1, phase, done, total, **more))
+
+        self.assertEqual(words("upload", 3, 12), "Sending case 2 of 3 · 25 %")
+        self.assertEqual(
+            words("check", 0.5, 1, seconds_left=130.0),
+            "Checking case 2 of 3 · 50 % · 2 min left",
+        )
+        why = "Job 4 of this project comes first."
+        self.assertEqual(words("wait", waiting=why), f"Waiting with case 2 of 3. {why}")
 
 
 if __name__ == "__main__":

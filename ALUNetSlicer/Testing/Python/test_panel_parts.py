@@ -177,6 +177,24 @@ class ProjectTest(PanelCase):
         workspace.engine_changed.emit()
         self.assertEqual(ui.presetCombo.currentData, "quick", "what a person chose stays")
 
+    def test_a_proxy_in_the_way_is_named_and_can_be_gone_around(self):
+        proxy = {"https_proxy": "http://ann:secret@127.0.0.1:1", "no_proxy": "", "NO_PROXY": ""}
+        with patch.dict(os.environ, proxy):
+            self.widget.cleanup()
+            self.open()
+            ui = self.ui
+            self.click("remoteRadio")
+            self.type("addressEdit", "https://engine.invalid")
+            self.type("tokenEdit", "a token")
+            self.click("testButton")
+            self.until(lambda: "does not answer" in ui.testLabel.text)
+        self.assertIn("The proxy http://127.0.0.1:1 (HTTPS_PROXY)", ui.testLabel.text)
+        self.assertIn("a box in the panel", ui.testLabel.text)
+        self.assertNotIn("secret", ui.testLabel.text)
+        self.click("directCheck")
+        self.click("testButton")
+        self.until(lambda: "no computer called engine.invalid" in ui.testLabel.text)
+
     def connect_folded(self) -> None:
         self.fold("engineSection")
         self.connect()
@@ -226,6 +244,26 @@ class ProjectTest(PanelCase):
         self.until(lambda: ui.addVolumesButton.enabled)
         self.assertLess(len(self.workspace.status.cases), 2)
         self.assertTrue(ui.messageLabel.isHidden(), "who cancels need not be told")
+
+    def test_what_cannot_be_a_case_is_named_and_the_next_goes_on(self):
+        ui = self.ui
+        self.connect()
+        self.create("Some")
+        nodes = sample_data.load()[:3]
+        flat = slicer.util.arrayFromVolume(nodes[1])
+        flat[:] = 7
+        self.until(lambda: ui.volumesList.count == sample_data.CASES)
+        for row in range(3, sample_data.CASES):
+            self.tick("volumesList", row, False)
+        said = set()
+        self.click("addVolumesButton")
+        self.until(lambda: said.add(ui.sendLabel.text) or not ui.messageLabel.isHidden())
+        self.assertIn("Not added (1):\n'Phantom 2': ", ui.messageLabel.text)
+        self.assertIn("holds the value 7 everywhere.", ui.messageLabel.text)
+        self.until(lambda: self.workspace.status.cases == ["Phantom_1", "Phantom_3"])
+        self.assertTrue(any(text.startswith(("Reading", "Sending")) for text in said), said)
+        self.until(lambda: ui.addVolumesButton.enabled)
+        self.assertIsNone(self.workspace.jobs.current, "an import is no round")
 
     def test_a_job_is_cancelled(self):
         self.connect()

@@ -27,7 +27,7 @@ from alunet.agent.client import Client
 from alunet.agent.connections.starting import own_environment
 from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
-from alunet.schema import Operations
+from alunet.schema import ENDED, Operations
 
 PACKAGE = Path(__file__).resolve().parents[2]
 SECONDS = 120.0
@@ -209,6 +209,15 @@ def write_image(file: Path, shape: tuple[int, int, int] = SHAPE, seed: int = 0) 
     return voxels
 
 
+def import_case(client: Client, name: str, image: str, project: str = PROJECT) -> None:
+    """Make a case of an upload, and wait for it."""
+    job = client.call(Operations.add_case, project=project, name=name, images=[image])
+    while job.state not in ENDED:
+        time.sleep(0.1)
+        job = client.call(Operations.job, project=project, job=job.id)
+    assert job.error is None, job
+
+
 @pytest.fixture(scope="session")
 def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The root of a service with a project whose 40 slices are suggested; made by hand, without
@@ -224,7 +233,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ).close()
         write_image(folder / "a.nrrd")
         image = client.upload(folder / "a.nrrd").id
-        client.call(Operations.add_case, project=PROJECT, name="a", images=[image])
+        import_case(client, "a", image)
     finally:
         service.kill()
     with Project.open(service.root / PROJECT) as opened:

@@ -104,7 +104,8 @@ def create(service: Service, folder: Path) -> None:
             client.upload(folder / part / f"{name}.nii.gz").id for part in ("imagesTr", "labelsTr")
         )
         more = {"role": "test", "label": label} if name == TEST else {}
-        client.call(Operations.add_case, project=service.project, name=name, images=[image], **more)
+        given = {"project": service.project, "name": name, "images": [image], **more}
+        service.finish(client.call(Operations.add_case, **given).id)
 
 
 def first_round(service: Service, person: Annotator) -> None:

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -102,7 +103,29 @@ class Service:
             "images": [self.upload(image)],
             "label": None if label is None else self.upload(label),
         }
-        return self.ok("POST", f"/projects/{project}/cases", 201, json=body)
+        job = self.imported(project, body)
+        assert job["state"] == "done", job
+        return self.ok("GET", f"/projects/{project}/cases/{name}")
+
+    def imported(self, project: str, body: dict[str, Any]) -> dict[str, Any]:
+        """The job that imports a case, when it has ended."""
+        job = self.ok("POST", f"/projects/{project}/cases", 202, json=body)
+        return self.ended(project, job["id"])
+
+    def ended(self, project: str, job: int) -> dict[str, Any]:
+        """A job when it has ended, however."""
+        while True:
+            found = self.ok("GET", f"/projects/{project}/jobs/{job}")
+            if found["state"] in ("done", "failed", "cancelled"):
+                return found
+            time.sleep(0.05)
+
+    def unusable(self, project: str, body: dict[str, Any], code: str) -> dict[str, Any]:
+        """The problem of a case that cannot be imported."""
+        job = self.imported(project, body)
+        assert job["state"] == "failed" and job["error"]["code"] == code, job
+        assert "Traceback" not in str(job) and "\n" not in job["error"]["message"], job
+        return job["error"]
 
 
 def kill(pid: int) -> None:

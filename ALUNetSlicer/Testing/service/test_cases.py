@@ -76,9 +76,11 @@ def test_a_case_is_made_once_and_its_image_comes_back_bit_by_bit(common, scan):
     project = common.project("cases")
     file = scan("b.nii.gz")
     body = {"name": "b", "images": [common.upload(file)], "role": "pool", "label": None}
-    made = common.ok("POST", f"/projects/{project}/cases", 201, json=body)
+    job = common.imported(project, body)
+    assert job["state"] == "done", job
+    made = common.ok("GET", f"/projects/{project}/cases/b")
     assert made["shape"] == [4, 40, 48] and made["spacing"] == pytest.approx([3.0, 0.8, 0.8])
-    assert common.ok("POST", f"/projects/{project}/cases", 200, json=body) == made
+    assert common.ok("POST", f"/projects/{project}/cases", 200, json=body)["id"] == job["id"]
     other = {**body, "images": [common.upload(scan("c.nii.gz", 1))]}
     common.refused("POST", f"/projects/{project}/cases", 409, "exists", json=other)
     assert [case["name"] for case in common.ok("GET", f"/projects/{project}/cases")] == ["b"]
@@ -131,7 +133,7 @@ def test_an_image_that_unpacks_to_too_much_is_refused_before_it_is_unpacked(comm
     promising = tmp_path / "promise.nii.gz"
     promising.write_bytes(gzip.compress(bytes(header)))
     body = {"name": "bomb", "images": [common.upload(promising)]}
-    common.refused("POST", f"/projects/{project}/cases", 413, "too_large", json=body)
+    common.unusable(project, body, "too_large")
 
 
 @pytest.mark.parametrize("name", ["../x", "a/b", "", "nul\x00", "x" * 300])
@@ -150,10 +152,10 @@ def test_what_is_no_image_makes_no_case(common, tmp_path):
         b"file: /etc/passwd\n\n"
     )
     body = {"name": "x", "images": [common.upload(file)]}
-    common.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body)
+    common.unusable(project, body, "bad_request")
     file.write_bytes(os.urandom(5000))
     body["images"] = [common.upload(file)]
-    problem = common.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body)
+    problem = common.unusable(project, body, "bad_request")
     assert "/" not in problem["message"]
     body["images"] = ["0" * 32]
     common.refused("POST", f"/projects/{project}/cases", 404, "not_found", json=body)
@@ -170,12 +172,11 @@ def test_a_segmentation_of_slicer_is_a_label_by_its_segments_and_never_an_image(
     labels.SetMetaData("Segment0_LabelValue", "7")
     sitk.WriteImage(labels, str(tmp_path / "l.seg.nrrd"))
     label = common.upload(tmp_path / "l.seg.nrrd")
-    place = f"/projects/{project}/cases"
     body = {"name": "x", "role": "test", "images": [common.upload(image)], "label": label}
-    problem = common.refused("POST", place, 400, "bad_request", json=body)
+    problem = common.unusable(project, body, "bad_request")
     assert "'no such structure' (1 voxels)" in problem["message"]
     body = {"name": "y", "images": [label]}
-    problem = common.refused("POST", place, 400, "bad_request", json=body)
+    problem = common.unusable(project, body, "bad_request")
     assert "is a segmentation, no image" in problem["message"]
 
 
@@ -189,9 +190,7 @@ def test_what_a_header_says_of_a_patient_stays_in_the_stored_file(service, scan,
     project = service.project()
     said = [service.add_case(project, "one", good)]
     body = {"name": "two", "role": "pool", "images": [service.upload(bad)], "label": None}
-    said.append(
-        service.refused("POST", f"/projects/{project}/cases", 400, "bad_request", json=body)
-    )
+    said.append(service.unusable(project, body, "bad_request"))
     job = service.ok(
         "POST", f"/projects/{project}/jobs", 202, json={"kind": "plan", "options": {}}
     )["id"]

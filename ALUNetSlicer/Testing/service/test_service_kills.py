@@ -104,8 +104,13 @@ class Person:
                 if "wrong_offset" not in str(error):
                     raise
         body = {"name": f"case{number}", "role": "pool", "images": uploads, "label": None}
-        answer = self.service.send("POST", f"/projects/{self.project}/cases", json=body)
-        assert answer.status_code in (200, 201), answer.text
+        state = ""
+        while state != "done":
+            answer = self.service.send("POST", f"/projects/{self.project}/cases", json=body)
+            assert answer.status_code in (200, 202), answer.text
+            job = self.service.ended(self.project, answer.json()["id"])
+            assert job["error"] is None or "died several times" in job["error"]["message"], job
+            state = job["state"]
 
     def asks_for_a_batch(self, strategy: str) -> None:
         """Trains on what is annotated and waits for the batch; a job that died too often is

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import time
 import typing
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -36,13 +37,31 @@ class RunningCall:
     push: Push
     cancel: Cancel = field(default_factory=Cancel)
     pace: Throttle = field(default_factory=Throttle)
+    begun: tuple[str, float, float] = ("", 0.0, 0.0)
 
-    def progress(self, phase: str, done: int, total: int) -> None:
-        """Tell how far it is."""
-        if self.pace.lets(last=done >= total):
-            self.push(
-                {"event": "progress", "id": self.id, "phase": phase, "done": done, "total": total}
-            )
+    def progress(
+        self,
+        phase: str,
+        done: float,
+        total: float,
+        seconds_left: float | None = None,
+        waiting: str = "",
+    ) -> None:
+        """Tell how far it is.
+
+        Args:
+            seconds_left: of the phase; None: as long as its course so far makes likely.
+            waiting: what it waits for, in words.
+        """
+        if self.begun[0] != phase:
+            self.begun = (phase, done, time.monotonic())
+        if not self.pace.lets(last=done >= total):
+            return
+        _, first, start = self.begun
+        if seconds_left is None and first < done:
+            seconds_left = (time.monotonic() - start) / (done - first) * (total - done)
+        about = {"phase": phase, "done": done, "total": total, "seconds_left": seconds_left}
+        self.push({"event": "progress", "id": self.id, **about, "waiting": waiting})
 
 
 CALLS: dict[str, Call] = {}

@@ -2,9 +2,9 @@
 ``args``.
 
 What is one request to the engine is a call by its declaration in `alunet.schema.operations`; here
-are those for which the agent does more. Each runs in one of four thread pools: `local` needs no
-engine and is answered at once, in order; `quick` is one request; `transfer` moves files; `link` may
-start an engine.
+are those for which the agent does more. Each runs in one of five thread pools: `local` needs no
+engine and is answered at once, in order; `quick` is one request; `transfer` fetches files; `case`
+sends them and waits for the engine; `link` may start an engine.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from typing import Any
 import alunet
 from alunet.agent import outbox
 from alunet.agent.call_table import CALLS, Call, RunningCall, call
+from alunet.agent.case_import import CaseImport
 from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
@@ -53,7 +54,7 @@ class Engine:
     Attributes:
         to: see `connections.target`.
         token_file: file with the token, instead of `token`.
-        ca, allow_plain, python, environment, ssh_options: see `Access`.
+        ca, allow_plain, python, environment, ssh_options, direct: see `Access`.
     """
 
     to: str
@@ -64,12 +65,21 @@ class Engine:
     python: str = ""
     environment: dict[str, str] | None = field(default=None, repr=False)
     ssh_options: list[str] | None = None
+    direct: bool = False
 
     def reach(self) -> tuple[Target, Access]:
         """The engine and the way in; raises InputError where they cannot be read."""
         token = read_token(self.token_file) if self.token_file else self.token
         options = tuple(self.ssh_options or ())
-        access = Access(token, self.ca, self.allow_plain, self.python, self.environment, options)
+        access = Access(
+            token,
+            self.ca,
+            self.allow_plain,
+            self.python,
+            self.environment,
+            options,
+            self.direct,
+        )
         return parse(self.to), access
 
 
@@ -112,7 +122,7 @@ def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
     return to_data(diagnose(*engine.reach()))
 
 
-@call("transfer")
+@call("case")
 def add_case(
     session: ViewerSession,
     task: RunningCall,
@@ -122,12 +132,10 @@ def add_case(
     role: str = "pool",
     label: str | None = None,
 ) -> Any:
-    """Upload image files, one a channel, and make a case of them."""
-    client = session.client
-    sent = [client.upload(Path(file), task.progress, task.cancel).id for file in images]
-    reference = client.upload(Path(label), task.progress, task.cancel).id if label else None
-    about = {"project": project, "name": name, "role": role}
-    return to_data(client.call(Operations.add_case, images=sent, label=reference, **about))
+    """Upload image files, one a channel, and have a case made of them; answered when it is
+    there.
+    """
+    return to_data(CaseImport(session, task, project).run(name, images, label, role))
 
 
 @call("transfer")

@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import requests
 
-from alunet.agent.http_transport import Cancel, HttpTransport, request_for, unreachable
+from alunet.agent.http_transport import Cancel, HttpTransport, request_for
 from alunet.agent.transfer import Progress, download, no_progress, upload
 from alunet.schema import (
     EVENT_STREAM,
@@ -42,7 +42,7 @@ class Client:
     repeat was repeated before.
 
     Args:
-        base, token, ca, allow_plain, place: see `HttpTransport`.
+        base, token, ca, allow_plain, place, direct: see `HttpTransport`.
     """
 
     def __init__(
@@ -52,8 +52,9 @@ class Client:
         ca: str | None = None,
         allow_plain: bool = False,
         place: str = "",
+        direct: bool = False,
     ) -> None:
-        self.wire = HttpTransport(base, token, ca, allow_plain, place)
+        self.wire = HttpTransport(base, token, ca, allow_plain, place, direct)
 
     def call(self, operation: Operation[Answer], key: str = "", **given: Any) -> Answer:
         """Ask for an operation that is one request with JSON.
@@ -110,7 +111,7 @@ class Client:
             try:
                 target.write_bytes(answer.content)
             except requests.RequestException as error:
-                raise unreachable(self.wire.base, error) from error
+                raise self.wire.lost(error) from error
             return {
                 "shape": [int(n) for n in answer.headers[Header.SHAPE].split(",")],
                 "dtype": answer.headers[Header.DTYPE],
@@ -159,8 +160,8 @@ class Client:
                     else:
                         yield None
             except requests.RequestException as error:
-                raise unreachable(self.wire.base, error) from error
-        raise unreachable(self.wire.base, requests.ConnectionError())
+                raise self.wire.lost(error) from error
+        raise self.wire.lost(requests.ConnectionError())
 
 
 def _lines(answer: requests.Response) -> Iterator[bytes]:

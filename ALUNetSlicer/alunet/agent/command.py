@@ -69,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--token-file", metavar="FILE", help="file with the token of an http(s) service"
     )
+    parser.add_argument(
+        "--no-proxy", action="store_true", help="ask no proxy on the way to an http(s) service"
+    )
     parser.add_argument("--ca", metavar="FILE", help="certificate authority to trust, PEM")
     parser.add_argument(
         "--python", default="", metavar="FILE", help="the engine's Python, here or on the host"
@@ -83,7 +86,8 @@ def _test(options: argparse.Namespace) -> int:
     from alunet.agent.diagnose import diagnose
 
     token = read_token(options.token_file) if options.token_file else ""
-    steps = diagnose(parse(options.test), Access(token, options.ca, python=options.python))
+    access = Access(token, options.ca, python=options.python, direct=options.no_proxy)
+    steps = diagnose(parse(options.test), access)
     for step in steps:
         sys.stdout.write(f"{'ok    ' if step.ok else 'FAILED'}  {step.text}\n")
         if not step.ok:

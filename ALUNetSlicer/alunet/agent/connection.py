@@ -9,7 +9,8 @@ from collections.abc import Callable
 from alunet.agent.client import Client
 from alunet.agent.connections.links import Link
 from alunet.agent.contract import WrongVersion
-from alunet.agent.http_transport import Stranger, Unreachable
+from alunet.agent.http_transport import Unreachable
+from alunet.agent.proxies import Stranger
 from alunet.errors import AlunetError
 from alunet.schema import Health, Operations
 
@@ -39,6 +40,11 @@ class Connection:
     def client(self) -> Client | None:
         """The client while the engine is within reach."""
         return self._client
+
+    @property
+    def error(self) -> AlunetError | None:
+        """Why the engine is not within reach; None while it is, or while nobody knows."""
+        return self._error
 
     def require(self, seconds: float = 0.0) -> Client:
         """The client; waits for an attempt that is being made, at most so long.

@@ -1,11 +1,14 @@
 """A connection test that says in plain words what is wrong, and what to do.
 
 The steps go from the cable upwards and end at the first that fails: name, port, TLS, token,
-version; for ssh: name, port, host key, key, the engine there, the forwarded port.
+version; where a proxy is on the way it comes first, and finds the name and the port; for ssh: name,
+port, host key, key, the engine there, the forwarded port.
 """
 
 from __future__ import annotations
 
+import base64
+import http.client
 import shutil
 import socket
 import ssl
@@ -13,15 +16,18 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import requests
 
+from alunet.agent import proxies
 from alunet.agent.client import Client
 from alunet.agent.connections import Access, link_to
 from alunet.agent.connections.links import Link
 from alunet.agent.connections.ssh import Ssh, SshError
 from alunet.agent.connections.target import Target
-from alunet.agent.http_transport import ServiceError, Stranger, Unreachable
+from alunet.agent.http_transport import ServiceError, Unreachable, is_loopback
+from alunet.agent.proxies import Proxy, ProxyInTheWay, Stranger, advice, proxy_for
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Health, Operations
 
@@ -34,7 +40,7 @@ class Step:
     """What one step found.
 
     Attributes:
-        name: "name", "port", "tls", "token", "version", "ssh_key", "host_key", "engine", …
+        name: "proxy", "name", "port", "tls", "token", "version", "ssh_key", "host_key", "engine", …
         text: the finding, in a sentence.
         hint: what to do; empty where it is fine.
     """
@@ -67,10 +73,14 @@ def diagnose(target: Target, access: Access) -> list[Step]:
 
 
 def _web(target: Target, access: Access) -> Iterator[Step]:
-    yield _name(target.host)
-    yield _port(target.host, target.port or 443)
+    proxy = None if access.direct or is_loopback(target.host) else proxy_for(target.name)
+    if proxy is not None:
+        yield _proxy(proxy, target)
+    else:
+        yield _name(target.host)
+        yield _port(target.host, target.port or 443)
     if target.kind == "https":
-        yield _tls(target, access)
+        yield _tls(target, access, proxy)
     try:
         link = link_to(target, access)
         yield from _service(link.connect())
@@ -132,6 +142,18 @@ def _name(host: str) -> Step:
     return Step("name", True, f"{host} is {', '.join(numbers[:3])}.")
 
 
+def _proxy(proxy: Proxy, target: Target) -> Step:
+    """Whether the proxy is there; it finds the engine's name by itself."""
+    parts = urlsplit(proxy.url)
+    try:
+        socket.create_connection((parts.hostname, parts.port or 80), SECONDS).close()
+    except (OSError, UnicodeError, ValueError) as error:
+        text = f"The proxy {proxy.address} ({proxy.source}) does not answer."
+        raise _Failed(Step("proxy", False, text, advice(target.host))) from error
+    text = f"The way goes through the proxy {proxy.address} ({proxy.source})."
+    return Step("proxy", True, text)
+
+
 def _port(host: str, port: int) -> Step:
     try:
         socket.create_connection((host, port), SECONDS).close()
@@ -141,24 +163,40 @@ def _port(host: str, port: int) -> Step:
             Step("port", False, f"Nothing listens on port {port} of {host}.", hint)
         ) from error
     except OSError as error:
-        hint = (
-            "Is it switched on, the VPN on, and the port open in the firewall? A proxy cannot "
-            "be tested here."
-        )
+        hint = "Is it switched on, the VPN on, and the port open in the firewall?"
         raise _Failed(
             Step("port", False, f"{host} does not answer on port {port}.", hint)
         ) from error
     return Step("port", True, f"Port {port} of {host} is open.")
 
 
-def _tls(target: Target, access: Access) -> Step:
+def _line(target: Target, proxy: Proxy | None) -> socket.socket:
+    """A connection to an engine, through the proxy where there is one.
+
+    Raises:
+        OSError: there is none, or the proxy refuses it.
+    """
+    place = (target.host, target.port or 443)
+    if proxy is None:
+        return socket.create_connection(place, SECONDS)
+    parts, headers = urlsplit(proxy.url), {}
+    if parts.username:
+        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}".encode()
+        headers["Proxy-Authorization"] = f"Basic {base64.b64encode(login).decode('ascii')}"
+    tunnel = http.client.HTTPConnection(str(parts.hostname), parts.port or 80, timeout=SECONDS)
+    tunnel.set_tunnel(*place, headers)
+    tunnel.connect()
+    return tunnel.sock
+
+
+def _tls(target: Target, access: Access, proxy: Proxy | None) -> Step:
     """The handshake with the same authorities that the client trusts."""
     try:
         context = ssl.create_default_context(
             cafile=access.ca or requests.utils.DEFAULT_CA_BUNDLE_PATH
         )
         with (
-            socket.create_connection((target.host, target.port or 443), SECONDS) as plain,
+            _line(target, proxy) as plain,
             context.wrap_socket(plain, server_hostname=target.host) as secure,
         ):
             return Step(
@@ -166,12 +204,17 @@ def _tls(target: Target, access: Access) -> Step:
             )
     except ssl.SSLCertVerificationError as error:
         text, hint = _certificate(target.host, error)
+        if proxy is not None:
+            text = f"{text} The proxy {proxy.address} may have put its own in its place."
     except ssl.SSLError as error:
         text, hint = (
             f"Port {target.port} does not speak TLS: {error.reason}.",
             "Check the port, or use ssh://…",
         )
     except OSError as error:
+        way = proxies.refusal(target.name, proxy, requests.exceptions.ProxyError(error))
+        if way is not None and not isinstance(error, FileNotFoundError):
+            raise _Failed(Step("proxy", False, way.message, way.hint)) from error
         text, hint = (
             f"The authority's file {access.ca} or the line is broken: {error}.",
             "Check the file's path.",
@@ -209,6 +252,8 @@ def _service(client: Client) -> Iterator[Step]:
         raise _Failed(
             Step(name, False, error.message, hint if name == "token" else error.hint)
         ) from error
+    except ProxyInTheWay as error:
+        raise _Failed(Step("proxy", False, error.message, error.hint)) from error
     except (Stranger, Unreachable) as error:
         raise _Failed(Step("service", False, error.message, error.hint)) from error
     except AlunetError as error:

@@ -21,7 +21,17 @@ from urllib.parse import urlsplit
 
 import requests
 
+from alunet.agent import proxies
 from alunet.agent.contract import check_engine
+from alunet.agent.proxies import (
+    NONE,
+    PASSING,
+    ProxyInTheWay,
+    Stranger,
+    advice,
+    proxy_for,
+    through,
+)
 from alunet.errors import AlunetError, Cancelled, InputError
 from alunet.schema import PREFIX, Code, Header, Operation, Problem, from_json
 
@@ -29,20 +39,12 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 ATTEMPTS = 5
 FIRST_PAUSE = 0.2
-PASSING = (429, 502, 503, 504)
-"""Statuses of a proxy on the way that say: later."""
 
 
 class Unreachable(AlunetError):
     """No answer of the service; whether it got the request is not known."""
 
     code = "unreachable"
-
-
-class Stranger(AlunetError):
-    """Something answers, but it is no ALUNet service."""
-
-    code = "not_alunet"
 
 
 class ServiceError(AlunetError):
@@ -118,6 +120,7 @@ class HttpTransport:
         ca: file with the certificate authority to trust; without it the ones `requests` knows.
         allow_plain: send the token in clear text to another computer, in a network that is trusted.
         place: the engine's computer, as a person knows it; without: the host in `base`.
+        direct: ask no proxy, whatever the environment says; never one is asked for loopback.
 
     Raises:
         InputError: no such address, or it would need `allow_plain`.
@@ -130,6 +133,7 @@ class HttpTransport:
         ca: str | None = None,
         allow_plain: bool = False,
         place: str = "",
+        direct: bool = False,
     ) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -147,8 +151,9 @@ class HttpTransport:
             raise InputError(
                 f"There is no file {ca}.", "Name the PEM file of the authority to trust."
             )
-        self.base = base.rstrip("/")
+        self.base, self._host = base.rstrip("/"), parts.hostname
         self.place = place or parts.hostname
+        self.proxy = None if self.loopback or direct else proxy_for(self.base)
         self._auth = _Bearer(token)
         self._verify: str | bool = ca or True
         self._own = threading.local()
@@ -169,7 +174,7 @@ class HttpTransport:
             cancel.check()
             try:
                 with self.send(request) as answer:
-                    return _content(answer)
+                    return self._content(answer)
             except Unreachable:
                 if not repeat or attempt == ATTEMPTS:
                     raise
@@ -196,12 +201,13 @@ class HttpTransport:
                 headers=headers,
                 auth=self._auth,
                 verify=self._verify,
+                proxies=None if self.proxy else NONE,
                 stream=True,
                 allow_redirects=False,
                 timeout=(CONNECT_SECONDS, read_seconds),
             )
         except requests.RequestException as error:
-            raise unreachable(self.base, error) from error
+            raise self.lost(error) from error
         try:
             self._check(answer)
         except AlunetError:
@@ -215,7 +221,59 @@ class HttpTransport:
         if version is not None:
             check_engine(int(version) if version.isdecimal() else None, self.place)
         if answer.status_code >= 300 or version is None:
-            raise _refusal(self.base, answer)
+            raise self._refusal(answer)
+
+    def lost(self, error: requests.RequestException) -> AlunetError:
+        """An error of `requests` in the agent's words; what is wrong in particular is for
+        `diagnose`.
+        """
+        made_by_proxy = proxies.refusal(self.base, self.proxy, error)
+        if made_by_proxy is not None:
+            return _later_or_never(made_by_proxy)
+        way = through(self.proxy)
+        if isinstance(error, requests.exceptions.SSLError):
+            words = f"its certificate is not trusted{way and f', seen{way}'}"
+            hint = "Test the connection to see why."
+        elif isinstance(error, requests.Timeout):
+            words = f"it does not answer in time{way}"
+            hint = "Try again; test the connection if it stays so."
+        else:
+            words = f"no connection{way}"
+            hint = "Is the service running, and the network up? Test the connection to see more."
+        if self.proxy is not None:
+            hint = f"{hint} {advice(self._host)}"
+        return Unreachable(f"{self.base}: {words}.", hint)
+
+    def _content(self, answer: requests.Response) -> Any:
+        try:
+            raw = answer.content
+            return json.loads(raw) if raw else None
+        except requests.RequestException as error:
+            raise self.lost(error) from error
+        except ValueError as error:
+            raise Stranger(
+                f"{self.base} did not answer in JSON.", "Check name and port of the service."
+            ) from error
+
+    def _refusal(self, answer: requests.Response) -> AlunetError:
+        """The error that an answer other than success stands for."""
+        try:
+            problem = from_json(Problem, json.loads(answer.content))
+        except (ValueError, requests.RequestException):
+            problem = None
+        if problem and Header.API in answer.headers:
+            return ServiceError(answer.status_code, problem)
+        proxy = proxies.in_the_way(self.base, self.proxy, answer)
+        if proxy is not None:
+            return _later_or_never(proxy)
+        if answer.status_code in PASSING:
+            words = f"the way to the service is busy (status {answer.status_code})"
+            return Unreachable(f"{self.base}: {words}.", "Try again.")
+        return Stranger(
+            f"{self.base} answers with status {answer.status_code}, but not as an ALUNet service "
+            "does.",
+            "Check name and port; another program may stand there.",
+        )
 
     def _session(self) -> requests.Session:
         """A session of this thread's own; what the environment says about proxies does not
@@ -266,50 +324,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def unreachable(base: str, error: requests.RequestException) -> Unreachable:
-    """An error of `requests` in the agent's words; what is wrong in particular is for
-    `diagnose`.
-    """
-    if isinstance(error, requests.exceptions.SSLError):
-        words, hint = "its certificate is not trusted", "Test the connection to see why."
-    elif isinstance(error, requests.Timeout):
-        words, hint = "it does not answer in time", "Try again; test the connection if it stays so."
-    else:
-        words, hint = (
-            "no connection",
-            "Is the service running, and the network up? Test the connection to see more.",
-        )
-    return Unreachable(f"{base}: {words}.", hint)
-
-
-def _content(answer: requests.Response) -> Any:
-    try:
-        raw = answer.content
-        return json.loads(raw) if raw else None
-    except requests.RequestException as error:
-        raise unreachable(answer.url, error) from error
-    except ValueError as error:
-        raise Stranger(
-            f"{answer.url} did not answer in JSON.", "Is a proxy between you and the service?"
-        ) from error
-
-
-def _refusal(base: str, answer: requests.Response) -> AlunetError:
-    """The error that an answer other than success stands for."""
-    try:
-        problem = from_json(Problem, json.loads(answer.content))
-    except (ValueError, requests.RequestException):
-        problem = None
-    if problem and Header.API in answer.headers:
-        return ServiceError(answer.status_code, problem)
-    if answer.status_code in PASSING:
-        return Unreachable(
-            f"{base}: the way to the service is busy (status {answer.status_code}).", "Try again."
-        )
-    return Stranger(
-        f"{base} answers with status {answer.status_code}, but not as an ALUNet service does.",
-        "Check name and port; a proxy or another program may stand there.",
-    )
+def _later_or_never(proxy: ProxyInTheWay) -> AlunetError:
+    """A proxy that may let the same request through later is a way that is broken for now."""
+    return Unreachable(proxy.message, proxy.hint) if proxy.passes else proxy
 
 
 def is_code(error: Exception, code: Code) -> bool:

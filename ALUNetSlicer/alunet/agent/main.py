@@ -11,7 +11,9 @@ event           with
 ``outbox``      ``key``, ``sample``, ``state`` (see `outbox`; "waiting" with the reason), ``answer``
 ``project``     ``project``, and the `schema.NumberedEvent`, of projects that are followed
 ``unfollowed``  ``project``, ``error``
-``progress``    ``id`` of a transfer, ``phase``, ``done``, ``total`` (bytes)
+``progress``    ``id`` of a transfer, ``phase``, ``done``, ``total`` (bytes; of an import's phases,
+                files or cases), ``seconds_left`` (null where that is not known), ``waiting`` (what
+                it waits for, in words)
 ==============  ====================================================================================
 
 ``{"id": 8, "call": "cancel", "args": {"id": 7}}`` stops a transfer. The agent ends when its

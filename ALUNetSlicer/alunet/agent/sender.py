@@ -12,8 +12,9 @@ from typing import IO, Any
 
 from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
-from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described, is_code
+from alunet.agent.http_transport import ServiceError, Unreachable, described, is_code
 from alunet.agent.outbox import Entry, Outbox, OutboxError
+from alunet.agent.proxies import Stranger
 from alunet.schema import Code, Operations, SampleState, Status, to_json
 
 if sys.platform == "win32":

@@ -18,8 +18,9 @@ from alunet.agent.connection import Connection
 from alunet.agent.connections import Access, link_to
 from alunet.agent.connections.target import Target
 from alunet.agent.contract import WrongVersion
-from alunet.agent.http_transport import ServiceError, Stranger, Unreachable, described
+from alunet.agent.http_transport import ServiceError, Unreachable, described
 from alunet.agent.outbox import Entry, Outbox
+from alunet.agent.proxies import Stranger
 from alunet.agent.sender import Sender
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Code, Health, Operations, to_json

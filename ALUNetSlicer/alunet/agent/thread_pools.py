@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 
-SIZES = {"local": 1, "quick": 6, "transfer": 4, "link": 2}
+SIZES = {"local": 1, "quick": 6, "transfer": 4, "case": 4, "link": 2}
 """Threads of each lane. `local` is one, so that what a person did enters the outbox in that
 order.
 """

@@ -26,7 +26,6 @@ from alunet.agent.http_transport import (
     is_code,
     patiently,
     request_for,
-    unreachable,
 )
 from alunet.errors import AlunetError, InputError
 from alunet.schema import PART_BYTES, Code, Header, Operations, Upload, from_json
@@ -193,7 +192,7 @@ class _Receiver:
                     self.done += len(block)
                     self._progress("download", self.done, total)
             except requests.RequestException as error:
-                raise unreachable(self._wire.base, error) from error
+                raise self._wire.lost(error) from error
         if self.done < total:
             raise Unreachable(f"{self._wire.base}: the connection ended early.", "Try again.")
         return True

@@ -7,8 +7,8 @@ from __future__ import annotations
 import math
 import os
 import re
-import shutil
 import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +28,10 @@ from alunet.storage.files import atomic_path
 if TYPE_CHECKING:
     from alunet.imaging.dicom.series import SeriesIdentity
 
+Told = Callable[[float], None]
+"""Hears which part of something is done, from 0 to 1."""
+
+_COPIED = 32 << 20
 _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _permissive = threading.Lock()
 
@@ -51,6 +55,10 @@ EXACT_ENDING = ".mha"
 """What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes
 the two.
 """
+
+
+def ignore_part(part: float) -> None:
+    """Hear it, and do nothing."""
 
 
 def ending_of(path: Path) -> str:
@@ -345,10 +353,27 @@ def save_image(image: sitk.Image, path: Path) -> None:
             raise RuntimeError(str(error)) from error
 
 
-def copy_file(source: Path, target: Path, *, sync: bool = True) -> None:
-    """Copies the bytes of a file, whole or not at all; for `sync` see `atomic_path`."""
-    with atomic_path(target, sync=sync) as temporary:
-        shutil.copyfile(source, temporary)
+def copy_file(source: Path, target: Path, *, sync: bool = True, told: Told = ignore_part) -> None:
+    """Copies the bytes of a file, whole or not at all; for `sync` see `atomic_path`.
+
+    A large file goes to the disk in parts, so that others who write there never wait for all of it.
+
+    Args:
+        told: hears how far the copy is; what it raises ends the copy.
+    """
+    size, done = source.stat().st_size, 0
+    with (
+        atomic_path(target, sync=sync) as temporary,
+        source.open("rb") as origin,
+        temporary.open("wb") as copy,
+    ):
+        while block := origin.read(_COPIED):
+            copy.write(block)
+            done += len(block)
+            if done < size:
+                copy.flush()
+                os.fsync(copy.fileno())
+            told(min(1.0, done / size))
 
 
 def read_labels(path: Path) -> npt.NDArray[np.unsignedinteger[Any]]:

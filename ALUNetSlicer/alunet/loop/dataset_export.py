@@ -74,7 +74,7 @@ def export_dataset(
     with _new_folder(Path(folder)) as place:
         writer = _Writer(project, place, ending)
         left_open = {
-            case.name: writer.write(case) for case in counted([*cases, *tests], "export", emit)
+            case.name: writer.write(case) for case, _ in counted([*cases, *tests], "export", emit)
         }
         writer.describe(len(cases), any(left_open.values()))
     return ExportedDataset(

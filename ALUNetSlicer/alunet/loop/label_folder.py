@@ -123,7 +123,7 @@ def annotate_folder(
     labels_of = LabelSource(project.cases.structures, meaning or found.meaning, ignore)
     reader = _Reader(project, labels_of, which)
     done = reader.check(files, emit)
-    for each in counted([each for each in done if each.taken.samples], "annotate", emit):
+    for each, _ in counted([each for each in done if each.taken.samples], "annotate", emit):
         compared, _ = reader.compared(roles[each.taken.case], each.file)
         labelling.store(project, compared, round=round, author=author)
     without = [name for name, case in roles.items() if case.role == "pool" and name not in files]
@@ -146,7 +146,7 @@ class _Reader:
         """
         cases = {case.name: case for case in self.project.cases.all()}
         done, wrong = [], []
-        for name in counted(list(files), "check", emit):
+        for name, _ in counted(list(files), "check", emit):
             try:
                 done.append(self._file(cases[name], files[name]))
             except InputError as error:

@@ -174,7 +174,7 @@ def segment_images(
     model = maker.open(Path(folder), Path(weights), device, ScoringSettings(**scoring), emit)
     known = Structures(tuple(structures), tuple(structures.values()))
     failed = {}
-    for case in counted(cases, "predict", emit):
+    for case, _ in counted(cases, "predict", emit):
         try:
             _segment(model, case, channels, known)
         except DiskFull:

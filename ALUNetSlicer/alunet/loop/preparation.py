@@ -82,7 +82,7 @@ def take_training_labels(project: Project, emit: Emit) -> None:
     wanted = project.settings.training_labels
     cases = {case.name: case for case in project.cases.all("pool")}
     left = [name for name in wanted if name in cases and name in project.pool.cases]
-    for name in counted(left, "annotate", emit):
+    for name, _ in counted(left, "annotate", emit):
         case, labelled = cases[name], project.samples.labelled()
         if case.label is not None:
             asked = [int(i) for i in project.pool.samples_of(name) if not labelled[i]]

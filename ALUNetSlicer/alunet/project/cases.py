@@ -23,6 +23,7 @@ from alunet.project.importing import (
     check_new_names,
     counted,
     note_same_scans,
+    remove_files,
     say_left_out,
     store_case,
     undone_on_failure,
@@ -256,7 +257,7 @@ class Cases:
         return name
 
     def _import(self, cases: list[CaseFiles], role: str, use: LabelUse, emit: Emit) -> list[str]:
-        _check_role(role)
+        check_role(role)
         use.check(role)
         if self._data != self._root:
             raise InputError(
@@ -269,7 +270,10 @@ class Cases:
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
         check_new_names(new)
-        checked = [check_case(*case, channels, use.source) for case in counted(new, "check", emit)]
+        checked = [
+            check_case(*case, channels, use.source, told)
+            for case, told in counted(new, "check", emit)
+        ]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
         if checked:
             checked = note_same_scans(checked, self._with_content(known.values(), emit))
@@ -291,7 +295,7 @@ class Cases:
         """Return the cases with the content of those that were added before it was kept."""
         done = [own for own in known if own.content]
         older = [own for own in known if not own.content]
-        for own in counted(older, "compare", emit):
+        for own, _ in counted(older, "compare", emit):
             with contextlib.suppress(InputError):  # a damaged image of another case is no hindrance
                 content = content_of(self._images / file for file in json.loads(own.images))
                 self._db.execute("UPDATE cases SET content = ? WHERE name = ?", (content, own.name))
@@ -365,8 +369,8 @@ class Cases:
     ) -> None:
         """Store checked cases, all of them or none, and whose labels are to be learned from."""
         with undone_on_failure(checked, self._images, self._labels):
-            for case in counted(checked, "import", emit):
-                store_case(case, self._images, self._labels, use.source)
+            for case, told in counted(checked, "import", emit):
+                store_case(case, self._images, self._labels, use.source, told)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
             columns = (
@@ -382,13 +386,19 @@ class Cases:
                     self._settings.label_values = list(use.source.structures.values)
                 mark_training_labels(self._db, self._settings, learned)
 
+    def remove_unregistered(self, name: str) -> None:
+        """Remove what an import that was killed left of a case; one of the project stays."""
+        if name.casefold() not in self._known():
+            channels = len(self._settings.about["channels"])
+            remove_files(name, channels, self._images, self._labels)
+
     def set_role(self, names: Iterable[str], role: str) -> None:
         """Makes cases pool or test cases.
 
         Raises:
             InputError: a case is unknown or has samples in the pool.
         """
-        _check_role(role)
+        check_role(role)
         with self._db.transaction():
             for name in names:
                 self.row(name)
@@ -424,7 +434,8 @@ def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     return case.name, role, names, case.kept_label, *place, case.content, case.stamp, notes, dicom
 
 
-def _check_role(role: str) -> None:
+def check_role(role: str) -> None:
+    """Raise InputError for what is no role of a case."""
     if role not in ROLES:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
 

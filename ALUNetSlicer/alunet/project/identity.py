@@ -10,7 +10,9 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from alunet.imaging.reading import ending_of, read_image
+from alunet.imaging.reading import Told, ending_of, ignore_part, read_image
+
+_STEP = 64 << 20  # bytes between two reports
 
 _VERSION = "2-"
 
@@ -21,12 +23,15 @@ class Content:
     def __init__(self) -> None:
         self._digest = hashlib.blake2b(digest_size=16)
 
-    def add(self, channel: sitk.Image) -> None:
-        """Take a channel, the first one first."""
+    def add(self, channel: sitk.Image, told: Told = ignore_part) -> None:
+        """Take a channel, the first one first; `told` hears how much of it was read."""
         array = sitk.GetArrayViewFromImage(channel)
         self._digest.update(f"{array.shape}".encode())
-        for plane in array:  # one at a time: all of them in float64 would need much memory
+        step = max(1, _STEP // max(1, array[:1].nbytes))
+        for number, plane in enumerate(array, 1):  # all planes in float64 would need much memory
             self._digest.update(np.ascontiguousarray(plane, np.float64) + 0.0)  # -0.0 is 0.0
+            if number % step == 0 or number == len(array):
+                told(number / len(array))
 
     def __str__(self) -> str:
         return _VERSION + self._digest.hexdigest()

@@ -6,6 +6,7 @@ import contextlib
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -19,9 +20,12 @@ from alunet.imaging.grids import Grid
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import (
     EXACT_ENDING,
+    KEPT_ENDINGS,
+    Told,
     check_voxels,
     copy_file,
     ending_of,
+    ignore_part,
     is_kept,
     read_image,
     read_with_series,
@@ -30,8 +34,11 @@ from alunet.imaging.reading import (
 )
 from alunet.project.identity import Content, stamp_of
 from alunet.schema import SEGMENTATION_ENDING, Emit, Event
+from alunet.storage.files import remove_leftovers
 
 _NAMED = 20  # files that were left out are named, so many
+_READ = 0.5  # of the time that a file takes
+_REPORT_SECONDS = 0.2
 Item = TypeVar("Item")
 
 
@@ -82,7 +89,12 @@ class CheckedCase:
 
 
 def check_case(
-    name: str, files: Sequence[Path], label: Path | None, channels: int, labels: LabelSource
+    name: str,
+    files: Sequence[Path],
+    label: Path | None,
+    channels: int,
+    labels: LabelSource,
+    told: Told = ignore_part,
 ) -> CheckedCase:
     """Reads all files of a case once and decides how each is kept.
 
@@ -92,6 +104,7 @@ def check_case(
         label: reference segmentation, if there is one.
         channels: number of channels that the project needs.
         labels: what values of the label file mean.
+        told: hears how much of the case is checked; what it raises ends the check.
 
     Raises:
         InputError: a file cannot be used, or the files do not fit each other.
@@ -101,11 +114,13 @@ def check_case(
     grid, found, content, dicom = None, [], Content(), None
     notes: list[str] = []
     flat = True
-    for path in files:
+    for number, path in enumerate(files):
+        file_told = _within(told, number, len(files) + (label is not None))
         if ending_of(path) == SEGMENTATION_ENDING:
             raise InputError(f"{path} is a segmentation, no image.", "Give it as a label.")
         whole, dicom = read_with_series(path)
         parts = split_channels(whole, channels, path)
+        file_told(_READ)
         for part, image in enumerate(parts):
             own = Grid.of(image)
             grid = grid or own
@@ -117,7 +132,7 @@ def check_case(
             varies, said = check_voxels(image, path)
             notes += said
             flat = flat and not varies
-            content.add(image)
+            content.add(image, _within(_within(file_told, 1, 2), part, len(parts)))
             scalar = whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
             unchanged = scalar and own == grid and is_kept(path)
             found.append(Source(path, "", part, None if unchanged else grid))
@@ -158,26 +173,50 @@ def _kept_name(source: Source, stem: str) -> str:
     return stem + (ending_of(source.path) if source.grid is None else EXACT_ENDING)
 
 
-def store_case(case: CheckedCase, images: Path, folder: Path, labels: LabelSource) -> None:
+def _within(told: Told, number: int, count: int) -> Told:
+    """What hears of one of `count` equal parts, as a part of the whole."""
+    return lambda part: told((number + part) / count)
+
+
+def store_case(
+    case: CheckedCase,
+    images: Path,
+    folder: Path,
+    labels: LabelSource,
+    told: Told = ignore_part,
+) -> None:
     """Writes the files of a checked case into the project's folders; existing files of the names
     are replaced.
 
     Args:
         images, folder: of the project's images, and of its labels.
+        told: hears how much of the case is stored; what it raises ends that.
 
     The caller makes the folders durable with `sync_folder`, once for all cases.
     """
     channels = len(case.images)
-    for source in case.images:
+    for number, source in enumerate(case.images):
+        file_told = _within(told, number, channels + (case.label is not None))
         if source.grid is None:
-            copy_file(source.path, images / source.name, sync=False)
+            copy_file(source.path, images / source.name, sync=False, told=file_told)
         else:
             part = split_channels(read_image(source.path), channels, source.path)[source.part]
+            file_told(_READ)
             _write(part, source.grid, images / source.name)
     if case.label is None or case.kept_label is None:
         return
     classes = labels.read(case.label, case.grid).classes
     _write(sitk.GetImageFromArray(classes), case.grid, folder / case.kept_label)
+
+
+def remove_files(name: str, channels: int, images: Path, labels: Path) -> None:
+    """Remove what a process that was killed stored of a case that it had not registered yet."""
+    for channel in range(channels):
+        for ending in (*KEPT_ENDINGS, EXACT_ENDING):
+            (images / f"{name}_{channel:04d}{ending}").unlink(missing_ok=True)
+    (labels / (name + EXACT_ENDING)).unlink(missing_ok=True)
+    for folder in (images, labels):
+        remove_leftovers(folder)
 
 
 @contextlib.contextmanager
@@ -205,20 +244,29 @@ def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
     write_image(clean, path, sync=False)
 
 
-def counted(items: Sequence[Item], phase: str, emit: Emit) -> Iterator[Item]:
-    """Passes items on and reports after each how many are done."""
-    start = time.monotonic()
-    for done, item in enumerate(items, 1):
-        yield item
-        left = (time.monotonic() - start) / done * (len(items) - done)
-        data = {
-            "phase": phase,
-            "done": done,
-            "total": len(items),
-            "unit": "cases",
-            "seconds_left": left,
-        }
-        emit(Event("progress", data))
+def counted(
+    items: Sequence[Item], phase: str, emit: Emit, unit: str = "cases"
+) -> Iterator[tuple[Item, Told]]:
+    """Pass items on, each with what hears how much of it is done, and report how many are done.
+
+    A part of an item is reported where the item takes long.
+    """
+    start = last = time.monotonic()
+
+    def report(done: float) -> None:
+        nonlocal last
+        last = time.monotonic()
+        left = (last - start) / done * (len(items) - done)
+        data = {"phase": phase, "done": done, "total": len(items), "unit": unit}
+        emit(Event("progress", {**data, "seconds_left": left}))
+
+    def hear(number: int, part: float) -> None:
+        if part > 0 and time.monotonic() - last > _REPORT_SECONDS:
+            report(round(number + part, 3))
+
+    for number, item in enumerate(items):
+        yield item, partial(hear, number)
+        report(number + 1)
 
 
 @dataclass(frozen=True)

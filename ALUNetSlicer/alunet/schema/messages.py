@@ -62,6 +62,7 @@ class JobKind(str, Enum):
     UNCERTAINTY = "uncertainty"
     EXPORT = "export"
     SIMULATE = "simulate"
+    IMPORT = "import"
 
 
 class JobState(str, Enum):
@@ -210,10 +211,11 @@ class Upload:
 
 @dataclass(frozen=True)
 class CaseRequest:
-    """POST /projects/{p}/cases: 201, or 200 where the case is there with the same images; 409
-    `exists` with others.
+    """POST /projects/{p}/cases: 202 with the job that imports the case, or 200 where the same was
+    asked before and its job has not failed; 409 `exists` where another case has the name.
 
-    The uploads are used up by that.
+    The job has the phases "unpack" (bytes of packed files), "check" and "import" (cases). The
+    uploads are used up when the case is stored, and kept where the job fails or is cancelled.
 
     Attributes:
         name: letters, digits, ``_``, ``-``, blanks; never a patient's.
@@ -278,6 +280,7 @@ class JobRequest:
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
                      uncertainty maps of the newest model.
     ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
+    ``import``       of a `CaseRequest`; it begins with POST /projects/{p}/cases and nowhere else.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
                      cases of the project; ``group`` (a regular expression that captures the patient
                      in a case name, or "none": each case is another patient), needed where names

@@ -227,10 +227,10 @@ class Operations:
 
     add_case = Operation(
         f"POST {_PROJECT}/cases",
-        m.CaseInfo,
-        "Make a case of finished uploads; the same again finds it (200).",
+        m.Job,
+        "Make a case of finished uploads, in a job; the same again finds that (200).",
         body=m.CaseRequest,
-        statuses=_MADE,
+        statuses=(202, 200),
     )
     cases = Operation(f"GET {_PROJECT}/cases", list[m.CaseInfo], "All cases, by name.")
     case = Operation(f"GET {_CASE}", m.CaseInfo, "One case.")

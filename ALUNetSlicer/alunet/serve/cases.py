@@ -1,4 +1,4 @@
-"""Cases of a project: made of uploads, described, and what jobs made of them."""
+"""Cases of a project: described, and what jobs made of them."""
 
 from __future__ import annotations
 
@@ -6,65 +6,8 @@ from pathlib import Path
 
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
-from alunet.project.training_labels import HIDDEN
-from alunet.schema import CaseInfo, CaseRequest, Code
+from alunet.schema import CaseInfo, Code
 from alunet.serve.problems import Refused
-from alunet.serve.projects import Projects
-from alunet.serve.settings import Limits
-from alunet.serve.upload_limits import check_image
-from alunet.serve.uploads import Uploads
-
-
-def create(
-    projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limits: Limits
-) -> bool:
-    """Make a case of finished uploads, which are used up by that; whether it is new.
-
-    Raises:
-        Refused: another case has the name, an upload is not there or not finished, an image is too
-            large, or a job has the project.
-        InputError: the files or the name cannot be used; the message names what.
-    """
-    origin: dict[str, object] = {
-        "images": request.images,
-        "label": request.label,
-        "role": request.role,
-    }
-    if request.label_use != HIDDEN:
-        origin["label_use"] = request.label_use
-    with projects.open(project) as opened:
-        if _there(opened, request.name, origin):
-            return False
-    used = [*request.images, *([request.label] if request.label else [])]
-    files = [uploads.file(upload) for upload in used]
-    for file in files:
-        check_image(file, limits.image)
-    images, label = files[: len(request.images)], files[len(request.images) :]
-    with projects.own(project) as opened:
-        if _there(opened, request.name, origin):
-            return False
-        # Before the import: a crash between the two is repaired by asking again.
-        opened.settings.keep_request(request.name, origin)
-        reference = label[0] if label else None
-        opened.cases.import_case(
-            request.name,
-            images,
-            reference,
-            role=request.role,
-            beside=False,
-            label_use=request.label_use,
-        )
-    for upload in used:
-        uploads.drop(upload)
-    return True
-
-
-def _there(project: Project, name: str, origin: dict[str, object]) -> bool:
-    if name not in {case.name for case in project.cases.all()}:
-        return False
-    if project.settings.request_of(name) != origin:
-        raise Refused(Code.EXISTS, f"There is another case '{name}'.", "Choose another name.")
-    return True
 
 
 def find(project: Project, name: str) -> Case:

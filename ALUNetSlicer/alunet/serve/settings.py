@@ -17,7 +17,8 @@ class Limits:
         image: of an image's voxels after decompression.
         disk_reserve: what uploads leave free on the disk.
         projects: how many projects.
-        jobs: how many jobs of a project may wait or run.
+        jobs: how many jobs of a project may wait or run, imports apart.
+        imports: how many cases of a project may wait to be imported.
     """
 
     json_body: int = 1 << 18
@@ -27,6 +28,7 @@ class Limits:
     disk_reserve: int = 512 << 20
     projects: int = 1_000
     jobs: int = 20
+    imports: int = 1_000
 
 
 @dataclass(frozen=True)

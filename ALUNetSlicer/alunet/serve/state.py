@@ -29,6 +29,7 @@ class State:
         self.settings = settings
         self.projects = Projects(settings)
         self.uploads = Uploads(settings)
+        self.uploads.remove_old()
         self.files = Files(settings)
         self.supervisor = Supervisor(settings, self.projects)
         self.closing = False

@@ -16,10 +16,12 @@ import psutil
 from alunet.errors import AlunetError
 from alunet.model.child import with_source
 from alunet.project import Project
-from alunet.schema import Job, JobState
+from alunet.schema import Job, JobKind, JobState, Problem
+from alunet.serve import imports
 from alunet.serve.projects import Projects
 from alunet.serve.settings import ServiceSettings
-from alunet.serve.worker import interrupted
+from alunet.serve.worker import comes_first, interrupted
+from alunet.storage.locks import InUse
 
 _LOOK_SECONDS = 0.5
 _START_SECONDS = 20.0
@@ -83,9 +85,11 @@ class Supervisor:
         """Sees to the jobs of one project; how many run."""
         with self._projects.open(identifier) as project:
             jobs = project.jobs.all(unfinished=True)
+            imports_first = [job.id for job in jobs if job.kind is JobKind.IMPORT][:1]
             for job in jobs:
+                first = job.id if job.kind is not JobKind.IMPORT else imports_first[0]
                 try:
-                    self._see_to(identifier, project, job)
+                    self._see_to(identifier, project, job, first)
                 except OSError as error:
                     log.error("job %d cannot be started: %s", job.id, error)
             if not jobs:
@@ -94,15 +98,23 @@ class Supervisor:
                         self._active.discard(identifier)
         return sum(job.state is JobState.RUNNING for job in jobs)
 
-    def _see_to(self, identifier: str, project: Project, job: Job) -> None:
+    def _see_to(self, identifier: str, project: Project, job: Job, first: int) -> None:
+        """Start a job or end it, where one of them is due.
+
+        Args:
+            first: the job that its process begins with: imports share one.
+        """
         cancelled = project.jobs.cancelled_since(job.id)
         if project.jobs.lives(job.id):
             if cancelled is not None and cancelled > _PATIENCE_SECONDS:
-                _kill(project.jobs.process(job.id), identifier, job.id)
+                _kill(project.jobs.process(job.id), identifier)
         elif cancelled is not None:
-            project.jobs.end(job.id, JobState.CANCELLED)
+            _end(project, job, JobState.CANCELLED)
         elif job.attempts >= MOST_ATTEMPTS and not self._starting(identifier, job.id):
-            project.jobs.end(job.id, JobState.FAILED, interrupted())
+            _end(project, job, JobState.FAILED, interrupted())
+        elif first != job.id:
+            if job.waiting != comes_first(first):
+                project.jobs.note(job.id, waiting=comes_first(first))
         elif not self._starting(identifier, job.id):
             self._start(identifier, project, job)
 
@@ -145,11 +157,20 @@ class Supervisor:
         self._processes[identifier, job.id] = process, time.monotonic()
 
 
-def _kill(pid: int | None, identifier: str, number: int) -> None:
-    """Ends a worker and all that it started, if that process still is this worker."""
+def _end(project: Project, job: Job, state: JobState, problem: Problem | None = None) -> None:
+    """End a job whose process is gone, and what that left half done."""
+    if job.attempts:
+        with contextlib.suppress(InUse), Project.open(project.root) as owned:
+            imports.clean_up(owned, job)
+    project.jobs.end(job.id, state, problem)
+
+
+def _kill(pid: int | None, identifier: str) -> None:
+    """Ends a worker and all that it started, if that process still is one of this project."""
     with contextlib.suppress(psutil.Error):
         process = psutil.Process(pid)
-        if process.cmdline()[-3:-1] != [identifier, str(number)]:
+        words = process.cmdline()
+        if "alunet.serve.worker" not in words or words[-3] != identifier:
             return
         for part in [*process.children(recursive=True), process]:
             with contextlib.suppress(psutil.NoSuchProcess):

@@ -6,10 +6,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-import threading
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +15,16 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
-from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import usual_choice
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
-from alunet.schema import FILE_FORMATS, NOT_ANNOTATED, Emit, Event, Job, JobKind
+from alunet.schema import FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
+from alunet.serve import imports
+from alunet.serve.job_context import JobContext
 from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
 """Of these one runs at a time, whatever the project."""
-
-
-@dataclass(frozen=True)
-class JobContext:
-    """A job about to be done.
-
-    Attributes:
-        project: open for this job alone.
-        threads: of child processes; None: all cores.
-        emit: hears the progress.
-        cancel: set when it is to end.
-    """
-
-    project: Project
-    job: Job
-    threads: int | None
-    emit: Emit
-    cancel: threading.Event
-
-    def annotation_loop(self) -> AnnotationLoop:
-        """The project's loop."""
-        loop = AnnotationLoop(self.project, emit=self.emit, cancel=self.cancel)
-        loop.loop.threads = self.threads or loop.loop.threads
-        return loop
-
-    def result(self, name: str) -> Path:
-        """Where the file goes that the job makes."""
-        return self.project.jobs.folder / f"{self.job.id}-{name}"
 
 
 def run(task: JobContext) -> Path | None:
@@ -251,6 +222,7 @@ _TASKS: dict[JobKind, Callable[..., Path | None]] = {
     JobKind.UNCERTAINTY: _uncertainty,
     JobKind.EXPORT: _export,
     JobKind.SIMULATE: _simulate,
+    JobKind.IMPORT: imports.run,
 }
 _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     JobKind.PLAN: {},
@@ -270,5 +242,11 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
         "initial": _number(1, 100_000),
         "seeds": _list(_number(0, 1 << 31)),
         "group": _text,
+    },
+    JobKind.IMPORT: {
+        "name": _text,
+        "images": _list(_text),
+        "role": _text,
+        "label": lambda value: value is None or _text(value),
     },
 }

@@ -8,24 +8,27 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.reading import holds_its_voxels
+from alunet.imaging.reading import Told, holds_its_voxels, ignore_part
 from alunet.schema import Code
 from alunet.serve.problems import Refused
 
 _BLOCK = 1 << 20
 
 
-def check_image(file: Path, limit: int) -> None:
+def check_image(file: Path, limit: int, told: Told = ignore_part) -> None:
     """Raises Refused where an image file holds more than `limit` bytes of voxels, InputError where
     it is none.
 
     Nothing is decompressed into memory, and no other file is read: a header that names one is
     refused.
+
+    Args:
+        told: hears how much of a packed file was looked at.
     """
     if not holds_its_voxels(file):
         raise InputError("The header of the file names another file.", "Send it as one file.")
     with file.open("rb") as stream:
-        if stream.read(2) == b"\x1f\x8b" and _expands_beyond(file, limit + _BLOCK):
+        if stream.read(2) == b"\x1f\x8b" and _expands_beyond(file, limit + _BLOCK, told):
             raise _too_large(limit)
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(file))
@@ -47,11 +50,12 @@ def _value_bytes(kind: int) -> int:
     return sitk.Image(1, 1, 1, kind).GetSizeOfPixelComponent() if kind >= 0 else 8
 
 
-def _expands_beyond(file: Path, limit: int) -> bool:
+def _expands_beyond(file: Path, limit: int, told: Told) -> bool:
     """Whether a gzip file holds more than `limit` bytes; damaged ones end early."""
-    machine, total = zlib.decompressobj(31), 0
+    machine, total, size = zlib.decompressobj(31), 0, file.stat().st_size
     with file.open("rb") as stream:
         while block := stream.read(_BLOCK):
+            told(min(1.0, stream.tell() / size))
             while block:
                 try:
                     total += len(machine.decompress(block, _BLOCK))

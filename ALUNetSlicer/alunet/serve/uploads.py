@@ -4,6 +4,7 @@ fits.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -20,6 +21,7 @@ from alunet.schema import PART_BYTES, SEGMENTATION_ENDING, Code, Upload, UploadR
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.storage.files import sha256_file, write_json
+from alunet.storage.locks import FileLock
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -43,7 +45,6 @@ class Uploads:
         self._settings, self._folder = settings, settings.own / "uploads"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
-        self._remove_old()
 
     def begin(self, request: UploadRequest) -> tuple[Upload, bool]:
         """The upload of these bytes, and whether it is new.
@@ -168,14 +169,14 @@ class Uploads:
 
     def _check_space(self, size: int) -> None:
         limits = self._settings.limits
-        notes = list(self._folder.glob("*.json"))
-        if len(notes) >= limits.uploads:
+        uploads = self._all()
+        if len(uploads) >= limits.uploads:
             raise Refused(
-                Code.TOO_MANY, f"{len(notes)} uploads wait to be used.", "Make cases of them first."
+                Code.TOO_MANY,
+                f"{len(uploads)} uploads wait to be used.",
+                "Make cases of them first.",
             )
-        waiting = sum(
-            upload.size - upload.offset for upload in (self._read(note.stem) for note in notes)
-        )
+        waiting = sum(upload.size - upload.offset for upload in uploads)
         if shutil.disk_usage(self._folder).free - waiting - size < limits.disk_reserve:
             raise Refused(
                 Code.DISK_FULL,
@@ -183,8 +184,21 @@ class Uploads:
                 "Free some on the engine's disk.",
             )
 
-    def _remove_old(self) -> None:
-        for note in self._folder.glob("*.json"):
-            parts = [path.stat().st_mtime for path in self._folder.glob(f"{note.stem}*")]
+    def held(self) -> FileLock:
+        """A lock of all processes: whoever holds it decides whether uploads are needed still."""
+        return FileLock(self._folder / "lock")
+
+    def remove_old(self) -> None:
+        """Forgets what nobody has used for a week."""
+        for upload in self._all():
+            parts = [path.stat().st_mtime for path in self._folder.glob(f"{upload.id}*")]
             if time.time() - max(parts, default=0.0) > _KEPT_SECONDS:
-                self.drop(note.stem)
+                self.drop(upload.id)
+
+    def _all(self) -> list[Upload]:
+        """All uploads; one may begin meanwhile, and a job may use one up."""
+        found = []
+        for note in self._folder.glob("*.json"):
+            with contextlib.suppress(Refused, OSError):
+                found.append(self._read(note.stem))
+        return found

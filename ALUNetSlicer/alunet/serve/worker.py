@@ -22,8 +22,9 @@ import psutil
 
 from alunet.errors import AlunetError, Cancelled
 from alunet.project import Project
-from alunet.schema import ENDED, Code, Event, Job, JobState, Problem
-from alunet.serve import tasks
+from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
+from alunet.serve import imports, tasks
+from alunet.serve.job_context import JobContext
 from alunet.serve.problems import problem_of
 from alunet.storage.locks import FileLock, InUse
 
@@ -98,6 +99,7 @@ class Watch(threading.Thread):
         for helper in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 helper.kill()
+        imports.clean_up(project, project.jobs.get(self._number))
         project.jobs.end(self._number, JobState.CANCELLED)
         os._exit(0)
 
@@ -110,16 +112,27 @@ def _overtaken(event: Event, later: list[Event]) -> bool:
 
 
 def work(root: Path, identifier: str, number: int, threads: int | None) -> None:
-    """Do a job, unless another process does it or it has ended."""
-    folder = root / identifier
-    with Project.open(folder, shared=True) as project:
-        lock = FileLock(project.jobs.lock(number))
-        if not lock.take():
-            return
-        if project.jobs.get(number).state not in ENDED:
-            project.jobs.note(number, pid=os.getpid(), heartbeat=time.time())
-            _work(root, project, project.jobs.get(number), threads)
-        lock.release()
+    """Do a job, unless another process does it or it has ended; after an import the imports that
+    wait behind it, which need no process each.
+    """
+    following: int | None = number
+    with Project.open(root / identifier, shared=True) as project:
+        while following is not None:
+            lock = FileLock(project.jobs.lock(following))
+            if not lock.take():
+                return
+            if project.jobs.get(following).state not in ENDED:
+                project.jobs.note(following, pid=os.getpid(), heartbeat=time.time())
+                _work(root, project, project.jobs.get(following), threads)
+            lock.release()
+            following = _next_import(project, following)
+
+
+def _next_import(project: Project, number: int) -> int | None:
+    if project.jobs.get(number).kind is not JobKind.IMPORT:
+        return None
+    waiting = project.jobs.all(unfinished=True)
+    return next((job.id for job in waiting if job.kind is JobKind.IMPORT), None)
 
 
 def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
@@ -129,7 +142,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     try:
         with _turn(root, project, job, watch) as owned:
             project.jobs.begin(job.id)
-            result = tasks.run(tasks.JobContext(owned, job, threads, watch.emit, watch.cancel))
+            result = tasks.run(JobContext(root, owned, job, threads, watch.emit, watch.cancel))
     except Cancelled:
         state = JobState.CANCELLED
     except AlunetError as error:
@@ -147,13 +160,18 @@ def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Proj
     device = FileLock(root / ".alunet" / "device.lock")
     try:
         while (earlier := _earlier(project, job)) is not None:
-            _wait(project, job, watch, f"Job {earlier} of this project comes first.")
+            _wait(project, job, watch, comes_first(earlier))
         while job.kind in tasks.ON_DEVICE and not device.take():
             _wait(project, job, watch, "Another project's job is using the device.")
         with _own(project, job, watch) as owned:
             yield owned
     finally:
         device.release()
+
+
+def comes_first(number: int) -> str:
+    """Why a job waits for that one."""
+    return f"Job {number} of this project comes first."
 
 
 def _earlier(project: Project, job: Job) -> int | None:

@@ -145,7 +145,7 @@ def words_of(event: Event) -> str:
         return name if data["state"] == "started" else f"{name} {data['state']}"
     words = _VERBS.get(data["phase"], data["phase"])
     return (
-        f"{words} {data['done']}/{data['total']} {data.get('unit') or ''}".strip()
+        f"{words} {round(data['done'], 1):g}/{data['total']} {data.get('unit') or ''}".strip()
         if data.get("total")
         else words
     )

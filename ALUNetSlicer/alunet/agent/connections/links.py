@@ -27,6 +27,7 @@ class Access:
         python: interpreter of the engine, of "local" and "ssh"; empty: this one, or the one
             bootstrap made.
         environment: variables for a local engine; None: this process's own.
+        direct: ask no proxy on the way to an http(s) service.
         ssh_options: further ``-o`` options for `ssh`, for instance ("IdentityFile=…",).
     """
 
@@ -36,6 +37,7 @@ class Access:
     python: str = ""
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     ssh_options: tuple[str, ...] = ()
+    direct: bool = False
 
 
 class Link(ABC):
@@ -80,4 +82,10 @@ class WebLink(Link):
     def connect(self) -> Client:
         """There is nothing to start."""
         access = self._access
-        return Client(self._target.name, access.token, access.ca, access.allow_plain)
+        return Client(
+            self._target.name,
+            access.token,
+            access.ca,
+            access.allow_plain,
+            direct=access.direct,
+        )

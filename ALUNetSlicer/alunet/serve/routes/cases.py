@@ -8,9 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from alunet.schema import CaseInfo, CaseRequest, Code, Operations, Upload, UploadRequest
+from alunet.schema import CaseInfo, CaseRequest, Code, Job, Operations, Upload, UploadRequest
 from alunet.schema import Header as Names
-from alunet.serve import cases
+from alunet.serve import cases, imports
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
@@ -45,11 +45,12 @@ def _add_uploads(routes: APIRouter, state: State) -> None:
 
 def _add_cases(routes: APIRouter, state: State) -> None:
     @serves(routes, Operations.add_case)
-    def create(project: str, request: CaseRequest, response: Response) -> CaseInfo:
-        fresh = cases.create(state.projects, state.uploads, project, request, state.settings.limits)
-        response.status_code = 201 if fresh else 200
-        with state.projects.open(project) as opened:
-            return cases.describe_case(opened, request.name)
+    def create(project: str, request: CaseRequest, response: Response) -> Job:
+        limit = state.settings.limits.imports
+        job, fresh = imports.begin(state.projects, state.uploads, project, request, limit)
+        response.status_code = 202 if fresh else 200
+        state.supervisor.wake(project)
+        return job
 
     @serves(routes, Operations.cases)
     def get_all(project: str) -> list[CaseInfo]:

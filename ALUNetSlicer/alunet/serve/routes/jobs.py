@@ -15,7 +15,16 @@ from fastapi.responses import StreamingResponse
 
 from alunet.errors import InputError
 from alunet.project import Project
-from alunet.schema import EVENT_STREAM, Code, Job, JobRequest, NumberedEvent, Operations, to_json
+from alunet.schema import (
+    EVENT_STREAM,
+    Code,
+    Job,
+    JobKind,
+    JobRequest,
+    NumberedEvent,
+    Operations,
+    to_json,
+)
 from alunet.schema import Header as Names
 from alunet.serve import tasks
 from alunet.serve.problems import Refused
@@ -43,6 +52,10 @@ def _add_jobs(routes: APIRouter, state: State) -> None:
         request: JobRequest,
         key: Annotated[str, Header(alias=Names.KEY, max_length=100)] = "",
     ) -> Job:
+        if request.kind is JobKind.IMPORT:
+            raise InputError(
+                "An import begins with its case.", "Send the case's name and its uploads."
+            )
         tasks.check(request.kind, request.options)
         with state.projects.open(project) as opened:
             number = _begin(opened, request, key, state.settings.limits.jobs)
@@ -88,7 +101,8 @@ def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:
         known = project.requests.answer(key, digest)
         if known is not None:
             return known["job"]
-        if len(project.jobs.all(unfinished=True)) >= most:
+        waiting = [job for job in project.jobs.all(unfinished=True) if job.kind != JobKind.IMPORT]
+        if len(waiting) >= most:
             raise Refused(
                 Code.TOO_MANY,
                 f"{most} jobs of the project wait already.",

@@ -1,0 +1,123 @@
+"""A case on its way into a project: its files are sent, then the engine's import is followed to
+its end, over as many connections as that takes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+from alunet.agent.call_table import RunningCall
+from alunet.agent.client import Client
+from alunet.agent.contract import WrongVersion
+from alunet.agent.http_transport import ServiceError, Unreachable
+from alunet.agent.session import ViewerSession
+from alunet.errors import AlunetError, Cancelled
+from alunet.schema import ENDED, CaseInfo, Job, JobState, Operations
+
+LOOK_SECONDS = 0.3
+END_SECONDS = 15.0
+"""How long a cancelled import is waited for."""
+Answer = TypeVar("Answer")
+
+
+class CaseImport:
+    """One case; a lost connection is waited for until the person cancels.
+
+    Args:
+        session: with an engine that is within reach now.
+        task: hears the progress, and may be cancelled.
+
+    Raises:
+        AlunetError: why the engine is not within reach.
+    """
+
+    def __init__(self, session: ViewerSession, task: RunningCall, project: str) -> None:
+        self._session, self._task, self._project = session, task, project
+        self._line = session.line
+        self._line.connection.require()
+
+    def run(self, name: str, images: Sequence[str], label: str | None, role: str) -> CaseInfo:
+        """Send the files, one a channel, and have the case imported.
+
+        Raises:
+            ServiceError: the engine does not take it, with the reason.
+            Cancelled: nothing of the case stays in the project.
+            InputError: a file cannot be read.
+        """
+        sent = [self._upload(file) for file in images]
+        given: dict[str, Any] = {"project": self._project, "name": name, "role": role}
+        given |= {"images": sent, "label": self._upload(label) if label else None}
+        job = self._steadily(lambda client: client.call(Operations.add_case, **given))
+        try:
+            job = self._follow(job)
+        except Cancelled:
+            job = self._call_off(job)
+        self._check(job)
+        return self._steadily(
+            lambda client: client.call(Operations.case, project=self._project, case=name)
+        )
+
+    def _upload(self, file: str) -> str:
+        task = self._task
+        return self._steadily(
+            lambda client: client.upload(Path(file), task.progress, task.cancel)
+        ).id
+
+    def _follow(self, job: Job) -> Job:
+        """The job when it has ended."""
+        while job.state not in ENDED:
+            self._tell(job)
+            self._task.cancel.sleep(LOOK_SECONDS)
+            job = self._look(job)
+        return job
+
+    def _look(self, job: Job) -> Job:
+        return self._steadily(
+            lambda client: client.call(Operations.job, project=self._project, job=job.id)
+        )
+
+    def _tell(self, job: Job) -> None:
+        told = job.progress or {}
+        if job.state is JobState.QUEUED or "phase" not in told:
+            self._task.progress("wait", 0, 0, waiting=job.waiting)
+        else:
+            self._task.progress(
+                told["phase"], told["done"], told["total"], told.get("seconds_left")
+            )
+
+    def _call_off(self, job: Job) -> Job:
+        """Cancel the job; it may be done all the same."""
+        client = self._line.connection.client
+        deadline = time.monotonic() + END_SECONDS
+        with contextlib.suppress(AlunetError):
+            while client is not None and job.state not in ENDED and time.monotonic() < deadline:
+                job = client.call(Operations.cancel_job, project=self._project, job=job.id)
+                time.sleep(LOOK_SECONDS)
+        return job
+
+    @staticmethod
+    def _check(job: Job) -> None:
+        """Raise why there is no case."""
+        if job.error is not None:
+            raise ServiceError(0, job.error)  # no answer has this status: it is a job's end
+        if job.state is not JobState.DONE:
+            raise Cancelled("The import was cancelled.", "What was sent is kept by the service.")
+
+    def _steadily(self, work: Callable[[Client], Answer]) -> Answer:
+        """Work with the client of the moment, once more after each time that the line broke."""
+        connection = self._line.connection
+        while True:
+            if self._session.line is not self._line:
+                raise Cancelled("Another engine was chosen.", "Add the case again.")
+            if (client := connection.client) is not None:
+                try:
+                    return work(client)
+                except Unreachable:
+                    connection.doubt()
+            elif isinstance(connection.error, WrongVersion):
+                raise connection.error
+            self._task.cancel.sleep(LOOK_SECONDS)

@@ -1,0 +1,218 @@
+"""Cases from uploads: asked for in a moment, imported by a job, which uses the uploads up."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from alunet.errors import AlunetError, Cancelled, InputError
+from alunet.imaging.dataset import check_case_name
+from alunet.imaging.reading import ending_of
+from alunet.project import Project
+from alunet.project.cases import check_role
+from alunet.project.importing import counted
+from alunet.project.training_labels import HIDDEN
+from alunet.schema import (
+    CaseRequest,
+    Code,
+    Emit,
+    Event,
+    Job,
+    JobKind,
+    JobState,
+    to_json,
+)
+from alunet.serve.job_context import JobContext
+from alunet.serve.problems import Refused
+from alunet.serve.projects import Projects
+from alunet.serve.settings import ServiceSettings
+from alunet.serve.upload_limits import check_image
+from alunet.serve.uploads import Uploads
+
+
+def begin(
+    projects: Projects, uploads: Uploads, project: str, request: CaseRequest, limit: int
+) -> tuple[Job, bool]:
+    """Give the job that makes a case of finished uploads, and whether it is new.
+
+    Args:
+        limit: how many may wait in a project.
+
+    Raises:
+        Refused: another case has the name, an upload is not there or not finished, or too many
+            cases wait.
+        InputError: the name or the role cannot be.
+    """
+    check_case_name(request.name)
+    check_role(request.role)
+    options = to_json(request)
+    with projects.open(project) as opened:
+        if (job := _known(opened, options)) is not None:
+            return job, False
+        for upload in _used(options):
+            uploads.file(upload)
+        with uploads.held(), opened.together():
+            if (job := _known(opened, options)) is not None:
+                return job, False
+            for upload in _used(options):
+                uploads.file(upload)
+            if len(_waiting(opened)) >= limit:
+                raise Refused(
+                    Code.TOO_MANY,
+                    f"{limit} cases of the project wait to be imported.",
+                    "Wait for them, or cancel some.",
+                )
+            return opened.jobs.get(opened.jobs.add(JobKind.IMPORT, options)), True
+
+
+def run(
+    task: JobContext,
+    name: str,
+    images: Sequence[str],
+    role: str = "pool",
+    label: str | None = None,
+    label_use: str = HIDDEN,
+) -> None:
+    """Import the case, unless an attempt that was interrupted has; then use the uploads up.
+
+    Raises:
+        AlunetError: an upload is gone, or its image cannot be used; the uploads stay.
+        Cancelled: nothing of the case stays but the uploads.
+    """
+    settings = ServiceSettings(task.root, token="")
+    uploads = Uploads(settings)
+    used = [*images, *([label] if label else [])]
+    if not _is_there(task.project, task.job.options):
+        files = [uploads.file(upload) for upload in used]
+        words = _Words(name, files, files[len(images) :])
+        emit = words.spoken(task)
+        try:
+            for file, told in counted(files, "unpack", emit, "files"):
+                check_image(file, settings.limits.image, told)
+            # a large image is read at one go, of which nothing is told
+            emit(Event("progress", {"phase": "check", "done": 0, "total": 1, "unit": "cases"}))
+            # Before the import: a crash between the two is repaired by the next attempt.
+            task.project.settings.keep_request(name, _origin(task.job.options))
+            reference = files[-1] if label else None
+            task.project.cases.import_case(
+                name,
+                files[: len(images)],
+                reference,
+                role=role,
+                beside=False,
+                label_use=label_use,
+                emit=emit,
+            )
+        except InputError as error:
+            raise words.of(error) from error
+    with uploads.held():
+        for upload in set(used) - _needed(Projects(settings), task):
+            uploads.drop(upload)
+
+
+def clean_up(project: Project, job: Job) -> None:
+    """Remove what is left of an import whose process was killed and that will not go on."""
+    if job.kind is JobKind.IMPORT:
+        project.cases.remove_unregistered(str(job.options["name"]))
+
+
+def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
+    """The job of the same request that is on its way or has made the case; None for none.
+
+    Raises:
+        Refused: the name is another case's, or will be.
+    """
+    if _is_there(project, options):
+        for job in reversed(project.jobs.all()):
+            if job.options == options and job.state is JobState.DONE:
+                return job
+        number = project.jobs.add(JobKind.IMPORT, dict(options))  # made before there were jobs
+        project.jobs.end(number, JobState.DONE)
+        return project.jobs.get(number)
+    for job in _waiting(project):
+        if job.options == options:
+            return job
+        if job.options["name"].casefold() == options["name"].casefold():
+            raise _taken(options["name"], "is being imported")
+    return None
+
+
+def _is_there(project: Project, options: Mapping[str, Any]) -> bool:
+    """Whether the project has the case that was asked for; raises Refused where it has another."""
+    name = options["name"]
+    known = {case.name.casefold(): case.name for case in project.cases.all()}
+    if name.casefold() not in known:
+        return False
+    if known[name.casefold()] != name or project.settings.request_of(name) != _origin(options):
+        raise _taken(name, "is in the project")
+    return True
+
+
+def _taken(name: str, why: str) -> Refused:
+    return Refused(Code.EXISTS, f"Another case '{name}' {why}.", "Choose another name.")
+
+
+def _origin(options: Mapping[str, Any]) -> dict[str, Any]:
+    """What tells one request for a case of that name from another."""
+    told = {"label_use": options["label_use"]} if options.get("label_use", HIDDEN) != HIDDEN else {}
+    return {**{key: options[key] for key in ("images", "label", "role")}, **told}
+
+
+def _used(options: Mapping[str, Any]) -> list[str]:
+    return [*options["images"], *([options["label"]] if options["label"] else [])]
+
+
+def _waiting(project: Project) -> list[Job]:
+    """The imports of a project that wait or run, without those that are to end."""
+    return [
+        job
+        for job in project.jobs.all(unfinished=True)
+        if job.kind is JobKind.IMPORT and project.jobs.cancelled_since(job.id) is None
+    ]
+
+
+def _needed(projects: Projects, task: JobContext) -> set[str]:
+    """The uploads that other imports wait for: the same file may become several cases."""
+    found: set[str] = set()
+    for identifier in projects.ids():
+        # a project that cannot be opened must not keep this one from its end
+        with contextlib.suppress(AlunetError), projects.open(identifier) as project:
+            own = task.job.id if identifier == task.project.root.name else None
+            for job in _waiting(project):
+                found.update(_used(job.options) if job.id != own else ())
+    return found
+
+
+class _Words:
+    """What is said of an import names the case's files as the project would, not the uploads'."""
+
+    def __init__(self, name: str, files: Sequence[Path], labels: Sequence[Path]) -> None:
+        self._names: dict[str, str] = {}
+        for number, file in enumerate(files):
+            part = "label" if file in labels else f"{number:04d}"
+            self._names |= dict.fromkeys((str(file), file.name), f"{name}_{part}{ending_of(file)}")
+
+    def spoken(self, task: JobContext) -> Emit:
+        """A listener that passes events on, and ends the import where it is cancelled."""
+
+        def emit(event: Event) -> None:
+            if task.cancel.is_set():
+                raise Cancelled("The import was cancelled.", "Its uploads are kept for a week.")
+            text = event.data.get("text")
+            data = event.data if text is None else {**event.data, "text": self._named(str(text))}
+            task.emit(Event(event.kind, data))
+
+        return emit
+
+    def of(self, error: InputError) -> InputError:
+        """The same error in these words."""
+        if isinstance(error, Refused):
+            return error
+        return InputError(self._named(error.message), self._named(error.hint))
+
+    def _named(self, text: str) -> str:
+        for path, name in self._names.items():
+            text = text.replace(path, name)
+        return text
