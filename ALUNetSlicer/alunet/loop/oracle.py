@@ -51,7 +51,7 @@ class Oracle:
         pool = self.project.pool
         voxels = np.zeros((len(pool), classes), np.int64)
         border = np.zeros((len(pool), classes), np.int64)
-        for name in pool.cases:
+        for name in filter(self.cases.__contains__, pool.cases):
             truth = self._truth(name)
             edge = _border(truth, classes)
             for ids in _slices(pool, name):

@@ -20,10 +20,11 @@ from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
+from alunet.project.versions import Versions
 from alunet.project.worklist import Worklist, newest_version
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
-from alunet.storage.files import atomic_path, written_name
+from alunet.storage.files import written_name
 from alunet.storage.locks import FileLock
 
 
@@ -91,6 +92,9 @@ class Annotations:
         folder: of the label maps.
         locks: folder of the locks, one for each case.
         classes: number of classes, background included.
+
+    Attributes:
+        versions: of the labels.
     """
 
     def __init__(
@@ -108,6 +112,7 @@ class Annotations:
         self._db, self.folder, self._locks, self._classes = database, folder, locks, classes
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
+        self.versions = Versions(database, folder / "history")
 
     # --- label maps -------------------------------------------------------------------------------
 
@@ -148,7 +153,8 @@ class Annotations:
         The label map is written first, the database after it: a crash between the two leaves voxels
         that no sample claims yet, and nothing that was acknowledged is lost. Labelling a sample
         again replaces its voxels, and the list of who labelled what when grows. A skipped sample is
-        skipped no more.
+        skipped no more. What has versions gets another one, so that the newest stays what is
+        annotated.
 
         Args:
             case: name of the case.
@@ -177,7 +183,14 @@ class Annotations:
             counts = self._store(
                 case, [(sample, pool.raw_slices(sample), labels) for sample, labels in items]
             )
+            numbers = {sample: self.versions.last(sample) for sample, _ in items}
+            versioned = [(sample, labels) for sample, labels in items if numbers[sample]]
+            for sample, labels in versioned:
+                self.versions.write(sample, numbers[sample] + 1, labels.astype(np.uint8))
             with self._db.transaction():
+                for sample, _ in versioned:
+                    about = newest_version(self._db, sample), author, Status.DONE.value
+                    self.versions.note(sample, numbers[sample] + 1, *about)
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
 
     def case_lock(self, case: str) -> FileLock:
@@ -206,6 +219,10 @@ class Annotations:
             target = array[place]
             self.check_values(sample, labels, target.shape)
             target[...] = labels
+        return self.write_map(case, array)
+
+    def write_map(self, case: str, array: np.ndarray) -> list[int]:
+        """Write a case's label map; the caller holds its lock. Gives the voxels of each class."""
         write_like(array, self._cases.row(case).image, self.file(case))
         # few voxels: counting all of them took half of the time
         annotated = array[array != NOT_ANNOTATED]
@@ -259,8 +276,8 @@ class Annotations:
         voxels (M,); int64.
         """
         rows = self._db.rows(
-            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY "
-            "name"
+            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND state = 'present' "
+            "AND voxels IS NOT NULL ORDER BY name"
         )
         voxels = np.array([json.loads(row[0]) for row in rows], np.int64).reshape(-1, self._classes)
         return voxels, np.array([np.prod(json.loads(row[1])) for row in rows], np.int64)
@@ -272,11 +289,11 @@ class Annotations:
     def costs(self) -> Costs:
         """What has been annotated so far."""
         size, samples = self._db.rows(
-            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples"
+            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
         )[0]
         slices = self._db.number(
-            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM samples WHERE state = "
-            "'labelled')"
+            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM counted_samples WHERE "
+            "state = 'labelled')"
         )
         return Costs(
             samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
@@ -285,8 +302,8 @@ class Annotations:
     def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
         rows = self._db.rows(
-            "SELECT case_name, count(*), voxels FROM samples JOIN cases ON cases.name = case_name"
-            " WHERE state = 'labelled' GROUP BY case_name ORDER BY case_name"
+            "SELECT case_name, count(*), voxels FROM counted_samples s JOIN cases c ON c.name = "
+            "case_name WHERE s.state = 'labelled' GROUP BY case_name ORDER BY case_name"
         )
         return {name: count for name, count, voxels in rows if sum(json.loads(voxels or "[]"))}
 
@@ -311,6 +328,7 @@ class Annotations:
         place = self._samples.place(sample)
         self.check_values(sample, submission.labels, place.shape)
         with self.case_lock(place.case):
+            self._samples.place(sample)  # its case may have been erased meanwhile
             answer = self._requests.answer(submission.key, submission.digest)
             if answer is None:
                 answer = self._keep(sample, place, submission)
@@ -319,9 +337,9 @@ class Annotations:
         return SampleState(sample, Status(answer["status"]), answer["version"])
 
     def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
-        newest, last = newest_version(self._db, sample), self._last_version(sample)
+        newest, last = newest_version(self._db, sample), self.versions.last(sample)
         stale, number = submission.base != newest, last + 1
-        self._write_version(sample, number, submission.labels)
+        self.versions.write(sample, number, submission.labels)
         counts = None
         if submission.status is Status.DONE and not stale:
             counts = self._store(place.case, [(sample, place.slices, submission.labels)])
@@ -329,20 +347,10 @@ class Annotations:
         if stale:
             answer = {"version": newest, "kept": number}
         with self._db.transaction():
-            self._db.execute(
-                "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, "
-                "status, time)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    sample,
-                    number,
-                    submission.base,
-                    int(stale),
-                    submission.author,
-                    submission.seconds,
-                    submission.status.value,
-                    time.time(),
-                ),
+            about = submission.author, submission.status.value
+            seconds = submission.seconds
+            self.versions.note(
+                sample, number, submission.base, *about, seconds=seconds, conflict=stale
             )
             if counts is not None:
                 round_ = self._rounds.of_new_labels()
@@ -353,25 +361,6 @@ class Annotations:
                 self._worklist.note_status(sample, submission.status, submission.author)
             self._requests.keep(submission.key, submission.digest, answer)
         return answer
-
-    def _last_version(self, sample: int) -> int:
-        """The last number that was given to any version, also to one that does not count; 0
-        where there is none.
-        """
-        return self._db.number(
-            "SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ?", (sample,)
-        )
-
-    def _version_file(self, sample: int, number: int) -> Path:
-        return self.folder / "history" / f"{sample}-{number}.npz"
-
-    def _write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
-        file = self._version_file(sample, number)
-        file.parent.mkdir(exist_ok=True)
-        for leftover in file.parent.glob(f"tmp-*-{sample}-*.npz"):
-            leftover.unlink(missing_ok=True)
-        with atomic_path(file) as temporary:
-            np.savez_compressed(temporary, labels=labels)
 
     def version(self, sample: int, number: int | None = None) -> tuple[int, np.ndarray]:
         """Number and labels of a submitted version.
@@ -389,8 +378,7 @@ class Annotations:
             "SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted)
         )
         if known is not None:
-            with np.load(self._version_file(sample, wanted), allow_pickle=False) as content:
-                return wanted, content["labels"]
+            return wanted, self.versions.read(sample, wanted)
         state = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,))
         if number is None and state == "labelled":
             return 0, self.read(place.case)[place.slices]

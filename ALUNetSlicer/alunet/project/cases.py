@@ -22,6 +22,7 @@ from alunet.project.importing import (
     check_new_names,
     counted,
     say_left_out,
+    say_removed,
     say_same_scans,
     store_case,
     undone_on_failure,
@@ -41,6 +42,7 @@ class Case:
     Attributes:
         name: unique in the project.
         role: "pool" (can be suggested) or "test" (only evaluated on).
+        state: "present"; or "removed": it has all that it had, and counts for nothing.
         images: image files in channel order.
         label: hidden reference label, None where there is none.
         geometry: None before preprocessing.
@@ -55,6 +57,7 @@ class Case:
     geometry: CaseGeometry | None
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
+    state: str = "present"
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,12 @@ class Cases:
         self._db, self._settings, self._root, self._data = database, settings, root, data
         self._images, self._labels = data / "images", data / "labels"
 
-    def all(self, role: str | None = None) -> list[Case]:
-        """Return the cases by name; of one role, or all."""
+    def all(self, role: str | None = None, *, removed: bool = False) -> list[Case]:
+        """Return the cases by name; of one role, or all. With `removed` also those."""
         rows = self._db.rows(
-            "SELECT name, role, images, label, geometry, shape, spacing FROM cases ORDER BY name"
+            "SELECT name, role, images, label, geometry, shape, spacing, state FROM cases "
+            "WHERE state IN ('present', ?) ORDER BY name",
+            ("removed" if removed else "present",),
         )
         return [
             Case(
@@ -97,8 +102,9 @@ class Cases:
                 geometry=None if geometry is None else CaseGeometry.from_json(geometry),
                 shape=tuple(json.loads(shape)),
                 spacing=tuple(json.loads(spacing)),
+                state=state,
             )
-            for name, own, images, label, geometry, shape, spacing in rows
+            for name, own, images, label, geometry, shape, spacing, state in rows
             if role in (None, own)
         ]
 
@@ -108,7 +114,11 @@ class Cases:
         Raises:
             InputError: there is no such case.
         """
-        rows = self._db.rows("SELECT shape, images, voxels FROM cases WHERE name = ?", (name,))
+        rows = self._db.rows(
+            "SELECT shape, images, voxels FROM cases WHERE name = ? AND state IN ('present', "
+            "'removed')",
+            (name,),
+        )
         if not rows:
             raise InputError(f"There is no case {name!r} in the project.", "See the list of cases.")
         shape, images, voxels = rows[0]
@@ -118,7 +128,9 @@ class Cases:
         """Return what was said of the files of cases when they were imported, by the case's
         name.
         """
-        rows = self._db.rows("SELECT name, notes FROM cases WHERE notes != '[]' ORDER BY name")
+        rows = self._db.rows(
+            "SELECT name, notes FROM cases WHERE notes != '[]' AND state = 'present' ORDER BY name"
+        )
         return {name: json.loads(notes) for name, notes in rows}
 
     def dicom(self, name: str) -> SeriesIdentity | None:
@@ -228,7 +240,7 @@ class Cases:
     def _import(
         self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit
     ) -> list[str]:
-        _check_role(role)
+        check_role(role)
         if self._data != self._root:
             raise InputError(
                 f"The project {self._root} shares its images.", f"Import them into {self._data}."
@@ -237,6 +249,7 @@ class Cases:
         channels = len(self._settings.about["channels"])
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
+        say_removed(cases, known, emit)
         check_new_names(new)
         checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
@@ -248,7 +261,7 @@ class Cases:
 
     def _known(self) -> dict[str, KnownCase]:
         """What is known of the cases, by the name as it is compared."""
-        rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
+        rows = self._db.rows("SELECT name, role, images, content, stamp, state FROM cases")
         return {name.casefold(): KnownCase(name, *rest) for name, *rest in rows}
 
     def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, KnownCase]) -> bool:
@@ -282,7 +295,7 @@ class Cases:
         if own.role != role:
             raise InputError(
                 f"Case '{own.name}' is in the project already, as a {own.role} case.",
-                "A case cannot be learned from and evaluated on. Leave it out.",
+                "A case cannot be learned from and evaluated on. Leave it out, or change its role.",
             )
         self._note_label(case, emit)
         self._db.execute(
@@ -328,21 +341,15 @@ class Cases:
                     self._settings.label_values = list(labels.structures.values)
 
     def set_role(self, names: Iterable[str], role: str) -> None:
-        """Makes cases pool or test cases.
+        """Make cases pool or test cases; samples and annotations of test cases count for nothing.
 
         Raises:
-            InputError: a case is unknown or has samples in the pool.
+            InputError: a case is unknown.
         """
-        _check_role(role)
+        check_role(role)
         with self._db.transaction():
             for name in names:
                 self.row(name)
-                if role == "test" and self._db.value(
-                    "SELECT 1 FROM samples WHERE case_name = ?", (name,)
-                ):
-                    raise InputError(
-                        f"Case {name!r} is in the pool already.", "Choose test cases before that."
-                    )
                 self._db.execute("UPDATE cases SET role = ? WHERE name = ?", (role, name))
 
     def set_geometry(self, case_name: str, geometry: CaseGeometry) -> None:
@@ -369,7 +376,8 @@ def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:
     return case.name, role, names, case.kept_label, *place, case.content, case.stamp, notes, dicom
 
 
-def _check_role(role: str) -> None:
+def check_role(role: str) -> None:
+    """Raise InputError for what is no role of a case."""
     if role not in ROLES:
         raise InputError(f"{role!r} is no role of a case.", f"Use one of {', '.join(ROLES)}.")
 

@@ -230,6 +230,7 @@ class KnownCase:
     images: str
     content: str | None
     stamp: str | None
+    state: str = "present"
 
 
 def check_new_names(cases: Sequence[CaseFiles]) -> None:
@@ -251,6 +252,15 @@ def say_same_scans(
         name, role = first.setdefault(case.content, (case.name, "new"))
         if name != case.name:
             text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
+            emit(Event("message", {"text": text}))
+
+
+def say_removed(cases: Sequence[CaseFiles], known: Mapping[str, KnownCase], emit: Emit) -> None:
+    """Say which cases were removed from the project before."""
+    for name, _, _ in cases:
+        own = known.get(name.casefold())
+        if own is not None and own.state == "removed":
+            text = f"'{own.name}' was removed from the project and stays out until it is restored."
             emit(Event("message", {"text": text}))
 
 

@@ -14,15 +14,19 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import number_labels
 from alunet.pool import Pool
 from alunet.project.annotations import Annotations
+from alunet.project.case_changes import CaseChanges
 from alunet.project.cases import Cases
 from alunet.project.creation import create_database, reference
+from alunet.project.erasing import Erasing
 from alunet.project.events import Events
 from alunet.project.jobs import Jobs
+from alunet.project.learned import Learned
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Samples
 from alunet.project.settings import Settings
 from alunet.project.tables import MIGRATIONS
+from alunet.project.taking_back import TakingBack
 from alunet.project.worklist import Worklist
 from alunet.storage.database import Database
 from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
@@ -41,7 +45,8 @@ class Project:
         labels: structure name to value, from ``"background": 0`` on.
         channels: channel names as nnU-Net knows them.
         read_only: whether it was opened for reading only.
-        settings, cases, samples, rounds, worklist, annotations, jobs, events, requests: its parts.
+        settings, cases, samples, rounds, worklist, annotations, jobs, events, requests, learned,
+            case_changes, taking_back, erasing: its parts.
     """
 
     def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
@@ -82,6 +87,9 @@ class Project:
         self._compose()
         if self._lock is not None:
             self._make_folders()
+            self.erasing.finish()
+        if not self.read_only:
+            self.taking_back.finish()
 
     def _compose(self) -> None:
         """Make the parts, each of those that it stands on."""
@@ -109,6 +117,26 @@ class Project:
             self.requests,
         )
         self.jobs = Jobs(self._db, self.events, self.root / "jobs")
+        self._compose_changes()
+
+    def _compose_changes(self) -> None:
+        """Make the parts that take something away."""
+        self.learned = Learned(self._db, self.rounds)
+        self.case_changes = CaseChanges(
+            self._db, self.cases, self.rounds, self.learned, self.events
+        )
+        self.taking_back = TakingBack(
+            self._db, self.annotations, self.samples, self.rounds, self.worklist, self.requests
+        )
+        self.erasing = Erasing(
+            self._db,
+            self.root,
+            self.data,
+            self.cases,
+            self.samples,
+            self.annotations,
+            self.events,
+        )
 
     def _make_folders(self) -> None:
         """Makes the folders and removes what a killed process left half written."""

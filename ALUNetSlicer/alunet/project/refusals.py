@@ -28,3 +28,17 @@ class Leased(InputError):
     def __init__(self, lease: Lease) -> None:
         super().__init__(f"{lease.author} is working on this slice.", "Take another one.")
         self.lease = lease
+
+
+class ChangedMeanwhile(InputError):
+    """Another person annotated the sample since it was looked at.
+
+    Attributes:
+        version: the newest one.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"The slice was annotated meanwhile: it is at version {version}.", "Look at it first."
+        )
+        self.version = version
