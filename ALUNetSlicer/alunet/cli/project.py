@@ -237,11 +237,11 @@ def plan(project: PROJECT) -> None:
 
     with at_work() as emit, Project.open(project) as opened:
         AnnotationLoop(opened, emit=emit).plan()
-        pool = opened.pool
+        pool, samples = opened.pool, int(opened.samples.counted().sum())
+        cases = len(opened.cases.all("pool"))
     rows, columns = pool.patch
     typer.echo(
-        f"{len(pool.cases)} cases, {len(pool):,} samples to choose from, each up to {rows} "
-        f"x {columns} pixels."
+        f"{cases} cases, {samples:,} samples to choose from, each up to {rows} x {columns} pixels."
     )
 
 
@@ -288,7 +288,10 @@ def _show(found: ProjectOverview, command: str) -> None:
         f"{found.project}: {words}; {', '.join(found.channels)}; preset {found.setup['preset']}"
     )
     unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""
-    console.print(f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{unplanned}")
+    removed = f", {len(found.removed)} removed" if found.removed else ""
+    console.print(
+        f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{removed}{unplanned}"
+    )
     if found.pool:
         console.print(
             f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), "
@@ -327,6 +330,9 @@ def _show(found: ProjectOverview, command: str) -> None:
             )
         console.print(table)
         _show_other_metrics(console, found.rounds)
+        for line in found.rounds:
+            if line.note:
+                console.print(f"Round {line.number}: {line.note}")
     if found.train_for is not None:
         console.print(f"Training: about {duration(found.train_for)} a round")
     console.print(f"Next: {command}")

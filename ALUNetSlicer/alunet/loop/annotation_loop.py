@@ -15,7 +15,7 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.imaging.label_file import Meaning
 from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import labelling, outputs
+from alunet.loop import labelling, outputs, taking_back
 from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.labelling import Taken
 from alunet.loop.loop import Loop
@@ -248,7 +248,7 @@ class AnnotationLoop:
             ignore=ignore,
             meaning=meaning,
         )
-        self._follow()
+        self.follow()
         return taken
 
     def skip(self, case: str, slices: Sequence[int], *, undo: bool = False) -> int:
@@ -271,10 +271,37 @@ class AnnotationLoop:
                 )
             samples += own
         self.project.samples.skip(samples, undo=undo)
-        self._follow()
+        self.follow()
         return len(set(samples))
 
-    def _follow(self) -> None:
+    def take_back(
+        self,
+        case: str,
+        slices: Sequence[int] = (),
+        *,
+        all_slices: bool = False,
+        undo: bool = False,
+        author: str,
+    ) -> list[str]:
+        """Take the annotations of slices back, or undo that; see `TakingBack`.
+
+        Args:
+            slices: voxel indices along the slice axis.
+            all_slices: all slices of the case to which that applies.
+
+        Returns:
+            What was done and what follows, sentences for people.
+
+        Raises:
+            InputError: there is no such case or slice, or nothing to take back or to undo.
+        """
+        says = taking_back.take_back(
+            self.project, case, slices, all_slices=all_slices, undo=undo, author=author
+        )
+        self.follow()
+        return says
+
+    def follow(self) -> None:
         """Bring the manifest of the open batch up to date."""
         if self.worklist() is not None:
             self._saved()

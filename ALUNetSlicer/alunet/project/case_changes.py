@@ -69,7 +69,7 @@ class CaseChanges:
         annotated = self._annotated(name)
         says = ["It counts for nothing now; what it has stays until it is restored or erased."]
         if annotated:
-            says.append(f"{_slices(annotated)} of it no longer count.")
+            says.append(f"No longer counted: {_slices(annotated)}.")
         return says + self._says_of_training(name) + self._says_of_tests(name)
 
     def restore(self, name: str, author: str = "") -> list[str]:
@@ -122,7 +122,7 @@ class CaseChanges:
                     "It has no reference label, so it is neither learned from nor evaluated on."
                 ]
             if annotated:
-                says.append(f"{_slices(annotated)} of it count for nothing while it is so.")
+                says.append(f"Not counted while it is so: {_slices(annotated)}.")
             return says + self._says_of_training(name)
         planned = self._db.value("SELECT 1 FROM samples WHERE case_name = ?", (name,))
         says = [
@@ -130,7 +130,7 @@ class CaseChanges:
             if planned
             else "It can be suggested once the project is planned again."
         ]
-        return [*says, f"{_slices(annotated)} of it count again."] if annotated else says
+        return [*says, f"Counted again: {_slices(annotated)}."] if annotated else says
 
     def _says_of_training(self, name: str) -> list[str]:
         if not self._learned.of_case(name):

@@ -13,12 +13,14 @@ import shutil
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from alunet.project.annotations import Annotations
 from alunet.project.cases import Cases
 from alunet.project.events import Events
+from alunet.project.learned import Learned
 from alunet.project.redaction import Redaction
 from alunet.project.samples import Samples
 from alunet.storage.database import Database
@@ -31,6 +33,19 @@ _TEXTS = (".json", ".log", ".txt", ".csv", ".md", ".html")
 _NAMED_BY_CASE = ("images", "labels", "annotations", "nnunet", "proposals", "uncertainty", "locks")
 """Folders whose files are named by cases."""
 _BLOCK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Erased:
+    """What is left of an erased case.
+
+    Attributes:
+        name: the neutral one.
+        says: sentences for people.
+    """
+
+    name: str
+    says: list[str]
 
 
 class Erasing:
@@ -48,21 +63,21 @@ class Erasing:
         cases: Cases,
         samples: Samples,
         annotations: Annotations,
+        learned: Learned,
         events: Events,
     ) -> None:
-        self._db, self._root, self._own = database, root, data == root
+        self._db, self._root, self._data, self._own = database, root, data, data == root
         self._cases, self._samples = cases, samples
-        self._annotations, self._events = annotations, events
+        self._annotations, self._learned, self._events = annotations, learned, events
 
-    def erase(self, name: str, author: str, copies: Copies) -> tuple[str, int]:
+    def erase(self, name: str, author: str, copies: Copies) -> Erased:
         """Erase a case and everything made of it; when this returns it is gone from the disk.
 
         Args:
             copies: called when the case is not given out any more.
 
         Returns:
-            The neutral name that stands for it from now on, and how many files that jobs had made
-            were removed because they held it.
+            The neutral name that stands for it from now on, and what a person should know.
 
         Raises:
             InUse: another program reads the database all the time; it is finished later.
@@ -76,7 +91,22 @@ class Erasing:
         )
         request = self._db.value("SELECT value FROM meta WHERE key = ?", (f"case {name}",))
         copies(_uploads(None if request is None else json.loads(str(request))))
-        return self._erase(name)
+        learned = self._learned.of_case(name)
+        neutral, exports = self._erase(name)
+        return Erased(neutral, self._says(neutral, exports, learned))
+
+    def _says(self, neutral: str, exports: int, learned: int) -> list[str]:
+        says = [f"The case is erased for good; the record of that calls it '{neutral}'."]
+        if exports:
+            says.append(f"{exports} exports kept here that held it were removed.")
+        if not self._own:
+            says.append(f"The images belong to {self._data}: erase it there, too.")
+        says.append("Backups, copies of the project and downloads still have it: erase it there.")
+        if learned:
+            says.append(
+                "Models that learned from it keep what they learned; the next training starts anew."
+            )
+        return says
 
     def finish(self) -> None:
         """Finish what a crash interrupted; where others read the database, the next time."""

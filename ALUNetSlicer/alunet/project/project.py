@@ -126,7 +126,13 @@ class Project:
             self._db, self.cases, self.rounds, self.learned, self.events
         )
         self.taking_back = TakingBack(
-            self._db, self.annotations, self.samples, self.rounds, self.worklist, self.requests
+            self._db,
+            self.annotations,
+            self.samples,
+            self.rounds,
+            self.worklist,
+            self.learned,
+            self.requests,
         )
         self.erasing = Erasing(
             self._db,
@@ -135,6 +141,7 @@ class Project:
             self.cases,
             self.samples,
             self.annotations,
+            self.learned,
             self.events,
         )
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.project.annotations import Annotations
+from alunet.project.learned import Learned
 from alunet.project.refusals import ChangedMeanwhile
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
@@ -35,10 +36,12 @@ class TakingBack:
         samples: Samples,
         rounds: Rounds,
         worklist: Worklist,
+        learned: Learned,
         requests: Requests,
     ) -> None:
         self._db, self._annotations, self._samples = database, annotations, samples
-        self._rounds, self._worklist, self._requests = rounds, worklist, requests
+        self._rounds, self._worklist = rounds, worklist
+        self._learned, self._requests = learned, requests
 
     def take_back(
         self,
@@ -97,6 +100,27 @@ class TakingBack:
             with self._annotations.case_lock(case):
                 if self._db.value("SELECT outdated FROM cases WHERE name = ?", (case,)):
                     self._clear(case)
+
+    def taken_back(self) -> set[int]:
+        """Return the samples whose newest version is that they were taken back."""
+        rows = self._db.rows(
+            "SELECT v.sample_id FROM versions v WHERE v.status = ? AND v.number = (SELECT "
+            "max(number) FROM versions w WHERE w.sample_id = v.sample_id AND NOT w.conflict)",
+            (TAKEN_BACK,),
+        )
+        return {sample for (sample,) in rows}
+
+    def says(self, samples: Sequence[int]) -> list[str]:
+        """Return what follows for the next round, sentences for people."""
+        gone = self.taken_back()
+        learned = sum(self._learned.knows(sample) for sample in samples if sample in gone)
+        if not learned:
+            return []
+        which = "it" if len(samples) == 1 else f"{learned} of {len(samples)} samples"
+        return [
+            f"A model learned from {which}: the next training starts anew, unless that is "
+            "annotated again."
+        ]
 
     def _places(self, samples: Sequence[int]) -> dict[int, Place]:
         if not samples:
