@@ -69,6 +69,7 @@ class Erasing:
         self._db, self._root, self._data, self._own = database, root, data, data == root
         self._cases, self._samples = cases, samples
         self._annotations, self._learned, self._events = annotations, learned, events
+        self._rewrite_seconds = 20.0
 
     def erase(self, name: str, author: str, copies: Copies) -> Erased:
         """Erase a case and everything made of it; when this returns it is gone from the disk.
@@ -92,7 +93,7 @@ class Erasing:
         request = self._db.value("SELECT value FROM meta WHERE key = ?", (f"case {name}",))
         copies(_uploads(None if request is None else json.loads(str(request))))
         learned = self._learned.of_case(name)
-        neutral, exports = self._erase(name)
+        neutral, exports = self._erase(name, self._rewrite_seconds)
         return Erased(neutral, self._says(neutral, exports, learned))
 
     def _says(self, neutral: str, exports: int, learned: int) -> list[str]:
@@ -114,7 +115,7 @@ class Erasing:
             with contextlib.suppress(InUse):
                 self._erase(name, seconds=0.5)
 
-    def _erase(self, name: str, seconds: float = 20.0) -> tuple[str, int]:
+    def _erase(self, name: str, seconds: float) -> tuple[str, int]:
         neutral, exports = name, 0
         if self._db.value("SELECT images FROM cases WHERE name = ?", (name,)) != "[]":
             neutral = self._neutral_name()
