@@ -64,8 +64,8 @@ class Updates:
             return
         if isinstance(event.content, SampleState):
             self._stored(event.content)
-        elif event.kind == NewsKind.WORKLIST:
-            self.refresh()  # another person chose a slice
+        elif event.kind in (NewsKind.WORKLIST, NewsKind.CASE):
+            self.refresh()  # a slice was chosen, or a case came or went
 
     def _stored(self, state: SampleState) -> None:
         """The engine has stored a sample; of what is on its way from here the outbox tells."""

@@ -31,6 +31,7 @@ class NewsKind(str, Enum):
 
     SAMPLE = "sample"
     WORKLIST = "worklist"
+    CASE = "case"
     JOB = "job"
     PROGRESS = "progress"
     EPOCH = "epoch"
@@ -60,6 +61,7 @@ class ProjectStatus:
 
     Attributes:
         cases, test_cases: names of the cases to learn from, and of those to evaluate on.
+        removed: names of the cases that were removed.
         labelled, slices: samples and distinct slices with a label.
         minutes: that people spent.
         train_for: seconds that a round's training may take; None where it has a number of steps.
@@ -67,6 +69,7 @@ class ProjectStatus:
 
     cases: list[str] = field(default_factory=list)
     test_cases: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     labelled: int = 0
     slices: int = 0
     minutes: float = 0.0

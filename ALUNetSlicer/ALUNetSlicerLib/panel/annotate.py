@@ -43,6 +43,7 @@ class AnnotateSection(Section):
             (ui.flagButton, self.flag),
             (ui.nothingButton, self.nothing_here),
             (ui.emptyButton, self.empty),
+            (ui.takeBackButton, self.take_back),
             (ui.proposalButton, self.proposal),
             (ui.addSliceButton, self.add_slice),
         ):
@@ -111,6 +112,10 @@ class AnnotateSection(Section):
         """Put the proposal into it."""
         self._with_slice(lambda session: session.begin_again(proposal=True))
 
+    def take_back(self) -> None:
+        """Take its labels back, or undo that."""
+        self._with_slice(lambda session: session.take_back())
+
     def add_slice(self) -> None:
         """Put the slice of the view into the worklist."""
         self._workspace.own_slices.add_shown()
@@ -143,6 +148,7 @@ class AnnotateSection(Section):
         ui.worklistTable.setRowCount(0)
         if session is not None:
             session.changed.connect(self._show)
+            session.taking_back.said.connect(self._desktop.status)
             session.shown.connect(self._shown)
             session.proposals = bool(ui.proposalsCheck.checked)
             session.locked = bool(ui.lockCheck.checked)
@@ -178,6 +184,7 @@ class AnnotateSection(Section):
             ),
         ):
             allow(widget, tip, unseen)
+        self._show_taking_back(unseen)
         allow(
             ui.addSliceButton,
             _("Put the slice of the Red view into the worklist, by your own choice."),
@@ -194,6 +201,16 @@ class AnnotateSection(Section):
         for row, item in enumerate(self._rows):
             if current is not None and item.sample == current.sample:
                 ui.worklistTable.selectRow(row)
+
+    def _show_taking_back(self, unseen: str) -> None:
+        ui, session = self._ui, self._workspace.session
+        current = None if session is None else session.current
+        undo = current is not None and session.taking_back.can_undo(current)
+        ui.takeBackButton.text = _("Undo take back") if undo else _("Take back")
+        back = _("Take the labels back: the slice is open again, and this can be undone.")
+        again = _("Bring back the labels that you took back.")
+        missing = unseen or ("" if current is None else session.taking_back.missing(current))
+        allow(ui.takeBackButton, again if undo else back, missing)
 
     def _fill(self, items: list[Slice]) -> None:
         """Bring the table up to date; rows that are as they were stay."""

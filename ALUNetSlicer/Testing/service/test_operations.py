@@ -14,7 +14,7 @@ from recorded import interface
 
 from alunet.agent.calls import CALLS
 from alunet.schema import OPERATIONS, PREFIX, File, Header, Operations, Voxels
-from alunet.serve.routes import cases, jobs, service, work
+from alunet.serve.routes import cases, changes, jobs, service, work
 
 IN_WORDS = {str: "string", int: "integer", float: "number"}
 
@@ -31,7 +31,7 @@ def served():
 
 
 def test_every_declared_operation_has_one_handler_and_no_route_is_without_a_declaration():
-    routers: list[APIRouter] = [room.router(None) for room in (cases, jobs, service, work)]
+    routers: list[APIRouter] = [room.router(None) for room in (cases, changes, jobs, service, work)]
     found = Counter(
         (method, route.path)
         for router in routers

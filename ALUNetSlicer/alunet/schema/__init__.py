@@ -5,6 +5,13 @@ its clients say to each other: HTTP under `PREFIX`, JSON bodies made of dataclas
 and read with `from_json`, errors as a `Problem`.
 """
 
+from alunet.schema.changes import (
+    CaseChange,
+    ChangedCase,
+    EraseRequest,
+    TakeBackRequest,
+    TakenBack,
+)
 from alunet.schema.codec import from_json, to_data, to_json
 from alunet.schema.constants import (
     API,
@@ -66,11 +73,14 @@ __all__ = [
     "PRESET_PURPOSES",
     "SEGMENTATION_ENDING",
     "Announcement",
+    "CaseChange",
     "CaseInfo",
     "CaseRequest",
+    "ChangedCase",
     "Code",
     "CurvePoint",
     "Emit",
+    "EraseRequest",
     "Event",
     "File",
     "Header",
@@ -93,6 +103,8 @@ __all__ = [
     "Status",
     "StatusRequest",
     "StrategyInfo",
+    "TakeBackRequest",
+    "TakenBack",
     "Upload",
     "UploadRequest",
     "Voxels",

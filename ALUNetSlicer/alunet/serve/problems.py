@@ -7,7 +7,7 @@ from typing import Any
 
 from alunet.errors import AlunetError, InputError
 from alunet.project.annotations import StaleVersion
-from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
+from alunet.project.refusals import AlreadyAnnotated, ChangedMeanwhile, Leased, NotPlanned
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.disk_space import DiskFull, known_failure
@@ -79,6 +79,8 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
     """The code of an error of the engine, and what comes with that code."""
     if isinstance(error, StaleVersion):
         return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.kept}
+    if isinstance(error, ChangedMeanwhile):
+        return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.version}
     if isinstance(error, Leased):
         return Code.LEASED, to_json(error.lease)
     if isinstance(error, KeyReused):
