@@ -188,7 +188,21 @@ class JobNews:
     state: JobState
 
 
-News = SampleState | JobNews | Progress | Epoch | StepNews
+@dataclass(frozen=True)
+class CaseNews:
+    """A case was removed, restored or erased, or has another role.
+
+    Attributes:
+        state: "present", "removed" or "erased"; empty where the role changed.
+        samples: of an erased case.
+    """
+
+    case: str
+    state: str = ""
+    samples: list[int] = field(default_factory=list)
+
+
+News = SampleState | CaseNews | JobNews | Progress | Epoch | StepNews
 """What an event of a project may say."""
 
 
@@ -239,6 +253,7 @@ ANSWERS: dict[str, Any] = {
 """Call -> type of its answer; the answers of other calls are not read."""
 _CONTENTS: dict[str, Any] = {
     NewsKind.SAMPLE: SampleState,
+    NewsKind.CASE: CaseNews,
     NewsKind.JOB: JobNews,
     NewsKind.PROGRESS: Progress,
     NewsKind.EPOCH: Epoch,

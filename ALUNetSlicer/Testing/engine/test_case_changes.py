@@ -327,3 +327,11 @@ def test_at_a_terminal_each_change_says_what_follows(tmp_path: Path):
     code, said = run("case", "erase", root, "a", "--yes", "--author", "Ann")
     assert code == 0 and "'erased-1'" in said and "Backups" in said
     assert "by Ann" in run("case", "list", root)[1]
+
+
+def test_other_channels_are_refused_with_a_way_out(tmp_path: Path):
+    words = ("init", tmp_path / "p", "--label", "liver", "--channel", "CT")
+    assert run(*words)[0] == 0 and run(*words)[0] == 0
+    code, said = run(*words, "--channel", "PET")
+    assert code == 2 and "has the channels CT; they cannot become CT, PET" in said
+    assert "Make a new project from the same images" in said

@@ -159,7 +159,8 @@ def check_rest(root: Path) -> None:
         records = {own.name: own for own in project.case_changes.records()}
         assert (records["erased-1"].state, records["erased-1"].changed_by) == ("erased", "Ann")
         told = [event.data for _, event in project.events.after() if event.kind == "case"]
-        assert told[-1] == {"case": "erased-1", "state": "erased", "author": "Ann"}
+        about = {"case": "erased-1", "state": "erased", "author": "Ann"}
+        assert told[-1] == {**about, "samples": [4, 5, 6, 7]}
         assert project.learned.forgotten() == 1
         assert status(AnnotationLoop(project)).cases == ["other", f"{NAME}-b"]
         about = json.loads((root / "nnunet/nnUNet_raw/D/dataset.json").read_text(encoding="utf-8"))

@@ -25,6 +25,7 @@ from alunet.loop.steps import written_length
 from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
 from alunet.model.interface import load_framework
 from alunet.project import Project, RoundState
+from alunet.project.refusals import ChannelsFixed
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
 
@@ -89,6 +90,8 @@ def create(
         if (project.name, list(project.labels), project.channels, kept) == asked:
             return project
         project.close()
+        if list(project.labels) == asked[1] and project.channels != asked[2]:
+            raise ChannelsFixed(project.name, project.channels, channels) from None
         raise
 
 

@@ -131,8 +131,11 @@ class Erasing:
         with self._db.transaction():
             author = self._db.value("SELECT changed_by FROM cases WHERE name = ?", (neutral,))
             self._db.execute("UPDATE cases SET state = 'erased' WHERE name = ?", (neutral,))
+            rows = self._db.rows(
+                "SELECT id FROM samples WHERE case_name = ? ORDER BY id", (neutral,)
+            )
             data = {"case": neutral, "state": "erased", "author": author or ""}
-            self._events.add("case", data)
+            self._events.add("case", {**data, "samples": [sample for (sample,) in rows]})
         return neutral, exports
 
     def _neutral_name(self) -> str:

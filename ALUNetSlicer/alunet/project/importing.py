@@ -126,7 +126,7 @@ def check_case(
     if len(found) != channels or grid is None:
         raise InputError(
             f"Case {name} has {len(found)} channel(s), but the project has {channels}.",
-            "Give each once.",
+            "Give each once; for other channels make another project.",
         )
     images = [
         replace(source, name=_kept_name(source, f"{name}_{i:04d}"))

@@ -16,7 +16,8 @@ kind            data
 ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
 ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
 ``case``        ``case``, ``state`` or ``role``, ``author``: a case was removed or restored, has
-                another role, or was erased (then ``case`` is a neutral name)
+                another role, or was erased (then ``case`` is a neutral name, and ``samples``
+                those that it had)
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of
                 that round
 ==============  ====================================================================================

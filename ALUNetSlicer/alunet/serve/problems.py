@@ -7,7 +7,13 @@ from typing import Any
 
 from alunet.errors import AlunetError, InputError
 from alunet.project.annotations import StaleVersion
-from alunet.project.refusals import AlreadyAnnotated, ChangedMeanwhile, Leased, NotPlanned
+from alunet.project.refusals import (
+    AlreadyAnnotated,
+    ChangedMeanwhile,
+    ChannelsFixed,
+    Leased,
+    NotPlanned,
+)
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.disk_space import DiskFull, known_failure
@@ -85,5 +91,10 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
         return Code.LEASED, to_json(error.lease)
     if isinstance(error, KeyReused):
         return Code.KEY_REUSED, {}
-    codes = ((InUse, Code.BUSY), (NotPlanned, Code.NOT_READY), (AlreadyAnnotated, Code.ANNOTATED))
+    codes = (
+        (InUse, Code.BUSY),
+        (NotPlanned, Code.NOT_READY),
+        (AlreadyAnnotated, Code.ANNOTATED),
+        (ChannelsFixed, Code.EXISTS),
+    )
     return next((code for kind, code in codes if isinstance(error, kind)), Code.BAD_REQUEST), {}
