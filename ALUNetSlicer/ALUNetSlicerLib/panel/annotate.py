@@ -7,7 +7,7 @@ from typing import Any
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.panel.binding import Section, allow
+from ALUNetSlicerLib.panel.binding import Section, allow, head
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop, Timer
@@ -17,8 +17,6 @@ _COLUMNS = ("#", _("Case"), _("Slice"), _("Unsure"), _("Status"), _("Why"))
 _UNSURE = 3
 """The column of bars."""
 _BARS = 5
-_ROW = 22
-"""Height of a row, pixels."""
 
 
 class AnnotateSection(Section):
@@ -30,11 +28,7 @@ class AnnotateSection(Section):
         self._rows: list[Slice] = []
         self._stop: Callable[[], None] = lambda: None
         table = ui.worklistTable
-        table.setColumnCount(len(_COLUMNS))
-        table.setHorizontalHeaderLabels(_COLUMNS)
-        table.verticalHeader().visible = False
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        table.horizontalHeader().setStretchLastSection(True)
+        head(table, _COLUMNS)
         table.connect("cellClicked(int,int)", self._clicked)
         for widget, action in (
             (ui.previousButton, self.previous),

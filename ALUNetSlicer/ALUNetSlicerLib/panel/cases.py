@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from alunet.schema import CaseInfo
-from ALUNetSlicerLib.panel.binding import Section, allow
+from ALUNetSlicerLib.panel.binding import Section, allow, head
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
 
 _COLUMNS = (_("Case"), _("Used for"), _("Annotated"))
-_ROW = 22
-"""Height of a row, pixels."""
 
 
 class CasesSection(Section):
@@ -24,11 +22,7 @@ class CasesSection(Section):
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._chosen, self._says, self._rows = "", "", []
         table = ui.casesTable
-        table.setColumnCount(len(_COLUMNS))
-        table.setHorizontalHeaderLabels(_COLUMNS)
-        table.verticalHeader().visible = False
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        table.horizontalHeader().setStretchLastSection(True)
+        head(table, _COLUMNS)
         table.connect("cellClicked(int,int)", self._clicked)
         for button, action in (
             (ui.removeCaseButton, self.remove),

@@ -175,3 +175,20 @@ def test_a_case_that_comes_while_a_round_is_open_changes_no_number(common, proje
         assert opened.pool.samples_of("0 late").tolist() == list(range(12, 18))
     change(common, project, "b", state="present")
     assert rows(common, project) == before
+
+
+def test_while_a_job_has_the_project_cases_are_removed_and_none_is_added(common, project, scan):
+    """What a running training reads stays on disk; the next one knows what no longer counts."""
+    annotate(common, project, 0)
+    with Project.open(common.root / project) as job:
+        job.rounds.begin("spread", 4)
+        job.learned.begin(0)
+        said = " ".join(take_back(common, project, 0)["says"])
+        assert "the next training starts anew" in said
+        take_back(common, project, 0, undo=True)
+        said = " ".join(change(common, project, "a", state="removed")["says"])
+        assert "nothing else is annotated" in said
+        body = {"name": "new", "images": [common.upload(scan("new.nii.gz", 5, SHAPE))]}
+        common.refused("POST", f"/projects/{project}/cases", 409, "busy", json=body)
+        assert job.learned.forgotten() == 1
+    common.ok("POST", f"/projects/{project}/cases", 201, json=body)

@@ -114,17 +114,15 @@ def notes_on(records: Sequence[RoundRecord]) -> list[str]:
     """Return for each round, by number, what keeps it from being compared with the one before;
     empty where nothing does.
     """
-    notes = []
-    for before, record in zip([None, *records], records, strict=False):
+    notes, before = [], None
+    for record in records:
         words = []
         if record.anew:
             words.append("The training started anew: earlier models learned from removed labels.")
-        known = before is not None and before.tests is not None and record.tests is not None
-        if known and before.tests != record.tests:
-            words.append(
-                f"The test set changed: {len(record.tests)} cases, before {len(before.tests)}."
-            )
+        if before is not None and record.tests is not None and before != record.tests:
+            words.append(f"The test set changed: {len(record.tests)} cases, before {len(before)}.")
         notes.append(" ".join(words))
+        before = record.tests
     return notes
 
 
