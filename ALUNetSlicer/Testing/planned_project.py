@@ -23,9 +23,15 @@ def geometry(
 
 
 def drop_latest_columns(database: Any) -> None:
-    """Take from the table of cases what the last version of the schema added to it."""
-    for column in ("content", "stamp", "notes", "dicom", "silent"):
-        database.execute(f"ALTER TABLE cases DROP COLUMN {column}")
+    """Take away what the last versions of the schema added, but for whole tables of others."""
+    database.execute("DROP VIEW counted_samples")
+    database.execute("DROP TABLE learned")
+    files, changes = ("content", "stamp", "notes", "dicom"), ("changed", "changed_by", "outdated")
+    own = (*files, *changes, "silent", "unseen", "planning", "learn", "state")
+    for table, columns in (("cases", own), ("rounds", ("anew",)), ("versions", ("derived",))):
+        known = [row[1] for row in database.execute(f"PRAGMA table_info({table})").fetchall()]
+        for column in set(columns) & set(known):
+            database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
 
 
 def plan(

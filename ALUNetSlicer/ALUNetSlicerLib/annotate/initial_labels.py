@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from alunet.schema import Code
+from alunet.schema import NOT_ANNOTATED, Code
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
@@ -55,13 +55,26 @@ class InitialLabels:
         elif item.sample in self._labels:
             then(*self._labels[item.sample])
         elif item.version:
-            self._fetch(
-                "annotation", item, lambda *found: self._keep(item.sample, *found, then), failed
-            )
-        elif proposals:
-            self.proposal(item, lambda labels: then(0, labels), failed)
+
+            def take(version: int, labels: np.ndarray) -> None:
+                if (labels == NOT_ANNOTATED).all():  # they were taken back
+                    self._begin(item, version, proposals, then, failed)
+                else:
+                    self._labels[item.sample] = version, labels
+                    then(version, labels)
+
+            self._fetch("annotation", item, take, failed)
         else:
-            then(0, np.zeros(item.box.shape, np.uint8))
+            self._begin(item, 0, proposals, then, failed)
+
+    def _begin(
+        self, item: Slice, version: int, proposals: bool, then: Then, failed: Failed
+    ) -> None:
+        """Give what a slice without labels begins with."""
+        if proposals:
+            self.proposal(item, lambda labels: then(version, labels), failed)
+        else:
+            then(version, np.zeros(item.box.shape, np.uint8))
 
     def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
         """Give the model's proposal for a slice; an empty one where there is none, or where it
@@ -128,10 +141,6 @@ class InitialLabels:
     def drop_proposals(self) -> None:
         """The model, or somebody who asked it, has made others."""
         self._proposals.clear()
-
-    def _keep(self, sample: int, version: int, labels: np.ndarray, then: Then) -> None:
-        self._labels[sample] = version, labels
-        then(version, labels)
 
     def _fetch(self, call: str, item: Slice, then: Then, failed: Failed) -> None:
         def take(answer: FetchedVoxels) -> None:

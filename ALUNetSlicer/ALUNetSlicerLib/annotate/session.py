@@ -19,6 +19,7 @@ from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
 from ALUNetSlicerLib.annotate.lease import SliceLease
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.submissions import Submissions
+from ALUNetSlicerLib.annotate.taking_back import TakingBack
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.updates import Updates
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
@@ -48,6 +49,7 @@ class AnnotationSession:
         case_nodes: their nodes in the scene.
         volumes: of the cases, fetched when they are needed.
         overlay: the uncertainty over the slice on screen.
+        taking_back: of labels that were handed in.
         proposals: whether a slice begins with the model's proposal.
         changed: emits nothing; the worklist changed.
         shown: emits the `Slice` that is on screen now.
@@ -77,7 +79,10 @@ class AnnotationSession:
         known = self.worklist, self._drafts, self._initial_labels
         self._submissions = Submissions(agent, project, person, *known)
         self._updates = Updates(agent, project, person.author, *known)
-        for part in (self._submissions, self._updates):
+        self.taking_back = TakingBack(
+            agent, project, person.author, self.worklist, self._initial_labels
+        )
+        for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
         self._submissions.acknowledged.connect(self._acknowledged)
@@ -306,6 +311,21 @@ class AnnotationSession:
         if self._current is not None:
             self.keep_draft(status)
             self._submissions.set_status(self._current.item.sample, status, self.next)
+
+    def take_back(self) -> None:
+        """Take the labels of the slice on screen back, or undo that; what was painted and not
+        handed in stays a draft.
+        """
+        item = self.current
+        if item is None:
+            return
+
+        def again(version: int) -> None:
+            if self._is_current(item.sample):
+                self._current.base = version
+                self.go_to(item.sample)
+
+        self.taking_back.change(item, again)
 
     def keep_draft(self, status: Status = Status.IN_PROGRESS) -> None:
         """Keep what is painted and not handed in, if anything was."""

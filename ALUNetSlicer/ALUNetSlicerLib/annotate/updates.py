@@ -9,7 +9,7 @@ from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
-from ALUNetSlicerLib.engine.messages import NewsKind, ProjectNews
+from ALUNetSlicerLib.engine.messages import CaseNews, NewsKind, ProjectNews
 from ALUNetSlicerLib.ports.signal import Signal
 
 
@@ -64,6 +64,11 @@ class Updates:
             return
         if isinstance(event.content, SampleState):
             self._stored(event.content)
+        elif isinstance(event.content, CaseNews):
+            for sample in event.content.samples:  # erased: nothing of it stays here either
+                self._drafts.drop(sample)
+                self._initial_labels.drop(sample)
+            self.refresh()  # a case came or went
         elif event.kind == NewsKind.WORKLIST:
             self.refresh()  # another person chose a slice
 

@@ -21,7 +21,7 @@ from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Process, Timer
 from ALUNetSlicerLib.ports.signal import Signal
 
-_KEYED = ("submit", "set_status", "start")
+_KEYED = ("submit", "set_status", "start", "erase_case", "take_back")
 _RETRY_SECONDS = (0.0, 1.0, 3.0)
 """How long to wait before the agent is started again, by the number of deaths in a row."""
 _CALM_SECONDS = 60.0

@@ -33,6 +33,7 @@ class NewsKind(str, Enum):
     SAMPLE = "sample"
     WORKLIST = "worklist"
     STRUCTURES = "structures"
+    CASE = "case"
     JOB = "job"
     PROGRESS = "progress"
     EPOCH = "epoch"
@@ -62,6 +63,7 @@ class ProjectStatus:
 
     Attributes:
         cases, test_cases: names of the cases to learn from, and of those to evaluate on.
+        removed: names of the cases that were removed.
         labelled, slices: samples and distinct slices with a label.
         minutes: that people spent.
         train_for: seconds that a round's training may take; None where it has a number of steps.
@@ -69,6 +71,7 @@ class ProjectStatus:
 
     cases: list[str] = field(default_factory=list)
     test_cases: list[str] = field(default_factory=list)
+    removed: list[str] = field(default_factory=list)
     labelled: int = 0
     slices: int = 0
     minutes: float = 0.0
@@ -207,7 +210,21 @@ class JobNews:
     state: JobState
 
 
-News = SampleState | JobNews | Progress | Epoch | StepNews
+@dataclass(frozen=True)
+class CaseNews:
+    """A case was removed, restored or erased, or has another role.
+
+    Attributes:
+        state: "present", "removed" or "erased"; empty where the role changed.
+        samples: of an erased case.
+    """
+
+    case: str
+    state: str = ""
+    samples: list[int] = field(default_factory=list)
+
+
+News = SampleState | CaseNews | JobNews | Progress | Epoch | StepNews
 """What an event of a project may say."""
 
 
@@ -259,6 +276,7 @@ ANSWERS: dict[str, Any] = {
 """Call -> type of its answer; the answers of other calls are not read."""
 _CONTENTS: dict[str, Any] = {
     NewsKind.SAMPLE: SampleState,
+    NewsKind.CASE: CaseNews,
     NewsKind.JOB: JobNews,
     NewsKind.PROGRESS: Progress,
     NewsKind.EPOCH: Epoch,

@@ -7,6 +7,7 @@ from typing import Any
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.annotate import AnnotateSection
+from ALUNetSlicerLib.panel.cases import CasesSection
 from ALUNetSlicerLib.panel.engine import EngineSection
 from ALUNetSlicerLib.panel.project import ProjectSection
 from ALUNetSlicerLib.panel.results import ResultsSection
@@ -35,6 +36,7 @@ class Panel:
         self.engine = EngineSection(ui, workspace, local, desktop)
         self.project = ProjectSection(ui, workspace, desktop)
         self.structures = StructuresPart(ui, workspace, desktop)
+        self.cases = CasesSection(ui, workspace, desktop)
         self.annotate = AnnotateSection(ui, workspace, desktop, timer)
         self.rounds = RoundSection(ui, workspace)
         self.results = ResultsSection(ui, workspace, desktop)
@@ -74,8 +76,8 @@ class Panel:
         workspace.engine_changed.disconnect(self._unfold)
         workspace.opened.disconnect(self._opened)
         workspace.project_changed.disconnect(self._unfold)
-        parts = (self.engine, self.project, self.structures, self.annotate, self.rounds)
-        for section in (*parts, self.results):
+        project = (self.project, self.structures, self.cases)
+        for section in (self.engine, *project, self.annotate, self.rounds, self.results):
             section.close()
 
     def say(self, why: Failure | None) -> None:

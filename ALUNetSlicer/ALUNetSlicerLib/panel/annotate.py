@@ -7,7 +7,7 @@ from typing import Any
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.panel.binding import Section, allow
+from ALUNetSlicerLib.panel.binding import Section, allow, head
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop, Timer
@@ -17,8 +17,6 @@ _COLUMNS = ("#", _("Case"), _("Slice"), _("Unsure"), _("Status"), _("Why"))
 _UNSURE = 3
 """The column of bars."""
 _BARS = 5
-_ROW = 22
-"""Height of a row, pixels."""
 
 
 class AnnotateSection(Section):
@@ -30,11 +28,7 @@ class AnnotateSection(Section):
         self._rows: list[Slice] = []
         self._stop: Callable[[], None] = lambda: None
         table = ui.worklistTable
-        table.setColumnCount(len(_COLUMNS))
-        table.setHorizontalHeaderLabels(_COLUMNS)
-        table.verticalHeader().visible = False
-        table.verticalHeader().setDefaultSectionSize(_ROW)
-        table.horizontalHeader().setStretchLastSection(True)
+        head(table, _COLUMNS)
         table.connect("cellClicked(int,int)", self._clicked)
         for widget, action in (
             (ui.previousButton, self.previous),
@@ -43,6 +37,7 @@ class AnnotateSection(Section):
             (ui.flagButton, self.flag),
             (ui.nothingButton, self.nothing_here),
             (ui.emptyButton, self.empty),
+            (ui.takeBackButton, self.take_back),
             (ui.proposalButton, self.proposal),
             (ui.addSliceButton, self.add_slice),
         ):
@@ -111,6 +106,10 @@ class AnnotateSection(Section):
         """Put the proposal into it."""
         self._with_slice(lambda session: session.begin_again(proposal=True))
 
+    def take_back(self) -> None:
+        """Take its labels back, or undo that."""
+        self._with_slice(lambda session: session.take_back())
+
     def add_slice(self) -> None:
         """Put the slice of the view into the worklist."""
         self._workspace.own_slices.add_shown()
@@ -143,6 +142,7 @@ class AnnotateSection(Section):
         ui.worklistTable.setRowCount(0)
         if session is not None:
             session.changed.connect(self._show)
+            session.taking_back.said.connect(self._desktop.status)
             session.shown.connect(self._shown)
             session.proposals = bool(ui.proposalsCheck.checked)
             session.locked = bool(ui.lockCheck.checked)
@@ -178,6 +178,7 @@ class AnnotateSection(Section):
             ),
         ):
             allow(widget, tip, unseen)
+        self._show_taking_back(unseen)
         allow(
             ui.addSliceButton,
             _("Put the slice of the Red view into the worklist, by your own choice."),
@@ -194,6 +195,16 @@ class AnnotateSection(Section):
         for row, item in enumerate(self._rows):
             if current is not None and item.sample == current.sample:
                 ui.worklistTable.selectRow(row)
+
+    def _show_taking_back(self, unseen: str) -> None:
+        ui, session = self._ui, self._workspace.session
+        current = None if session is None else session.current
+        undo = current is not None and session.taking_back.can_undo(current)
+        ui.takeBackButton.text = _("Undo take back") if undo else _("Take back")
+        back = _("Take the labels back: the slice is open again, and this can be undone.")
+        again = _("Bring back the labels that you took back.")
+        missing = unseen or ("" if current is None else session.taking_back.missing(current))
+        allow(ui.takeBackButton, again if undo else back, missing)
 
     def _fill(self, items: list[Slice]) -> None:
         """Bring the table up to date; rows that are as they were stay."""

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+_ROW = 22
+"""Height of a row of a table, pixels."""
 
 
 def allow(widget: Any, tip: str, missing: str = "") -> None:
@@ -29,6 +32,15 @@ def fill(combo: Any, rows: list[tuple[str, Any]]) -> None:
     place = next((number for number, row in enumerate(rows) if row[1] == chosen), 0)
     combo.setCurrentIndex(place if rows else -1)
     combo.blockSignals(blocked)
+
+
+def head(table: Any, columns: Sequence[str]) -> None:
+    """Give a table its columns; its rows are as low as a line of text."""
+    table.setColumnCount(len(columns))
+    table.setHorizontalHeaderLabels(columns)
+    table.verticalHeader().visible = False
+    table.verticalHeader().setDefaultSectionSize(_ROW)
+    table.horizontalHeader().setStretchLastSection(True)
 
 
 class Section:

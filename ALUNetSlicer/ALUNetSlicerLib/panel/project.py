@@ -175,7 +175,7 @@ class ProjectSection(Section):
 
     def _names(self) -> list[str]:
         status = self._workspace.status
-        return [*status.cases, *status.test_cases]
+        return [*status.cases, *status.test_cases, *status.removed]
 
     def add_volumes(self) -> None:
         """Send the ticked volumes."""
@@ -299,7 +299,7 @@ class ProjectSection(Section):
         if project is None:
             return _("No project is open.")
         return _("{cases} cases, {slices} slices labelled, {structures}").format(
-            cases=len(self._names()),
+            cases=len(self._names()) - len(self._workspace.status.removed),
             slices=project.status.slices,
             structures=", ".join(name for name, value in project.labels.items() if value),
         )

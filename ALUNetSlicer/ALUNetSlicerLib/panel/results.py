@@ -166,4 +166,5 @@ class ResultsSection(Section):
             )
             said = _("Dice: {dice}") if tested else _("Dice on the slices it learned from: {dice}")
             words += [said.format(dice=found)] if found else []
+            words += [point.note] if point.note else []
         return " · ".join(words)

@@ -20,6 +20,7 @@ from alunet.schema import (
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
+from ALUNetSlicerLib.engine.case_list import CaseList
 from ALUNetSlicerLib.engine.case_upload import CaseUpload, UploadProgress
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
@@ -64,7 +65,8 @@ class Workspace:
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while
             that is not known.
         why: why it is offline, for people.
-        session, jobs, results, case_upload, own_slices: of the open project, else None.
+        session, jobs, results, case_upload, case_list, own_slices: of the open project, else
+            None.
         project: what the engine says of it; None where none is open.
         recent: projects that were opened on this computer.
         engine_changed, project_changed: emit nothing.
@@ -89,6 +91,7 @@ class Workspace:
         self.jobs: JobTracker | None = None
         self.results: Results | None = None
         self.case_upload: CaseUpload | None = None
+        self.case_list: CaseList | None = None
         self.own_slices: OwnSlices | None = None
         self.project: ProjectWithStatus | None = None
         self.recent = RecentProjects(settings)
@@ -192,13 +195,15 @@ class Workspace:
             JobTracker(self.agent, name),
             CaseUpload(self.agent, name, self._folder),
         )
+        self.case_list = CaseList(self.agent, name, self.author)
+        self.case_list.changed.connect(self.refresh)
         self.results = Results(self.agent, self.jobs, name, labels)
         self.session.know_structures(*structures_of(project))
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view
         )
         self.own_slices.added.connect(self.refresh)
-        for part in (self.session, self.own_slices):
+        for part in (self.session, self.own_slices, self.case_list):
             part.failed.connect(self.failed.emit)
         self.session.overlay.missing.connect(self._compute_overlay)
         self.jobs.ended.connect(self._job_ended)
@@ -208,10 +213,11 @@ class Workspace:
         """Close the open project; what runs on the engine runs on."""
         if self.project is None:
             return
-        for part in (self.session, self.jobs, self.own_slices):
+        for part in (self.session, self.jobs, self.own_slices, self.case_list):
             part.close()
         self.agent.ask("unfollow", project=self.project.id)
         self.session = self.jobs = self.results = self.case_upload = self.own_slices = None
+        self.case_list = None
         self.project = None
         self.opened.emit()
 

@@ -72,8 +72,8 @@ def test_cases_with_other_planes_and_thick_axes_are_told_when_they_are_planned(t
         "0.8 mm across it. The network gets their 4 x 24 voxels of 5 x 0.8 mm as 25 x 24 pixels, "
         "in 2 tiles a slice.",
     ]
-    assert project.settings.planning_notes == {name: [said[n]] for n, name in enumerate(odd)}
-    assert status(AnnotationLoop(project)).notes == project.settings.planning_notes
+    assert project.cases.notes() == {name: [said[n]] for n, name in enumerate(odd)}
+    assert status(AnnotationLoop(project)).notes == project.cases.notes()
 
 
 def cropped(project: Project, name: str) -> None:

@@ -275,14 +275,17 @@ def test_revealing_touches_the_box_alone_and_test_cases_are_never_in_the_pool(
     assert np.all(project.annotations.read(other) == NOT_ANNOTATED)
 
 
-def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_cannot_become_one(
+def test_a_pool_with_a_test_case_is_refused_and_a_pool_case_that_becomes_one_keeps_its_samples(
     project: Project,
 ) -> None:
     everything = Pool.build([case.geometry for case in project.cases.all()], (16, 16))
     with pytest.raises(InputError, match="'c', which is a test case"):
         project.samples.set_pool(everything)
-    with pytest.raises(InputError, match="in the pool already"):
-        project.cases.set_role(["a"], "test")
+    pool = project.pool
+    project.cases.set_role(["a"], "test")
+    project.samples.set_pool(pool)
+    assert len(project.pool) == len(project.samples.counted()) == len(pool)
+    assert not project.samples.counted()[pool.samples_of("a")].any()
 
 
 def test_the_label_map_has_the_geometry_of_the_image(project: Project) -> None:

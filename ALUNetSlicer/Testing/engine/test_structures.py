@@ -72,7 +72,7 @@ def submit(project: Project, sample: int, labels: np.ndarray, key: str = "") -> 
 
 
 def versions(project: Project, sample: int) -> int:
-    return project.annotations.last_version(sample)
+    return project.annotations.versions.last(sample)
 
 
 # --- the meaning of every voxel -------------------------------------------------------------------

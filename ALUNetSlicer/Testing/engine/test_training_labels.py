@@ -81,7 +81,7 @@ def test_labels_to_learn_from_are_annotations_of_every_slice_after_planning(
     assert planned(project).annotations.cases() == {"a": 4, "b": 4}
     np.testing.assert_array_equal(project.annotations.read("a"), drawing())
     assert authors(project) == [("a", "imported"), ("b", "imported")]
-    assert project.settings.training_labels == []
+    assert project.cases.to_learn() == []
     assert status(AnnotationLoop(project)).step == "next-round"
 
 
@@ -109,12 +109,11 @@ def test_a_change_of_mind_is_the_same_command_again(project, labelled) -> None:
 def test_stopped_anywhere_it_goes_on(project, labelled, monkeypatch) -> None:
     project.cases.import_dataset(labelled, label_use="train")
     plan(project, (32, 32))
-    kept = type(project.settings).training_labels
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(type(project.settings), "training_labels", property(kept.fget, stop))
+    monkeypatch.setattr(project.cases, "note_learnt", stop)
     with pytest.raises(KeyboardInterrupt):
         take_training_labels(project, ignore_events)  # between the annotation and its note
     monkeypatch.undo()
@@ -185,5 +184,5 @@ def test_a_person_is_asked_plainly(project, labelled, answer, pending, reference
     assert process.wait(60) == 0
     os.close(ours)
     with Project.open(project.root) as opened:
-        assert opened.settings.training_labels == pending
+        assert opened.cases.to_learn() == pending
         assert sum(case.label is not None for case in opened.cases.all()) == reference

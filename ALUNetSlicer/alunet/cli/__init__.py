@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import agent, outputs, project, rounds, serve, simulate, structure, tools
+from alunet.cli import agent, cases, outputs, project, rounds, serve, simulate, structure, tools
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -81,6 +81,7 @@ for _panel, _name, _run, _text in (
     (_BY_HAND, "suggest", rounds.suggest, rounds.SUGGEST),
     (_BY_HAND, "annotate", rounds.annotate, rounds.ANNOTATE),
     (_BY_HAND, "skip", rounds.skip, rounds.SKIP),
+    (_BY_HAND, "take-back", cases.take_back, cases.TAKE_BACK),
     (_BY_HAND, "next-round", rounds.next_round, rounds.NEXT_ROUND),
     (_BY_HAND, "status", project.status, project.STATUS),
     (_RESULTS, "predict", outputs.predict, outputs.PREDICT),
@@ -94,6 +95,7 @@ for _panel, _name, _run, _text in (
 ):
     app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)
 app.add_typer(structure.app, name="structure", rich_help_panel=_BY_HAND)
+app.add_typer(cases.app, name="case", rich_help_panel=_BY_HAND)
 app.command("agent", context_settings=agent.SETTINGS, rich_help_panel=_SERVICE)(agent.agent)
 
 

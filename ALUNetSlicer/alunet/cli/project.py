@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -213,7 +213,12 @@ def add(
             labelled = [own for own, _, label in found.cases if label]
         use = labels or ask(0 if test else len(set(labelled) - before))
         with at_work() as emit:
-            options = {"role": role, "ignore": ignore_value, "label_use": use.value, "emit": emit}
+            options: dict[str, Any] = {
+                "role": role,
+                "ignore": ignore_value,
+                "label_use": use.value,
+                "emit": emit,
+            }
             if found is not None:
                 opened.cases.import_dataset(paths[0], found=found, **options)
             else:
@@ -224,7 +229,7 @@ def add(
             blind = sum(case.label is None for case in new)
             if new:
                 _warn_of_one_patient(opened, emit)
-        pending = len(opened.settings.training_labels)
+        pending = len(opened.cases.to_learn())
     what = "cases to evaluate on" if test else "cases"
     note = f"; {blind} of them without a label cannot be evaluated" if test and blind else ""
     typer.echo(f"{len(new)} new {what} in {project}, {len(cases)} in all{note}.")
@@ -264,11 +269,11 @@ def plan(project: PROJECT) -> None:
 
     with at_work() as emit, Project.open(project) as opened:
         AnnotationLoop(opened, emit=emit).plan()
-        pool = opened.pool
+        pool, samples = opened.pool, int(opened.samples.counted().sum())
+        cases = len(opened.cases.all("pool"))
     rows, columns = pool.patch
     typer.echo(
-        f"{len(pool.cases)} cases, {len(pool):,} samples to choose from, each up to {rows} "
-        f"x {columns} pixels."
+        f"{cases} cases, {samples:,} samples to choose from, each up to {rows} x {columns} pixels."
     )
 
 
@@ -315,7 +320,10 @@ def _show(found: ProjectOverview, command: str) -> None:
         f"{found.project}: {words}; {', '.join(found.channels)}; preset {found.setup['preset']}"
     )
     unplanned = f", {len(found.unplanned)} not planned yet" if found.unplanned else ""
-    console.print(f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{unplanned}")
+    removed = f", {len(found.removed)} removed" if found.removed else ""
+    console.print(
+        f"{len(found.cases)} cases, {len(found.test_cases)} to evaluate on{removed}{unplanned}"
+    )
     if found.pool:
         console.print(
             f"{found.labelled:,} of {found.pool:,} samples labelled ({found.slices} slices), "
@@ -356,6 +364,9 @@ def _show(found: ProjectOverview, command: str) -> None:
             )
         console.print(table)
         _show_other_metrics(console, found.rounds)
+        for line in found.rounds:
+            if line.note:
+                console.print(f"Round {line.number}: {line.note}")
     if found.train_for is not None:
         console.print(f"Training: about {duration(found.train_for)} a round")
     console.print(f"Next: {command}")

@@ -15,7 +15,7 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.imaging.label_file import Meaning, write_description
 from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import label_folder, labelling, outputs
+from alunet.loop import label_folder, labelling, outputs, taking_back
 from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
@@ -26,6 +26,7 @@ from alunet.loop.steps import written_length
 from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
 from alunet.model.interface import load_framework
 from alunet.project import Project, RoundState
+from alunet.project.refusals import ChannelsFixed
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
 
@@ -90,6 +91,8 @@ def create(
         if (project.name, list(project.labels), project.channels, kept) == asked:
             return project
         project.close()
+        if list(project.labels) == asked[1] and project.channels != asked[2]:
+            raise ChannelsFixed(project.name, project.channels, channels) from None
         raise
 
 
@@ -246,7 +249,7 @@ class AnnotationLoop:
             ignore=ignore,
             meaning=meaning,
         )
-        self._follow()
+        self.follow()
         return taken
 
     def annotate_folder(
@@ -271,7 +274,7 @@ class AnnotationLoop:
             meaning=meaning,
             emit=self.loop.emit,
         )
-        self._follow()
+        self.follow()
         return taken
 
     def _suggested(self) -> list[int]:
@@ -299,7 +302,7 @@ class AnnotationLoop:
                 )
             samples += own
         self.project.samples.skip(samples, undo=undo)
-        self._follow()
+        self.follow()
         return len(set(samples))
 
     def structures_changed(self) -> None:
@@ -311,9 +314,36 @@ class AnnotationLoop:
             (folder / "dataset.json").unlink(missing_ok=True)
             names = self.project.cases.structures.numbered().in_files
             write_description(folder, names)
-        self._follow()
+        self.follow()
 
-    def _follow(self) -> None:
+    def take_back(
+        self,
+        case: str,
+        slices: Sequence[int] = (),
+        *,
+        all_slices: bool = False,
+        undo: bool = False,
+        author: str,
+    ) -> list[str]:
+        """Take the annotations of slices back, or undo that; see `TakingBack`.
+
+        Args:
+            slices: voxel indices along the slice axis.
+            all_slices: all slices of the case to which that applies.
+
+        Returns:
+            What was done and what follows, sentences for people.
+
+        Raises:
+            InputError: there is no such case or slice, or nothing to take back or to undo.
+        """
+        says = taking_back.take_back(
+            self.project, case, slices, all_slices=all_slices, undo=undo, author=author
+        )
+        self.follow()
+        return says
+
+    def follow(self) -> None:
         """Bring the manifest of the open batch up to date."""
         if self.worklist() is not None:
             self._saved()

@@ -13,7 +13,7 @@ from alunet.loop.recipe import Recipe
 from alunet.model import child, hardware
 from alunet.model.arithmetic import Arithmetic
 from alunet.model.interface import SHIPPED, load_framework, name_of
-from alunet.schema import Event
+from alunet.schema import Emit, Event, ignore_events
 
 if TYPE_CHECKING:
     from alunet.loop.loop import Loop
@@ -21,8 +21,19 @@ if TYPE_CHECKING:
 _CHOOSE = "alunet.loop.steps:choose_arithmetic"
 
 
-def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
-    """Run `function` ("package.module:name") in a child process, with framework and folder."""
+def run(
+    loop: Loop, function: str, log: Path, *, heard: Emit = ignore_events, **arguments: Any
+) -> Any:
+    """Run `function` ("package.module:name") in a child process, with framework and folder.
+
+    Args:
+        heard: called with each event before the loop hears it.
+    """
+
+    def emit(event: Event) -> None:
+        heard(event)
+        loop.emit(event)
+
     folder = loop.project.nnunet_dir
     loop.framework.use_structures(folder, loop.project.labels)
     return child.run(
@@ -30,7 +41,7 @@ def run(loop: Loop, function: str, log: Path, **arguments: Any) -> Any:
         {"framework": name_of(loop.framework), "folder": str(folder), **arguments},
         environment=loop.framework.variables(folder, log.parent / "training", loop.threads),
         log=log,
-        emit=loop.emit,
+        emit=emit,
         cancel=loop.cancel,
     )
 

@@ -260,6 +260,8 @@ def pool_case(project: Project, name: str) -> Case:
         InputError: there is no such case, it is for evaluation, or it is not planned yet.
     """
     found = [case for case in project.cases.all() if case.name == name]
+    if not found and name in {case.name for case in project.cases.all(removed=True)}:
+        raise InputError(f"Case {name!r} was removed.", "Restore it first.")
     if not found:
         known = ", ".join(case.name for case in project.cases.all("pool")[:3])
         raise InputError(

@@ -216,7 +216,7 @@ class Loop:
         )
         folder = self._folder(number)
         folder.mkdir(parents=True, exist_ok=True)
-        rounds.set_training(number, True)
+        self._begin_training(number, folder)
         try:
             learned = self._kept(folder / "learned.json", lambda: self._learn(number, folder))
         except BaseException:
@@ -236,6 +236,21 @@ class Loop:
             )
         )
         return record
+
+    def _begin_training(self, number: int, folder: Path) -> None:
+        """Begin the training of a round, or go on with it; without all that has seen what no
+        longer counts.
+        """
+        forgotten = self.project.learned.forgotten()
+        if forgotten:
+            shutil.rmtree(folder / "training", ignore_errors=True)
+            (folder / "learned.json").unlink(missing_ok=True)
+            text = (
+                f"The last model learned from {forgotten} samples that no longer count; "
+                "this training starts anew."
+            )
+            self.emit(Event("message", {"text": text}))
+        self.project.learned.begin(number)
 
     def rounds(self) -> list[RoundRecord]:
         """The finished rounds, in order."""
@@ -300,8 +315,11 @@ class Loop:
     # --- query ------------------------------------------------------------------------------------
 
     def candidates(self) -> np.ndarray:
-        """Ids of the samples that can be suggested, ascending: neither labelled nor skipped."""
-        return np.flatnonzero(~(self.project.samples.labelled() | self.project.samples.skipped()))
+        """Ids of the samples that can be suggested, ascending: of cases that count, neither
+        labelled nor skipped.
+        """
+        samples = self.project.samples
+        return np.flatnonzero(samples.counted() & ~(samples.labelled() | samples.skipped()))
 
     # --- child processes --------------------------------------------------------------------------
 

@@ -55,7 +55,7 @@ class Oracle:
         place[numbers] = range(classes)
         voxels = np.zeros((len(pool), classes), np.int64)
         border = np.zeros((len(pool), classes), np.int64)
-        for name in pool.cases:
+        for name in filter(self.cases.__contains__, pool.cases):
             truth = place[self._truth(name)]
             edge = _border(truth, classes)
             for ids in _slices(pool, name):

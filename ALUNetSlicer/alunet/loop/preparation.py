@@ -69,7 +69,7 @@ def _note(loop: Loop, new: set[str]) -> None:
     """Keep what is unusual about the cases, and say it of the new ones."""
     project = loop.project
     notes = planning_notes(project.cases.all(), project.pool.patch)
-    project.settings.planning_notes = notes
+    project.cases.keep_planning_notes(notes)
     say({name: own for name, own in notes.items() if name in new}, loop.emit)
 
 
@@ -79,15 +79,14 @@ def take_training_labels(project: Project, emit: Emit) -> None:
     Every slice counts. What is annotated already stays as it is, so that a call that was stopped
     can be repeated.
     """
-    wanted = project.settings.training_labels
     cases = {case.name: case for case in project.cases.all("pool")}
-    left = [name for name in wanted if name in cases and name in project.pool.cases]
+    left = [name for name in project.cases.to_learn() if name in project.pool.cases]
     for name, _ in counted(left, "annotate", emit):
         case, labelled = cases[name], project.samples.labelled()
         if case.label is not None:
             asked = [int(i) for i in project.pool.samples_of(name) if not labelled[i]]
-            whole = tuple((0, extent) for extent in case.shape)
-            labels = Labels(read_reference(case), whole)
+            k, j, i = case.shape
+            labels = Labels(read_reference(case), ((0, k), (0, j), (0, i)))
             found = labelling.compare(project, case, labels, asked)
             labelling.store(
                 project,
@@ -96,8 +95,7 @@ def take_training_labels(project: Project, emit: Emit) -> None:
                 round=project.rounds.of_new_labels(),
                 author=labelling.IMPORTED,
             )
-        rest = [other for other in project.settings.training_labels if other != name]
-        project.settings.training_labels = rest
+        project.cases.note_learnt(name)
 
 
 def enumerate_samples(project: Project) -> None:

@@ -37,6 +37,9 @@ class RoundRecord:
         diagnostics: of the query: query_size, elbow, weights, batch_uncertainty, …
         seconds, peak_memory_mb: of each step.
         recipe, seed, budget, training, arithmetic, versions, hashes: what it takes to do it again.
+        tests: names of the cases that it was evaluated on; None where an earlier version did not
+            write them.
+        anew: whether its training began without the weights of the round before.
     """
 
     number: int
@@ -61,6 +64,8 @@ class RoundRecord:
     threads: int = 1
     arithmetic: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
+    tests: list[str] | None = None
+    anew: bool = False
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RoundRecord:
@@ -103,6 +108,22 @@ class RoundRecord:
     def save(self, file: Path) -> None:
         """Write the manifest, whole or not at all."""
         write_json(file, asdict(self))
+
+
+def notes_on(records: Sequence[RoundRecord]) -> list[str]:
+    """Return for each round, by number, what keeps it from being compared with the one before;
+    empty where nothing does.
+    """
+    notes, before = [], None
+    for record in records:
+        words = []
+        if record.anew:
+            words.append("The training started anew: earlier models learned from removed labels.")
+        if before is not None and record.tests is not None and before != record.tests:
+            words.append(f"The test set changed: {len(record.tests)} cases, before {len(before)}.")
+        notes.append(" ".join(words))
+        before = record.tests
+    return notes
 
 
 @dataclass(frozen=True)

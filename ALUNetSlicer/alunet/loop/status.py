@@ -8,10 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alunet.loop.annotation_loop import AnnotationLoop
-from alunet.loop.round_record import RoundRecord
+from alunet.loop.round_record import RoundRecord, notes_on
 from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values
-from alunet.project import Project
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class RoundLine:
         dice_on: what that was measured on: "test cases", or "annotated slices" that it was trained
             on.
         metrics: metric -> mean over the structures, of all that were measured on the same.
+        note: why it cannot be compared with the round before; empty where it can.
         train_seconds: how long its training took; None where there was none (yet).
         steps: of that training.
     """
@@ -40,6 +40,7 @@ class RoundLine:
     train_seconds: float | None = None
     steps: int | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class ProjectOverview:
 
     Attributes:
         cases, test_cases: names of the cases to learn from, and of those to evaluate on.
+        removed: names of the cases that were removed, and can be restored.
         unplanned: names of cases that are not preprocessed yet.
         pool, labelled, skipped: samples; `open` of the open round.
         slices: distinct slices with a label.
@@ -68,6 +70,7 @@ class ProjectOverview:
     channels: list[str]
     cases: list[str]
     test_cases: list[str]
+    removed: list[str]
     unplanned: list[str]
     pool: int
     labelled: int
@@ -93,7 +96,11 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
     everything, costs = project.cases.all(), project.annotations.costs()
     pool = project.samples.known_pool()
     tested = any(case.role == "test" and case.label is not None for case in everything)
-    rounds = [_finished(record, tested) for record in annotation.loop.rounds()]
+    records = annotation.loop.rounds()
+    rounds = [
+        _finished(record, tested, note)
+        for record, note in zip(records, notes_on(records), strict=True)
+    ]
     begun = project.rounds.begun()
     if worklist is not None and begun is not None:
         state, size = begun.state.value, len(worklist.items)
@@ -108,12 +115,13 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         channels=project.channels,
         cases=[case.name for case in everything if case.role == "pool"],
         test_cases=[case.name for case in everything if case.role == "test"],
+        removed=[case.name for case in project.cases.all(removed=True) if case.state == "removed"],
         unplanned=_unplanned(annotation),
-        pool=0 if pool is None else len(pool),
+        pool=0 if pool is None else int(project.samples.counted().sum()),
         labelled=costs.samples,
         slices=costs.slices,
         label_values=project.cases.structures.of_structures(),
-        notes=_notes(project),
+        notes=project.cases.notes(),
         voxels=dict(zip(project.labels, counts, strict=True)),
         open_voxels=project.annotations.open_voxels(),
         unseen_voxels=project.annotations.unseen_voxels(),
@@ -128,15 +136,7 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
     )
 
 
-def _notes(project: Project) -> dict[str, list[str]]:
-    """What was said of each case."""
-    imported, planned = project.cases.notes(), project.settings.planning_notes
-    known = [case.name for case in project.cases.all()]
-    notes = {name: imported.get(name, []) + planned.get(name, []) for name in known}
-    return {name: own for name, own in notes.items() if own}
-
-
-def _finished(record: RoundRecord, tested: bool) -> RoundLine:
+def _finished(record: RoundRecord, tested: bool, note: str) -> RoundLine:
     on_tests = tested and record.mean() is not None
     found = _means(record.metrics if on_tests else record.training_metrics)
     return RoundLine(
@@ -150,6 +150,7 @@ def _finished(record: RoundRecord, tested: bool) -> RoundLine:
         train_seconds=record.train_seconds,
         steps=record.steps,
         metrics=found,
+        note=note,
     )
 
 
@@ -176,7 +177,7 @@ def _unplanned(annotation: AnnotationLoop) -> list[str]:
 def _next(annotation: AnnotationLoop, worklist: RoundWorklist | None) -> tuple[str, str | None]:
     if not annotation.project.cases.all("pool"):
         return "add", None
-    if _unplanned(annotation) or annotation.project.settings.training_labels:
+    if _unplanned(annotation) or annotation.project.cases.to_learn():
         return "plan", None
     waiting = [] if worklist is None else worklist.open()
     if waiting:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
     """Train a round on everything that is annotated, and evaluate; see `steps.learn`."""
     project = loop.project
+    recipe = children.recipe_here(loop)
+    settings = recipe.first if project.rounds.anew(number) else recipe.training(number)
     annotated = {
         case: {"file": str(project.annotations.file(case)), "slices": count}
         for case, count in project.annotations.cases().items()
@@ -32,14 +34,21 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
         for case in project.cases.all("test")
         if case.label
     ]
+
+    def heard(event: Event) -> None:
+        # labels that came between the start and this moment were read, too
+        if (event.data.get("name"), event.data.get("state")) == ("refresh labels", "finished"):
+            project.learned.note()
+
     learned: dict[str, Any] = loop.run_child(
         "alunet.loop.steps:learn",
         folder / "train.log",
+        heard=heard,
         labels=str(project.training_labels_dir),
         annotated=annotated,
         tests=tests,
         structures={name: value for name, value in project.labels.items() if value > 0},
-        training=asdict(children.recipe_here(loop).training(number)),
+        training=asdict(settings),
         scoring=loop.scoring,
         weights_in=_start(loop, number),
         weights_out=str(loop.weights(number)),
@@ -52,7 +61,7 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
 
 def _start(loop: Loop, number: int) -> str | None:
     """The final weights of the round before; not its model, if that is the best checkpoint."""
-    if number == 0 or loop.recipe.mode == "scratch":
+    if number == 0 or loop.recipe.mode == "scratch" or loop.project.rounds.anew(number):
         return None
     return str(loop.recipe.training(number - 1).final_weights(loop.weights(number - 1)))
 
@@ -75,7 +84,7 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
         labelled_slices=costs.slices,
         labelled_voxels=costs.voxels,
         fraction=costs.fraction,
-        pool_samples=len(project.pool),
+        pool_samples=int(project.samples.counted().sum()),
         class_voxels=[int(count) for count in project.annotations.class_voxels()],
         metrics=measured(project.labels, learned["evaluation"]),
         selected=selected(
@@ -95,4 +104,6 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
         device=learned["device"],
         arithmetic=children.arithmetic(loop).to_json(),
         threads=loop.threads,
+        tests=sorted(learned["evaluation"].get("cases") or {}),
+        anew=project.rounds.anew(begun.number),
     )

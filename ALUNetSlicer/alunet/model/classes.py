@@ -65,7 +65,7 @@ def to_classes(labels: npt.NDArray[Any], numbers: Sequence[int]) -> npt.NDArray[
     """
     table = np.full(NOT_ANNOTATED + 1, len(numbers), np.int16)
     table[list(numbers)] = np.arange(len(numbers))
-    return table[labels]
+    return np.asarray(table[labels])
 
 
 def to_numbers(classes: npt.NDArray[Any], numbers: Sequence[int]) -> npt.NDArray[Any]:

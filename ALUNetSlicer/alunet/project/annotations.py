@@ -23,16 +23,12 @@ from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
 from alunet.project.settings import Settings
+from alunet.project.versions import Versions
 from alunet.project.worklist import Worklist, newest_version
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
-from alunet.storage.files import atomic_path, written_name
+from alunet.storage.files import written_name
 from alunet.storage.locks import FileLock, InUse
-
-NEW_VERSION = (
-    "INSERT INTO versions (sample_id, number, base, conflict, author, seconds, status, time)"
-    " VALUES (?, ?, ?, ?, ?, ?, ?, ?)"
-)
 
 Beyond = tuple[np.ndarray, np.ndarray]
 """Where voxels are that are in no sample, bool (k, j, i), and the label of each."""
@@ -41,6 +37,7 @@ Placed = tuple[int, Any, np.ndarray]
 """A sample, the index of its voxels in the case's array, and their labels."""
 
 Counts = tuple[list[int], int]
+"""Voxels of a label map that a training sees, by number, and how many drawn ones none sees."""
 
 
 @dataclass(frozen=True)
@@ -110,6 +107,9 @@ class Annotations:
         folder: of the label maps.
         locks: folder of the locks, one for each case.
         settings: of the project; no label is stored while they say that all labels are changed.
+
+    Attributes:
+        versions: of the labels.
     """
 
     def __init__(
@@ -127,6 +127,7 @@ class Annotations:
         self._db, self.folder, self._locks, self._settings = database, folder, locks, settings
         self._cases, self._samples, self._rounds = cases, samples, rounds
         self._worklist, self._requests = worklist, requests
+        self.versions = Versions(database, folder / "history")
 
     # --- label maps -------------------------------------------------------------------------------
 
@@ -168,7 +169,8 @@ class Annotations:
         The label map is written first, the database after it: a crash between the two leaves voxels
         that no sample claims yet, and nothing that was acknowledged is lost. Labelling a sample
         again replaces its voxels, and the list of who labelled what when grows. A skipped sample is
-        skipped no more.
+        skipped no more. What has versions gets another one, so that the newest stays what is
+        annotated.
 
         Args:
             case: name of the case.
@@ -200,27 +202,16 @@ class Annotations:
                 (sample, pool.raw_slices(sample), labels) for sample, labels in items
             ]
             counts = self._store(case, placed + ([(-1, *beyond)] if beyond else []))
-            versions = self._further_versions(items, author, seconds)
+            numbers = {sample: self.versions.last(sample) for sample, _ in items}
+            versioned = [(sample, labels) for sample, labels in items if numbers[sample]]
+            for sample, labels in versioned:
+                self.versions.write(sample, numbers[sample] + 1, labels.astype(np.uint8))
+            share = None if seconds is None else seconds / max(1, len(items))
             with self._db.transaction():
-                self._db.many(NEW_VERSION, versions)
+                for sample, _ in versioned:
+                    about = newest_version(self._db, sample), author, Status.DONE.value
+                    self.versions.note(sample, numbers[sample] + 1, *about, seconds=share)
                 self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
-
-    def _further_versions(
-        self, items: Sequence[tuple[int, np.ndarray]], author: str, seconds: float | None
-    ) -> list[tuple[Any, ...]]:
-        """Write a version of each sample that has some already, so that the newest is what is
-        annotated; gives the rows of the database.
-        """
-        known = {row[0] for row in self._db.rows("SELECT DISTINCT sample_id FROM versions")}
-        share, rows = None if seconds is None else float(seconds) / len(items), []
-        for sample, labels in items:
-            if sample in known:
-                number = self.last_version(sample) + 1
-                self.write_version(sample, number, labels)
-                base = newest_version(self._db, sample)
-                done = Status.DONE.value
-                rows.append((sample, number, base, 0, author, share, done, time.time()))
-        return rows
 
     def case_lock(self, case: str) -> FileLock:
         """The lock of a case's label map, for everybody who reads it in order to write it."""
@@ -241,10 +232,15 @@ class Annotations:
         """Writes samples' labels into a case's label map; the caller holds its lock. Gives the
         voxels of each class that a training sees, and how many drawn ones none sees.
         """
-        array, known = self.read(case), self._cases.row(case)
+        array = self.read(case)
         for sample, place, labels in placed:
             self.check_values(sample, labels, array[place].shape)
             array[place] = labels
+        return self.write_map(case, array)
+
+    def write_map(self, case: str, array: np.ndarray) -> Counts:
+        """Write a case's label map and count its voxels; the caller holds its lock."""
+        known = self._cases.row(case)
         write_like(array, known.image, self.file(case))
         return counted_voxels(array, known.geometry)
 
@@ -277,9 +273,10 @@ class Annotations:
     def keep_counts(self, case: str, counts: Counts) -> None:
         """Note the voxels of a label map, within the caller's transaction."""
         voxels, unseen = counts
-        self._db.execute("UPDATE cases SET voxels = ? WHERE name = ?", (json.dumps(voxels), case))
-        if unseen or self._settings.unseen(case):
-            self._settings.keep_unseen(case, unseen)
+        self._db.execute(
+            "UPDATE cases SET voxels = ?, unseen = ? WHERE name = ?",
+            (json.dumps(voxels), unseen, case),
+        )
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
         """Raises InputError for labels of another shape than `shape`, or with values that are
@@ -305,8 +302,8 @@ class Annotations:
         background first, (M, K), all voxels (M,); int64.
         """
         rows = self._db.rows(
-            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND voxels IS NOT NULL ORDER BY "
-            "name"
+            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND state = 'present' "
+            "AND voxels IS NOT NULL ORDER BY name"
         )
         numbers = self._cases.structures.numbers
         counts = [dict(enumerate(json.loads(row[0]))) for row in rows]
@@ -322,17 +319,21 @@ class Annotations:
 
     def unseen_voxels(self) -> dict[str, int]:
         """How many drawn voxels of cases no training sees, by name: the image is 0 there."""
-        found = {name: self._settings.unseen(name) for name in self.cases()}
-        return {name: voxels for name, voxels in found.items() if voxels}
+        return dict(
+            self._db.rows(
+                "SELECT name, unseen FROM cases WHERE unseen AND role = 'pool' "
+                "AND state = 'present' ORDER BY name"
+            )
+        )
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
         size, samples = self._db.rows(
-            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM samples"
+            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
         )[0]
         slices = self._db.number(
-            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM samples WHERE state = "
-            "'labelled')"
+            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM counted_samples WHERE "
+            "state = 'labelled')"
         )
         return Costs(
             samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
@@ -341,8 +342,8 @@ class Annotations:
     def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
         rows = self._db.rows(
-            "SELECT case_name, count(*), voxels FROM samples JOIN cases ON cases.name = case_name"
-            " WHERE state = 'labelled' GROUP BY case_name ORDER BY case_name"
+            "SELECT case_name, count(*), voxels FROM counted_samples s JOIN cases c ON c.name = "
+            "case_name WHERE s.state = 'labelled' GROUP BY case_name ORDER BY case_name"
         )
         return {name: count for name, count, voxels in rows if sum(json.loads(voxels or "[]"))}
 
@@ -366,21 +367,26 @@ class Annotations:
         self._db.check_writable()
         place = self._samples.place(sample)
         with self.case_lock(place.case):
+            self._samples.place(sample)  # its case may have been erased meanwhile
             answer = self._requests.answer(submission.key, submission.digest)
             if answer is None:
-                if self._settings.change is not None:
-                    raise InUse("The structures are being changed.", "Try again in a moment.")
+                self.check_unchanging()
                 self.check_values(sample, submission.labels, place.shape)
                 answer = self._keep(sample, place, submission)
         if "kept" in answer:
             raise StaleVersion(answer["version"], answer["kept"])
         return SampleState(sample, Status(answer["status"]), answer["version"])
 
+    def check_unchanging(self) -> None:
+        """Raise InUse while all labels are changed; the caller holds the lock of a case."""
+        if self._settings.change is not None:
+            raise InUse("The structures are being changed.", "Try again in a moment.")
+
     def _keep(self, sample: int, place: Place, submission: Submission) -> dict[str, Any]:
-        newest, last = newest_version(self._db, sample), self.last_version(sample)
+        newest, last = newest_version(self._db, sample), self.versions.last(sample)
         stale, number = not self._is_newest(sample, submission.base, newest), last + 1
         labels, later = self._as_of_now(submission)
-        self.write_version(sample, number, labels)
+        self.versions.write(sample, number, labels)
         counts = None
         if submission.status is Status.DONE and not stale:
             counts = self._store(place.case, [(sample, place.slices, labels)])
@@ -388,18 +394,14 @@ class Annotations:
         if stale:
             answer = {"version": newest, "kept": number}
         with self._db.transaction():
-            self._db.execute(
-                NEW_VERSION,
-                (
-                    sample,
-                    number,
-                    submission.base if stale else newest,
-                    int(stale),
-                    submission.author,
-                    submission.seconds,
-                    submission.status.value,
-                    time.time(),
-                ),
+            self.versions.note(
+                sample,
+                number,
+                submission.base if stale else newest,
+                submission.author,
+                submission.status.value,
+                seconds=submission.seconds,
+                conflict=stale,
             )
             if counts is not None:
                 round_ = self._rounds.of_new_labels()
@@ -443,26 +445,6 @@ class Annotations:
         background = np.asarray(NOT_ANNOTATED, submission.labels.dtype)
         return np.where(submission.labels == 0, background, submission.labels), later
 
-    def last_version(self, sample: int) -> int:
-        """The last number that was given to any version, also to one that does not count; 0
-        where there is none.
-        """
-        return self._db.number(
-            "SELECT coalesce(max(number), 0) FROM versions WHERE sample_id = ?", (sample,)
-        )
-
-    def _version_file(self, sample: int, number: int) -> Path:
-        return self.folder / "history" / f"{sample}-{number}.npz"
-
-    def write_version(self, sample: int, number: int, labels: np.ndarray) -> None:
-        """Write the labels of a version that the database does not know yet."""
-        file = self._version_file(sample, number)
-        file.parent.mkdir(exist_ok=True)
-        for leftover in file.parent.glob(f"tmp-*-{sample}-*.npz"):
-            leftover.unlink(missing_ok=True)
-        with atomic_path(file) as temporary:
-            np.savez_compressed(temporary, labels=labels)
-
     def version(self, sample: int, number: int | None = None) -> tuple[int, np.ndarray]:
         """Number and labels of a submitted version.
 
@@ -479,8 +461,7 @@ class Annotations:
             "SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted)
         )
         if known is not None:
-            with np.load(self._version_file(sample, wanted), allow_pickle=False) as content:
-                return wanted, content["labels"]
+            return wanted, self.versions.read(sample, wanted)
         state = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,))
         if number is None and state == "labelled":
             return 0, self.read(place.case)[place.slices]

@@ -25,6 +25,7 @@ from alunet.project.importing import (
     note_same_scans,
     remove_files,
     say_left_out,
+    say_removed,
     store_case,
     undone_on_failure,
 )
@@ -34,7 +35,6 @@ from alunet.project.training_labels import (
     NONE,
     TRAIN,
     LabelUse,
-    mark_training_labels,
 )
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.database import Database
@@ -50,6 +50,7 @@ class Case:
     Attributes:
         name: unique in the project.
         role: "pool" (can be suggested) or "test" (only evaluated on).
+        state: "present"; or "removed": it has all that it had, and counts for nothing.
         images: image files in channel order.
         label: hidden reference label, None where there is none.
         geometry: None before preprocessing.
@@ -67,6 +68,7 @@ class Case:
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     silent: tuple[int, ...] = ()
+    state: str = "present"
 
 
 @dataclass(frozen=True)
@@ -97,11 +99,12 @@ class Cases:
         self._db, self._settings, self._root, self._data = database, settings, root, data
         self._images, self._labels = data / "images", data / "labels"
 
-    def all(self, role: str | None = None) -> list[Case]:
-        """Return the cases by name; of one role, or all."""
+    def all(self, role: str | None = None, *, removed: bool = False) -> list[Case]:
+        """Return the cases by name; of one role, or all. With `removed` also those."""
         rows = self._db.rows(
-            "SELECT name, role, images, label, geometry, shape, spacing, silent FROM cases"
-            " ORDER BY name"
+            "SELECT name, role, images, label, geometry, shape, spacing, silent, state FROM cases "
+            "WHERE state IN ('present', ?) ORDER BY name",
+            ("removed" if removed else "present",),
         )
         return [
             Case(
@@ -113,8 +116,9 @@ class Cases:
                 shape=tuple(json.loads(shape)),
                 spacing=tuple(json.loads(spacing)),
                 silent=tuple(json.loads(silent)),
+                state=state,
             )
-            for name, own, images, label, geometry, shape, spacing, silent in rows
+            for name, own, images, label, geometry, shape, spacing, silent, state in rows
             if role in (None, own)
         ]
 
@@ -125,7 +129,9 @@ class Cases:
             InputError: there is no such case.
         """
         rows = self._db.rows(
-            "SELECT shape, images, voxels, geometry FROM cases WHERE name = ?", (name,)
+            "SELECT shape, images, voxels, geometry FROM cases WHERE name = ? "
+            "AND state IN ('present', 'removed')",
+            (name,),
         )
         if not rows:
             raise InputError(f"There is no case {name!r} in the project.", "See the list of cases.")
@@ -135,11 +141,40 @@ class Cases:
         return CaseRow(tuple(json.loads(shape)), image, voxels, geometry)
 
     def notes(self) -> dict[str, list[str]]:
-        """Return what was said of the files of cases when they were imported, by the case's
-        name.
-        """
-        rows = self._db.rows("SELECT name, notes FROM cases WHERE notes != '[]' ORDER BY name")
-        return {name: json.loads(notes) for name, notes in rows}
+        """Return what was said of cases when they were imported and planned, by the case's name."""
+        rows = self._db.rows(
+            "SELECT name, notes, planning FROM cases WHERE state = 'present' ORDER BY name"
+        )
+        found = {name: json.loads(said) + json.loads(more) for name, said, more in rows}
+        return {name: notes for name, notes in found.items() if notes}
+
+    def keep_planning_notes(self, notes: Mapping[str, Sequence[str]]) -> None:
+        """Note what is unusual about planned cases, by name, in the place of what was noted."""
+        with self._db.transaction():
+            self._db.execute("UPDATE cases SET planning = '[]'")
+            self._db.many(
+                "UPDATE cases SET planning = ? WHERE name = ?",
+                [(json.dumps(own, ensure_ascii=False), name) for name, own in notes.items()],
+            )
+
+    def to_learn(self) -> list[str]:
+        """Return the cases whose reference label becomes annotations as soon as it is planned."""
+        rows = self._db.rows(
+            "SELECT name FROM cases WHERE learn AND role = 'pool' AND state = 'present' "
+            "ORDER BY name"
+        )
+        return [name for (name,) in rows]
+
+    def _note_to_learn(self, names: Iterable[str]) -> None:
+        """Note whose reference label is to be learned from, within the caller's transaction."""
+        wanted = {name.casefold() for name in names}
+        rows = self._db.rows("SELECT name FROM cases WHERE role = 'pool' AND label IS NOT NULL")
+        found = [(name,) for (name,) in rows if name.casefold() in wanted]
+        self._db.many("UPDATE cases SET learn = 1 WHERE name = ?", found)
+
+    def note_learnt(self, name: str) -> None:
+        """Note that the reference label of a case became annotations."""
+        self._db.execute("UPDATE cases SET learn = 0 WHERE name = ?", (name,))
 
     def dicom(self, name: str) -> SeriesIdentity | None:
         """Return the UIDs of the DICOM series that a case comes from; None where it comes from
@@ -269,6 +304,7 @@ class Cases:
             cases = [(name, files, None) for name, files, _ in cases]
         known = self._known()
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
+        say_removed(cases, known, emit)
         check_new_names(new)
         checked = [
             check_case(*case, channels, use.source, told)
@@ -285,16 +321,16 @@ class Cases:
 
     def _known(self) -> dict[str, KnownCase]:
         """What is known of the cases, by the name as it is compared."""
-        rows = self._db.rows("SELECT name, role, images, content, stamp FROM cases")
+        rows = self._db.rows("SELECT name, role, images, content, stamp, state FROM cases")
         return {
-            name.casefold(): KnownCase(name, role, images, comparable(content), stamp)
-            for name, role, images, content, stamp in rows
+            name.casefold(): KnownCase(name, role, images, comparable(content), stamp, state)
+            for name, role, images, content, stamp, state in rows
         }
 
     def _with_content(self, known: Iterable[KnownCase], emit: Emit) -> list[KnownCase]:
         """Return the cases with the content of those that were added before it was kept."""
         done = [own for own in known if own.content]
-        older = [own for own in known if not own.content]
+        older = [own for own in known if not own.content and json.loads(own.images)]
         for own, _ in counted(older, "compare", emit):
             with contextlib.suppress(InputError):  # a damaged image of another case is no hindrance
                 content = content_of(self._images / file for file in json.loads(own.images))
@@ -333,7 +369,7 @@ class Cases:
         if own.role != role:
             raise InputError(
                 f"Case '{own.name}' is in the project already, as a {own.role} case.",
-                "A case cannot be learned from and evaluated on. Leave it out.",
+                "A case cannot be learned from and evaluated on. Leave it out, or change its role.",
             )
         self._note_label(case, emit)
         self._db.execute(
@@ -384,7 +420,7 @@ class Cases:
                 )
                 if first:
                     self._settings.label_values = list(use.source.structures.values)
-                mark_training_labels(self._db, self._settings, learned)
+                self._note_to_learn(learned)
 
     def remove_unregistered(self, name: str) -> None:
         """Remove what an import that was killed left of a case; one of the project stays."""
@@ -393,21 +429,15 @@ class Cases:
             remove_files(name, channels, self._images, self._labels)
 
     def set_role(self, names: Iterable[str], role: str) -> None:
-        """Makes cases pool or test cases.
+        """Make cases pool or test cases; samples and annotations of test cases count for nothing.
 
         Raises:
-            InputError: a case is unknown or has samples in the pool.
+            InputError: a case is unknown.
         """
         check_role(role)
         with self._db.transaction():
             for name in names:
                 self.row(name)
-                if role == "test" and self._db.value(
-                    "SELECT 1 FROM samples WHERE case_name = ?", (name,)
-                ):
-                    raise InputError(
-                        f"Case {name!r} is in the pool already.", "Choose test cases before that."
-                    )
                 self._db.execute("UPDATE cases SET role = ? WHERE name = ?", (role, name))
 
     def set_geometry(self, case_name: str, geometry: CaseGeometry) -> None:

@@ -54,7 +54,7 @@ def create_database(
                 )
                 if source is not None:
                     columns = "name, role, images, label, shape, spacing, geometry"
-                    rows = source._db.rows(f"SELECT {columns} FROM cases")
+                    rows = source._db.rows(f"SELECT {columns} FROM cases WHERE state = 'present'")
                     database.many(
                         f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
                     )

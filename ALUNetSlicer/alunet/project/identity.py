@@ -29,7 +29,8 @@ class Content:
         self._digest.update(f"{array.shape}".encode())
         step = max(1, _STEP // max(1, array[:1].nbytes))
         for number, plane in enumerate(array, 1):  # all planes in float64 would need much memory
-            self._digest.update(np.ascontiguousarray(plane, np.float64) + 0.0)  # -0.0 is 0.0
+            values = np.ascontiguousarray(plane, np.float64) + 0.0  # -0.0 is 0.0
+            self._digest.update(values.data)
             if number % step == 0 or number == len(array):
                 told(number / len(array))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -141,7 +141,7 @@ def check_case(
     if len(found) != channels or grid is None:
         raise InputError(
             f"Case {name} has {len(found)} channel(s), but the project has {channels}.",
-            "Give each once.",
+            "Give each once; for other channels make another project.",
         )
     images = [
         replace(source, name=_kept_name(source, f"{name}_{i:04d}"))
@@ -282,6 +282,7 @@ class KnownCase:
     images: str
     content: str | None
     stamp: str | None
+    state: str = "present"
 
 
 def check_new_names(cases: Sequence[CaseFiles]) -> None:
@@ -305,6 +306,15 @@ def note_same_scans(
         text = f"'{case.name}' is the same scan as '{name}' ({role}): one of them is too many."
         noted.append(case if name == case.name else replace(case, notes=(*case.notes, text)))
     return noted
+
+
+def say_removed(cases: Sequence[CaseFiles], known: Mapping[str, KnownCase], emit: Emit) -> None:
+    """Say which cases were removed from the project before."""
+    for name, _, _ in cases:
+        own = known.get(name.casefold())
+        if own is not None and own.state == "removed":
+            text = f"'{own.name}' was removed from the project and stays out until it is restored."
+            emit(Event("message", {"text": text}))
 
 
 def say_left_out(files: Sequence[LeftOut], emit: Emit) -> None:

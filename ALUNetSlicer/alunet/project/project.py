@@ -14,10 +14,13 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import number_labels
 from alunet.pool import Pool
 from alunet.project.annotations import Annotations
+from alunet.project.case_changes import CaseChanges
 from alunet.project.cases import Cases
 from alunet.project.creation import create_database, reference
+from alunet.project.erasing import Erasing
 from alunet.project.events import Events
 from alunet.project.jobs import Jobs
+from alunet.project.learned import Learned
 from alunet.project.requests import Requests
 from alunet.project.rewriting import Rewriting
 from alunet.project.rounds import Rounds
@@ -25,6 +28,7 @@ from alunet.project.samples import Samples
 from alunet.project.settings import Settings
 from alunet.project.structures import ProjectStructures
 from alunet.project.tables import MIGRATIONS
+from alunet.project.taking_back import TakingBack
 from alunet.project.worklist import Worklist
 from alunet.storage.database import Database
 from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
@@ -43,8 +47,8 @@ class Project:
         name: of the project.
         channels: channel names as nnU-Net knows them.
         read_only: whether it was opened for reading only.
-        settings, cases, samples, rounds, worklist, annotations, structures, jobs, events, requests:
-            its parts.
+        settings, cases, samples, rounds, worklist, annotations, jobs, events, requests, structures,
+            learned, case_changes, taking_back, erasing: its parts.
     """
 
     def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
@@ -84,6 +88,9 @@ class Project:
         self._compose()
         if self._lock is not None:
             self._make_folders()
+            self.erasing.finish()
+        if not self.read_only:
+            self.taking_back.finish()
 
     def _compose(self) -> None:
         """Make the parts, each of those that it stands on."""
@@ -111,11 +118,39 @@ class Project:
             self.requests,
         )
         self.jobs = Jobs(self._db, self.events, self.root / "jobs")
+        self._compose_changes()
+
+    def _compose_changes(self) -> None:
+        """Make the parts that change what is there."""
         rewriting = Rewriting(
             self._db, self.settings, self.root, self.cases, self.annotations, self.rounds
         )
         self.structures = ProjectStructures(
             self._db, self.settings, self.cases, self.rounds, self.worklist, self.events, rewriting
+        )
+        self.learned = Learned(self._db, self.rounds)
+        self.case_changes = CaseChanges(
+            self._db, self.cases, self.rounds, self.learned, self.events
+        )
+        self.taking_back = TakingBack(
+            self._db,
+            self.annotations,
+            self.samples,
+            self.rounds,
+            self.worklist,
+            self.learned,
+            self.requests,
+            self.settings,
+        )
+        self.erasing = Erasing(
+            self._db,
+            self.root,
+            self.data,
+            self.cases,
+            self.samples,
+            self.annotations,
+            self.learned,
+            self.events,
         )
         if self.settings.change is not None and not self.read_only:
             self._finish_change(rewriting)

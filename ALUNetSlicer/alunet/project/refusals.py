@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from alunet.errors import InputError
 from alunet.schema import Lease
 
@@ -28,3 +30,29 @@ class Leased(InputError):
     def __init__(self, lease: Lease) -> None:
         super().__init__(f"{lease.author} is working on this slice.", "Take another one.")
         self.lease = lease
+
+
+class ChannelsFixed(InputError):
+    """The images of a project would need other channels than they have."""
+
+    def __init__(self, project: str, known: Sequence[str], asked: Sequence[str]) -> None:
+        super().__init__(
+            f"The project '{project}' has the channels {', '.join(known)}; they cannot become "
+            f"{', '.join(asked)}, as images, plan and models are made for them.",
+            "Make a new project from the same images with all channels, export the labels of this "
+            "one, and annotate with them there.",
+        )
+
+
+class ChangedMeanwhile(InputError):
+    """Another person annotated the sample since it was looked at.
+
+    Attributes:
+        version: the newest one.
+    """
+
+    def __init__(self, version: int) -> None:
+        super().__init__(
+            f"The slice was annotated meanwhile: it is at version {version}.", "Look at it first."
+        )
+        self.version = version

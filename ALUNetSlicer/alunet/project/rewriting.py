@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.annotations import NEW_VERSION, Annotations, Counts, counted_voxels
+from alunet.project.annotations import Annotations, Counts, counted_voxels
 from alunet.project.cases import Cases
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
@@ -86,7 +86,9 @@ class Rewriting:
         """Refuse submissions while the block runs, and move what it made count when it ends."""
         self._settings.change = {"state": "staging"}
         try:
-            for case in self._cases.all("pool"):  # wait for those who write at the moment
+            for case in self._cases.all(
+                "pool", removed=True
+            ):  # wait for those who write at the moment
                 with self._annotations.case_lock(case.name):
                     pass
             shutil.rmtree(self._folder, ignore_errors=True)
@@ -128,7 +130,9 @@ class Rewriting:
             for sample, state in self._touched().items()
             if state != "labelled"
         )
-        references = (read_labels(case.label) for case in self._cases.all() if case.label)
+        references = (
+            read_labels(case.label) for case in self._cases.all(removed=True) if case.label
+        )
         return sum(
             int(np.count_nonzero(labels == number))
             for source in (maps, drafts, references)
@@ -165,7 +169,7 @@ class Rewriting:
                 known = self._cases.row(case)
                 write_like(new, known.image, self._staged("annotations", case))
                 voxels[case] = counted_voxels(new, known.geometry)
-        for own in self._cases.all() if references else ():
+        for own in self._cases.all(removed=True) if references else ():
             if own.label is not None:
                 old = read_labels(own.label)
                 if not np.array_equal(old, new := recode(old)):
@@ -189,7 +193,7 @@ class Rewriting:
         base, old = self._annotations.version(sample)
         if np.array_equal(old, new := recode(old)):
             return []
-        number = self._annotations.last_version(sample)
+        number = self._annotations.versions.last(sample)
         case, made = self._case_of(sample), []
         if base == 0:
             number += 1
@@ -198,7 +202,7 @@ class Rewriting:
                 (sample,),
             )[0]
             made.append(Version(sample, case, number, 0, Status.DONE, who, when))
-            self._annotations.write_version(sample, number, old)
+            self._annotations.versions.write(sample, number, old)
             base, status = number, Status.DONE
         else:
             status = Status(
@@ -207,7 +211,7 @@ class Rewriting:
                 )
             )
         made.append(Version(sample, case, number + 1, base, status, author, time.time()))
-        self._annotations.write_version(sample, number + 1, new)
+        self._annotations.versions.write(sample, number + 1, new)
         return made
 
     def _case_of(self, sample: int) -> str:
@@ -215,16 +219,16 @@ class Rewriting:
 
     def note(self, staged: Staged, author: str) -> None:
         """Make what was written count, within the caller's transaction."""
-        self._db.many(
-            NEW_VERSION,
-            [
-                (v.sample, v.number, v.base, 0, v.author, None, v.status.value, v.time)
-                for v in staged.versions
-            ],
-        )
-        made = [(v.sample, v.number) for v in staged.versions if v.base]
-        mark = "UPDATE versions SET derived = 1 WHERE sample_id = ? AND number = ?"
-        self._db.many(mark, made)
+        for v in staged.versions:
+            self._annotations.versions.note(
+                v.sample,
+                v.number,
+                v.base,
+                v.author,
+                v.status.value,
+                derived=bool(v.base),
+                moment=v.time,
+            )
         cases = {version.sample: version.case for version in staged.versions}
         round_, now = self._rounds.of_new_labels(), time.time()
         self._db.many(

@@ -17,7 +17,15 @@ CHOSEN = "chosen"
 """The strategy of a round whose labels are all of slices that people chose."""
 UNASKED = "unasked"
 """The strategy of a round whose labels were not suggested."""
-_COLUMNS = "number, strategy, budget, state, query, record"
+_COLUMNS = "number, strategy, budget, state, query, record, anew"
+
+_TOUCHED = """
+WITH now AS (SELECT id FROM counted_samples WHERE state = 'labelled')
+SELECT EXISTS (SELECT 1 FROM now) AND (
+    EXISTS (SELECT 1 FROM annotations WHERE round >= ? AND sample_id IN (SELECT id FROM now))
+    OR EXISTS (SELECT 1 FROM learned WHERE sample_id NOT IN (SELECT id FROM now))
+    OR EXISTS (SELECT 1 FROM now WHERE id NOT IN (SELECT sample_id FROM learned)))
+"""
 
 
 class RoundState(str, Enum):
@@ -36,6 +44,7 @@ class Round:
         budget: samples of its batch proper; 0 where people chose all of them.
         query: ``diagnostics`` and ``costs`` of the choice; None while no strategy has chosen.
         record: what the finished round is remembered by; None before.
+        anew: whether its training began without the weights of the round before.
     """
 
     number: int
@@ -44,6 +53,7 @@ class Round:
     state: RoundState
     query: dict[str, Any] | None
     record: dict[str, Any] | None
+    anew: bool = False
 
 
 class Rounds:
@@ -74,11 +84,8 @@ class Rounds:
         return next(iter(self._rounds("WHERE number = ?", self.current())), None)
 
     def touched(self) -> bool:
-        """Return whether anything was annotated since the last training."""
-        return (
-            self._db.value("SELECT 1 FROM annotations WHERE round >= ?", (self.current(),))
-            is not None
-        )
+        """Return whether a training would learn from anything else than the last one did."""
+        return bool(self._db.value(_TOUCHED, (self.current(),)))
 
     def of_new_labels(self) -> int:
         """Return the round that labels submitted now belong to: while one is trained, the next."""
@@ -131,6 +138,14 @@ class Rounds:
         """Put another record in the place of that of a finished round."""
         self._db.execute("UPDATE rounds SET record = ? WHERE number = ?", (_text(record), number))
 
+    def begin_anew(self, number: int) -> None:
+        """Note that the training of a begun round begins without earlier weights."""
+        self._db.execute("UPDATE rounds SET anew = 1 WHERE number = ?", (number,))
+
+    def anew(self, number: int) -> bool:
+        """Return whether the training of a round began without earlier weights."""
+        return bool(self._db.value("SELECT anew FROM rounds WHERE number = ?", (number,)))
+
     def finish(self, number: int, record: dict[str, Any]) -> None:
         """Note the result of a begun round.
 
@@ -150,7 +165,7 @@ def _text(value: dict[str, Any]) -> str:
 
 
 def _round(row: tuple[Any, ...]) -> Round:
-    number, strategy, budget, state, query, record = row
+    number, strategy, budget, state, query, record, anew = row
     return Round(
         number=number,
         strategy=strategy,
@@ -158,4 +173,5 @@ def _round(row: tuple[Any, ...]) -> Round:
         state=RoundState(state),
         query=None if query is None else json.loads(query),
         record=None if record is None else json.loads(record),
+        anew=bool(anew),
     )

@@ -82,20 +82,20 @@ class Samples:
         """Stores the samples, all unlabelled; storing the same pool again changes nothing.
 
         A pool with further cases behind those there are adds their samples; what is known of the
-        others stays.
+        others stays, also of cases that do not count now.
 
         Raises:
             InputError: a case is unknown or a test case, or another pool has labelled samples
                 already.
         """
         roles = dict(self._db.rows("SELECT name, role FROM cases"))
-        for name in pool.cases:
+        kept = self.known_pool()
+        for name in pool.cases[0 if kept is None or not pool.extends(kept) else len(kept.cases) :]:
             if roles.get(name) != "pool":
                 state = "a test case" if name in roles else "not in the project"
                 raise InputError(
                     f"The pool holds case {name!r}, which is {state}.", "Enumerate the pool again."
                 )
-        kept = self.known_pool()
         if kept == pool:
             return
         known = 0 if kept is None or not pool.extends(kept) else len(kept)
@@ -126,9 +126,17 @@ class Samples:
         self._pool = pool
 
     def place(self, sample: int) -> Place:
-        """Return where a sample is; raises InputError where there is none."""
+        """Return where a sample is; raises InputError where there is none, or its case does not
+        count now.
+        """
         columns = "case_name, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi"
-        rows = self._db.rows(f"SELECT {columns} FROM samples WHERE id = ?", (sample,))
+        rows = self._db.rows(f"SELECT {columns} FROM counted_samples WHERE id = ?", (sample,))
+        if not rows and self._db.rows("SELECT 1 FROM samples WHERE id = ?", (sample,)):
+            raise InputError(
+                f"The case of sample {sample} is not annotated now: it was removed, or made a case "
+                "to evaluate on.",
+                "Change that first.",
+            )
         if not rows:
             raise InputError(f"There is no sample {sample}.", "See the worklist.")
         case, *box = rows[0]
@@ -155,17 +163,30 @@ class Samples:
             total += int(covered.sum())
         return total
 
+    def counted(self) -> np.ndarray:
+        """Which samples are of cases that count, those of the pool that are not removed,
+        bool (n,).
+        """
+        return self._which("SELECT id FROM counted_samples")
+
     def labelled(self) -> np.ndarray:
-        """Which samples are labelled, bool (n,)."""
-        rows = self._db.rows("SELECT state = 'labelled' FROM samples ORDER BY id")
-        return np.array([row[0] for row in rows], bool)
+        """Which samples are labelled and counted, bool (n,)."""
+        return self._which("SELECT id FROM counted_samples WHERE state = 'labelled'")
 
     def skipped(self) -> np.ndarray:
-        """Which samples a person skipped, bool (n,)."""
-        rows = self._db.rows(
-            "SELECT id IN (SELECT sample_id FROM skipped) FROM samples ORDER BY id"
+        """Which samples a person skipped, of those that are counted, bool (n,)."""
+        return self._which(
+            "SELECT id FROM counted_samples WHERE id IN (SELECT sample_id FROM skipped)"
         )
-        return np.array([row[0] for row in rows], bool)
+
+    def _which(self, select: str) -> np.ndarray:
+        found = np.zeros(self._db.number("SELECT count(*) FROM samples"), bool)
+        found[[row[0] for row in self._db.rows(select)]] = True
+        return found
+
+    def forget_pool(self) -> None:
+        """Read the pool anew when it is asked for: a case has another name."""
+        self._pool = None
 
     def skip(self, samples: Iterable[int], *, undo: bool = False) -> None:
         """Never suggest these samples again, until that is undone or they are annotated.
@@ -188,7 +209,8 @@ class Samples:
         """Round in which each sample was first labelled, int32 (n,); -1 while it is not."""
         rounds = np.full(self._db.number("SELECT count(*) FROM samples"), -1, np.int32)
         for sample, number in self._db.rows(
-            "SELECT sample_id, min(round) FROM annotations GROUP BY sample_id"
+            "SELECT sample_id, min(round) FROM annotations JOIN counted_samples s ON "
+            "s.id = sample_id WHERE s.state = 'labelled' GROUP BY sample_id"
         ):
             rounds[sample] = number
         return rounds

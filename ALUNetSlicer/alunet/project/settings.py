@@ -149,32 +149,13 @@ class Settings:
         self._set("prepare", costs)
 
     @property
-    def training_labels(self) -> list[str]:
-        """Cases whose reference labels become annotations as soon as they are planned."""
-        found: list[str] = self._get("training labels", [])
-        return found
+    def structures_changed(self) -> float:
+        """When a structure was added or removed last, seconds since 1970; 0: never."""
+        return float(self._get("structures changed", 0.0))
 
-    @training_labels.setter
-    def training_labels(self, cases: list[str]) -> None:
-        self._set("training labels", cases)
-
-    @property
-    def planning_notes(self) -> dict[str, list[str]]:
-        """What a person should know of cases since they were planned, by name."""
-        found: dict[str, list[str]] = self._get("planning notes", {})
-        return found
-
-    @planning_notes.setter
-    def planning_notes(self, notes: dict[str, list[str]]) -> None:
-        self._set("planning notes", notes)
-
-    def unseen(self, case: str) -> int:
-        """Drawn voxels of a case that no training sees."""
-        return int(self._get(f"unseen {case}", 0))
-
-    def keep_unseen(self, case: str, voxels: int) -> None:
-        """Note how many drawn voxels of a case no training sees."""
-        self._set(f"unseen {case}", voxels)
+    @structures_changed.setter
+    def structures_changed(self, moment: float) -> None:
+        self._set("structures changed", moment)
 
     def request_of(self, case: str) -> Any:
         """What a case was asked for with over the service; None where it was not."""

@@ -7,6 +7,7 @@ is never given again: no stored file, and nothing that is on its way, ever means
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable
 from dataclasses import asdict
 
@@ -153,7 +154,7 @@ class ProjectStructures:
         self._set_color(number, color)
         silent = [
             (json.dumps([*case.silent, number]), case.name)
-            for case in self._cases.all()
+            for case in self._cases.all(removed=True)
             if case.label is not None
         ]
         self._db.many("UPDATE cases SET silent = ? WHERE name = ?", silent)
@@ -306,6 +307,7 @@ class ProjectStructures:
             change()
             if what in ("added", "removed"):
                 self._rewriting.note(staged, asked.author)
+                self._settings.structures_changed = time.time()
             shown = staged.changed if again else ()
             if shown:
                 self._worklist.look_again(shown, asked.author, f"look again: {again}")

@@ -224,5 +224,48 @@ EIGHTH = (
     "ALTER TABLE versions ADD COLUMN derived INTEGER NOT NULL DEFAULT 0",
 )
 
-MIGRATIONS: list[Migration] = [FIRST, SECOND, THIRD, FOURTH, FIFTH, SIXTH, SEVENTH, EIGHTH]
+NINTH = (
+    # Whether the case counts: 'removed' with all that it has; of 'erased' a neutral name stays.
+    """ALTER TABLE cases ADD COLUMN state TEXT NOT NULL DEFAULT 'present'
+        CHECK (state IN ('present', 'removed', 'erasing', 'erased'))""",
+    # When and by whom state or role was changed last; NULL: never.
+    "ALTER TABLE cases ADD COLUMN changed REAL",
+    "ALTER TABLE cases ADD COLUMN changed_by TEXT",
+    # 1: its label map may still hold voxels that were taken back.
+    "ALTER TABLE cases ADD COLUMN outdated INTEGER NOT NULL DEFAULT 0",
+    # The samples that can be suggested and learned from; all others keep rows and numbers.
+    """CREATE VIEW counted_samples AS SELECT s.* FROM samples s JOIN cases c ON c.name = s.case_name
+        WHERE c.role = 'pool' AND c.state = 'present'""",
+    # What the newest model has learned from, itself or through the weights that it began with.
+    """CREATE TABLE learned (
+        sample_id INTEGER PRIMARY KEY REFERENCES samples (id) ON DELETE CASCADE
+    )""",
+    """INSERT INTO learned SELECT DISTINCT a.sample_id FROM annotations a
+        JOIN samples s ON s.id = a.sample_id WHERE s.state = 'labelled'
+        AND a.round < (SELECT count(*) FROM rounds WHERE state != 'open')""",
+    # 1: its training began without the weights of the round before.
+    "ALTER TABLE rounds ADD COLUMN anew INTEGER NOT NULL DEFAULT 0",
+)
+
+TENTH = (
+    # Drawn voxels that no training sees, because the image is 0 there.
+    "ALTER TABLE cases ADD COLUMN unseen INTEGER NOT NULL DEFAULT 0",
+    # What is unusual about the case among the planned ones: a JSON list.
+    "ALTER TABLE cases ADD COLUMN planning TEXT NOT NULL DEFAULT '[]'",
+    # 1: its reference label becomes annotations as soon as it is planned.
+    "ALTER TABLE cases ADD COLUMN learn INTEGER NOT NULL DEFAULT 0",
+)
+
+MIGRATIONS: list[Migration] = [
+    FIRST,
+    SECOND,
+    THIRD,
+    FOURTH,
+    FIFTH,
+    SIXTH,
+    SEVENTH,
+    EIGHTH,
+    NINTH,
+    TENTH,
+]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from alunet.errors import InputError
 from alunet.imaging.labels import LabelSource
-from alunet.project.settings import Settings
-from alunet.storage.database import Database
 
 LABEL_USES = HIDDEN, TRAIN, NONE = ("hidden", "train", "none")
 """A reference that no training sees; besides, annotations once the case is planned; not taken."""
@@ -39,14 +36,3 @@ class LabelUse:
                 "Labels of cases to evaluate on are not learned from.",
                 "Add these cases to learn from, or keep their labels hidden.",
             )
-
-
-def mark_training_labels(database: Database, settings: Settings, names: Sequence[str]) -> None:
-    """Note the cases of these names whose label becomes annotations, within the caller's
-    transaction.
-    """
-    wanted = {name.casefold() for name in names}
-    rows = database.rows("SELECT name FROM cases WHERE role = 'pool' AND label IS NOT NULL")
-    found = [name for (name,) in rows if name.casefold() in wanted]
-    if found:
-        settings.training_labels = list(dict.fromkeys([*settings.training_labels, *found]))

@@ -32,7 +32,7 @@ FROM suggestions s JOIN samples p ON p.id = s.sample_id JOIN cases c ON c.name =
 LEFT JOIN work w ON w.sample_id = s.sample_id
 LEFT JOIN skipped k ON k.sample_id = s.sample_id
 LEFT JOIN leases l ON l.sample_id = s.sample_id AND l.until > ?
-WHERE s.round = ? ORDER BY s.rank
+WHERE s.round = ? AND c.role = 'pool' AND c.state = 'present' ORDER BY s.rank
 """
 _AXES = "kji"
 
@@ -140,8 +140,8 @@ class Worklist:
         rows = self._db.rows(
             "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), "
             "uncertainty, author,"
-            " ahead FROM suggestions JOIN samples ON samples.id = sample_id WHERE round = ? ORDER "
-            "BY rank",
+            " ahead FROM suggestions JOIN counted_samples p ON p.id = sample_id WHERE round = ? "
+            "ORDER BY rank",
             (round,),
         )
         return [
@@ -274,9 +274,11 @@ class Worklist:
     def _samples_of_slice(self, case: str, axis: int, number: int) -> dict[int, str]:
         """State of each sample of a slice, by ascending id."""
         shape = self._cases.row(case).shape
-        role, geometry = self._db.rows("SELECT role, geometry FROM cases WHERE name = ?", (case,))[
-            0
-        ]
+        role, state, geometry = self._db.rows(
+            "SELECT role, state, geometry FROM cases WHERE name = ?", (case,)
+        )[0]
+        if state != "present":
+            raise InputError(f"Case {case!r} was removed.", "Take it in again first.")
         if role != "pool":
             raise InputError(
                 f"Case {case!r} is for evaluation.", "Choose a slice of a case of the pool."
@@ -350,7 +352,8 @@ class Worklist:
                 "SELECT sample_id FROM suggestions WHERE round = ?", (round,)
             )
         }
-        new = [sample for sample in samples if sample not in shown]
+        counted = {sample for (sample,) in self._db.rows("SELECT id FROM counted_samples")}
+        new = [sample for sample in samples if sample in counted and sample not in shown]
         self._append(round, new, author, reason)
         for sample in samples:
             self.note_status(sample, Status.FLAGGED, author)
@@ -366,7 +369,8 @@ class Worklist:
             "annotations"
             " GROUP BY sample_id) a JOIN suggestions s ON s.sample_id = a.sample_id AND s.author "
             "IS NOT NULL"
-            " WHERE a.first = ? GROUP BY a.sample_id ORDER BY a.sample_id",
+            " WHERE a.first = ? AND a.sample_id IN (SELECT id FROM counted_samples WHERE "
+            "state = 'labelled') GROUP BY a.sample_id ORDER BY a.sample_id",
             (round,),
         )
 

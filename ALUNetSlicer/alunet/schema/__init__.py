@@ -5,6 +5,13 @@ its clients say to each other: HTTP under `PREFIX`, JSON bodies made of dataclas
 and read with `from_json`, errors as a `Problem`.
 """
 
+from alunet.schema.changes import (
+    CaseChange,
+    ChangedCase,
+    EraseRequest,
+    TakeBackRequest,
+    TakenBack,
+)
 from alunet.schema.codec import from_json, to_data, to_json
 from alunet.schema.constants import (
     API,
@@ -72,11 +79,14 @@ __all__ = [
     "PRESET_PURPOSES",
     "SEGMENTATION_ENDING",
     "Announcement",
+    "CaseChange",
     "CaseInfo",
     "CaseRequest",
+    "ChangedCase",
     "Code",
     "CurvePoint",
     "Emit",
+    "EraseRequest",
     "Event",
     "File",
     "Header",
@@ -103,6 +113,8 @@ __all__ = [
     "StructureEdit",
     "StructureInfo",
     "StructureRequest",
+    "TakeBackRequest",
+    "TakenBack",
     "Upload",
     "UploadRequest",
     "Voxels",

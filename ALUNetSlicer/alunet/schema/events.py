@@ -15,6 +15,9 @@ kind            data
 ``error``       ``message``, ``hint``, ``input`` (true where the input is to blame)
 ``job``         ``state`` (see `JobState`), ``kind`` (see `JobKind`), ``error`` where it failed
 ``sample``      ``sample``, ``status``, ``version``: an annotation or a status was stored
+``case``        ``case``, ``state`` or ``role``, ``author``: a case was removed or restored, has
+                another role, or was erased (then ``case`` is a neutral name, and ``samples``
+                those that it had)
 ``structures``  ``change`` ("added", "renamed", "recolored", "removed"), ``number``, ``text``; the
                 project's ``labels`` and ``colors`` from then on
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of

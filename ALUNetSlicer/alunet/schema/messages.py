@@ -247,6 +247,7 @@ class CaseInfo:
         has_label: whether there is a reference.
         annotated: labelled samples.
         proposal: round of the model whose proposal is stored, None where there is none.
+        state: "present", or "removed": it counts for nothing until it is restored.
     """
 
     name: str
@@ -257,6 +258,7 @@ class CaseInfo:
     has_label: bool
     annotated: int
     proposal: int | None
+    state: str = "present"
 
 
 @dataclass(frozen=True)
@@ -380,6 +382,7 @@ class CurvePoint:
         training: the same on the annotated slices that the model learned from, which flatters it.
         metrics: of each metric by structure and "mean", as `dice`, which is one of them.
         training_metrics: as `metrics`, what was measured on the annotated slices.
+        note: why it cannot be compared with the round before; empty where it can.
     """
 
     round: int
@@ -391,3 +394,4 @@ class CurvePoint:
     training: dict[str, float | None]
     metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
     training_metrics: dict[str, dict[str, float | None]] = field(default_factory=dict)
+    note: str = ""

@@ -15,6 +15,7 @@ from types import NoneType
 from typing import Any, Generic, TypeVar
 from urllib.parse import quote
 
+from alunet.schema import changes as c
 from alunet.schema import messages as m
 from alunet.schema import structures as s
 from alunet.schema import work as w
@@ -234,6 +235,19 @@ class Operations:
     )
     cases = Operation(f"GET {_PROJECT}/cases", list[m.CaseInfo], "All cases, by name.")
     case = Operation(f"GET {_CASE}", m.CaseInfo, "One case.")
+    change_case = Operation(
+        f"PATCH {_CASE}",
+        c.ChangedCase,
+        "Remove a case, take it in again, or change its role; says what follows.",
+        body=c.CaseChange,
+    )
+    erase_case = Operation(
+        f"POST {_CASE}/erasure",
+        c.ChangedCase,
+        "Erase a case for good, with everything made of it; says what is not reached.",
+        body=c.EraseRequest,
+        keyed=True,
+    )
     case_image = Operation(
         f"GET {_CASE}/images/{{channel}}",
         File,
@@ -283,6 +297,13 @@ class Operations:
         w.SampleState,
         "Note a status without labels.",
         body=w.StatusRequest,
+        keyed=True,
+    )
+    take_back = Operation(
+        f"POST {_SAMPLE}/taking-back",
+        c.TakenBack,
+        "Take the labels of a sample back, or undo that; says what follows.",
+        body=c.TakeBackRequest,
         keyed=True,
     )
     annotation = Operation(

@@ -13,7 +13,7 @@ import alunet
 from alunet.errors import AlunetError
 from alunet.schema import PREFIX, Code, Problem, to_json
 from alunet.serve.problems import STATUS, problem_of
-from alunet.serve.routes import cases, jobs, service, structures, work
+from alunet.serve.routes import cases, changes, jobs, service, structures, work
 from alunet.serve.state import State
 
 _DESCRIPTION = """
@@ -33,7 +33,7 @@ def build(state: State) -> FastAPI:
         redoc_url=None,
         responses={"default": {"model": Problem, "description": "Refused"}},
     )
-    for room in (service, structures, cases, work, jobs):
+    for room in (service, structures, cases, changes, work, jobs):
         app.include_router(room.router(state), prefix=PREFIX)
     for kind in (AlunetError, OSError, Exception):
         # of the last, the framework logs the whole story

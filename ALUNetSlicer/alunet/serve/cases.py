@@ -24,9 +24,9 @@ def describe_case(project: Project, name: str) -> CaseInfo:
 
 
 def describe_cases(project: Project) -> list[CaseInfo]:
-    """All cases, by name."""
-    annotated = project.annotations.cases()
-    return [_describe(project, case, annotated) for case in project.cases.all()]
+    """All cases, by name, also those that were removed."""
+    annotated = {own.name: own.annotated for own in project.case_changes.records()}
+    return [_describe(project, case, annotated) for case in project.cases.all(removed=True)]
 
 
 def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseInfo:
@@ -40,6 +40,7 @@ def _describe(project: Project, case: Case, annotated: dict[str, int]) -> CaseIn
         has_label=case.label is not None,
         annotated=annotated.get(case.name, 0),
         proposal=None if proposal is None else proposal[0],
+        state=case.state,
     )
 
 

@@ -8,7 +8,13 @@ from typing import Any
 from alunet.errors import AlunetError, InputError
 from alunet.project.annotations import StaleVersion
 from alunet.project.changes import AnswerNeeded
-from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
+from alunet.project.refusals import (
+    AlreadyAnnotated,
+    ChangedMeanwhile,
+    ChannelsFixed,
+    Leased,
+    NotPlanned,
+)
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.disk_space import DiskFull, known_failure
@@ -81,11 +87,18 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
     """The code of an error of the engine, and what comes with that code."""
     if isinstance(error, StaleVersion):
         return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.kept}
+    if isinstance(error, ChangedMeanwhile):
+        return Code.STALE_ANNOTATION, {"version": error.version, "kept": error.version}
     if isinstance(error, Leased):
         return Code.LEASED, to_json(error.lease)
     if isinstance(error, AnswerNeeded):
         return Code.ANSWER_NEEDED, {"about": error.about, "choices": error.choices}
     if isinstance(error, KeyReused):
         return Code.KEY_REUSED, {}
-    codes = ((InUse, Code.BUSY), (NotPlanned, Code.NOT_READY), (AlreadyAnnotated, Code.ANNOTATED))
+    codes = (
+        (InUse, Code.BUSY),
+        (NotPlanned, Code.NOT_READY),
+        (AlreadyAnnotated, Code.ANNOTATED),
+        (ChannelsFixed, Code.EXISTS),
+    )
     return next((code for kind, code in codes if isinstance(error, kind)), Code.BAD_REQUEST), {}

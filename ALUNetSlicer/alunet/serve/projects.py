@@ -15,6 +15,7 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
+from alunet.project.refusals import ChannelsFixed
 from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
@@ -107,6 +108,8 @@ class Projects:
                     project.channels,
                     asdict(Setup(**(project.settings.annotation or {}))),
                 )
+            if known[2] != request.channels and known[1] == labels:
+                raise ChannelsFixed(request.name, known[2], request.channels)
             if known != (request.name, labels, request.channels, asdict(setup)):
                 hint = "Open that one, or choose another name."
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)

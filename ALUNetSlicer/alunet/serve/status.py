@@ -9,6 +9,7 @@ from alunet import query
 from alunet.loop import RoundRecord
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import FIRST_STRATEGY, LATER_STRATEGY
+from alunet.loop.round_record import notes_on
 from alunet.loop.status import status as overview_of
 from alunet.model.metrics import DICE
 from alunet.project import Project
@@ -58,6 +59,7 @@ def _measured(record: RoundRecord | None) -> dict[str, Any] | None:
 
 def curve(project: Project) -> list[CurvePoint]:
     """One point a finished round."""
+    records = AnnotationLoop(project).loop.rounds()
     return [
         CurvePoint(
             round=record.number,
@@ -69,6 +71,7 @@ def curve(project: Project) -> list[CurvePoint]:
             training=record.training_metrics[DICE],
             metrics=record.metrics,
             training_metrics=record.training_metrics,
+            note=note,
         )
-        for record in AnnotationLoop(project).loop.rounds()
+        for record, note in zip(records, notes_on(records), strict=True)
     ]

@@ -10,6 +10,7 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.storage.disk_space import reporting_full_disk
+from alunet.storage.locks import InUse
 
 BUSY_SECONDS = 30.0
 
@@ -70,6 +71,8 @@ class Database:
         # An acknowledged annotation must survive a power failure, so every commit waits for the
         # disk.
         self._connection.execute("PRAGMA synchronous = FULL")
+        # What is deleted may be a patient's.
+        self._connection.execute("PRAGMA secure_delete = ON")
 
     @property
     def version(self) -> int:
@@ -141,6 +144,30 @@ class Database:
         """Raise InputError where it was opened for reading only."""
         if self.read_only:
             raise InputError("The project is open for reading only.", "Open it for writing.")
+
+    def rewrite(self, seconds: float = 20.0) -> None:
+        """Write the whole file anew, so that nothing that was deleted stays in its free parts or
+        in its log.
+
+        Raises:
+            InUse: others read it for longer than `seconds`.
+        """
+        self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * seconds)}")
+        try:
+            with reporting_full_disk(self.path.parent):
+                self._connection.execute("VACUUM")
+                blocked = self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error):
+                raise
+            blocked = 1
+        finally:
+            self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
+        if blocked:
+            raise InUse(
+                f"{self.path} is being read by another program.",
+                "Wait until that ends, and open the project again.",
+            )
 
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write."""

@@ -61,7 +61,7 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
     @serves(routes, Operations.add_slice)
     def choose(project: str, request: SliceRequest, response: Response) -> list[WorkRow]:
-        _check_author(request.author)
+        check_author(request.author)
         with state.projects.open(project) as opened:
             case = find(opened, request.case).name
             rows, fresh = opened.worklist.choose(case, request.axis, request.slice, request.author)
@@ -70,28 +70,28 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
     @serves(routes, Operations.lease)
     def lease(project: str, sample: int, request: LeaseRequest) -> Lease:
-        _check_author(request.author)
+        check_author(request.author)
         if not 1 <= request.seconds <= MOST_SECONDS:
             raise InputError(
                 f"A lease of {request.seconds:g} seconds.", f"Ask for 1 to {MOST_SECONDS:g}."
             )
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             return opened.worklist.lease(sample, request.author, request.seconds)
 
     @serves(routes, Operations.give_back)
     def give_back(project: str, sample: int, author: Author) -> None:
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             opened.worklist.give_back(sample, author)
 
     @serves(routes, Operations.set_status)
     def set_status(project: str, sample: int, request: StatusRequest, key: Key = "") -> SampleState:
-        _check_author(request.author)
+        check_author(request.author)
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             return opened.worklist.set_status(
-                sample, request.status, request.author, key, _digest(sample, to_json(request))
+                sample, request.status, request.author, key, digest_of(sample, to_json(request))
             )
 
 
@@ -104,7 +104,7 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         version: Annotated[int | None, Query(ge=0, lt=1 << 31)] = None,
     ) -> Response:
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             try:
                 number, labels = opened.annotations.version(sample, version)
             except InputError as error:
@@ -134,12 +134,12 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
 
         def submit() -> SampleState:
             with state.projects.open(project) as opened:
-                _check_sample(opened, sample)
+                check_sample(opened, sample)
                 labels = _labels(body, packed, opened.samples.place(sample).shape, shape, dtype)
                 known = opened.cases.structures
                 changed = bool(known.removed or opened.settings.added_structures)
                 labels = _with_own_value(labels, known, changed, not_annotated)
-                digest = _digest(
+                digest = digest_of(
                     sample, base_version, author, seconds, status.value, dtype, labels.tobytes()
                 )
                 submission = Submission(
@@ -156,7 +156,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
     @serves(routes, Operations.proposal)
     def proposal(request: Request, project: str, sample: int) -> Response:
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, "proposals")
             structures = opened.cases.structures
@@ -181,7 +181,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
                 f"Ask for {', '.join(MEASURES)}.",
             )
         with state.projects.open(project) as opened:
-            _check_sample(opened, sample)
+            check_sample(opened, sample)
             place = opened.samples.place(sample)
             found = newest_output(opened, place.case, f"uncertainty/{measure}")
             newest = opened.rounds.current() - 1
@@ -198,7 +198,8 @@ def _add_answers(routes: APIRouter, state: State) -> None:
         return _voxels(request, found[0], np.ascontiguousarray(part, np.float32))
 
 
-def _check_sample(project: Project, sample: int) -> None:
+def check_sample(project: Project, sample: int) -> None:
+    """Raise Refused for a sample that is not there, or whose case does not count now."""
     try:
         if not 0 <= sample < 1 << 31:
             raise InputError(f"There is no sample {sample}.", "See the worklist.")
@@ -207,7 +208,8 @@ def _check_sample(project: Project, sample: int) -> None:
         raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
 
 
-def _check_author(author: str) -> None:
+def check_author(author: str) -> None:
+    """Raise InputError for what is no name of a person."""
     if not author.strip() or len(author) > 100:
         raise InputError("An author has 1 to 100 characters.", "Say who is working.")
 
@@ -282,7 +284,8 @@ def _voxels(request: Request, number: int, labels: np.ndarray) -> Response:
     return Response(content, headers=headers, media_type="application/octet-stream")
 
 
-def _digest(*parts: object) -> str:
+def digest_of(*parts: object) -> str:
+    """Return what tells a request from others that come with the same key."""
     digest = hashlib.sha256()
     for part in parts:
         digest.update(part if isinstance(part, bytes) else repr(part).encode())
