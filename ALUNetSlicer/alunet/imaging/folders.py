@@ -28,10 +28,11 @@ _MOST_STRUCTURES = 256
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no case and no label of one, and why."""
+    """A file that is no case and no label of one, why, and what to do where nothing else is there."""
 
     file: Path
     reason: str
+    hint: str = "Add the images too."
 
 
 @dataclass(frozen=True)
@@ -266,6 +267,6 @@ def nothing_found(folder: Path, left_out: Sequence[LeftOut]) -> InputError:
     if left_out:
         one = left_out[0]
         return InputError(
-            f"{folder} holds no image: {one.file.name} is {one.reason}.", "Add the images too."
+            f"{folder} holds no image: {one.file.name} is {one.reason}.", one.hint
         )
     return InputError(f"{folder} holds no image.", f"Images end in {', '.join(ENDINGS)}.")

@@ -5,7 +5,9 @@ call's files, or none.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -14,16 +16,34 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.imaging.dicom.export import Algorithm, write_segmentation
 from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity, find_series
+from alunet.imaging.grids import Grid
 from alunet.imaging.reading import EXACT_ENDING, grid_of, read_labels
 from alunet.loop import outputs
 from alunet.loop.loop import Loop
 from alunet.project import Case
-from alunet.schema import Event
+from alunet.project.importing import counted
+from alunet.schema import DICOM_SEG, Emit, Event
 from alunet.storage.files import sha256_file
 
-ENDING = ".dcm"
+ENDING = f".{DICOM_SEG}"
 
 Kind = Literal["MANUAL", "SEMIAUTOMATIC", "AUTOMATIC"]
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """Labels of a case, and the DICOM series that they were drawn on.
+
+    Attributes:
+        name: of the case.
+        grid: of its image.
+        labels: reads them, array (k, j, i).
+    """
+
+    name: str
+    identity: SeriesIdentity
+    grid: Grid
+    labels: Callable[[], np.ndarray]
 
 
 def export_labels(
@@ -43,23 +63,29 @@ def export_labels(
         InputError: nothing is annotated, a case did not come from DICOM, `source` lacks its series,
             or a file cannot be written.
     """
-    project = loop.project
-    annotated = list(project.annotations.cases())
+    drawn, algorithm = annotated_cases(loop, names), algorithm_of_labels(loop, version)
+    return write_segmentations(
+        drawn, structures_of(loop), find_series(source), folder, algorithm, loop.emit
+    )
+
+
+def annotated_cases(loop: Loop, names: Sequence[str]) -> list[Drawn]:
+    """Return what is annotated of cases; see `export_labels`.
+
+    Raises:
+        InputError: as `export_labels`.
+    """
+    annotated = list(loop.project.annotations.cases())
     if not annotated:
         raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
-    kind: Kind = "SEMIAUTOMATIC" if loop.rounds() else "MANUAL"
-    cases = outputs.cases_of(project, names or annotated)
-    identities = [_identity(loop, case) for case in cases]
-    labels = (project.annotations.read(case.name) for case in cases)
-    return _write(
-        loop,
-        cases,
-        identities,
-        labels,
-        find_series(source),
-        folder,
-        _algorithm(loop, kind, version),
-    )
+    for name in names:
+        if name not in annotated:
+            raise InputError(f"Nothing is annotated in case '{name}'.", "Leave it out.")
+    read = loop.project.annotations.read
+    return [
+        Drawn(case.name, _identity(loop, case), grid_of(case.images[0]), partial(read, case.name))
+        for case in outputs.cases_of(loop.project, names or annotated)
+    ]
 
 
 def export_predictions(
@@ -77,8 +103,22 @@ def export_predictions(
         files = outputs.predict(
             loop, [case.name for case in cases], Path(place), EXACT_ENDING, proposals=True
         )
+        drawn = [
+            Drawn(case.name, identity, grid_of(case.images[0]), partial(read_labels, file))
+            for case, identity, file in zip(cases, identities, files, strict=True)
+        ]
         algorithm = _algorithm(loop, "AUTOMATIC", version)
-        return _write(loop, cases, identities, map(read_labels, files), found, folder, algorithm)
+        return write_segmentations(drawn, structures_of(loop), found, folder, algorithm, loop.emit)
+
+
+def structures_of(loop: Loop) -> dict[str, int]:
+    """Return name and class of each structure, without the background."""
+    return {name: value for name, value in loop.project.labels.items() if value}
+
+
+def algorithm_of_labels(loop: Loop, version: str) -> Algorithm:
+    """Return who drew what is annotated: a person, or a person with the model."""
+    return _algorithm(loop, "SEMIAUTOMATIC" if loop.rounds() else "MANUAL", version)
 
 
 def _identity(loop: Loop, case: Case) -> SeriesIdentity:
@@ -98,33 +138,41 @@ def _algorithm(loop: Loop, kind: Kind, version: str) -> Algorithm:
     return Algorithm(kind, "ALUNet", version, hash_)
 
 
-def _write(
-    loop: Loop,
-    cases: Sequence[Case],
-    identities: Sequence[SeriesIdentity],
-    labels: Iterable[np.ndarray],
+def write_segmentations(
+    drawn: Sequence[Drawn],
+    structures: Mapping[str, int],
     source: DicomFolder,
     folder: Path,
     algorithm: Algorithm,
+    emit: Emit,
 ) -> list[Path]:
-    structures = {name: value for name, value in loop.project.labels.items() if value}
-    files = [folder / f"{case.name}{ENDING}" for case in cases]
+    """Write SEG objects, each into ``folder/NAME.dcm``: all of them or none.
+
+    Args:
+        structures: name and value of each, without the background.
+        source: what `find_series` found in the folder with the images' DICOM.
+        emit: hears the progress, and how many voxels are not annotated.
+
+    Raises:
+        InputError: `source` lacks a series, or a file cannot be written.
+    """
+    files = [folder / f"{case.name}{ENDING}" for case in drawn]
     with outputs.all_or_none(files) as (parts, targets):
-        for case, identity, array, part in zip(cases, identities, labels, parts, strict=True):
+        for case, part in zip(counted(drawn, "export", emit), parts, strict=True):
             left_out = write_segmentation(
-                array,
-                grid_of(case.images[0]),
+                case.labels(),
+                case.grid,
                 structures,
                 source,
-                identity,
+                case.identity,
                 part,
                 algorithm,
                 leave_out_open=True,
             )
             if left_out:
-                loop.emit(Event("message", {"text": _left_out(case, left_out)}))
+                emit(Event("message", {"text": _left_out(case.name, left_out)}))
     return targets
 
 
-def _left_out(case: Case, voxels: int) -> str:
-    return f"{case.name}: {voxels:,} voxels are not annotated; in DICOM they are background."
+def _left_out(name: str, voxels: int) -> str:
+    return f"{name}: {voxels:,} voxels are not annotated; in DICOM they are background."

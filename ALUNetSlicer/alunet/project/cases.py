@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -204,6 +204,7 @@ class Cases:
         role: str = "pool",
         ignore: int | None = None,
         beside: bool = True,
+        dicom: SeriesIdentity | None = None,
         emit: Emit | None = None,
     ) -> str:
         """Imports one case from its files in channel order (or one file that holds all channels).
@@ -211,6 +212,7 @@ class Cases:
         Args:
             ignore, emit: see `import_dataset`.
             beside: whether a description beside the label file says what its values mean.
+            dicom: UIDs of the series that the image was before it became a file of another form.
 
         Raises:
             InputError: the name is taken, or a file cannot be used; the message names it.
@@ -222,11 +224,17 @@ class Cases:
             role,
             labels,
             emit or ignore_events,
+            dicom,
         )
         return name
 
     def _import(
-        self, cases: list[CaseFiles], role: str, labels: LabelSource, emit: Emit
+        self,
+        cases: list[CaseFiles],
+        role: str,
+        labels: LabelSource,
+        emit: Emit,
+        dicom: SeriesIdentity | None = None,
     ) -> list[str]:
         _check_role(role)
         if self._data != self._root:
@@ -240,6 +248,7 @@ class Cases:
         check_new_names(new)
         checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
+        checked = [replace(case, dicom=case.dicom or dicom) for case in checked]
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
         say_same_scans(checked, known, emit)

@@ -8,6 +8,7 @@ and read with `from_json`, errors as a `Problem`.
 from alunet.schema.codec import from_json, to_data, to_json
 from alunet.schema.constants import (
     API,
+    DICOM_SEG,
     EVENT_STREAM,
     FILE_FORMATS,
     IMAGE_ENDINGS,
@@ -18,6 +19,15 @@ from alunet.schema.constants import (
     SEGMENTATION_ENDING,
 )
 from alunet.schema.events import Emit, Event, ignore_events
+from alunet.schema.folder import (
+    ConvertedImage,
+    DicomIdentity,
+    FolderCase,
+    FolderFile,
+    FolderListing,
+    SeriesChoice,
+    WrittenSegmentations,
+)
 from alunet.schema.messages import (
     ENDED,
     Announcement,
@@ -54,6 +64,7 @@ from alunet.schema.work import (
 
 __all__ = [
     "API",
+    "DICOM_SEG",
     "ENDED",
     "EVENT_STREAM",
     "FILE_FORMATS",
@@ -69,10 +80,15 @@ __all__ = [
     "CaseInfo",
     "CaseRequest",
     "Code",
+    "ConvertedImage",
     "CurvePoint",
+    "DicomIdentity",
     "Emit",
     "Event",
     "File",
+    "FolderCase",
+    "FolderFile",
+    "FolderListing",
     "Header",
     "Health",
     "Job",
@@ -89,6 +105,7 @@ __all__ = [
     "ProjectRequest",
     "RoundInfo",
     "SampleState",
+    "SeriesChoice",
     "SliceRequest",
     "Status",
     "StatusRequest",
@@ -97,6 +114,7 @@ __all__ = [
     "UploadRequest",
     "Voxels",
     "WorkRow",
+    "WrittenSegmentations",
     "from_json",
     "ignore_events",
     "to_data",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from alunet.schema.folder import DicomIdentity
+
 
 class Header:
     """Names of HTTP headers beyond the usual ones."""
@@ -210,12 +212,14 @@ class CaseRequest:
         images: one finished upload a channel.
         label: finished upload of a label map on the same grid: hidden reference of a test case or a
             simulation.
+        dicom: UIDs of the series that the image was, where it was DICOM.
     """
 
     name: str
     images: list[str]
     role: str = "pool"
     label: str | None = None
+    dicom: DicomIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -264,7 +268,9 @@ class JobRequest:
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
                      uncertainty maps of the newest model.
-    ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
+    ``export``       ``what`` ("model" or "labels"), ``format`` and ``cases`` of labels. The result
+                     is a zip file; with the format "dcm" one of which the person's side makes
+                     DICOM SEG objects, beside the images' own DICOM.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
                      cases of the project; ``group`` (a regular expression that captures the patient
                      in a case name, or "none": each case is another patient), needed where names

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from alunet.errors import InputError
+from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
-from alunet.schema import CaseInfo, CaseRequest, Code
+from alunet.schema import CaseInfo, CaseRequest, Code, to_json
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
 from alunet.serve.settings import Limits
@@ -25,6 +27,8 @@ def create(
         InputError: the files or the name cannot be used; the message names what.
     """
     origin = {"images": request.images, "label": request.label, "role": request.role}
+    origin |= {} if request.dicom is None else {"dicom": to_json(request.dicom)}
+    dicom = _identity(request)
     with projects.open(project) as opened:
         if _there(opened, request.name, origin):
             return False
@@ -39,10 +43,28 @@ def create(
         # Before the import: a crash between the two is repaired by asking again.
         opened.settings.keep_request(request.name, origin)
         reference = label[0] if label else None
-        opened.cases.import_case(request.name, images, reference, role=request.role, beside=False)
+        opened.cases.import_case(
+            request.name, images, reference, role=request.role, beside=False, dicom=dicom
+        )
     for upload in used:
         uploads.drop(upload)
     return True
+
+
+def _identity(request: CaseRequest) -> SeriesIdentity | None:
+    """The UIDs that a client gives; raises InputError for anything else."""
+    given = request.dicom
+    if given is None:
+        return None
+    found = SeriesIdentity(
+        given.series_uid, tuple(given.instance_uids), given.frame_of_reference_uid
+    )
+    check_identity(found)
+    if len(request.images) > 1:
+        raise InputError(
+            f"UIDs of one series for {len(request.images)} images.", "Give them for one image."
+        )
+    return found
 
 
 def _there(project: Project, name: str, origin: dict[str, object]) -> bool:

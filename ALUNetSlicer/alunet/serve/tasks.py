@@ -13,15 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import alunet
 from alunet import query
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import usual_choice
+from alunet.loop.dicom_package import pack_labels
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
-from alunet.schema import FILE_FORMATS, NOT_ANNOTATED, Emit, Event, Job, JobKind
+from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Emit, Event, Job, JobKind
 from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
@@ -134,12 +136,16 @@ def _uncertainty(task: JobContext, cases: Sequence[str] = (), measure: str = "en
             outputs.uncertainty(loop, name, file, measure)
 
 
-def _export(task: JobContext, what: str = "model", format: str = "nii.gz") -> Path:
+def _export(
+    task: JobContext, what: str = "model", format: str = "nii.gz", cases: Sequence[str] = ()
+) -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
     target = task.result("labels.zip")
+    if format == DICOM_SEG:
+        return pack_labels(task.annotation_loop().loop, cases, target, alunet.__version__)
     with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
-        outputs.export_labels(task.project, [], Path(folder), f".{format}")
+        outputs.export_labels(task.project, cases, Path(folder), f".{format}")
         _pack([file for file in Path(folder).iterdir() if file.is_file()], Path(folder), target)
     return target
 
@@ -257,7 +263,11 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     },
     JobKind.PREDICT: {"cases": _list(_text)},
     JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
-    JobKind.EXPORT: {"what": ("model", "labels").__contains__, "format": FILE_FORMATS.__contains__},
+    JobKind.EXPORT: {
+        "what": ("model", "labels").__contains__,
+        "format": (*FILE_FORMATS, DICOM_SEG).__contains__,
+        "cases": _list(_text),
+    },
     JobKind.SIMULATE: {
         "strategies": _list(_text),
         "rounds": _number(1, 100),
