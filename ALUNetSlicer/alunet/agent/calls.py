@@ -22,6 +22,7 @@ from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
+from alunet.agent.local_engine import LocalEngine, is_taken
 from alunet.agent.outbox import Entry
 from alunet.agent.session import ViewerSession, about
 from alunet.errors import InputError
@@ -29,6 +30,7 @@ from alunet.schema import (
     FILE_FORMATS,
     NOT_ANNOTATED,
     OPERATIONS,
+    DicomIdentity,
     File,
     Operation,
     Operations,
@@ -113,21 +115,79 @@ def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
 
 
 @call("transfer")
+def read_folder(
+    session: ViewerSession,
+    task: RunningCall,
+    engine: LocalEngine,
+    folder: str,
+    channels: int = 1,
+    series: str = "",
+) -> Any:
+    """List the cases that a folder on this computer makes; where several DICOM series are of one
+    examination, those to choose `series` from.
+    """
+    place = Path(folder)
+    return to_data(engine.read_folder(place, channels, series, task.progress, task.cancel))
+
+
+@call("transfer")
 def add_case(
     session: ViewerSession,
     task: RunningCall,
+    engine: LocalEngine,
     project: str,
     name: str,
     images: list[str],
     role: str = "pool",
     label: str | None = None,
+    dicom: DicomIdentity | None = None,
 ) -> Any:
-    """Upload image files, one a channel, and make a case of them."""
+    """Upload image files, one a channel, and make a case of them.
+
+    A DICOM file stands for its series: its voxels and its UIDs are sent, and nothing else.
+
+    Args:
+        dicom: of an image that was DICOM before it became that file.
+    """
     client = session.client
-    sent = [client.upload(Path(file), task.progress, task.cancel).id for file in images]
+    sent = []
+    for file in map(Path, images):
+        if is_taken(file):
+            sent.append(client.upload(file, task.progress, task.cancel).id)
+            continue
+        target = session.spool_file("image.mha")
+        try:
+            made = engine.convert(file, target, task.progress, task.cancel)
+            dicom = made.dicom or dicom
+            sent.append(client.upload(target, task.progress, task.cancel).id)
+        finally:
+            target.unlink(missing_ok=True)
     reference = client.upload(Path(label), task.progress, task.cancel).id if label else None
-    about = {"project": project, "name": name, "role": role}
+    about: dict[str, Any] = {"project": project, "name": name, "role": role}
+    about |= {"dicom": dicom} if dicom is not None and len(images) == 1 else {}
     return to_data(client.call(Operations.add_case, images=sent, label=reference, **about))
+
+
+@call("transfer")
+def write_segmentations(
+    session: ViewerSession,
+    task: RunningCall,
+    engine: LocalEngine,
+    project: str,
+    job: int,
+    source: str,
+    folder: str,
+) -> Any:
+    """Write DICOM SEG objects of labels that a job exported, with patient and study of the files in
+    `source`, which stay on this computer.
+    """
+    given = {"project": project, "job": job}
+    package = Path(_file(session, task, Operations.result, f"job-{job}.zip", given)["file"])
+    try:
+        where = Path(source), Path(folder)
+        return to_data(engine.write_segmentations(package, *where, task.progress, task.cancel))
+    finally:
+        package.unlink(missing_ok=True)
 
 
 @call("transfer")

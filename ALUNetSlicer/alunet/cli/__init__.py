@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import agent, outputs, project, rounds, serve, simulate, tools
+from alunet.cli import agent, images, outputs, project, rounds, serve, simulate, tools
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -87,10 +87,13 @@ for _panel, _name, _run, _text in (
     (_RESULTS, "uncertainty", outputs.uncertainty, outputs.UNCERTAINTY),
     (_RESULTS, "export", outputs.export, outputs.EXPORT),
     (_SERVICE, "serve", serve.serve, serve.HELP),
+    (_SERVICE, "dicom-seg", images.dicom_seg, images.DICOM_SEG),
     (_TOOLS, "simulate", simulate.simulate, simulate.HELP),
     (_TOOLS, "strategies", tools.strategies, None),
     (_TOOLS, "devices", tools.devices, None),
     (_TOOLS, "phantom", tools.phantom, None),
+    (_TOOLS, "folder", images.folder, images.FOLDER),
+    (_TOOLS, "convert", images.convert, images.CONVERT),
 ):
     app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)
 app.command("agent", context_settings=agent.SETTINGS, rich_help_panel=_SERVICE)(agent.agent)

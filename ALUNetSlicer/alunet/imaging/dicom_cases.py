@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
-from alunet.imaging.folders import LeftOut
+from alunet.imaging.folders import LeftOut, looked_at
 from alunet.imaging.grids import Grid
+from alunet.schema import Emit, ignore_events
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -37,7 +38,9 @@ class SeveralSeries(InputError):
         self.choices = tuple(choices)
 
 
-def dicom_cases(folder: Path, wanted: str = "") -> tuple[dict[str, Path], Scans, list[LeftOut]]:
+def dicom_cases(
+    folder: Path, wanted: str = "", emit: Emit = ignore_events
+) -> tuple[dict[str, Path], Scans, list[LeftOut]]:
     """Return name and first file of each series below a folder that can be a case, and the others.
 
     A case is called like the folder of its files, with the number of the series where several
@@ -54,7 +57,7 @@ def dicom_cases(folder: Path, wanted: str = "") -> tuple[dict[str, Path], Scans,
     """
     from alunet.imaging.dicom.series import find_series
 
-    found = find_series(folder)
+    found = find_series(folder, lambda done: emit(looked_at(done)))
     taken = [series for series in found.usable if not wanted or wanted in _names(series)]
     if wanted and found.usable and not taken:
         raise InputError(

@@ -96,9 +96,7 @@ def write_package(package: Path, source: Path, folder: Path, emit: Emit) -> list
             ) from error
         if not drawn:
             raise InputError(f"{package} holds no case.", "Export annotated cases.")
-        return write_segmentations(
-            drawn, structures, find_series(source), folder, algorithm, emit
-        )
+        return write_segmentations(drawn, structures, find_series(source), folder, algorithm, emit)
 
 
 def _drawn(about: dict[str, Any], file: Path) -> Drawn:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import filecmp
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -181,12 +181,15 @@ class DicomFolder:
         return tuple(series for series in self.series if series.problem is None)
 
 
-def find_series(path: Path) -> DicomFolder:
+def find_series(path: Path, looked: Callable[[int], None] | None = None) -> DicomFolder:
     """List the DICOM series in a folder of any depth, or in one file; voxels are not read.
 
     Files need no ending; links to files and folders are followed. DICOMDIR and hidden files
     (``.name``, ``._name``) are ignored, files that are no DICOM files passed over and counted. A
     file that is there twice (same UID, same bytes) counts once.
+
+    Args:
+        looked: gets now and then how many files were looked at.
 
     Raises:
         InputError: there is no such file or folder, or it cannot be read.
@@ -197,7 +200,9 @@ def find_series(path: Path) -> DicomFolder:
     instances: list[Instance] = []
     damaged: list[DamagedFile] = []
     passed_over = 0
-    for file in _files(path, damaged):
+    for number, file in enumerate(_files(path, damaged)):
+        if looked is not None and number % 20 == 0:
+            looked(number)
         try:
             if not is_dicom(file):
                 passed_over += 1
