@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING, CaseInfo
+from alunet.schema import CaseInfo, DicomIdentity, to_json
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.messages import TransferNews
+from ALUNetSlicerLib.mrml.dicom_source import identity_of
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.signal import Signal
 
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -37,23 +40,6 @@ def free_name(text: str, taken: Sequence[str]) -> str:
     return free
 
 
-def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path]]]:
-    """Name and file of each case that the images of a folder make, in the order of their names.
-
-    Hidden files, and segmentations of Slicer, are no images.
-    """
-    found, names = [], list(taken)
-    for file in sorted(folder.iterdir()):
-        name = file.name.lower()
-        ending = next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), "")
-        hidden = name.startswith(".") or name.endswith(SEGMENTATION_ENDING)
-        if ending and not hidden and file.is_file():
-            name = free_name(file.name[: -len(ending)], names)
-            names.append(name)
-            found.append((name, [file]))
-    return found
-
-
 class CaseUpload:
     """Sends volumes to the engine, one case after the other; what arrived stays when one fails.
 
@@ -61,10 +47,21 @@ class CaseUpload:
         agent: with an engine chosen.
         project: id.
         folder: for files on their way; each is removed when it has arrived.
+        local: gives how the engine on this computer is started, which reads DICOM.
+
+    Attributes:
+        progress: emits how much of the file on its way was sent, from 0 to 1.
     """
 
-    def __init__(self, agent: AgentProcess, project: str, folder: Path) -> None:
-        self._agent, self._project, self._folder = agent, project, folder
+    def __init__(
+        self,
+        agent: AgentProcess,
+        project: str,
+        folder: Path,
+        local: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._agent, self._project, self._folder, self._local = agent, project, folder, local
+        self.progress = Signal()
         self._queue: list[tuple[str, list[Any]]] = []
         self._asked: int | None = None
 
@@ -75,7 +72,9 @@ class CaseUpload:
         done: Callable[[], None],
         failed: Failed,
     ) -> None:
-        """Make cases of volume nodes or of image files.
+        """Make cases of volume nodes, or of image files and DICOM series.
+
+        Of a volume or a series from DICOM the voxels and the UIDs are sent, and nothing else.
 
         Args:
             cases: name, and nodes or files, one a channel, of each.
@@ -84,6 +83,7 @@ class CaseUpload:
             failed: called once instead; the rest is not sent.
         """
         self._queue = [(name, list(volumes)) for name, volumes in cases]
+        self._agent.event.connect(self._hear)
         self._next(arrived, done, failed)
 
     def cancel(self) -> None:
@@ -96,6 +96,7 @@ class CaseUpload:
         self, arrived: Callable[[str], None], done: Callable[[], None], failed: Failed
     ) -> None:
         if not self._queue:
+            self._agent.event.disconnect(self._hear)
             done()
             return
         name, volumes = self._queue.pop(0)
@@ -110,6 +111,7 @@ class CaseUpload:
         def refused(why: Failure) -> None:
             self._clear(made)
             self._queue.clear()
+            self._agent.event.disconnect(self._hear)
             failed(why)
 
         try:
@@ -130,7 +132,13 @@ class CaseUpload:
             project=self._project,
             name=name,
             images=[str(file) for file in files],
+            dicom=_uids(volumes),
+            **self._local(),
         )
+
+    def _hear(self, event: object) -> None:
+        if isinstance(event, TransferNews) and (event.id, event.phase) == (self._asked, "upload"):
+            self.progress.emit(event.done / max(1, event.total))
 
     def _clear(self, files: list[Path]) -> None:
         self._asked = None
@@ -138,3 +146,11 @@ class CaseUpload:
             with contextlib.suppress(OSError):
                 # Windows keeps a file that a scanner reads; it is our own spool
                 file.unlink(missing_ok=True)
+
+
+def _uids(volumes: Sequence[Any]) -> dict[str, Any] | None:
+    """UIDs of the one volume node of a case that Slicer loaded from DICOM."""
+    if len(volumes) != 1 or isinstance(volumes[0], Path):
+        return None
+    found: DicomIdentity | None = identity_of(volumes[0])
+    return None if found is None else to_json(found)

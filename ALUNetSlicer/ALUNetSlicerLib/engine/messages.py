@@ -13,6 +13,7 @@ import numpy as np
 
 from alunet.schema import (
     OPERATIONS,
+    FolderListing,
     Health,
     JobKind,
     JobState,
@@ -20,6 +21,7 @@ from alunet.schema import (
     ProjectInfo,
     SampleState,
     Voxels,
+    WrittenSegmentations,
     from_json,
 )
 from ALUNetSlicerLib.engine.failure import Failure
@@ -185,6 +187,22 @@ class JobNews:
     state: JobState
 
 
+@dataclass(frozen=True)
+class TransferNews:
+    """How far a call of the agent is.
+
+    Attributes:
+        id: number of the request.
+        phase: "upload", "download", "look", …
+        total: 0 where it is not known.
+    """
+
+    id: int
+    phase: str
+    done: int
+    total: int = 0
+
+
 News = SampleState | JobNews | Progress | Epoch | StepNews
 """What an event of a project may say."""
 
@@ -231,6 +249,8 @@ ANSWERS: dict[str, Any] = {
     "projects": list[ProjectWithStatus],
     "fetch": FetchedFile,
     "fetch_result": FetchedFile,
+    "read_folder": FolderListing,
+    "write_segmentations": WrittenSegmentations,
     "test": list[ConnectionStep],
 }
 """Call -> type of its answer; the answers of other calls are not read."""
@@ -248,7 +268,9 @@ def read_answer(call: str, content: Any) -> Any:
     return from_json(ANSWERS[call], content) if call in ANSWERS else content
 
 
-def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | ProjectNews | None:
+def read_event(
+    message: dict[str, Any],
+) -> ConnectionNews | OutboxNews | ProjectNews | TransferNews | None:
     """An event of the agent; None for one that is not read here.
 
     Raises:
@@ -261,6 +283,8 @@ def read_event(message: dict[str, Any]) -> ConnectionNews | OutboxNews | Project
         sent, answer = message.get("state") == "sent", message.get("answer")
         part = {"stored" if sent else "error": answer} if message.get("state") != "waiting" else {}
         return from_json(OutboxNews, {**message, **part})
+    if kind == "progress":
+        return from_json(TransferNews, message)
     if kind == "project":
         event, project = from_json(NumberedEvent, message), from_json(_Followed, message).project
         job = from_json(_OfJob, event.data).job

@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import CurvePoint, JobKind, JobState
+from alunet.schema import DICOM_SEG, CurvePoint, JobKind, JobState, WrittenSegmentations
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
+from ALUNetSlicerLib.engine.local_files import LocalFiles
 from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
@@ -31,12 +32,19 @@ class Results:
         jobs: of the project.
         project: id.
         labels: structure name -> value.
+        local: writes files of the person on this computer.
     """
 
     def __init__(
-        self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]
+        self,
+        agent: AgentProcess,
+        jobs: JobTracker,
+        project: str,
+        labels: Mapping[str, int],
+        local: LocalFiles,
     ) -> None:
         self._agent, self._jobs, self._project, self._labels = agent, jobs, project, labels
+        self._local = local
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
         """One point for each finished round."""
@@ -100,6 +108,42 @@ class Results:
             done(target)
 
         options = {"what": what} | ({"format": ending} if what == "labels" else {})
+        self._jobs.start(JobKind.EXPORT, options, ended, failed)
+
+    def export_dicom(
+        self,
+        case: str,
+        source: Path,
+        folder: Path,
+        done: Callable[[WrittenSegmentations], None],
+        failed: Failed,
+    ) -> None:
+        """Write what is annotated of a case as a DICOM SEG object, ``folder/CASE.dcm``.
+
+        Args:
+            case: of the project, that came from DICOM.
+            source: folder with its DICOM files; patient and study are read there, on this computer.
+        """
+        if (why := self._local.missing) is not None:
+            failed(why)
+            return
+
+        def ended(job: JobProgress) -> None:
+            if job.state != JobState.DONE:
+                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+                return
+            self._agent.ask(
+                "write_segmentations",
+                done,
+                failed,
+                project=self._project,
+                job=job.id,
+                source=str(source),
+                folder=str(folder),
+                **self._local.args(),
+            )
+
+        options = {"what": "labels", "format": DICOM_SEG, "cases": [case]}
         self._jobs.start(JobKind.EXPORT, options, ended, failed)
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import CurvePoint
+from alunet.schema import DICOM_SEG, CurvePoint, WrittenSegmentations
 from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.engine.results import is_tested, measured, plot
+from ALUNetSlicerLib.mrml.dicom_source import source_folder
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -22,10 +23,7 @@ class ResultsSection(Section):
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._points: list[CurvePoint] = []
-        formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + (
-            [("DICOM SEG", "dicom")] if desktop.dicom_seg() else []
-        )
-        fill(ui.formatCombo, formats)
+        fill(ui.formatCombo, [("NIfTI", "nii.gz"), ("NRRD", "nrrd"), ("DICOM SEG", DICOM_SEG)])
         ui.exportLabel.visible = False
         for widget, action in (
             (ui.plotButton, self.plot),
@@ -66,20 +64,29 @@ class ResultsSection(Section):
         workspace.session.volumes.load(case, ready)
 
     def export_labels(self) -> None:
-        """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's
-        own dialog.
-        """
-        ending, workspace = self._ui.formatCombo.currentData, self._workspace
-        if ending == "dicom":
-            case = self._ui.caseCombo.currentData
-            workspace.session.volumes.load(
-                case,
-                lambda volume: self._desktop.export_dicom(
-                    workspace.session.case_nodes.segmentation(case).node
-                ),
-            )
+        """Write the annotated label maps; as DICOM that of the chosen case."""
+        ending = self._ui.formatCombo.currentData
+        if ending == DICOM_SEG:
+            self._export_dicom(self._ui.caseCombo.currentData)
         else:
             self._export("labels", ending)
+
+    def _export_dicom(self, case: str) -> None:
+        """With patient and study of the images' own DICOM: of Slicer's database, or of a folder."""
+        workspace, ask = self._workspace, self._desktop.folder
+        known = source_folder(workspace.session.case_nodes.volume(case))
+        source = str(known or ask(_("Folder with the DICOM images of {case}").format(case=case)))
+        target = ask(_("Folder for the DICOM segmentation")) if source else ""
+        if target:
+            workspace.results.export_dicom(
+                case, Path(source), Path(target), self._written, workspace.failed.emit
+            )
+
+    def _written(self, written: WrittenSegmentations) -> None:
+        files = ", ".join(written.files)
+        said = _("✓ {file} is written.").format(file=files)
+        self._ui.exportLabel.text = " ".join([said, *written.notes])
+        self._ui.exportLabel.visible = True
 
     def export_model(self) -> None:
         """Write the model."""

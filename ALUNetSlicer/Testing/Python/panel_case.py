@@ -25,9 +25,11 @@ class Answers(qt_ports.QtDesktop):
 
     folder_answer = file_answer = ""
     agrees = True
+    row_answer = -1
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.folder_answers: list[str] = []
         self.charts: list = []
 
     def confirm(self, text: str) -> bool:
@@ -35,7 +37,11 @@ class Answers(qt_ports.QtDesktop):
         return self.agrees
 
     def folder(self, title: str) -> str:
-        return self.folder_answer
+        return self.folder_answers.pop(0) if self.folder_answers else self.folder_answer
+
+    def choose(self, text: str, rows) -> int:
+        self.asked.append(" | ".join(rows))
+        return self.row_answer
 
     def open_file(self, title: str) -> str:
         return self.file_answer
