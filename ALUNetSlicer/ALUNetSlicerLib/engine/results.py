@@ -87,11 +87,8 @@ class Results:
             target: the file.
         """
 
-        def ended(job: JobProgress) -> None:
-            if job.state == JobState.DONE:
-                self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
-            else:
-                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+        def made(job: JobProgress) -> None:
+            self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
 
         def fetched(answer: FetchedFile) -> None:
             part = target.with_name(target.name + ".part")
@@ -108,19 +105,21 @@ class Results:
             done(target)
 
         options = {"what": what} | ({"format": ending} if what == "labels" else {})
-        self._jobs.start(JobKind.EXPORT, options, ended, failed)
+        self._jobs.start(JobKind.EXPORT, options, self._then(made, failed), failed)
 
     def export_dicom(
         self,
+        what: str,
         case: str,
         source: Path,
         folder: Path,
         done: Callable[[WrittenSegmentations], None],
         failed: Failed,
     ) -> None:
-        """Write what is annotated of a case as a DICOM SEG object, ``folder/CASE.dcm``.
+        """Write the labels of a case as a DICOM SEG object, ``folder/CASE.dcm``.
 
         Args:
+            what: "labels", or "predictions" of the current model.
             case: of the project, that came from DICOM.
             source: folder with its DICOM files; patient and study are read there, on this computer.
         """
@@ -128,10 +127,7 @@ class Results:
             failed(why)
             return
 
-        def ended(job: JobProgress) -> None:
-            if job.state != JobState.DONE:
-                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
-                return
+        def write(job: JobProgress) -> None:
             self._agent.ask(
                 "write_segmentations",
                 done,
@@ -143,8 +139,34 @@ class Results:
                 **self._local.args(),
             )
 
-        options = {"what": "labels", "format": DICOM_SEG, "cases": [case]}
-        self._jobs.start(JobKind.EXPORT, options, ended, failed)
+        def pack(_predicted: JobProgress | None = None) -> None:
+            options = {"what": what, "format": DICOM_SEG, "cases": [case]}
+            self._jobs.start(JobKind.EXPORT, options, self._then(write, failed), failed)
+
+        if what == "labels":
+            pack()
+        else:
+            self._jobs.start(JobKind.PREDICT, {"cases": [case]}, self._then(pack, failed), failed)
+
+    @staticmethod
+    def _then(
+        go_on: Callable[[JobProgress], None], failed: Failed
+    ) -> Callable[[JobProgress], None]:
+        """What goes on after an export's job, where it was done."""
+
+        def ended(job: JobProgress) -> None:
+            if job.state == JobState.DONE:
+                go_on(job)
+            else:
+                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+
+        return ended
+
+
+def segmentation_file(case: str, folder: Path) -> Path | None:
+    """The file that an export of a case as DICOM SEG would replace; None where there is none."""
+    file = folder / f"{case}.{DICOM_SEG}"
+    return file if file.exists() else None
 
 
 def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> Any | None:

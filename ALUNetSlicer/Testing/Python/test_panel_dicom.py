@@ -9,6 +9,7 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
+import qt
 import slicer
 from engines import PACKAGES, PYTHON, environment, slow
 from panel_case import PanelCase
@@ -16,6 +17,7 @@ from scenes import SceneTest, make_volume
 
 from ALUNetSlicerLib.mrml.dicom_source import identity_of, source_folder
 from ALUNetSlicerLib.mrml.volume_file import write_volume
+from ALUNetSlicerLib.ports import qt_ports
 
 SECRETS = ("Doe^Jane", "secret", "19700101", "20200102")
 _MAKE = """
@@ -50,6 +52,7 @@ print(json.dumps({
     "voxels": int(np.count_nonzero(labels)),
     "patient": str(written.PatientName),
     "names": [segment.SegmentLabel for segment in written.SegmentSequence],
+    "made": written.SegmentSequence[0].SegmentAlgorithmType,
     "uids": kept == series.identity,
 }))
 """
@@ -180,12 +183,32 @@ class ExportTest(DicomCase):
         project = self.folder / "root" / self.workspace.project.id
         found = json.loads(run(_BACK, project, self.study, out / "scan.dcm"))
         self.assertGreater(found.pop("voxels"), 0)
-        self.assertEqual(
-            found,
-            {"equal": True, "patient": "Doe^Jane", "names": ["organ", "lesion"], "uids": True},
-        )
-        self.nothing_of_the_patient()
+        same = {"patient": "Doe^Jane", "names": ["organ", "lesion"], "uids": True}
+        self.assertEqual(found, {"equal": True, "made": "MANUAL", **same})
         self.a_folder_without_the_series()
+        self.the_model_too(out)
+        self.nothing_of_the_patient()
+
+    def the_model_too(self, out: Path) -> None:
+        """What the model makes of the whole volume; what is there is not replaced unasked."""
+        self.choose("formatCombo", "model")
+        self.assertIn("no model yet", self.ui.exportLabelsButton.toolTip)
+        self.turn("trainForSpin", 0.1)
+        self.round(2)
+        self.until(lambda: self.ui.exportLabelsButton.enabled)
+        before, self.answers.agrees = (out / "scan.dcm").read_bytes(), False
+        self.answers.folder_answers = [str(self.study), str(out)]
+        self.click("exportLabelsButton")
+        self.assertIn("scan.dcm is there already", self.answers.asked[-1])
+        self.assertEqual((out / "scan.dcm").read_bytes(), before)
+        self.answers.agrees = True
+        self.answers.folder_answers = [str(self.study), str(out)]
+        self.ui.exportLabel.text = ""
+        self.click("exportLabelsButton")
+        self.until(lambda: "is written" in self.ui.exportLabel.text, 120)
+        project = self.folder / "root" / self.workspace.project.id
+        found = json.loads(run(_BACK, project, self.study, out / "scan.dcm"))
+        self.assertEqual((found["patient"], found["made"]), ("Doe^Jane", "AUTOMATIC"))
 
     def nothing_of_the_patient(self) -> None:
         """Neither in the service's folder, nor in the outbox and the files on their way."""
@@ -216,6 +239,17 @@ class Database:
 
     def instanceValue(self, uid: str, tag: str) -> str:
         return {"0020,000E": "1.2.3", "0020,0052": "1.2.9"}[tag] if uid in self._files else ""
+
+
+class DialogTest(unittest.TestCase):
+    def test_one_of_several_series_is_chosen_or_none(self):
+        desktop, rows = qt_ports.QtDesktop(), ["CT, series 3", "CT, series 9"]
+
+        for action, row in (("accept", 0), ("reject", -1)):
+            qt.QTimer.singleShot(
+                100, lambda action=action: getattr(qt.QApplication.activeModalWidget(), action)()
+            )
+            self.assertEqual(desktop.choose("Which?", rows), row)
 
 
 class VolumeTest(SceneTest):

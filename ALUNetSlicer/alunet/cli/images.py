@@ -154,6 +154,11 @@ def _listing(
         if not ask:
             raise
         return FolderListing(choices=[SeriesChoice(*choice) for choice in several.choices])
+    if channels is not None and len(found.channels) != channels:
+        raise InputError(
+            f"{path} has cases of {len(found.channels)} image(s), not of {channels}.",
+            "Name the files CASE_0000, CASE_0001, …, one a channel.",
+        )
     return FolderListing(
         [
             FolderCase(name, [str(file) for file in files], None if label is None else str(label))

@@ -107,8 +107,27 @@ def export_predictions(
             Drawn(case.name, identity, grid_of(case.images[0]), partial(read_labels, file))
             for case, identity, file in zip(cases, identities, files, strict=True)
         ]
-        algorithm = _algorithm(loop, "AUTOMATIC", version)
+        algorithm = algorithm_of_model(loop, version)
         return write_segmentations(drawn, structures_of(loop), found, folder, algorithm, loop.emit)
+
+
+def segmented_cases(loop: Loop, names: Sequence[str]) -> list[Drawn]:
+    """Return what the newest model made of cases, as it is stored; none of them: all.
+
+    Raises:
+        InputError: there is no model, or a case was not segmented by it or did not come from DICOM.
+    """
+    loop.last()
+    drawn = []
+    for case in outputs.cases_of(loop.project, names):
+        file = loop.folder() / "proposals" / f"{case.name}{EXACT_ENDING}"
+        if not file.is_file():
+            raise InputError(
+                f"Case '{case.name}' was not segmented by the newest model.", "Segment it first."
+            )
+        grid = grid_of(case.images[0])
+        drawn.append(Drawn(case.name, _identity(loop, case), grid, partial(read_labels, file)))
+    return drawn
 
 
 def structures_of(loop: Loop) -> dict[str, int]:
@@ -119,6 +138,11 @@ def structures_of(loop: Loop) -> dict[str, int]:
 def algorithm_of_labels(loop: Loop, version: str) -> Algorithm:
     """Return who drew what is annotated: a person, or a person with the model."""
     return _algorithm(loop, "SEMIAUTOMATIC" if loop.rounds() else "MANUAL", version)
+
+
+def algorithm_of_model(loop: Loop, version: str) -> Algorithm:
+    """Return the newest model, as who drew."""
+    return _algorithm(loop, "AUTOMATIC", version)
 
 
 def _identity(loop: Loop, case: Case) -> SeriesIdentity:

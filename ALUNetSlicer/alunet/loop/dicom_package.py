@@ -21,7 +21,9 @@ from alunet.imaging.writing import write_like
 from alunet.loop.dicom_export import (
     Drawn,
     algorithm_of_labels,
+    algorithm_of_model,
     annotated_cases,
+    segmented_cases,
     structures_of,
     write_segmentations,
 )
@@ -43,11 +45,24 @@ def pack_labels(loop: Loop, names: Sequence[str], file: Path, version: str) -> P
     Raises:
         InputError: as `export_labels`, or the file cannot be written.
     """
-    drawn = annotated_cases(loop, names)
+    return _pack(loop, annotated_cases(loop, names), algorithm_of_labels(loop, version), file)
+
+
+def pack_predictions(loop: Loop, names: Sequence[str], file: Path, version: str) -> Path:
+    """Write what the newest model made of cases, as `pack_labels` does.
+
+    Raises:
+        InputError: there is no model, a case was not segmented by it or did not come from DICOM, or
+            the file cannot be written.
+    """
+    return _pack(loop, segmented_cases(loop, names), algorithm_of_model(loop, version), file)
+
+
+def _pack(loop: Loop, drawn: Sequence[Drawn], algorithm: Algorithm, file: Path) -> Path:
     images = {case.name: case.images[0] for case in loop.project.cases.all()}
     about = {
         "structures": structures_of(loop),
-        "algorithm": asdict(algorithm_of_labels(loop, version)),
+        "algorithm": asdict(algorithm),
         "cases": [{"name": case.name, **asdict(case.identity)} for case in drawn],
     }
     with (

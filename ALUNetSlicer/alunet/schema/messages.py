@@ -268,9 +268,10 @@ class JobRequest:
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
                      uncertainty maps of the newest model.
-    ``export``       ``what`` ("model" or "labels"), ``format`` and ``cases`` of labels. The result
-                     is a zip file; with the format "dcm" one of which the person's side makes
-                     DICOM SEG objects, beside the images' own DICOM.
+    ``export``       ``what`` ("model", "labels", or "predictions", which must be there), ``format``
+                     and ``cases`` of labels. The result is a zip file; with the format "dcm", the
+                     one of predictions, the person's side makes DICOM SEG objects of it, beside the
+                     images' own DICOM.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
                      cases of the project; ``group`` (a regular expression that captures the patient
                      in a case name, or "none": each case is another patient), needed where names

@@ -26,8 +26,13 @@ def create(
             large, or a job has the project.
         InputError: the files or the name cannot be used; the message names what.
     """
-    origin = {"images": request.images, "label": request.label, "role": request.role}
-    origin |= {} if request.dicom is None else {"dicom": to_json(request.dicom)}
+    origin: dict[str, object] = {
+        "images": request.images,
+        "label": request.label,
+        "role": request.role,
+    }
+    if request.dicom is not None:
+        origin["dicom"] = to_json(request.dicom)
     dicom = _identity(request)
     with projects.open(project) as opened:
         if _there(opened, request.name, origin):

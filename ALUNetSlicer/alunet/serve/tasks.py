@@ -20,7 +20,7 @@ from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.choice import usual_choice
-from alunet.loop.dicom_package import pack_labels
+from alunet.loop.dicom_package import pack_labels, pack_predictions
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
 from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Emit, Event, Job, JobKind
@@ -141,9 +141,12 @@ def _export(
 ) -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
-    target = task.result("labels.zip")
+    target = task.result(f"{what}.zip")
     if format == DICOM_SEG:
-        return pack_labels(task.annotation_loop().loop, cases, target, alunet.__version__)
+        pack = pack_labels if what == "labels" else pack_predictions
+        return pack(task.annotation_loop().loop, cases, target, alunet.__version__)
+    if what == "predictions":
+        raise InputError(f"Predictions cannot be exported as '{format}'.", f"Ask for {DICOM_SEG}.")
     with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
         outputs.export_labels(task.project, cases, Path(folder), f".{format}")
         _pack([file for file in Path(folder).iterdir() if file.is_file()], Path(folder), target)
@@ -264,7 +267,7 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     JobKind.PREDICT: {"cases": _list(_text)},
     JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
     JobKind.EXPORT: {
-        "what": ("model", "labels").__contains__,
+        "what": ("model", "labels", "predictions").__contains__,
         "format": (*FILE_FORMATS, DICOM_SEG).__contains__,
         "cases": _list(_text),
     },
