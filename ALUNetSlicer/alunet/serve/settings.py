@@ -20,7 +20,7 @@ class Limits:
         jobs: how many jobs of a project may wait or run.
     """
 
-    json_body: int = 1 << 20
+    json_body: int = 500_000
     upload: int = 8 << 30
     uploads: int = 10_000
     image: int = 8 << 30
