@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING, CaseInfo
+from alunet.schema import CaseInfo, DicomIdentity, to_json
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.messages import TransferNews
+from ALUNetSlicerLib.mrml.dicom_source import identity_of
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
 
-_SENDING = ("checksum", "upload")
+_SENDING = ("convert", "checksum", "upload")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
 
@@ -38,23 +39,6 @@ def free_name(text: str, taken: Sequence[str]) -> str:
     while free in taken:
         free, number = f"{name}_{number}", number + 1
     return free
-
-
-def image_files(folder: Path, taken: Sequence[str]) -> list[tuple[str, list[Path]]]:
-    """Name and file of each case that the images of a folder make, in the order of their names.
-
-    Hidden files, and segmentations of Slicer, are no images.
-    """
-    found, names = [], list(taken)
-    for file in sorted(folder.iterdir()):
-        name = file.name.lower()
-        ending = next((ending for ending in IMAGE_ENDINGS if name.endswith(ending)), "")
-        hidden = name.startswith(".") or name.endswith(SEGMENTATION_ENDING)
-        if ending and not hidden and file.is_file():
-            name = free_name(file.name[: -len(ending)], names)
-            names.append(name)
-            found.append((name, [file]))
-    return found
 
 
 @dataclass(frozen=True)
@@ -99,10 +83,17 @@ class CaseUpload:
         agent: with an engine chosen.
         project: id.
         folder: for files on their way; each is removed when its case is there.
+        local: gives how the engine on this computer is started, which reads DICOM.
     """
 
-    def __init__(self, agent: AgentProcess, project: str, folder: Path) -> None:
-        self._agent, self._project, self._folder = agent, project, folder
+    def __init__(
+        self,
+        agent: AgentProcess,
+        project: str,
+        folder: Path,
+        local: Callable[[], dict[str, Any]] = dict,
+    ) -> None:
+        self._agent, self._project, self._folder, self._local = agent, project, folder, local
         self._queue: list[_Case] = []
         self._on_its_way: dict[int, _Case] = {}
         self._refused: list[tuple[str, Failure]] = []
@@ -117,7 +108,9 @@ class CaseUpload:
         failed: Failed,
         told: Callable[[UploadProgress], None] = lambda news: None,
     ) -> None:
-        """Make cases of volume nodes or of image files.
+        """Make cases of volume nodes, or of image files and DICOM series.
+
+        Of a volume or a series from DICOM the voxels and the UIDs are sent, and nothing else.
 
         Args:
             cases: name, and nodes or files, one a channel, of each.
@@ -172,6 +165,7 @@ class CaseUpload:
             self._next()
 
         given = {"project": self._project, "name": case.name, "images": files}
+        given |= {"dicom": _uids(case.volumes), **self._local()}
         self._on_its_way[self._agent.ask("add_case", taken, refused, **given)] = case
 
     def _written(self, case: _Case) -> list[str]:
@@ -231,3 +225,11 @@ def _not_added(refused: list[tuple[str, Failure]]) -> Failure:
     lines = [f"{', '.join(titles)}: {why}" for why, titles in reasons.items()]
     words = _("Not added ({count}):").format(count=len(refused))
     return Failure("not_added", "\n".join([words, *lines]))
+
+
+def _uids(volumes: Sequence[Any]) -> dict[str, Any] | None:
+    """UIDs of the one volume node of a case that Slicer loaded from DICOM."""
+    if len(volumes) != 1 or isinstance(volumes[0], Path):
+        return None
+    found: DicomIdentity | None = identity_of(volumes[0])
+    return None if found is None else to_json(found)

@@ -14,6 +14,7 @@ import numpy as np
 from alunet.schema import (
     OPERATIONS,
     CaseInfo,
+    FolderListing,
     Health,
     JobKind,
     JobState,
@@ -21,6 +22,7 @@ from alunet.schema import (
     ProjectInfo,
     SampleState,
     Voxels,
+    WrittenSegmentations,
     from_json,
 )
 from ALUNetSlicerLib.engine.failure import Failure
@@ -271,6 +273,8 @@ ANSWERS: dict[str, Any] = {
     "projects": list[ProjectWithStatus],
     "fetch": FetchedFile,
     "fetch_result": FetchedFile,
+    "read_folder": FolderListing,
+    "write_segmentations": WrittenSegmentations,
     "test": list[ConnectionStep],
 }
 """Call -> type of its answer; the answers of other calls are not read."""

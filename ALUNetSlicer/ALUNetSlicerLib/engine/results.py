@@ -9,10 +9,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import CurvePoint, JobKind, JobState
+from alunet.schema import DICOM_SEG, CurvePoint, JobKind, JobState, WrittenSegmentations
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
+from ALUNetSlicerLib.engine.local_files import LocalFiles
 from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
@@ -31,12 +32,19 @@ class Results:
         jobs: of the project.
         project: id.
         labels: structure name -> value.
+        local: writes files of the person on this computer.
     """
 
     def __init__(
-        self, agent: AgentProcess, jobs: JobTracker, project: str, labels: Mapping[str, int]
+        self,
+        agent: AgentProcess,
+        jobs: JobTracker,
+        project: str,
+        labels: Mapping[str, int],
+        local: LocalFiles,
     ) -> None:
         self._agent, self._jobs, self._project, self.labels = agent, jobs, project, labels
+        self._local = local
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
         """One point for each finished round."""
@@ -79,11 +87,8 @@ class Results:
             target: the file.
         """
 
-        def ended(job: JobProgress) -> None:
-            if job.state == JobState.DONE:
-                self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
-            else:
-                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+        def made(job: JobProgress) -> None:
+            self._agent.ask("fetch_result", fetched, failed, project=self._project, job=job.id)
 
         def fetched(answer: FetchedFile) -> None:
             part = target.with_name(target.name + ".part")
@@ -100,7 +105,68 @@ class Results:
             done(target)
 
         options = {"what": what} | ({"format": ending} if what == "labels" else {})
-        self._jobs.start(JobKind.EXPORT, options, ended, failed)
+        self._jobs.start(JobKind.EXPORT, options, self._then(made, failed), failed)
+
+    def export_dicom(
+        self,
+        what: str,
+        case: str,
+        source: Path,
+        folder: Path,
+        done: Callable[[WrittenSegmentations], None],
+        failed: Failed,
+    ) -> None:
+        """Write the labels of a case as a DICOM SEG object, ``folder/CASE.dcm``.
+
+        Args:
+            what: "labels", or "predictions" of the current model.
+            case: of the project, that came from DICOM.
+            source: folder with its DICOM files; patient and study are read there, on this computer.
+        """
+        if (why := self._local.missing) is not None:
+            failed(why)
+            return
+
+        def write(job: JobProgress) -> None:
+            self._agent.ask(
+                "write_segmentations",
+                done,
+                failed,
+                project=self._project,
+                job=job.id,
+                source=str(source),
+                folder=str(folder),
+                **self._local.args(),
+            )
+
+        def pack(_predicted: JobProgress | None = None) -> None:
+            options = {"what": what, "format": DICOM_SEG, "cases": [case]}
+            self._jobs.start(JobKind.EXPORT, options, self._then(write, failed), failed)
+
+        if what == "labels":
+            pack()
+        else:
+            self._jobs.start(JobKind.PREDICT, {"cases": [case]}, self._then(pack, failed), failed)
+
+    @staticmethod
+    def _then(
+        go_on: Callable[[JobProgress], None], failed: Failed
+    ) -> Callable[[JobProgress], None]:
+        """What goes on after an export's job, where it was done."""
+
+        def ended(job: JobProgress) -> None:
+            if job.state == JobState.DONE:
+                go_on(job)
+            else:
+                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+
+        return ended
+
+
+def segmentation_file(case: str, folder: Path) -> Path | None:
+    """The file that an export of a case as DICOM SEG would replace; None where there is none."""
+    file = folder / f"{case}.{DICOM_SEG}"
+    return file if file.exists() else None
 
 
 def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> Any | None:

@@ -6,16 +6,23 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+import vtk
 
 
 def write_volume(volume: Any, file: Path) -> None:
     """Write the voxels of a volume node on its own grid, without the transforms above it.
 
+    Name and attributes of the node, which may come from DICOM, are not written.
+
     Raises:
         OSError: the file cannot be written.
     """
+    bare, matrix = slicer.vtkMRMLScalarVolumeNode(), vtk.vtkMatrix4x4()
+    volume.GetIJKToRASMatrix(matrix)
+    bare.SetIJKToRASMatrix(matrix)
+    bare.SetAndObserveImageData(volume.GetImageData())
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(file))
     storage.SetUseCompression(False)  # the agent packs what it sends
-    if not storage.WriteData(volume):
+    if not storage.WriteData(bare):
         raise OSError(f"{volume.GetName()} cannot be written to {file.parent}.")

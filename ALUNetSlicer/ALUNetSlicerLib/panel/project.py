@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
-from ALUNetSlicerLib.engine.case_upload import UploadProgress, case_name, image_files
+from alunet.schema import FolderListing
+from ALUNetSlicerLib.engine.case_upload import UploadProgress, case_name, free_name
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
 from ALUNetSlicerLib.mrml.terminology import appearance_of
@@ -48,6 +49,33 @@ PRESETS = [
     (_("As published"), "paper"),
 ]
 """What a recipe of the engine is for, and its name there."""
+
+
+_MOST_NAMED = 12
+
+
+def summary_of(names: list[str], found: FolderListing) -> str:
+    """What a folder gives, and what is left out and why, for a person to agree to.
+
+    Args:
+        names: of the cases.
+    """
+    lines = [_("Cases that are sent: {names}").format(names=_first(names))]
+    if any(case.label for case in found.cases):
+        lines.append(_("Labels beside the images are not sent."))
+    if found.left_out:
+        lines.append(_("Left out:"))
+        said = [f"{PurePath(each.file).name}: {each.reason}" for each in found.left_out]
+        lines += said[:_MOST_NAMED]
+        more = len(said) - _MOST_NAMED
+        lines += [_("{count} more files").format(count=more)] if more > 0 else []
+    return "\n".join(lines)
+
+
+def _first(names: list[str]) -> str:
+    more = len(names) - _MOST_NAMED
+    words = [_("{count} more").format(count=more)] if more > 0 else []
+    return ", ".join([*names[:_MOST_NAMED], *words])
 
 
 class ProjectSection(Section):
@@ -182,27 +210,55 @@ class ProjectSection(Section):
         self._send(self._groups())
 
     def add_folder(self) -> None:
-        """Send every image file of a folder."""
-        folder = self._desktop.folder(_("Folder with images, one file a case"))
-        if not folder:
+        """List the cases of a folder, and send those that a person agrees to."""
+        folder = self._desktop.folder(_("Folder with images or DICOM"))
+        if folder:
+            self._read(Path(folder), "")
+
+    def _read(self, folder: Path, series: str) -> None:
+        self._looked(0)
+        self._workspace.local_files.read_folder(
+            folder,
+            len(self._workspace.project.channels),
+            series,
+            self._looked,
+            lambda found: self._listed_folder(folder, found),
+            self._not_read,
+        )
+
+    def _not_read(self, why: Failure) -> None:
+        self._sending = ""
+        self._show()
+        if why.code != "cancelled":
+            self._workspace.failed.emit(why)
+
+    def _looked(self, files: int) -> None:
+        self._sending = _("Reading the folder: {count} files…").format(count=files)
+        self._show()
+
+    def _listed_folder(self, folder: Path, found: FolderListing) -> None:
+        """Ask for the series where there are several, else for consent."""
+        self._sending = ""
+        self._show()
+        if self._workspace.project is None:
             return
-        found = image_files(Path(folder), self._names())
-        if not found or len(self._workspace.project.channels) != 1:
-            words = _(
-                "{folder} holds no NIfTI, NRRD or MHA image, or the project has several channels."
-            )
-            self._workspace.failed.emit(
-                Failure(
-                    "no_images",
-                    words.format(folder=folder),
-                    _("Load the images into Slicer and tick them."),
-                )
-            )
+        if found.choices:
+            rows = [choice.label for choice in found.choices]
+            row = self._desktop.choose(_("Which series is to be annotated?"), rows)
+            if row >= 0:
+                self._read(folder, found.choices[row].key)
             return
-        self._send(found)
+        taken, groups = self._names(), []
+        for case in found.cases:
+            name = free_name(case.name, taken)
+            taken.append(name)
+            groups.append((name, [Path(file) for file in case.images]))
+        if self._desktop.confirm(summary_of([name for name, _files in groups], found)):
+            self._send(groups)
 
     def cancel(self) -> None:
-        """Stop sending."""
+        """Stop reading or sending."""
+        self._workspace.local_files.cancel()
         self._workspace.case_upload.cancel()
 
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
@@ -291,7 +347,9 @@ class ProjectSection(Section):
             offline or busy or nothing,
         )
         allow(
-            ui.addFolderButton, _("Every image file of a folder becomes a case."), offline or busy
+            ui.addFolderButton,
+            _("Images and DICOM series of a folder become cases."),
+            offline or busy,
         )
 
     def _line(self) -> str:

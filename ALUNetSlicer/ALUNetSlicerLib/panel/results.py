@@ -5,14 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import CurvePoint
+from alunet.schema import DICOM_SEG, CurvePoint, WrittenSegmentations
 from ALUNetSlicerLib.engine.messages import ProjectStatus
-from ALUNetSlicerLib.engine.results import is_tested, measured, plot
+from ALUNetSlicerLib.engine.results import is_tested, measured, plot, segmentation_file
+from ALUNetSlicerLib.mrml.dicom_source import source_folder
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
+
+_MODEL_SEG = "model"
+FORMATS = [
+    ("NIfTI", "nii.gz"),
+    ("NRRD", "nrrd"),
+    (_("DICOM SEG: labels of the case"), DICOM_SEG),
+    (_("DICOM SEG: the model's segmentation"), _MODEL_SEG),
+]
+"""What labels are exported as, and what stands for it."""
 
 
 class ResultsSection(Section):
@@ -22,10 +32,7 @@ class ResultsSection(Section):
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._points: list[CurvePoint] = []
-        formats = [("NIfTI", "nii.gz"), ("NRRD", "nrrd")] + (
-            [("DICOM SEG", "dicom")] if desktop.dicom_seg() else []
-        )
-        fill(ui.formatCombo, formats)
+        fill(ui.formatCombo, FORMATS)
         ui.exportLabel.visible = False
         for widget, action in (
             (ui.plotButton, self.plot),
@@ -34,6 +41,7 @@ class ResultsSection(Section):
             (ui.exportModelButton, self.export_model),
         ):
             widget.connect("clicked(bool)", lambda *_values, action=action: action())
+        ui.formatCombo.connect("currentIndexChanged(int)", lambda *_values: self._show())
         self.hear(workspace.opened, self._opened)
         self.hear(workspace.project_changed, self.refresh)
         self.hear(workspace.engine_changed, self._show)
@@ -66,20 +74,32 @@ class ResultsSection(Section):
         workspace.session.volumes.load(case, ready)
 
     def export_labels(self) -> None:
-        """Write the annotated label maps; as DICOM those of the chosen case, through Slicer's
-        own dialog.
-        """
-        ending, workspace = self._ui.formatCombo.currentData, self._workspace
-        if ending == "dicom":
-            case = self._ui.caseCombo.currentData
-            workspace.session.volumes.load(
-                case,
-                lambda volume: self._desktop.export_dicom(
-                    workspace.session.case_nodes.segmentation(case).node
-                ),
-            )
+        """Write the annotated label maps; as DICOM that of the chosen case."""
+        ending = self._ui.formatCombo.currentData
+        if ending in (DICOM_SEG, _MODEL_SEG):
+            what = "labels" if ending == DICOM_SEG else "predictions"
+            self._export_dicom(what, self._ui.caseCombo.currentData)
         else:
             self._export("labels", ending)
+
+    def _export_dicom(self, what: str, case: str) -> None:
+        """With patient and study of the images' own DICOM: of Slicer's database, or of a folder."""
+        workspace, ask = self._workspace, self._desktop.folder
+        known = source_folder(workspace.session.case_nodes.volume(case))
+        source = str(known or ask(_("Folder with the DICOM images of {case}").format(case=case)))
+        target = ask(_("Folder for the DICOM segmentation")) if source else ""
+        there = segmentation_file(case, Path(target)) if target else None
+        question = _("{file} is there already. Replace it?").format(file=there)
+        if target and (there is None or self._desktop.confirm(question)):
+            workspace.results.export_dicom(
+                what, case, Path(source), Path(target), self._written, workspace.failed.emit
+            )
+
+    def _written(self, written: WrittenSegmentations) -> None:
+        files = ", ".join(written.files)
+        said = _("✓ {file} is written.").format(file=files)
+        self._ui.exportLabel.text = " ".join([said, *written.notes])
+        self._ui.exportLabel.visible = True
 
     def export_model(self) -> None:
         """Write the model."""
@@ -145,9 +165,8 @@ class ResultsSection(Section):
             _("Write the model as nnU-Net reads it."),
             missing or model or busy,
         )
-        allow(
-            ui.exportLabelsButton, _("Write the annotated label maps."), missing or labels or busy
-        )
+        lacks = model if ui.formatCombo.currentData == _MODEL_SEG else labels
+        allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or lacks or busy)
         ui.resultsLabel.text = self._line(status)
         ui.resultsSection.text = _("Results")
 

@@ -75,9 +75,9 @@ class StructuresPart(Section):
             "background": _("Background: nothing is there"),
         }
         answers = {words.get(choice, choice): choice for choice in details["choices"]}
-        chosen = self._desktop.choose(_("Structures"), why.message, list(answers))
-        if chosen:
-            self._change(call, **{**given, details["about"]: answers[chosen]})
+        row = self._desktop.choose(why.message, list(answers))
+        if row >= 0:
+            self._change(call, **{**given, details["about"]: list(answers.values())[row]})
 
     def _changed(self, change: StructureChange) -> None:
         self._ui.structureNameEdit.text = ""

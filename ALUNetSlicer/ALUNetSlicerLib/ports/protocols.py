@@ -4,7 +4,7 @@ brings its own.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 
@@ -77,14 +77,14 @@ class Desktop(Protocol):
     def confirm(self, text: str) -> bool:
         """Ask a person."""
 
-    def choose(self, title: str, question: str, answers: list[str]) -> str:
-        """Let a person choose one of several answers; empty for none."""
-
     def color(self, title: str, color: str) -> str:
         """Let a person choose a color, #rrggbb; empty for none."""
 
     def folder(self, title: str) -> str:
         """Let a person choose a folder; empty for none."""
+
+    def choose(self, text: str, rows: Sequence[str]) -> int:
+        """Let a person choose one of several things; -1 for none."""
 
     def open_file(self, title: str) -> str:
         """Let a person choose a file; empty for none."""
@@ -109,9 +109,3 @@ class Desktop(Protocol):
 
     def chart(self, chart: Any) -> None:
         """Show a chart."""
-
-    def dicom_seg(self) -> bool:
-        """Whether segmentations can be written as DICOM."""
-
-    def export_dicom(self, segmentation: Any) -> None:
-        """Write one."""

@@ -279,9 +279,6 @@ class QtDesktop:
     def confirm(self, text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="ALUNet"))
 
-    def choose(self, title: str, question: str, answers: list[str]) -> str:
-        return qt.QInputDialog.getItem(slicer.util.mainWindow(), title, question, answers, 0, False)
-
     def color(self, title: str, color: str) -> str:
         window = slicer.util.mainWindow()
         chosen = qt.QColorDialog.getColor(qt.QColor(color), window, title)
@@ -289,6 +286,20 @@ class QtDesktop:
 
     def folder(self, title: str) -> str:
         return qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), title)
+
+    def choose(self, text: str, rows: Sequence[str]) -> int:
+        dialog, combo = qt.QDialog(slicer.util.mainWindow()), qt.QComboBox()
+        dialog.setWindowTitle("ALUNet")
+        buttons = qt.QDialogButtonBox()
+        buttons.setStandardButtons(qt.QDialogButtonBox.Ok | qt.QDialogButtonBox.Cancel)
+        buttons.connect("accepted()", dialog.accept)
+        buttons.connect("rejected()", dialog.reject)
+        for row in rows:
+            combo.addItem(row)
+        layout = qt.QVBoxLayout(dialog)
+        for widget in (qt.QLabel(text), combo, buttons):
+            layout.addWidget(widget)
+        return combo.currentIndex if dialog.exec_() else -1
 
     def open_file(self, title: str) -> str:
         return qt.QFileDialog.getOpenFileName(slicer.util.mainWindow(), title)
@@ -324,17 +335,6 @@ class QtDesktop:
         manager = slicer.app.layoutManager()
         logic = slicer.modules.plots.logic()
         logic.ShowChartInLayout(chart) if manager is not None else None
-
-    def dicom_seg(self) -> bool:
-        """Whether this Slicer can write segmentations as DICOM."""
-        return "DICOMSegmentationPlugin" in getattr(slicer.modules, "dicomPlugins", {})
-
-    def export_dicom(self, segmentation: Any) -> None:
-        """Slicer's own dialog for that."""
-        hierarchy = slicer.mrmlScene.GetSubjectHierarchyNode()
-        dialog = slicer.qSlicerDICOMExportDialog()
-        dialog.setMRMLScene(slicer.mrmlScene)
-        dialog.execDialog(hierarchy.GetItemByDataNode(segmentation))
 
 
 class Shortcuts:

@@ -53,7 +53,13 @@ def assemble(editor: Editor) -> Parts:
     ]
     agent = AgentProcess(qt_ports.QtProcess(command, packages.agent_environment()), timer)
     workspace = Workspace(
-        agent, timer, settings, folder / "work", qt_ports.RedView(SliceView), editor
+        agent,
+        timer,
+        settings,
+        folder / "work",
+        qt_ports.RedView(SliceView),
+        editor,
+        local.place,
     )
     return Parts(workspace, local, timer)
 

@@ -24,6 +24,7 @@ from ALUNetSlicerLib.engine.case_list import CaseList
 from ALUNetSlicerLib.engine.case_upload import CaseUpload, UploadProgress
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
+from ALUNetSlicerLib.engine.local_files import LocalFiles
 from ALUNetSlicerLib.engine.messages import (
     ConnectionNews,
     JobNews,
@@ -56,6 +57,7 @@ class Workspace:
         settings: of the person.
         folder: of this computer's drafts and of files on their way.
         view, editor: see `AnnotationSession`.
+        local: gives the engine on this computer, see `LocalFiles`.
 
     Attributes:
         place: the engine's; None before one is chosen.
@@ -69,6 +71,7 @@ class Workspace:
             None.
         project: what the engine says of it; None where none is open.
         recent: projects that were opened on this computer.
+        local_files: lists the person's folders.
         engine_changed, project_changed: emit nothing.
         opened: emits nothing, after another project was opened or the open one closed.
         failed: emits a `Failure` for a person.
@@ -82,6 +85,7 @@ class Workspace:
         folder: Path,
         view: Callable[[], SliceView | None],
         editor: Editor,
+        local: Callable[[], EnginePlace],
     ) -> None:
         self.place: EnginePlace | None = None
         self.state, self.why, self.outdated = "none", "", False
@@ -101,7 +105,7 @@ class Workspace:
             Signal(),
             Signal(),
         )
-        self.agent, self.settings = agent, settings
+        self.agent, self.settings, self.local_files = agent, settings, LocalFiles(agent, local)
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
         self._stop_asking: Callable[[], None] = lambda: None
         folder.mkdir(parents=True, exist_ok=True)
@@ -193,11 +197,11 @@ class Workspace:
         )
         self.jobs, self.case_upload = (
             JobTracker(self.agent, name),
-            CaseUpload(self.agent, name, self._folder),
+            CaseUpload(self.agent, name, self._folder, self.local_files.args),
         )
         self.case_list = CaseList(self.agent, name, self.author)
         self.case_list.changed.connect(self.refresh)
-        self.results = Results(self.agent, self.jobs, name, labels)
+        self.results = Results(self.agent, self.jobs, name, labels, self.local_files)
         self.session.know_structures(*structures_of(project))
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view

@@ -25,25 +25,28 @@ class Answers(qt_ports.QtDesktop):
 
     folder_answer = file_answer = choice_answer = color_answer = ""
     agrees = True
+    row_answer = -1
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.choices: list[str] = []
+        self.folder_answers: list[str] = []
         self.charts: list = []
 
     def confirm(self, text: str) -> bool:
         self.asked.append(text)
         return self.agrees
 
-    def choose(self, title: str, question: str, answers: list[str]) -> str:
-        self.choices = answers
-        return self.choice_answer
-
     def color(self, title: str, color: str) -> str:
         return self.color_answer
 
     def folder(self, title: str) -> str:
-        return self.folder_answer
+        return self.folder_answers.pop(0) if self.folder_answers else self.folder_answer
+
+    def choose(self, text: str, rows) -> int:
+        self.asked.append(" | ".join(rows))
+        self.choices = list(rows)
+        return self.choices.index(self.choice_answer) if self.choice_answer else self.row_answer
 
     def open_file(self, title: str) -> str:
         return self.file_answer

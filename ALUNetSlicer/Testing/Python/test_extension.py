@@ -122,7 +122,8 @@ class ExtensionTest(unittest.TestCase):
         files |= set((MODULE / "Testing" / "Python").glob("*.py")) - {
             MODULE / "Testing" / "Python" / "conftest.py"
         }
-        files.add(MODULE / "Testing" / "planned_project.py")  # the tests in Slicer use it, too
+        for name in ("dicom_files.py", "planned_project.py"):  # the tests in Slicer use them, too
+            files.add(MODULE / "Testing" / name)
         files |= {file for file in (MODULE / "Resources").rglob("*") if file.is_file()}
         self.assertEqual(self.listed(), {file.relative_to(MODULE).as_posix() for file in files})
 

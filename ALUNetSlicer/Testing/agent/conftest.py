@@ -278,10 +278,14 @@ class Relay:
     def _pump(self, source: socket.socket, sink: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while block := source.recv(65536):
+                self._heard(sink, block)
                 sink.sendall(block)
         for end in (source, sink):
             with contextlib.suppress(OSError):
                 end.shutdown(socket.SHUT_RDWR)
+
+    def _heard(self, sink: socket.socket, block: bytes) -> None:
+        """What goes one way or the other."""
 
     def cut(self) -> None:
         self._up = False
@@ -302,5 +306,25 @@ class Relay:
 @pytest.fixture
 def relay(working: Service) -> Iterator[Relay]:
     made = Relay(working.port)
+    yield made
+    made.close()
+
+
+class Recorder(Relay):
+    """A line that keeps every byte that goes to the service."""
+
+    def __init__(self, port: int) -> None:
+        self.sent = b""
+        super().__init__(port)
+        self.address = f"http://127.0.0.1:{self.port}"
+
+    def _heard(self, sink: socket.socket, block: bytes) -> None:
+        if sink.getpeername()[1] == self._to:
+            self.sent += block
+
+
+@pytest.fixture
+def recorder(service: Service) -> Iterator[Recorder]:
+    made = Recorder(service.port)
     yield made
     made.close()

@@ -23,6 +23,7 @@ from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
+from alunet.agent.local_engine import LocalEngine
 from alunet.agent.outbox import Entry
 from alunet.agent.session import ViewerSession, about
 from alunet.errors import InputError
@@ -30,6 +31,7 @@ from alunet.schema import (
     FILE_FORMATS,
     NOT_ANNOTATED,
     OPERATIONS,
+    DicomIdentity,
     File,
     Operation,
     Operations,
@@ -122,20 +124,65 @@ def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
     return to_data(diagnose(*engine.reach()))
 
 
+@call("transfer")
+def read_folder(
+    session: ViewerSession,
+    task: RunningCall,
+    engine: LocalEngine,
+    folder: str,
+    channels: int = 1,
+    series: str = "",
+) -> Any:
+    """List the cases that a folder on this computer makes; where several DICOM series are of one
+    examination, those to choose `series` from.
+    """
+    place = Path(folder)
+    return to_data(engine.read_folder(place, channels, series, task.progress, task.cancel))
+
+
 @call("case")
 def add_case(
     session: ViewerSession,
     task: RunningCall,
+    engine: LocalEngine,
     project: str,
     name: str,
     images: list[str],
     role: str = "pool",
     label: str | None = None,
+    dicom: DicomIdentity | None = None,
 ) -> Any:
-    """Upload image files, one a channel, and have a case made of them; answered when it is
-    there.
+    """Upload image files, one a channel, and have a case made of them; answered when it is there.
+
+    A DICOM file stands for its series: its voxels and its UIDs are sent, and nothing else.
+
+    Args:
+        dicom: of an image that was DICOM before it became that file.
     """
-    return to_data(CaseImport(session, task, project).run(name, images, label, role))
+    way = CaseImport(session, task, project, engine)
+    return to_data(way.run(name, images, label, role, dicom))
+
+
+@call("transfer")
+def write_segmentations(
+    session: ViewerSession,
+    task: RunningCall,
+    engine: LocalEngine,
+    project: str,
+    job: int,
+    source: str,
+    folder: str,
+) -> Any:
+    """Write DICOM SEG objects of labels that a job exported, with patient and study of the files in
+    `source`, which stay on this computer.
+    """
+    given = {"project": project, "job": job}
+    package = Path(_file(session, task, Operations.result, f"job-{job}.zip", given)["file"])
+    try:
+        where = Path(source), Path(folder)
+        return to_data(engine.write_segmentations(package, *where, task.progress, task.cancel))
+    finally:
+        package.unlink(missing_ok=True)
 
 
 @call("transfer")

@@ -14,9 +14,10 @@ from alunet.agent.call_table import RunningCall
 from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import ServiceError, Unreachable
+from alunet.agent.local_engine import LocalEngine, is_taken
 from alunet.agent.session import ViewerSession
 from alunet.errors import AlunetError, Cancelled
-from alunet.schema import ENDED, CaseInfo, Job, JobState, Operations
+from alunet.schema import ENDED, CaseInfo, DicomIdentity, Job, JobState, Operations
 
 LOOK_SECONDS = 0.3
 END_SECONDS = 15.0
@@ -30,27 +31,44 @@ class CaseImport:
     Args:
         session: with an engine that is within reach now.
         task: hears the progress, and may be cancelled.
+        local: the engine on this computer, which reads what a service does not take.
 
     Raises:
         AlunetError: why the engine is not within reach.
     """
 
-    def __init__(self, session: ViewerSession, task: RunningCall, project: str) -> None:
+    def __init__(
+        self, session: ViewerSession, task: RunningCall, project: str, local: LocalEngine
+    ) -> None:
         self._session, self._task, self._project = session, task, project
+        self._local = local
         self._line = session.line
         self._line.connection.require()
 
-    def run(self, name: str, images: Sequence[str], label: str | None, role: str) -> CaseInfo:
+    def run(
+        self,
+        name: str,
+        images: Sequence[str],
+        label: str | None,
+        role: str,
+        dicom: DicomIdentity | None,
+    ) -> CaseInfo:
         """Send the files, one a channel, and have the case imported.
+
+        Args:
+            dicom: of an image that was DICOM before it became that file.
 
         Raises:
             ServiceError: the engine does not take it, with the reason.
             Cancelled: nothing of the case stays in the project.
             InputError: a file cannot be read.
         """
-        sent = [self._upload(file) for file in images]
+        found = [self._send(Path(image)) for image in images]
         given: dict[str, Any] = {"project": self._project, "name": name, "role": role}
-        given |= {"images": sent, "label": self._upload(label) if label else None}
+        given |= {"images": [upload for upload, _ in found]}
+        given |= {"label": self._upload(Path(label)) if label else None}
+        if len(found) == 1:
+            given["dicom"] = found[0][1] or dicom
         job = self._steadily(lambda client: client.call(Operations.add_case, **given))
         try:
             job = self._follow(job)
@@ -61,11 +79,20 @@ class CaseImport:
             lambda client: client.call(Operations.case, project=self._project, case=name)
         )
 
-    def _upload(self, file: str) -> str:
+    def _send(self, image: Path) -> tuple[str, DicomIdentity | None]:
+        """Upload an image; a DICOM file stands for its series, whose UIDs come with the upload."""
+        if is_taken(image):
+            return self._upload(image), None
+        target = self._session.spool_file("image.mha")
+        try:
+            made = self._local.convert(image, target, self._task.progress, self._task.cancel)
+            return self._upload(target), made.dicom
+        finally:
+            target.unlink(missing_ok=True)
+
+    def _upload(self, file: Path) -> str:
         task = self._task
-        return self._steadily(
-            lambda client: client.upload(Path(file), task.progress, task.cancel)
-        ).id
+        return self._steadily(lambda client: client.upload(file, task.progress, task.cancel)).id
 
     def _follow(self, job: Job) -> Job:
         """The job when it has ended."""

@@ -13,7 +13,18 @@ from typing import Annotated
 import typer
 
 import alunet
-from alunet.cli import agent, cases, outputs, project, rounds, serve, simulate, structure, tools
+from alunet.cli import (
+    agent,
+    cases,
+    images,
+    outputs,
+    project,
+    rounds,
+    serve,
+    simulate,
+    structure,
+    tools,
+)
 from alunet.cli.terminal import flowing
 from alunet.errors import AlunetError, Cancelled
 
@@ -88,10 +99,13 @@ for _panel, _name, _run, _text in (
     (_RESULTS, "uncertainty", outputs.uncertainty, outputs.UNCERTAINTY),
     (_RESULTS, "export", outputs.export, outputs.EXPORT),
     (_SERVICE, "serve", serve.serve, serve.HELP),
+    (_SERVICE, "dicom-seg", images.dicom_seg, images.DICOM_SEG),
     (_TOOLS, "simulate", simulate.simulate, simulate.HELP),
     (_TOOLS, "strategies", tools.strategies, None),
     (_TOOLS, "devices", tools.devices, None),
     (_TOOLS, "phantom", tools.phantom, None),
+    (_TOOLS, "folder", images.folder, images.FOLDER),
+    (_TOOLS, "convert", images.convert, images.CONVERT),
 ):
     app.command(_name, help=_text and flowing(_text), rich_help_panel=_panel)(_run)
 app.add_typer(structure.app, name="structure", rich_help_panel=_BY_HAND)

@@ -25,7 +25,7 @@ from alunet.imaging.folders import (
 from alunet.imaging.label_file import LABEL_FOLDERS, Meaning, Segment, folded
 from alunet.imaging.patients import Patients, group_cases
 from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
-from alunet.schema import NOT_ANNOTATED
+from alunet.schema import NOT_ANNOTATED, Emit, ignore_events
 
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _IMAGES = ("imagesTr", "images", "image")
@@ -58,13 +58,14 @@ class DatasetDescription:
 
 
 def read_dataset_description(
-    path: Path, channels: int | None = None, series: str = ""
+    path: Path, channels: int | None = None, series: str = "", emit: Emit = ignore_events
 ) -> DatasetDescription:
     """Reads which cases, channels and labels a folder holds.
 
     Args:
         channels: of a case in a plain folder; None: as the files are named.
         series: which DICOM series of an examination in a plain folder.
+        emit: hears how many files of a plain folder were looked at.
         path: a folder with ``dataset.json`` in the form of the Medical Segmentation Decathlon
             ("modality", list "training") or of nnU-Net ("channel_names",
             ``imagesTr/CASE_0000.nii.gz``, ``labelsTr/CASE.nii.gz``; the folders may be called
@@ -81,7 +82,7 @@ def read_dataset_description(
         raise InputError(f"There is no folder {path}.", "Give the folder that holds the data set.")
     file = path / "dataset.json"
     if not file.exists():
-        return _plain_folder(path, channels, series)
+        return _plain_folder(path, channels, series, emit)
     content = _read_json(file)
     labels, values = number_labels(_named(content.get("labels"), file)[0], str(file))
     named = _channels(content, file)
@@ -329,10 +330,12 @@ def _nnunet_cases(folder: Path, channels: int) -> FolderCases:
     return found
 
 
-def _plain_folder(folder: Path, channels: int | None, series: str) -> DatasetDescription:
+def _plain_folder(
+    folder: Path, channels: int | None, series: str, emit: Emit
+) -> DatasetDescription:
     inner = _subfolder(folder, _IMAGES)
     images, labels = inner if inner.is_dir() else folder, _subfolder(folder, LABEL_FOLDERS)
-    found = folder_cases(images, labels, channels, series=series)
+    found = folder_cases(images, labels, channels, series=series, emit=emit)
     if not found.cases:
         raise nothing_found(folder, found.left_out)
     _check_cases(found.cases, folder)

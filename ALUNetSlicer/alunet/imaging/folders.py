@@ -22,7 +22,7 @@ from alunet.imaging.reading import (
     read_image,
     stem_of,
 )
-from alunet.schema import SEGMENTATION_ENDING
+from alunet.schema import SEGMENTATION_ENDING, Emit, Event, ignore_events
 
 CaseFiles = tuple[str, list[Path], Path | None]
 """Case name, image files in channel order, reference label."""
@@ -33,14 +33,20 @@ _BROKEN_LINK = "a link to a file that is missing"
 _FLAT = 0.9  # share of neighbors in a row that are equal: label maps have more, images far less
 _FEWER = 4  # a label map has so many times fewer values than its image
 _MOST_STRUCTURES = 256
+_ADD = "Add the images too."
 
 
 @dataclass(frozen=True)
 class LeftOut:
-    """A file that is no case and no label of one, and why."""
+    """A file that is no case and no label of one, and why.
+
+    Attributes:
+        hint: what to do where the folder holds nothing else.
+    """
 
     file: Path
     reason: str
+    hint: str = _ADD
 
 
 @dataclass(frozen=True)
@@ -66,8 +72,19 @@ def existing(file: Path) -> Path:
     return same[0] if len(same) == 1 else file
 
 
+def looked_at(done: int, total: int | None = None) -> Event:
+    """Return the event that says how many files of a folder were looked at."""
+    return Event("progress", {"phase": "look", "done": done, "total": total, "unit": "files"})
+
+
 def folder_cases(
-    images: Path, labels: Path, channels: int | None, *, described: bool = False, series: str = ""
+    images: Path,
+    labels: Path,
+    channels: int | None,
+    *,
+    described: bool = False,
+    series: str = "",
+    emit: Emit = ignore_events,
 ) -> FolderCases:
     """Return the cases of a folder of images, with labels of the same names in another.
 
@@ -79,6 +96,7 @@ def folder_cases(
         described: a ``dataset.json`` says that the files are named so; then a case that lacks a
             channel is refused, no file is taken for a mask, and no DICOM is looked for.
         series: which series of an examination in DICOM, see `alunet.imaging.dicom_cases`.
+        emit: hears how many files were looked at.
 
     Raises:
         InputError: two files are one case, or a case lacks a channel.
@@ -88,11 +106,11 @@ def folder_cases(
     if not described:
         from alunet.imaging.dicom_cases import dicom_cases
 
-        scans, grids, others = dicom_cases(images, series)
+        scans, grids, others = dicom_cases(images, series, emit)
         scanned = [(name, [file]) for name, file in scans.items()]
         cases = sorted(_each_once([*cases, *scanned], images))
         left_out += others
-        masks = _masks([paths[0] for _, paths in cases if len(paths) == 1], grids)
+        masks = _masks([paths[0] for _, paths in cases if len(paths) == 1], grids, emit)
         cases = [(name, paths) for name, paths in cases if paths[0] not in masks]
         left_out += [
             LeftOut(mask, f"a label map of {image.name}, no image") for mask, image in masks.items()
@@ -255,7 +273,7 @@ def _looks_like_labels(path: Path) -> bool:
 # --- label maps beside images ---------------------------------------------------------------------
 
 
-def _masks(files: Sequence[Path], grids: Mapping[Path, Grid]) -> dict[Path, Path]:
+def _masks(files: Sequence[Path], grids: Mapping[Path, Grid], emit: Emit) -> dict[Path, Path]:
     """Return the files that are label maps of another one, each with that one.
 
     A label map has the grid of its image, whole numbers alone, far fewer of them than the image,
@@ -267,11 +285,15 @@ def _masks(files: Sequence[Path], grids: Mapping[Path, Grid]) -> dict[Path, Path
     by_grid: dict[object, list[Path]] = defaultdict(list)
     for path in files:
         by_grid[_grid_key(path, grids.get(path))].append(path)
-    found = {}
+    found, done = {}, 0
     for key, group in by_grid.items():
         if key is None or len(group) < 2:
             continue
-        looks = {path: _look(path) for path in group}
+        looks = {}
+        for path in group:
+            looks[path] = _look(path)
+            done += 1
+            emit(looked_at(done, len(files)))
         richest = max(group, key=lambda path: looks[path].values)
         for path in group:
             look = looks[path]
@@ -331,8 +353,7 @@ def _look(path: Path) -> _Look:
 def nothing_found(folder: Path, left_out: Sequence[LeftOut]) -> InputError:
     """Return the error for a folder without images."""
     if left_out:
-        one = left_out[0]
-        return InputError(
-            f"{folder} holds no image: {one.file.name} is {one.reason}.", "Add the images too."
-        )
+        # A series that cannot be read says more than what was never meant to be an image.
+        one = next((each for each in left_out if each.hint != _ADD), left_out[0])
+        return InputError(f"{folder} holds no image: {one.file.name} is {one.reason}.", one.hint)
     return InputError(f"{folder} holds no image.", f"Images end in {', '.join(ENDINGS)}.")

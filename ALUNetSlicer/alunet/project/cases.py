@@ -274,6 +274,7 @@ class Cases:
         ignore: int | None = None,
         beside: bool = True,
         label_use: str = HIDDEN,
+        dicom: SeriesIdentity | None = None,
         emit: Emit | None = None,
     ) -> str:
         """Imports one case from its files in channel order (or one file that holds all channels).
@@ -281,6 +282,7 @@ class Cases:
         Args:
             ignore, label_use, emit: see `import_dataset`.
             beside: whether a description beside the label file says what its values mean.
+            dicom: UIDs of the series that the image was before it became a file of another form.
 
         Raises:
             InputError: the name is taken, or a file cannot be used; the message names it.
@@ -288,10 +290,18 @@ class Cases:
         label = None if label_file is None else Path(label_file)
         labels = LabelSource(self.structures, ignore=ignore, beside=beside)
         case = (name, [Path(file) for file in image_files], label)
-        self._import([case], role, LabelUse(labels, label_use), emit or ignore_events)
+        use = LabelUse(labels, label_use)
+        self._import([case], role, use, emit or ignore_events, dicom)
         return name
 
-    def _import(self, cases: list[CaseFiles], role: str, use: LabelUse, emit: Emit) -> list[str]:
+    def _import(
+        self,
+        cases: list[CaseFiles],
+        role: str,
+        use: LabelUse,
+        emit: Emit,
+        dicom: SeriesIdentity | None = None,
+    ) -> list[str]:
         check_role(role)
         use.check(role)
         if self._data != self._root:
@@ -311,6 +321,7 @@ class Cases:
             for case, told in counted(new, "check", emit)
         ]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]
+        checked = [replace(case, dicom=case.dicom or dicom) for case in checked]
         if checked:
             checked = note_same_scans(checked, self._with_content(known.values(), emit))
         for note in dict.fromkeys(note for case in checked for note in case.notes):

@@ -15,6 +15,7 @@ from alunet.schema.changes import (
 from alunet.schema.codec import from_json, to_data, to_json
 from alunet.schema.constants import (
     API,
+    DICOM_SEG,
     EVENT_STREAM,
     FILE_FORMATS,
     IMAGE_ENDINGS,
@@ -25,6 +26,15 @@ from alunet.schema.constants import (
     SEGMENTATION_ENDING,
 )
 from alunet.schema.events import Emit, Event, ignore_events
+from alunet.schema.folder import (
+    ConvertedImage,
+    DicomIdentity,
+    FolderCase,
+    FolderFile,
+    FolderListing,
+    SeriesChoice,
+    WrittenSegmentations,
+)
 from alunet.schema.messages import (
     ENDED,
     Announcement,
@@ -67,6 +77,7 @@ from alunet.schema.work import (
 
 __all__ = [
     "API",
+    "DICOM_SEG",
     "ENDED",
     "EVENT_STREAM",
     "FILE_FORMATS",
@@ -84,11 +95,16 @@ __all__ = [
     "CaseRequest",
     "ChangedCase",
     "Code",
+    "ConvertedImage",
     "CurvePoint",
+    "DicomIdentity",
     "Emit",
     "EraseRequest",
     "Event",
     "File",
+    "FolderCase",
+    "FolderFile",
+    "FolderListing",
     "Header",
     "Health",
     "Job",
@@ -105,6 +121,7 @@ __all__ = [
     "ProjectRequest",
     "RoundInfo",
     "SampleState",
+    "SeriesChoice",
     "SliceRequest",
     "Status",
     "StatusRequest",
@@ -119,6 +136,7 @@ __all__ = [
     "UploadRequest",
     "Voxels",
     "WorkRow",
+    "WrittenSegmentations",
     "from_json",
     "ignore_events",
     "to_data",

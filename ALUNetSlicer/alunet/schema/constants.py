@@ -8,6 +8,8 @@ PART_BYTES = 8 * 2**20
 LABEL_DTYPES = ("uint8", "uint16")
 """Voxels of an annotation, little-endian."""
 FILE_FORMATS = ("nrrd", "nii.gz")
+DICOM_SEG = "dcm"
+"""Format of an export of labels that become DICOM SEG objects."""
 IMAGE_ENDINGS = (
     ".nii.gz",
     ".nii",

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from alunet.schema.folder import DicomIdentity
+
 
 class Header:
     """Names of HTTP headers beyond the usual ones."""
@@ -224,6 +226,7 @@ class CaseRequest:
         label: finished upload of a label map on the same grid.
         label_use: what it is for: "hidden", a reference of a test case or a simulation; or "train":
             it becomes annotations of every slice when the project is planned.
+        dicom: UIDs of the series that the image was, where it was DICOM.
     """
 
     name: str
@@ -231,6 +234,7 @@ class CaseRequest:
     role: str = "pool"
     label: str | None = None
     label_use: str = "hidden"
+    dicom: DicomIdentity | None = None
 
 
 @dataclass(frozen=True)
@@ -281,7 +285,10 @@ class JobRequest:
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
                      uncertainty maps of the newest model.
-    ``export``       ``what`` ("model" or "labels"), ``format`` of labels. The result is a zip file.
+    ``export``       ``what`` ("model", "labels", or "predictions", which must be there), ``format``
+                     and ``cases`` of labels. The result is a zip file; with the format "dcm", the
+                     one of predictions, the person's side makes DICOM SEG objects of it, beside the
+                     images' own DICOM.
     ``import``       of a `CaseRequest`; it begins with POST /projects/{p}/cases and nowhere else.
     ``simulate``     ``strategies``, ``rounds``, ``budget``, ``initial``, ``seeds``, on the labelled
                      cases of the project; ``group`` (a regular expression that captures the patient

@@ -9,6 +9,7 @@ from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, InputError
 from alunet.imaging.dataset import check_case_name
+from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import ending_of
 from alunet.project import Project
 from alunet.project.cases import check_role
@@ -17,11 +18,13 @@ from alunet.project.training_labels import HIDDEN
 from alunet.schema import (
     CaseRequest,
     Code,
+    DicomIdentity,
     Emit,
     Event,
     Job,
     JobKind,
     JobState,
+    from_json,
     to_json,
 )
 from alunet.serve.job_context import JobContext
@@ -48,6 +51,7 @@ def begin(
     check_case_name(request.name)
     check_role(request.role)
     options = to_json(request)
+    _identity(options["dicom"], request.images)
     with projects.open(project) as opened:
         if (job := _known(opened, options)) is not None:
             return job, False
@@ -74,6 +78,7 @@ def run(
     role: str = "pool",
     label: str | None = None,
     label_use: str = HIDDEN,
+    dicom: dict[str, Any] | None = None,
 ) -> None:
     """Import the case, unless an attempt that was interrupted has; then use the uploads up.
 
@@ -103,6 +108,7 @@ def run(
                 role=role,
                 beside=False,
                 label_use=label_use,
+                dicom=_identity(dicom, images),
                 emit=emit,
             )
         except InputError as error:
@@ -110,6 +116,22 @@ def run(
     with uploads.held():
         for upload in set(used) - _needed(Projects(settings), task):
             uploads.drop(upload)
+
+
+def _identity(given: dict[str, Any] | None, images: Sequence[str]) -> SeriesIdentity | None:
+    """The UIDs that a client gives; raises InputError for anything else."""
+    if given is None:
+        return None
+    about = from_json(DicomIdentity, given)
+    found = SeriesIdentity(
+        about.series_uid, tuple(about.instance_uids), about.frame_of_reference_uid
+    )
+    check_identity(found)
+    if len(images) > 1:
+        raise InputError(
+            f"UIDs of one series for {len(images)} images.", "Give them for one image."
+        )
+    return found
 
 
 def clean_up(project: Project, job: Job) -> None:
@@ -156,8 +178,9 @@ def _taken(name: str, why: str) -> Refused:
 
 def _origin(options: Mapping[str, Any]) -> dict[str, Any]:
     """What tells one request for a case of that name from another."""
-    told = {"label_use": options["label_use"]} if options.get("label_use", HIDDEN) != HIDDEN else {}
-    return {**{key: options[key] for key in ("images", "label", "role")}, **told}
+    usual = {"label_use": HIDDEN, "dicom": None}
+    others = {key: options[key] for key in usual if options.get(key, usual[key]) != usual[key]}
+    return {**{key: options[key] for key in ("images", "label", "role")}, **others}
 
 
 def _used(options: Mapping[str, Any]) -> list[str]:

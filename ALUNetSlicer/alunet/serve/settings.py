@@ -21,7 +21,7 @@ class Limits:
         imports: how many cases of a project may wait to be imported.
     """
 
-    json_body: int = 1 << 18
+    json_body: int = 500_000
     upload: int = 8 << 30
     uploads: int = 10_000
     image: int = 8 << 30

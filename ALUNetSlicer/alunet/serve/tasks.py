@@ -11,14 +11,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import alunet
 from alunet import query
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.loop import outputs
 from alunet.loop.choice import usual_choice
+from alunet.loop.dicom_package import pack_labels, pack_predictions
 from alunet.loop.recipe import check_seconds
 from alunet.project import Project
-from alunet.schema import FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
+from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
 from alunet.serve import imports
 from alunet.serve.job_context import JobContext
 from alunet.storage.files import atomic_path, write_json
@@ -105,12 +107,19 @@ def _uncertainty(task: JobContext, cases: Sequence[str] = (), measure: str = "en
             outputs.uncertainty(loop, name, file, measure)
 
 
-def _export(task: JobContext, what: str = "model", format: str = "nii.gz") -> Path:
+def _export(
+    task: JobContext, what: str = "model", format: str = "nii.gz", cases: Sequence[str] = ()
+) -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
-    target = task.result("labels.zip")
+    target = task.result(f"{what}.zip")
+    if format == DICOM_SEG:
+        pack = pack_labels if what == "labels" else pack_predictions
+        return pack(task.annotation_loop().loop, cases, target, alunet.__version__)
+    if what == "predictions":
+        raise InputError(f"Predictions cannot be exported as '{format}'.", f"Ask for {DICOM_SEG}.")
     with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
-        outputs.export_labels(task.project, [], Path(folder), f".{format}")
+        outputs.export_labels(task.project, cases, Path(folder), f".{format}")
         _pack([file for file in Path(folder).iterdir() if file.is_file()], Path(folder), target)
     return target
 
@@ -234,7 +243,11 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     },
     JobKind.PREDICT: {"cases": _list(_text)},
     JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
-    JobKind.EXPORT: {"what": ("model", "labels").__contains__, "format": FILE_FORMATS.__contains__},
+    JobKind.EXPORT: {
+        "what": ("model", "labels", "predictions").__contains__,
+        "format": (*FILE_FORMATS, DICOM_SEG).__contains__,
+        "cases": _list(_text),
+    },
     JobKind.SIMULATE: {
         "strategies": _list(_text),
         "rounds": _number(1, 100),

@@ -162,6 +162,11 @@ def plain(value: object) -> str:
     return "".join(character for character in str(value) if character.isprintable()).strip()
 
 
+def is_uid(text: str) -> bool:
+    """Return whether a text is made as a UID is: up to 64 digits and points."""
+    return re.fullmatch(r"[0-9][0-9.]{0,63}", text) is not None
+
+
 def uid(dataset: Dataset, keyword: str, where: Path) -> str:
     """Return a UID.
 
@@ -169,7 +174,7 @@ def uid(dataset: Dataset, keyword: str, where: Path) -> str:
         InputError: it is missing or no UID.
     """
     text = word(dataset, keyword)
-    if not re.fullmatch(r"[0-9][0-9.]{0,63}", text):
+    if not is_uid(text):
         what = f"'{text:.70}' is none" if text else "it is missing"
         raise InputError(f"{where} has no usable {keyword}: {what}.", COPY_AGAIN)
     return text
@@ -178,7 +183,7 @@ def uid(dataset: Dataset, keyword: str, where: Path) -> str:
 def any_uid(dataset: Dataset, keyword: str) -> str:
     """Return a UID, or an empty string where there is no usable one."""
     text = word(dataset, keyword)
-    return text if re.fullmatch(r"[0-9][0-9.]{0,63}", text) else ""
+    return text if is_uid(text) else ""
 
 
 def numbers(

@@ -131,12 +131,18 @@ def source_series(source: DicomFolder, identity: SeriesIdentity) -> DicomSeries:
     Raises:
         InputError: the folder does not hold it, or not all of its images.
     """
-    same = [series for series in source.series if series.uid == identity.series_uid]
     wanted = set(identity.instance_uids)
+    same = [
+        series
+        for series in source.series
+        if series.uid == identity.series_uid
+        or (not identity.series_uid and wanted & set(series.instance_uids))
+    ]
     if not same:
         held = "; ".join(series.label for series in source.series[:5]) or "no DICOM image"
         raise InputError(
-            f"{source.path} does not hold the series of this case (UID {identity.series_uid}): "
+            f"{source.path} does not hold the series of this case "
+            f"(UID {identity.series_uid or 'of an image ' + identity.instance_uids[0]}): "
             f"it holds {held}.",
             "Give the folder that the case was imported from.",
         )

@@ -5,12 +5,12 @@ from __future__ import annotations
 import filecmp
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.dicom.elements import has_preamble, is_dicom
+from alunet.imaging.dicom.elements import has_preamble, is_dicom, is_uid
 from alunet.imaging.dicom.frames import Frame, Instance, read_instance
 from alunet.imaging.dicom.geometry import stack
 from alunet.imaging.dicom.pixels import MOST_VOXELS
@@ -23,7 +23,7 @@ class SeriesIdentity:
     """What a project keeps of a DICOM series: these UIDs and no other attribute.
 
     Attributes:
-        series_uid: of the series.
+        series_uid: of the series; empty where only its images are known.
         instance_uids: of its images, each once, in the order of the slices.
         frame_of_reference_uid: of the coordinates; may be empty.
     """
@@ -31,6 +31,22 @@ class SeriesIdentity:
     series_uid: str
     instance_uids: tuple[str, ...]
     frame_of_reference_uid: str
+
+
+def check_identity(identity: SeriesIdentity) -> None:
+    """Raise InputError where what another program gives as UIDs is anything else.
+
+    Raises:
+        InputError: a text is no UID, or there is no image, or one is there twice.
+    """
+    uids = identity.instance_uids
+    for text in (*uids, *filter(None, (identity.series_uid, identity.frame_of_reference_uid))):
+        if not is_uid(text):
+            raise InputError(f"'{text:.70}' is no DICOM UID.", "Give digits and points.")
+    if not uids or len(set(uids)) < len(uids):
+        raise InputError(
+            f"A series of {len(set(uids))} images has {len(uids)} UIDs.", "Give each once."
+        )
 
 
 @dataclass(frozen=True)
@@ -120,6 +136,27 @@ class LabelObject:
     referenced_series_uid: str
 
 
+class DamagedFile(InputError):
+    """A DICOM file, or a folder, that cannot be read at all.
+
+    Args:
+        file: its path.
+        error: why.
+    """
+
+    def __init__(self, file: Path, error: InputError) -> None:
+        super().__init__(error.message, error.hint)
+        self.file = file
+
+    @property
+    def reason(self) -> str:
+        """What is wrong with it, to go on after "it is"."""
+        text = self.message.removeprefix(f"{self.file} ").removesuffix(".")
+        if text.startswith("is damaged"):
+            return text.removeprefix("is ")
+        return f"a DICOM file that {text}" if text.startswith("cannot") else f"damaged: it {text}"
+
+
 @dataclass(frozen=True)
 class DicomFolder:
     """What a folder holds.
@@ -135,7 +172,7 @@ class DicomFolder:
     path: Path
     series: tuple[DicomSeries, ...]
     labels: tuple[LabelObject, ...]
-    damaged: tuple[InputError, ...]
+    damaged: tuple[DamagedFile, ...]
     passed_over: int
 
     @property
@@ -144,12 +181,15 @@ class DicomFolder:
         return tuple(series for series in self.series if series.problem is None)
 
 
-def find_series(path: Path) -> DicomFolder:
+def find_series(path: Path, looked: Callable[[int], None] | None = None) -> DicomFolder:
     """List the DICOM series in a folder of any depth, or in one file; voxels are not read.
 
     Files need no ending; links to files and folders are followed. DICOMDIR and hidden files
     (``.name``, ``._name``) are ignored, files that are no DICOM files passed over and counted. A
     file that is there twice (same UID, same bytes) counts once.
+
+    Args:
+        looked: gets now and then how many files were looked at.
 
     Raises:
         InputError: there is no such file or folder, or it cannot be read.
@@ -158,23 +198,24 @@ def find_series(path: Path) -> DicomFolder:
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.", "Check the path.")
     instances: list[Instance] = []
-    damaged: list[InputError] = []
+    damaged: list[DamagedFile] = []
     passed_over = 0
-    for file in _files(path, damaged):
+    for number, file in enumerate(_files(path, damaged)):
+        if looked is not None and number % 20 == 0:
+            looked(number)
         try:
             if not is_dicom(file):
                 passed_over += 1
                 continue
             instance = read_instance(file)
         except OSError as error:
-            damaged.append(
-                InputError(
-                    f"{file} cannot be read: {error.strerror}.", "Give a file that you may read."
-                )
+            why = InputError(
+                f"{file} cannot be read: {error.strerror}.", "Give a file that you may read."
             )
+            damaged.append(DamagedFile(file, why))
         except InputError as error:
             if has_preamble(file):
-                damaged.append(error)
+                damaged.append(DamagedFile(file, error))
             else:
                 passed_over += 1
         else:
@@ -222,14 +263,15 @@ def pick_series(found: DicomFolder, wanted: str = "") -> DicomSeries:
     )
 
 
-def _files(path: Path, damaged: list[InputError]) -> Iterator[Path]:
+def _files(path: Path, damaged: list[DamagedFile]) -> Iterator[Path]:
     if path.is_file():
         yield path
         return
 
     def closed(error: OSError) -> None:
-        what = f"The folder {error.filename} cannot be read: {error.strerror}."
-        damaged.append(InputError(what, "Give a folder that you may read."))
+        what = f"{error.filename} cannot be read: {error.strerror}."
+        why = InputError(what, "Give a folder that you may read.")
+        damaged.append(DamagedFile(Path(error.filename), why))
 
     seen = {path.resolve()}
     for parent, folders, names in os.walk(path, onerror=closed, followlinks=True):
