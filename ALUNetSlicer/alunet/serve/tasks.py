@@ -261,5 +261,7 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
         "images": _list(_text),
         "role": _text,
         "label": lambda value: value is None or _text(value),
+        "label_use": _text,
+        "dicom": lambda value: value is None or isinstance(value, dict),
     },
 }
