@@ -23,7 +23,9 @@ def geometry(
 
 
 def drop_latest_columns(database: Any) -> None:
-    """Take from the table of cases what the last version of the schema added to it."""
+    """Take away what the last versions of the schema added to tables of before."""
+    if database.execute("SELECT 1 FROM sqlite_master WHERE name = 'versions'").fetchone():
+        database.execute("ALTER TABLE versions DROP COLUMN derived")
     for column in ("content", "stamp", "notes", "dicom", "silent"):
         database.execute(f"ALTER TABLE cases DROP COLUMN {column}")
 
