@@ -204,6 +204,18 @@ def test_slices_to_look_at_stay_in_the_batches_until_someone_has(project):
     assert [row.sample for row in project.worklist.rows(2)] == [1, 2]
 
 
+def test_a_label_image_is_taken_for_the_slices_that_came_back(project, tmp_path):
+    whole = np.concatenate([drawing(seed) for seed in range(SHAPE[0])])
+    submit(project, 0, whole[:1])
+    project.structures.add("vessel", "open")
+    whole[0, 0] = 3
+    sitk.WriteImage(picture(whole), str(tmp_path / "drawn.nrrd"))
+    taken = AnnotationLoop(project).annotate("a", tmp_path / "drawn.nrrd")
+    assert (taken.slices, taken.replaced) == ((0,), 1)
+    assert (project.annotations.version(0)[1] == whole[:1]).all()
+    assert next(row for row in project.worklist.rows() if row.sample == 0).status is Status.DONE
+
+
 def test_earlier_slices_without_the_structure_stay_as_they_are(project):
     submit(project, 0, drawing(1))
     done = project.structures.add("vessel", "absent")
