@@ -85,6 +85,7 @@ class AnnotationSession:
         for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
+        self._updates.erased.connect(self._erased)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
         self._current: CurrentSlice | None = None
@@ -347,6 +348,13 @@ class AnnotationSession:
         self.worklist.change(sample, owner=why.author)
         self.changed.emit()
         self.failed.emit(why)
+
+    def _erased(self, samples: list[int]) -> None:
+        """The slice on screen must not become a draft again."""
+        if self._current is not None and self._current.item.sample in samples:
+            self.overlay.show(None)
+            self._end_slice()
+            self._display.restore()
 
     def _acknowledged(self, sample: int, version: int) -> None:
         if self._is_current(sample):
