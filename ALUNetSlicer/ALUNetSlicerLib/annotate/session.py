@@ -19,7 +19,7 @@ from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
 from ALUNetSlicerLib.annotate.lease import SliceLease
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.submissions import Submissions
-from ALUNetSlicerLib.annotate.taking_back import TakingBack
+from ALUNetSlicerLib.annotate.taking_back import TakeBack
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.updates import Updates
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
@@ -79,7 +79,7 @@ class AnnotationSession:
         known = self.worklist, self._drafts, self._initial_labels
         self._submissions = Submissions(agent, project, person, *known)
         self._updates = Updates(agent, project, person.author, *known)
-        self.taking_back = TakingBack(
+        self.taking_back = TakeBack(
             agent, project, person.author, self.worklist, self._initial_labels
         )
         for part in (self._submissions, self._updates, self.taking_back):
