@@ -19,7 +19,7 @@ from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
 from ALUNetSlicerLib.annotate.lease import SliceLease
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.submissions import Submissions
-from ALUNetSlicerLib.annotate.taking_back import TakingBack
+from ALUNetSlicerLib.annotate.taking_back import TakeBack
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.updates import Updates
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
@@ -79,12 +79,13 @@ class AnnotationSession:
         known = self.worklist, self._drafts, self._initial_labels
         self._submissions = Submissions(agent, project, person, *known)
         self._updates = Updates(agent, project, person.author, *known)
-        self.taking_back = TakingBack(
+        self.taking_back = TakeBack(
             agent, project, person.author, self.worklist, self._initial_labels
         )
         for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
+        self._updates.erased.connect(self._erased)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
         self._current: CurrentSlice | None = None
@@ -378,6 +379,13 @@ class AnnotationSession:
         self.worklist.change(sample, owner=why.author)
         self.changed.emit()
         self.failed.emit(why)
+
+    def _erased(self, samples: list[int]) -> None:
+        """The slice on screen must not become a draft again."""
+        if self._current is not None and self._current.item.sample in samples:
+            self.overlay.show(None)
+            self._end_slice()
+            self._display.restore()
 
     def _acknowledged(self, sample: int, version: int) -> None:
         if self._is_current(sample):

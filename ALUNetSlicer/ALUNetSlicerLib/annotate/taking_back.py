@@ -12,7 +12,7 @@ from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.signal import Signal
 
 
-class TakingBack:
+class TakeBack:
     """Of one project and person.
 
     Args:

@@ -24,6 +24,7 @@ class Updates:
 
     Attributes:
         changed: emits nothing; the worklist changed.
+        erased: emits the samples of a case that was erased, before their drafts are dropped.
         failed: emits a `Failure` for a person to read.
     """
 
@@ -36,7 +37,7 @@ class Updates:
         drafts: Drafts,
         initial_labels: InitialLabels,
     ) -> None:
-        self.changed, self.failed = Signal(), Signal()
+        self.changed, self.erased, self.failed = Signal(), Signal(), Signal()
         self._agent, self._project, self._author = agent, project, author
         self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
         agent.event.connect(self._hear)
@@ -65,12 +66,17 @@ class Updates:
         if isinstance(event.content, SampleState):
             self._stored(event.content)
         elif isinstance(event.content, CaseNews):
-            for sample in event.content.samples:  # erased: nothing of it stays here either
-                self._drafts.drop(sample)
-                self._initial_labels.drop(sample)
-            self.refresh()  # a case came or went
+            self._case_changed(event.content)
         elif event.kind == NewsKind.WORKLIST:
             self.refresh()  # another person chose a slice
+
+    def _case_changed(self, news: CaseNews) -> None:
+        """A case came or went; nothing of an erased one stays on this computer."""
+        self.erased.emit(news.samples)
+        for sample in news.samples:
+            self._drafts.drop(sample)
+            self._initial_labels.drop(sample)
+        self.refresh()
 
     def _stored(self, state: SampleState) -> None:
         """The engine has stored a sample; of what is on its way from here the outbox tells."""

@@ -201,7 +201,7 @@ class AnnotateSection(Section):
         current = None if session is None else session.current
         undo = current is not None and session.taking_back.can_undo(current)
         ui.takeBackButton.text = _("Undo take back") if undo else _("Take back")
-        back = _("Take the labels back: the slice is open again, and this can be undone.")
+        back = _("Take the labels back; the slice is open again.")
         again = _("Bring back the labels that you took back.")
         missing = unseen or ("" if current is None else session.taking_back.missing(current))
         allow(ui.takeBackButton, again if undo else back, missing)

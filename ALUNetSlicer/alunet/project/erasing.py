@@ -123,8 +123,10 @@ class Erasing:
             with self._annotations.case_lock(name):
                 exports = self._remove_files(redaction)
                 self._redact_texts(redaction)
-                self._redact_rows(redaction)
-            (self._root / "locks" / f"{name}.lock").unlink(missing_ok=True)
+            lock = self._root / "locks" / f"{name}.lock"
+            lock.unlink(missing_ok=True)
+            self._redact_rows(redaction)
+            lock.unlink(missing_ok=True)  # of those who waited for it until now
             self._samples.forget_pool()
         # what was deleted is still in the free parts of the database and of its log
         self._db.rewrite(seconds)
