@@ -207,7 +207,7 @@ def labels_by_name(names: Sequence[str], folder: Path) -> tuple[dict[str, Path],
     files = [path for path in sorted(folder.iterdir()) if not path.name.startswith(".")]
     files = [path for path in files if _may_be_label(path)]
     by_case: dict[str, list[Path]] = defaultdict(list)
-    others = []
+    others: list[Path] = []
     for path in files:
         if not _second_half(path, files):
             name = named_like(path, names)

@@ -77,8 +77,9 @@ def take_training_labels(project: Project, emit: Emit) -> None:
         case, labelled = cases[name], project.samples.labelled()
         if case.label is not None:
             asked = [int(i) for i in project.pool.samples_of(name) if not labelled[i]]
-            whole = tuple((0, extent) for extent in case.shape)
-            labels = Labels(read_labels(case.label).astype(np.uint8, copy=False), whole)
+            k, j, i = case.shape
+            classes = read_labels(case.label).astype(np.uint8, copy=False)
+            labels = Labels(classes, ((0, k), (0, j), (0, i)))
             found = labelling.compare(project, case, labels, asked)
             labelling.store(
                 project, found, round=project.rounds.of_new_labels(), author=labelling.IMPORTED

@@ -26,7 +26,7 @@ class Content:
         array = sitk.GetArrayViewFromImage(channel)
         self._digest.update(f"{array.shape}".encode())
         for plane in array:  # one at a time: all of them in float64 would need much memory
-            self._digest.update(np.ascontiguousarray(plane, np.float64) + 0.0)  # -0.0 is 0.0
+            self._digest.update((plane.astype(np.float64) + 0.0).tobytes())  # -0.0 is 0.0
 
     def __str__(self) -> str:
         return _VERSION + self._digest.hexdigest()
