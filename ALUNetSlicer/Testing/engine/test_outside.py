@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from small import RECIPE
 from typer.testing import CliRunner
 
 from alunet import cli
-from alunet.errors import InputError
+from alunet.errors import Cancelled, InputError
 from alunet.imaging.grids import EXACT, Grid, displacement
 from alunet.imaging.reading import grid_of
 from alunet.loop import Loop, outputs
@@ -137,6 +138,15 @@ class TestSegmenting:
             kept = other.cases.all()[0].images[0]
         assert displacement(grid_of(kept), grid_of(done.files[0])) < EXACT
         assert Grid.of(sitk.ReadImage(str(kept))).size == grid_of(done.files[0]).size
+
+    def test_cancelled_it_leaves_nothing(self, loop, tmp_path):
+        save(scan(), tmp_path / "x.nrrd")
+        cancel = threading.Event()
+        loop.cancel = cancel
+        cancel.set()
+        with pytest.raises(Cancelled):
+            predict_images(loop, [tmp_path / "x.nrrd"], tmp_path / "out", ".nrrd")
+        assert list((tmp_path / "out").iterdir()) == []
 
     def test_no_image_is_replaced_by_its_segmentation(self, loop, tmp_path):
         file = save(scan(), tmp_path / "x.nrrd")

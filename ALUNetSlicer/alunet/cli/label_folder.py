@@ -56,12 +56,12 @@ def annotate_folder(
             folder, which, author=author or IMPORTED, ignore=ignore, meaning=meaning
         )
         worklist = annotation.worklist()
-    _show(found)
     if not (which.all_slices or which.drawn_slices or found.samples or found.unchanged):
         raise InputError(
             f"Nothing was taken: no slice of these {len(found.files)} cases is suggested now.",
             _WHICH,
         )
+    _show(found)
     typer.echo(_summary(found) + still_open(worklist))
 
 

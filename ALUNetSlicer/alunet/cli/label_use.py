@@ -38,7 +38,7 @@ def said(use: LabelUse, hidden: int, pending: int, command: str) -> list[str]:
 
     Args:
         hidden: new cases to learn from with labels, where nothing was said about these.
-        pending: cases whose labels become annotations.
+        pending: cases whose labels are to become annotations.
         command: that makes them so.
     """
     lines = []
@@ -47,6 +47,6 @@ def said(use: LabelUse, hidden: int, pending: int, command: str) -> list[str]:
             f"Labels of {hidden} cases are hidden, to evaluate and simulate. To learn from them, "
             "repeat this with --labels train."
         )
-    if pending:
+    if use is LabelUse.train and pending:
         lines.append(f"Labels of {pending} cases become annotations with: {command}")
     return lines

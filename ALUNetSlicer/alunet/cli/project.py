@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -213,17 +213,25 @@ def add(
             labelled = [own for own, _, label in found.cases if label]
         use = labels or ask(0 if test else len(set(labelled) - before))
         with at_work() as emit:
-            options: dict[str, Any] = {
-                "role": role,
-                "ignore": ignore_value,
-                "label_use": use.value,
-                "emit": emit,
-            }
             if found is not None:
-                opened.cases.import_dataset(paths[0], found=found, **options)
+                opened.cases.import_dataset(
+                    paths[0],
+                    role=role,
+                    ignore=ignore_value,
+                    label_use=use.value,
+                    found=found,
+                    emit=emit,
+                )
             else:
-                own = name or _name_of(paths[0])
-                opened.cases.import_case(own, paths, label_file, **options)
+                opened.cases.import_case(
+                    name or _name_of(paths[0]),
+                    paths,
+                    label_file,
+                    role=role,
+                    ignore=ignore_value,
+                    label_use=use.value,
+                    emit=emit,
+                )
             cases = opened.cases.all(role)
             new = [case for case in cases if case.name not in before]
             blind = sum(case.label is None for case in new)

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,7 @@ from alunet.project.importing import (
 )
 from alunet.schema import Emit, Event
 from alunet.storage.disk_space import DiskFull
+from alunet.storage.files import sync_folder
 
 
 @dataclass(frozen=True)
@@ -103,24 +105,23 @@ def predict_images(
     folder = Path(folder).absolute()
     targets = {name: folder / f"{name}{ending}" for name, _, _ in cases}
     _keep_images(cases, list(targets.values()))
-    described = _described(folder, structures)
     log = weights.parent if os.access(weights.parent, os.W_OK) else folder
-    failed: dict[str, str] = loop.run_child(
-        "alunet.loop.outside:segment_images",
-        log / "predict.log",
-        cases=[
-            {"name": name, "images": [str(file) for file in files], "file": str(targets[name])}
-            for name, files, _ in cases
-        ],
-        channels=len(loop.project.channels),
-        structures=structures.in_files,
-        weights=str(weights),
-        scoring=loop.scoring,
-        device=loop.device,
-        threads=loop.threads,
-    )
-    if len(failed) == len(cases) and not described:
-        (folder / "dataset.json").unlink(missing_ok=True)
+    with _described(folder, structures, list(targets.values())) as place:
+        failed: dict[str, str] = loop.run_child(
+            "alunet.loop.outside:segment_images",
+            log / "predict.log",
+            cases=[
+                {"name": name, "images": [str(file) for file in files], "file": str(targets[name])}
+                for name, files, _ in cases
+            ],
+            place=str(place),
+            channels=len(loop.project.channels),
+            structures=structures.in_files,
+            weights=str(weights),
+            scoring=loop.scoring,
+            device=loop.device,
+            threads=loop.threads,
+        )
     return Segmented([file for name, file in targets.items() if name not in failed], failed)
 
 
@@ -136,17 +137,24 @@ def _keep_images(cases: Sequence[CaseFiles], targets: Sequence[Path]) -> None:
             )
 
 
-def _described(folder: Path, structures: Structures) -> bool:
-    """Make the folder with its ``dataset.json``; return whether that was there already."""
+@contextmanager
+def _described(folder: Path, structures: Structures, targets: Sequence[Path]) -> Iterator[Path]:
+    """Make the folder of the targets with its ``dataset.json``; give a passing folder in it."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         there = check_description(folder, structures.in_files)
-        write_description(folder, structures.in_files)
+        place = tempfile.TemporaryDirectory(prefix="tmp-", dir=folder)
     except OSError as error:
         raise InputError(
             f"{folder} cannot be written: {error.strerror}.", "Choose another folder."
         ) from error
-    return there
+    try:
+        with place as name:
+            write_description(folder, structures.in_files)
+            yield Path(name)
+    finally:
+        if not there and not any(target.is_file() for target in targets):
+            (folder / "dataset.json").unlink(missing_ok=True)
 
 
 # --- inside the child -----------------------------------------------------------------------------
@@ -156,6 +164,7 @@ def segment_images(
     framework: str,
     folder: str,
     cases: list[dict[str, Any]],
+    place: str,
     channels: int,
     structures: dict[str, int],
     weights: str,
@@ -165,6 +174,9 @@ def segment_images(
     emit: Emit,
 ) -> dict[str, str]:
     """Segment `cases` [{"name", "images", "file"}], each into its file on the grid of its image.
+
+    Args:
+        place: a passing folder on the disk of the files.
 
     Returns:
         Why images could not be segmented, by name.
@@ -176,7 +188,8 @@ def segment_images(
     failed = {}
     for case, _ in counted(cases, "predict", emit):
         try:
-            _segment(model, case, channels, known)
+            with tempfile.TemporaryDirectory(dir=place) as own:
+                _segment(model, case, channels, known, Path(own))
         except DiskFull:
             raise
         except (InputError, RuntimeError, ValueError) as error:
@@ -186,15 +199,17 @@ def segment_images(
 
 
 def _segment(
-    model: TrainedModel, entry: dict[str, Any], channels: int, structures: Structures
+    model: TrainedModel, entry: dict[str, Any], channels: int, structures: Structures, place: Path
 ) -> None:
     files, file = [Path(image) for image in entry["images"]], Path(entry["file"])
     labels = LabelSource(structures)
     case = check_case(entry["name"], files, None, channels, labels)
-    with tempfile.TemporaryDirectory(prefix="tmp-", dir=file.parent) as place:
-        images = _as_kept(case, Path(place), labels)
-        classes = model.segment_files(images)
-        write_like(outside_values(structures.values)[0][classes], images[0], file)
+    images = _as_kept(case, place, labels)
+    classes = model.segment_files(images)
+    part = place / f"segmentation{file.name[len(entry['name']) :]}"
+    write_like(outside_values(structures.values)[0][classes], images[0], part)
+    part.replace(file)
+    sync_folder(file.parent)
 
 
 def _as_kept(case: CheckedCase, place: Path, labels: LabelSource) -> list[Path]:

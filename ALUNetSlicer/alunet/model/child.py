@@ -101,8 +101,9 @@ def _converse(
         raise EngineError(
             "A background process has no pipes.", "This is a defect; please report it."
         )
-    with contextlib.suppress(BrokenPipeError):
-        # a child that died at once tells its story through its exit code
+    with contextlib.suppress(BrokenPipeError, ValueError):
+        # a child that died at once tells its story through its exit code; the pipe of one that was
+        # cancelled before it began is closed
         process.stdin.write(json.dumps(task).encode() + b"\n")
         process.stdin.flush()
     for line in process.stdout:
