@@ -353,7 +353,7 @@ def _wrong_in(project: Path) -> str:
     with Project.open(project) as opened:
         for case in opened.cases.all():
             for image in case.images:
-                if not np.isfinite(sitk.GetArrayViewFromImage(read_image(image))).all():
+                if not np.isfinite(sitk.GetArrayFromImage(read_image(image))).all():
                     return f"{image.name} has voxels that are not finite"
         values = set(np.unique(opened.annotations.read("base")).tolist())
         return "" if values <= {0, 1, 2, 255} else f"annotated values {sorted(values)}"
