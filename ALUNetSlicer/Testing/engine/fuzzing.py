@@ -353,7 +353,7 @@ def _wrong_in(project: Path) -> str:
     with Project.open(project) as opened:
         for case in opened.cases.all():
             for image in case.images:
-                if not np.isfinite(sitk.GetArrayViewFromImage(read_image(image))).all():
+                if not np.isfinite(sitk.GetArrayFromImage(read_image(image))).all():
                     return f"{image.name} has voxels that are not finite"
         values = set(np.unique(opened.annotations.read("base")).tolist())
         return "" if values <= {0, 1, 2, 255} else f"annotated values {sorted(values)}"
@@ -362,23 +362,21 @@ def _wrong_in(project: Path) -> str:
 # --- many -----------------------------------------------------------------------------------------
 
 
-def run_many(corpus: Path, work: Path, seeds: Sequence[int]) -> Iterator[Outcome]:
+def run_many(corpus: Path, work: Path, seeds: range) -> Iterator[Outcome]:
     """Try one mutant for each seed in child processes; a child that crashes or hangs is replaced.
 
     Yields:
         Their outcomes, in order.
     """
-    left = list(seeds)
+    left = seeds
     while left:
-        seen = 0
         with _Child(corpus, work, left) as child:
-            for seen, seed in enumerate(left, 1):  # noqa: B007
+            while left:
                 line = child.line()
+                yield _crashed(child, left[0]) if line is None else Outcome(**json.loads(line))
+                left = left[1:]
                 if line is None:
-                    yield _crashed(child, seed)
                     break
-                yield Outcome(**json.loads(line))
-        left = left[seen:]
 
 
 def _crashed(child: _Child, seed: int) -> Outcome:
@@ -394,8 +392,8 @@ def _crashed(child: _Child, seed: int) -> Outcome:
 class _Child:
     """A process that tries seeds one after the other, a line of JSON for each."""
 
-    def __init__(self, corpus: Path, work: Path, seeds: Sequence[int]) -> None:
-        words = [sys.executable, __file__, "--child", corpus, work, *seeds]
+    def __init__(self, corpus: Path, work: Path, seeds: range) -> None:
+        words = [sys.executable, __file__, "--child", corpus, work, seeds.start, seeds.stop]
         self._process = subprocess.Popen(
             [str(word) for word in words],
             stdout=subprocess.PIPE,
@@ -437,7 +435,7 @@ class _Child:
             self._process.stdout.close()
 
 
-def _child(corpus: Path, work: Path, seeds: Sequence[int]) -> None:
+def _child(corpus: Path, work: Path, seeds: range) -> None:
     if sys.platform == "linux":
         import resource
 
@@ -454,7 +452,7 @@ def _say(line: str) -> None:
 def main(words: Sequence[str]) -> int:
     """Try so many seeds, and print what must not be."""
     if words[0] == "--child":
-        _child(Path(words[1]), Path(words[2]), [int(word) for word in words[3:]])
+        _child(Path(words[1]), Path(words[2]), range(int(words[3]), int(words[4])))
         return 0
     first = int(words[1]) if len(words) > 1 else 0
     with tempfile.TemporaryDirectory() as folder:

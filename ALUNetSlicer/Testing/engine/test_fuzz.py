@@ -34,6 +34,20 @@ def test_a_mutant_is_taken_or_refused(corpus, tmp_path, seeds):
     assert {outcome.kind for outcome in outcomes} == {"taken", "refused"}
 
 
+@pytest.mark.parametrize("given", ["image.mha", "labels.mha"])
+def test_a_file_without_a_voxel_is_refused(corpus, tmp_path, monkeypatch, given):
+    def empty(folder: Path, entry: fuzzing.Entry, rng: object) -> str:
+        file = folder / entry.given
+        file.write_bytes(file.read_bytes().replace(b"DimSize = 7 5 3", b"DimSize = 7 0 3"))
+        return file.name
+
+    monkeypatch.setattr(fuzzing, "spoil", empty)
+    seed = [entry.name for entry in fuzzing.ENTRIES].index(given)
+    outcome = fuzzing.try_one(corpus, tmp_path / "work", seed)
+    assert outcome.kind == "refused"
+    assert "holds no voxels (7 x 0 x 3)" in outcome.words
+
+
 def test_a_child_that_crashes_is_reported_and_the_others_go_on(corpus, tmp_path, monkeypatch):
     monkeypatch.setattr(fuzzing, "__file__", str(tmp_path / "child.py"))
     (tmp_path / "child.py").write_text(

@@ -4,23 +4,23 @@ asked for, what the network gets of them, and which drawn voxels it never sees.
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from small import RECIPE
 from typer.testing import CliRunner
 
 from alunet.cli import app
-from alunet.loop import Loop
 from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
 from alunet.loop.evaluation import LabelledCase, evaluate
 from alunet.loop.planning_notes import planning_notes
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project
-from alunet.schema import NOT_ANNOTATED
+from alunet.schema import NOT_ANNOTATED, JobKind
+from alunet.serve import tasks
 
 AXIAL = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0, 1.0)
 SAGITTAL = (0.0, 0.0, 1.0, 1.0, 0.0, 0.0, 0.0, -1.0, 0.0)
@@ -63,7 +63,8 @@ def test_cases_with_other_planes_and_thick_axes_are_told_when_they_are_planned(t
     for name, file in odd.items():
         project.cases.import_case(name, [file], role="test" if name == "sagittal" else "pool")
     events = []
-    Loop(project, RECIPE, seed=0, threads=1, emit=events.append).prepare()
+    job = project.jobs.get(project.jobs.add(JobKind.PLAN, {}))  # as the service does it
+    tasks.run(tasks.JobContext(project, job, 1, events.append, threading.Event()))
     said = [event.data["text"] for event in events if event.kind == "message"]
     assert said == [
         "sagittal: sagittal slices will be segmented, axial ones of most cases. The network gets "

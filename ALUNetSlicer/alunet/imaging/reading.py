@@ -153,6 +153,10 @@ def _read(path: Path) -> sitk.Image:
 
 
 def _check_geometry(image: sitk.Image, path: Path) -> None:
+    if 0 in image.GetSize():
+        raise InputError(
+            f"{path} holds no voxels ({in_words(image.GetSize())}).", "Copy or convert it again."
+        )
     numbers = {
         "spacing": image.GetSpacing(),
         "origin": image.GetOrigin(),
