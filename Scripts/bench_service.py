@@ -12,6 +12,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -31,11 +32,14 @@ def measure(quick: bool) -> Measured:
     repeats = 10 if quick else 40
     with tempfile.TemporaryDirectory() as name, _service(Path(name) / "projects") as client:
         folder = Path(name)
-        figures = _upload(client, folder)
-        _make_pool(folder / "projects" / "bench")
+        about = {"name": "bench", "labels": ["organ"], "channels": ["CT"]}
+        project = client.call(Operations.create_project, **about).id
+        figures = _upload(client, project, folder)
+        _make_pool(folder / "projects" / project)
         health = median(lambda: client.call(Operations.health), repeats)
         figures.append(("health", health, health, "ms"))
-        return figures + _annotations(client, folder, repeats) + _proposal(client, folder, repeats)
+        given = (client, project, folder, repeats)
+        return figures + _annotations(*given) + _proposal(*given)
 
 
 @contextmanager
@@ -51,19 +55,18 @@ def _service(root: Path) -> Iterator[Any]:
             process.terminate()
 
 
-def _upload(client: Any, folder: Path) -> Measured:
+def _upload(client: Any, project: str, folder: Path) -> Measured:
     """A case of 512 x 512 x 100, uploaded and entered, against a copy of its file that is on
     disk as surely.
     """
     import numpy as np
     import SimpleITK as sitk
 
-    from alunet.schema import Operations
+    from alunet.schema import ENDED, Operations
 
     file = folder / "scan.mha"
     voxels = np.random.default_rng(0).integers(-1000, 1000, (SLICES, SIDE, SIDE), np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
-    client.call(Operations.create_project, name="bench", labels=["organ"], channels=["CT"])
     sent: list[Any] = []
     ours = median(lambda: sent.append(client.upload(file)), 1)
 
@@ -73,7 +76,11 @@ def _upload(client: Any, folder: Path) -> Measured:
             os.fsync(stream.fileno())
 
     naive, mebibytes = median(copy, 3), file.stat().st_size / 2**20
-    client.call(Operations.add_case, project="bench", name="scan", images=[sent[0].id])
+    given = {"project": project, "name": "scan", "images": [sent[0].id]}
+    job = client.call(Operations.add_case, **given)
+    while job.state not in ENDED:
+        time.sleep(0.1)
+        job = client.call(Operations.job, project=project, job=job.id)
     rate = (
         f"ms for {mebibytes:.0f} MiB: {1000 * mebibytes / ours:.0f} MiB/s; against a copy with "
         f"fsync"
@@ -95,7 +102,7 @@ def _make_pool(root: Path) -> None:
         project.worklist.suggest(0, list(range(SLICES)), [0.0] * SLICES, [""] * SLICES)
 
 
-def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
+def _annotations(client: Any, project: str, folder: Path, repeats: int) -> Measured:
     """One slice's labels until they are acknowledged, by one person and by eight; and fetching
     them again.
     """
@@ -118,7 +125,7 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
 
     def put(sample: int, base: int = 0) -> None:
         client.put_annotation(
-            "bench", sample, {**about, "base_version": base}, packed, str(uuid4())
+            project, sample, {**about, "base_version": base}, packed, str(uuid4())
         )
 
     def write() -> None:
@@ -128,7 +135,7 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
 
     samples = iter(range(SLICES))
     one, naive = median(lambda: put(next(samples)), repeats), median(write, repeats)
-    sample = {"project": "bench", "sample": 0}
+    sample = {"project": project, "sample": 0}
     target = folder / "fetched"
     fetched = median(lambda: client.fetch_voxels(Operations.annotation, target, **sample), repeats)
     rest = list(samples)[:40]
@@ -146,20 +153,20 @@ def _annotations(client: Any, folder: Path, repeats: int) -> Measured:
     ]
 
 
-def _proposal(client: Any, folder: Path, repeats: int) -> Measured:
+def _proposal(client: Any, project: str, folder: Path, repeats: int) -> Measured:
     """The proposal of a slice, and that of a case."""
     import numpy as np
     import SimpleITK as sitk
 
     from alunet.schema import Operations
 
-    source = folder / "projects" / "bench" / "rounds" / "000" / "proposals" / "scan.mha"
+    source = folder / "projects" / project / "rounds" / "000" / "proposals" / "scan.mha"
     source.parent.mkdir(parents=True)
     voxels = np.zeros((SLICES, SIDE, SIDE), np.uint8)
     voxels[20:80, 100:300, 150:350] = 1
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(source), True)
     naive = median(lambda: shutil.copyfile(source, folder / "read.mha"), repeats)
-    case, sample = {"project": "bench", "case": "scan"}, {"project": "bench", "sample": 50}
+    case, sample = {"project": project, "case": "scan"}, {"project": project, "sample": 50}
     target = folder / "fetched"
     whole = median(lambda: client.fetch(Operations.case_proposal, target, **case), repeats)
     one = median(lambda: client.fetch_voxels(Operations.proposal, target, **sample), repeats)

@@ -15,6 +15,7 @@ from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import ServiceError, Unreachable
 from alunet.agent.local_engine import LocalEngine, is_taken
+from alunet.agent.proxies import Stranger
 from alunet.agent.session import ViewerSession
 from alunet.errors import AlunetError, Cancelled
 from alunet.schema import ENDED, CaseInfo, DicomIdentity, Job, JobState, Operations
@@ -143,7 +144,7 @@ class CaseImport:
             if (client := connection.client) is not None:
                 try:
                     return work(client)
-                except Unreachable:
+                except (Unreachable, Stranger):  # also a network that wants a login first
                     connection.doubt()
             elif isinstance(connection.error, WrongVersion):
                 raise connection.error

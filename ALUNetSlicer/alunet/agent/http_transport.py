@@ -272,7 +272,8 @@ class HttpTransport:
         return Stranger(
             f"{self.base} answers with status {answer.status_code}, but not as an ALUNet service "
             "does.",
-            "Check name and port; another program may stand there.",
+            "Check name and port; another program, a proxy or the network's login page may stand "
+            f"there: open {self.base} in a browser to see.",
         )
 
     def _session(self) -> requests.Session:

@@ -114,12 +114,6 @@ def in_the_way(base: str, proxy: Proxy | None, answer: requests.Response) -> Pro
         )
     if marked or status == 407:
         return _refused(base, name, status)
-    if "text/html" in answer.headers.get("Content-Type", ""):
-        return ProxyInTheWay(
-            f"{base} answers with a web page (status {status}), not as an ALUNet service does.",
-            "Check name and port. A proxy, or the network's login page, may answer in its place: "
-            f"open {base} in a browser to see. {advice(_host(base))}",
-        )
     return None
 
 

@@ -230,8 +230,8 @@ class _Words:
         return emit
 
     def of(self, error: InputError) -> InputError:
-        """The same error in these words."""
-        if isinstance(error, Refused):
+        """The same error in these words; one of another kind says itself what it is about."""
+        if type(error) is not InputError:
             return error
         return InputError(self._named(error.message), self._named(error.hint))
 
