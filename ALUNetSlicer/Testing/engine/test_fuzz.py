@@ -6,17 +6,18 @@ from pathlib import Path
 
 import fuzzing
 import pytest
+from fuzz_corpus import ENTRIES, Entry, make_corpus
 
 
 @pytest.fixture(scope="module")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return fuzzing.make_corpus(tmp_path_factory.mktemp("fuzz") / "corpus")
+    return make_corpus(tmp_path_factory.mktemp("fuzz") / "corpus")
 
 
-@pytest.mark.parametrize("entry", fuzzing.ENTRIES, ids=lambda entry: entry.name)
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.name)
 def test_the_untouched_corpus_is_taken(corpus, tmp_path, monkeypatch, entry):
     monkeypatch.setattr(fuzzing, "spoil", lambda *untouched: "")
-    seed = fuzzing.ENTRIES.index(entry)
+    seed = ENTRIES.index(entry)
     assert fuzzing.try_one(corpus, tmp_path / "work", seed).kind == "taken"
 
 
@@ -36,13 +37,13 @@ def test_a_mutant_is_taken_or_refused(corpus, tmp_path, seeds):
 
 @pytest.mark.parametrize("given", ["image.mha", "labels.mha"])
 def test_a_file_without_a_voxel_is_refused(corpus, tmp_path, monkeypatch, given):
-    def empty(folder: Path, entry: fuzzing.Entry, rng: object) -> str:
+    def empty(folder: Path, entry: Entry, rng: object) -> str:
         file = folder / entry.given
         file.write_bytes(file.read_bytes().replace(b"DimSize = 7 5 3", b"DimSize = 7 0 3"))
         return file.name
 
     monkeypatch.setattr(fuzzing, "spoil", empty)
-    seed = [entry.name for entry in fuzzing.ENTRIES].index(given)
+    seed = [entry.name for entry in ENTRIES].index(given)
     outcome = fuzzing.try_one(corpus, tmp_path / "work", seed)
     assert outcome.kind == "refused"
     assert "holds no voxels (7 x 0 x 3)" in outcome.words
