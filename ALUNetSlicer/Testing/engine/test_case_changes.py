@@ -28,7 +28,7 @@ from alunet.loop.status import status
 from alunet.project import Project
 from alunet.project.annotations import Submission
 from alunet.project.refusals import ChangedMeanwhile
-from alunet.project.worklist import newest_version
+from alunet.project.work_rows import newest_version
 from alunet.schema import NOT_ANNOTATED, Status
 
 __all__ = ["DIRECTION", "STRUCTURES", "loop", "project", "tiled"]

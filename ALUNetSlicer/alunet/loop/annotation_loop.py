@@ -22,6 +22,7 @@ from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
 from alunet.loop.recipe import Recipe, check_seconds, preset
 from alunet.loop.round_record import NextRound
+from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
 from alunet.model.interface import load_framework
@@ -288,14 +289,10 @@ class AnnotationLoop:
         Raises:
             InputError: there is no such slice, or one of them is annotated already.
         """
-        found = labelling.pool_case(self.project, case)
+        found = pool_case(self.project, case)
         labelled, samples = self.project.samples.labelled(), []
         for number in slices:
-            own = [
-                i
-                for i in labelling.samples_of_slices(self.project, found, [number])
-                if not labelled[i]
-            ]
+            own = [i for i in samples_of_slices(self.project, found, [number]) if not labelled[i]]
             if not own:
                 raise InputError(
                     f"Slice {number} of {case} is annotated already.", "There is nothing to skip."

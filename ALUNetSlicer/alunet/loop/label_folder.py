@@ -13,6 +13,7 @@ from alunet.imaging.label_folders import label_files
 from alunet.imaging.labels import LabelSource
 from alunet.loop import labelling
 from alunet.loop.labelling import IMPORTED, Compared, Taken
+from alunet.loop.slices import has_tiles, pool_case, slice_axis, slices_of
 from alunet.project import Case, Project
 from alunet.project.importing import counted
 from alunet.schema import Emit, Event
@@ -119,7 +120,7 @@ def annotate_folder(
             "Name each label file like its case; the status names the cases.",
         )
     for name in files:
-        labelling.pool_case(project, name)  # refuses what is not planned yet
+        pool_case(project, name)  # refuses what is not planned yet
     labels_of = LabelSource(project.cases.structures, meaning or found.meaning, ignore)
     reader = _Reader(project, labels_of, which)
     done = reader.check(files, emit)
@@ -170,7 +171,7 @@ class _Reader:
 
     def _in_parts(self, case: Case) -> bool:
         whole = self.which.all_slices or self.which.drawn_slices
-        return not whole and labelling.has_tiles(self.project, case.name)
+        return not whole and has_tiles(self.project, case.name)
 
     def compared(self, case: Case, file: Path) -> tuple[Compared, tuple[int, ...]]:
         """Return what a file brings, and the slices that keep other labels."""
@@ -181,9 +182,9 @@ class _Reader:
             asked = labelling.samples_drawn(self.project, case, read)
         else:
             own = labelling.open_samples(self.project, case.name, self.which.suggested)
-            low, high = read.box[labelling.slice_axis(case)]
+            low, high = read.box[slice_axis(case)]
             asked = [sample for sample in own if low <= self.project.pool.slice_raw[sample] < high]
         found = labelling.compare(self.project, case, read, asked)
         if self.which.replace or not found.again:
             return found, ()
-        return found.without_again(), labelling.slices_of(self.project, found.again)
+        return found.without_again(), slices_of(self.project, found.again)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from alunet.errors import InputError
-from alunet.loop.labelling import pool_case, samples_of_slices
+from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.project import Project
 
 

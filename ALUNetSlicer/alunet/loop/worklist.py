@@ -16,7 +16,8 @@ from typing import Any
 
 from alunet.imaging.grids import Grid
 from alunet.imaging.reading import EXACT_ENDING, grid_of
-from alunet.loop.labelling import has_tiles, position, slice_axis
+from alunet.loop.labelling import position
+from alunet.loop.slices import has_tiles, slice_axis
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED, Status
 from alunet.storage.files import write_json

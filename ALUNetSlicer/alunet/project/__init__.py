@@ -1,7 +1,7 @@
 """The project folder: images, annotations, rounds, and the database that knows about them."""
 
-from alunet.project.annotations import Costs
-from alunet.project.cases import Case
+from alunet.project.annotated import Costs
+from alunet.project.case_table import Case
 from alunet.project.project import Project
 from alunet.project.rounds import Round, RoundState
 from alunet.project.suggestions import Suggestion

@@ -17,14 +17,15 @@ from alunet.errors import InputError
 from alunet.imaging.labels import Structures
 from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
-from alunet.pool import CaseGeometry
+from alunet.project.annotated import AnnotatedVoxels, Counts, counted_voxels
 from alunet.project.cases import Cases
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
 from alunet.project.settings import Settings
 from alunet.project.versions import Versions
-from alunet.project.worklist import Worklist, newest_version
+from alunet.project.work_rows import newest_version
+from alunet.project.worklist import Worklist
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
 from alunet.storage.files import written_name
@@ -35,26 +36,6 @@ Beyond = tuple[np.ndarray, np.ndarray]
 
 Placed = tuple[int, Any, np.ndarray]
 """A sample, the index of its voxels in the case's array, and their labels."""
-
-Counts = tuple[list[int], int]
-"""Voxels of a label map that a training sees, by number, and how many drawn ones none sees."""
-
-
-@dataclass(frozen=True)
-class Costs:
-    """What has been annotated so far.
-
-    Attributes:
-        samples: labelled samples, the unit of the budget.
-        slices: distinct slices with a labelled sample.
-        voxels: distinct annotated voxels of the image files.
-        fraction: labelled samples as a part of the pool, 0 to 1.
-    """
-
-    samples: int
-    slices: int
-    voxels: int
-    fraction: float
 
 
 class StaleVersion(InputError):
@@ -100,7 +81,7 @@ class Submission:
     digest: str = ""
 
 
-class Annotations:
+class Annotations(AnnotatedVoxels):
     """The label maps and versions in `folder`, and the tables about them.
 
     Args:
@@ -124,9 +105,9 @@ class Annotations:
         worklist: Worklist,
         requests: Requests,
     ) -> None:
-        self._db, self.folder, self._locks, self._settings = database, folder, locks, settings
-        self._cases, self._samples, self._rounds = cases, samples, rounds
-        self._worklist, self._requests = worklist, requests
+        super().__init__(database, cases, samples)
+        self.folder, self._locks, self._settings = folder, locks, settings
+        self._rounds, self._worklist, self._requests = rounds, worklist, requests
         self.versions = Versions(database, folder / "history")
 
     # --- label maps -------------------------------------------------------------------------------
@@ -291,66 +272,6 @@ class Annotations:
         if strange.size:
             raise _illegal(sample, strange[0], structures.numbered())
 
-    # --- what has been annotated ------------------------------------------------------------------
-
-    def class_voxels(self) -> np.ndarray:
-        """Annotated voxels of each structure, background first, over all pool cases; int64 (K,)."""
-        return np.asarray(self.case_voxels()[0].sum(axis=0))
-
-    def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
-        """Of the M pool cases with annotations, by name: annotated voxels of each structure,
-        background first, (M, K), all voxels (M,); int64.
-        """
-        rows = self._db.rows(
-            "SELECT voxels, shape FROM cases WHERE role = 'pool' AND state = 'present' "
-            "AND voxels IS NOT NULL ORDER BY name"
-        )
-        numbers = self._cases.structures.numbers
-        counts = [dict(enumerate(json.loads(row[0]))) for row in rows]
-        voxels = [[count.get(number, 0) for number in numbers] for count in counts]
-        return (
-            np.array(voxels, np.int64).reshape(-1, len(numbers)),
-            np.array([np.prod(json.loads(row[1])) for row in rows], np.int64),
-        )
-
-    def open_voxels(self) -> int:
-        """How many voxels of the labeled samples are left open."""
-        return self._samples.covered_voxels() - int(self.class_voxels().sum())
-
-    def unseen_voxels(self) -> dict[str, int]:
-        """How many drawn voxels of cases no training sees, by name: the image is 0 there."""
-        return dict(
-            self._db.rows(
-                "SELECT name, unseen FROM cases WHERE unseen AND role = 'pool' "
-                "AND state = 'present' ORDER BY name"
-            )
-        )
-
-    def costs(self) -> Costs:
-        """What has been annotated so far."""
-        size, samples = self._db.rows(
-            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
-        )[0]
-        slices = self._db.number(
-            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM counted_samples WHERE "
-            "state = 'labelled')"
-        )
-        return Costs(
-            samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
-        )
-
-    def cases(self) -> dict[str, int]:
-        """Cases with annotated voxels, and how many labelled samples each has, by name."""
-        rows = self._db.rows(
-            "SELECT case_name, count(*), voxels FROM counted_samples s JOIN cases c ON c.name = "
-            "case_name WHERE s.state = 'labelled' GROUP BY case_name ORDER BY case_name"
-        )
-        return {name: count for name, count, voxels in rows if sum(json.loads(voxels or "[]"))}
-
-    def seconds_spent(self) -> float:
-        """Seconds that people say they spent on annotating, all together."""
-        return float(str(self._db.value("SELECT coalesce(sum(seconds), 0) FROM annotations")))
-
     # --- versions ---------------------------------------------------------------------------------
 
     def submit(self, sample: int, submission: Submission) -> SampleState:
@@ -468,22 +389,6 @@ class Annotations:
         raise InputError(
             f"Sample {sample} has no version {wanted}.", "Nothing was submitted for it yet."
         )
-
-
-def counted_voxels(labels: np.ndarray, geometry: CaseGeometry | None) -> Counts:
-    """Return how many voxels of a label map hold each number, by number, as far as a training sees
-    them, and how many drawn ones none sees; open ones don't count.
-
-    Args:
-        geometry: of the case; None before preprocessing.
-    """
-    seen = labels if geometry is None else labels[geometry.raw_crop]
-    annotated = seen[seen != NOT_ANNOTATED]  # few; counting all took half of the time
-    counts = [int(count) for count in np.bincount(annotated)]
-    if seen.shape == labels.shape:
-        return counts, 0
-    drawn = np.count_nonzero((labels != 0) & (labels != NOT_ANNOTATED))
-    return counts, int(drawn) - sum(counts[1:])
 
 
 def _illegal(sample: int, value: Any, structures: Structures) -> InputError:

@@ -11,7 +11,8 @@ import time
 from dataclasses import dataclass
 
 from alunet.errors import InputError
-from alunet.project.cases import Cases, check_role
+from alunet.project.case_table import check_role
+from alunet.project.cases import Cases
 from alunet.project.events import Events
 from alunet.project.learned import Learned
 from alunet.project.rounds import Rounds

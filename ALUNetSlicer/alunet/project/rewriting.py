@@ -20,7 +20,8 @@ import numpy.typing as npt
 
 from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.annotations import Annotations, Counts, counted_voxels
+from alunet.project.annotated import Counts, counted_voxels
+from alunet.project.annotations import Annotations
 from alunet.project.cases import Cases
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings

@@ -134,9 +134,18 @@ class Rounds:
         change = "UPDATE rounds SET state = ? WHERE number = ? AND state = ?"
         self._db.execute(change, (states[0].value, number, states[1].value))
 
-    def keep_record(self, number: int, record: dict[str, Any]) -> None:
-        """Put another record in the place of that of a finished round."""
-        self._db.execute("UPDATE rounds SET record = ? WHERE number = ?", (_text(record), number))
+    def rename_structure(self, old: str, new: str) -> None:
+        """Let what was measured in finished rounds follow the name of a structure."""
+        for round_ in self.finished():
+            record = round_.record or {}
+            tables = record.get("metrics") or {"dice": record.get("dice") or {}}
+            for metric, values in tables.items():
+                tables[metric] = {new if k == old else k: v for k, v in values.items()}
+            if "metrics" not in record and "dice" in record:
+                record["dice"] = tables["dice"]
+            self._db.execute(
+                "UPDATE rounds SET record = ? WHERE number = ?", (_text(record), round_.number)
+            )
 
     def begin_anew(self, number: int) -> None:
         """Note that the training of a begun round begins without earlier weights."""

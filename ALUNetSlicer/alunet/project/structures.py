@@ -200,7 +200,7 @@ class ProjectStructures:
         self._settings.set_labels({new if n == number else own: n for own, n in labels.items()})
         self._forget_former(new)
         self._settings.former_names = {**self._settings.former_names, old: number}
-        self._rename_records(old, new)
+        self._rounds.rename_structure(old, new)
         self._rewriting.forget_training()  # it knows the old name
 
     def remove(self, name: str, voxels: str | None = None, asked: Asked = PERSON) -> Change:
@@ -275,7 +275,7 @@ class ProjectStructures:
         ]
         self._set_color(number, None)
         self._settings.former_names = {own: n for own, n in former.items() if n != number}
-        self._rename_records(name, f"{name} (removed, {number})")
+        self._rounds.rename_structure(name, f"{name} (removed, {number})")
 
     # --- parts of a change ------------------------------------------------------------------------
 
@@ -387,17 +387,6 @@ class ProjectStructures:
         self._settings.former_names = {
             own: number for own, number in former.items() if folded(own) != folded(name)
         }
-
-    def _rename_records(self, old: str, new: str) -> None:
-        """Let what was measured in earlier rounds follow the name."""
-        for round_ in self._rounds.finished():
-            record = round_.record or {}
-            tables = record.get("metrics") or {"dice": record.get("dice") or {}}
-            for metric, values in tables.items():
-                tables[metric] = {new if k == old else k: v for k, v in values.items()}
-            if "metrics" not in record and "dice" in record:
-                record["dice"] = tables["dice"]
-            self._rounds.keep_record(round_.number, record)
 
 
 def _opened(old: Labels) -> Labels:

@@ -16,7 +16,8 @@ from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
 from alunet.project.settings import Settings
-from alunet.project.worklist import Worklist, newest_version
+from alunet.project.work_rows import newest_version
+from alunet.project.worklist import Worklist
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
 

@@ -12,7 +12,7 @@ from alunet.imaging.dataset import check_case_name
 from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import ending_of
 from alunet.project import Project
-from alunet.project.cases import check_role
+from alunet.project.case_table import check_role
 from alunet.project.importing import counted
 from alunet.project.training_labels import HIDDEN
 from alunet.schema import (
