@@ -89,10 +89,11 @@ def create(
         project = Project.open(root)
         asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup))
         kept = asdict(Setup(**(project.settings.annotation or {})))
-        if (project.name, list(project.labels), project.channels, kept) == asked:
+        structures = list(project.labels)
+        if (project.name, structures, project.channels, kept) == asked:
             return project
         project.close()
-        if list(project.labels) == asked[1] and project.channels != asked[2]:
+        if structures == asked[1] and project.channels != asked[2]:
             raise ChannelsFixed(project.name, project.channels, channels) from None
         raise
 
