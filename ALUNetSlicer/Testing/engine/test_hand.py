@@ -319,7 +319,7 @@ def test_the_worklist_says_where_each_box_lies(data, tmp_path_factory) -> None:
     with planned(tmp_path / "p", tmp_path / "source", (16, 16), tuple(transpose)) as project:
         pool, hand = project.pool, AnnotationLoop(project)
         hand.loop.suggest("random", data.draw(st.integers(1, len(pool))))
-        hand._follow()
+        hand.follow()
         content = json.loads(hand.worklist().file.read_text(encoding="utf-8"))
         assert [item["case"] for item in content["items"]] == sorted(
             item["case"] for item in content["items"]
