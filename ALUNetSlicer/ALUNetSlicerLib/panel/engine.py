@@ -59,9 +59,8 @@ class EngineSection(Section):
         if not self._agreed(place):
             question = _(
                 "Images and labels of the cases you add will be sent to {address} and kept there, "
-                "with your name, "
-                "{author}. What DICOM says of patients is not sent: only voxels, geometry, UIDs and "
-                "the names of the cases. Go on?"
+                "with your name, {author}. What DICOM says of patients is not sent: only voxels, "
+                "geometry, UIDs and the names of the cases. Go on?"
             )
             author = ui.authorEdit.text.strip()
             if not self._desktop.confirm(question.format(address=place.to, author=author)):

@@ -219,13 +219,8 @@ class Cases:
         """
         label = None if label_file is None else Path(label_file)
         labels = LabelSource(self.structures, ignore=ignore, beside=beside)
-        self._import(
-            [(name, [Path(file) for file in image_files], label)],
-            role,
-            labels,
-            emit or ignore_events,
-            dicom,
-        )
+        files = [(name, [Path(file) for file in image_files], label)]
+        self._import(files, role, labels, emit or ignore_events, dicom)
         return name
 
     def _import(
@@ -247,8 +242,11 @@ class Cases:
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
         check_new_names(new)
         checked = [check_case(*case, channels, labels) for case in counted(new, "check", emit)]
-        checked = [case for case in checked if self._is_new(case, role, known, emit)]
-        checked = [replace(case, dicom=case.dicom or dicom) for case in checked]
+        checked = [
+            replace(case, dicom=case.dicom or dicom)
+            for case in checked
+            if self._is_new(case, role, known, emit)
+        ]
         for note in dict.fromkeys(note for case in checked for note in case.notes):
             emit(Event("message", {"text": note}))
         say_same_scans(checked, known, emit)
