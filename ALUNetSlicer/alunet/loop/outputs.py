@@ -295,7 +295,7 @@ def segment_cases(
     """
     table = outside_values(values)[0]
     model = _model(framework, folder, weights, scoring, device, threads, emit)
-    for case in counted(cases, "predict", emit):
+    for case, _ in counted(cases, "predict", emit):
         write_like(table[model.segment(case["name"])], Path(case["image"]), Path(case["file"]))
 
 
