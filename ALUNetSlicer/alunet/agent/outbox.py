@@ -149,9 +149,9 @@ class Outbox:
             content, follows = self._based(database, entry)
             now = time.time()
             number = database.execute(
-                "INSERT INTO entries (key, engine, project, sample, content, body, follows, "
-                "state, answer, time) "
-                "VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', 'null', ?)",
+                "INSERT INTO entries"
+                " (key, engine, project, sample, content, body, follows, state, answer, time)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, 'waiting', 'null', ?)",
                 (
                     key,
                     entry.engine,
@@ -188,8 +188,8 @@ class Outbox:
         """
         with self._transaction() as database:
             database.execute(
-                "UPDATE entries SET state = ?, answer = ?, body = CASE WHEN ? = 'refused' THEN "
-                "body END WHERE key = ?",
+                "UPDATE entries SET state = ?, answer = ?,"
+                " body = CASE WHEN ? = 'refused' THEN body END WHERE key = ?",
                 (state, _dump(answer), state, key),
             )
             if state == "sent" and "version" in answer:
@@ -248,8 +248,8 @@ class Outbox:
             other
             for other in self._select(
                 database,
-                "engine = ? AND project = ? AND sample = ? AND state IN ('waiting', 'sent') ORDER "
-                "BY number",
+                "engine = ? AND project = ? AND sample = ?"
+                " AND state IN ('waiting', 'sent') ORDER BY number",
                 (entry.engine, entry.project, entry.sample),
             )
             if other.is_annotation and other.content["author"] == entry.content["author"]

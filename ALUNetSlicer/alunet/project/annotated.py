@@ -79,8 +79,8 @@ class AnnotatedVoxels:
             "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
         )[0]
         slices = self._db.number(
-            "SELECT count(*) FROM (SELECT DISTINCT case_name, slice FROM counted_samples WHERE "
-            "state = 'labelled')"
+            "SELECT count(*) FROM"
+            " (SELECT DISTINCT case_name, slice FROM counted_samples WHERE state = 'labelled')"
         )
         return Costs(
             samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0

@@ -19,6 +19,7 @@ from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
 from alunet.project.annotated import AnnotatedVoxels, Counts, counted_voxels
 from alunet.project.cases import Cases
+from alunet.project.refusals import StaleVersion
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
@@ -36,23 +37,6 @@ Beyond = tuple[np.ndarray, np.ndarray]
 
 Placed = tuple[int, Any, np.ndarray]
 """A sample, the index of its voxels in the case's array, and their labels."""
-
-
-class StaleVersion(InputError):
-    """Labels were based on another version than the newest one; they are kept, but count for
-    nothing.
-
-    Attributes:
-        version: the newest one.
-        kept: number of the version that was submitted.
-    """
-
-    def __init__(self, version: int, kept: int) -> None:
-        super().__init__(
-            f"Somebody else annotated this slice meanwhile: it is at version {version}.",
-            "Get that version, correct it, and submit it again; yours is kept in the history.",
-        )
-        self.version, self.kept = version, kept
 
 
 @dataclass(frozen=True)
@@ -238,8 +222,8 @@ class Annotations(AnnotatedVoxels):
         share = None if seconds is None else float(seconds) / max(1, len(samples))
         now = time.time()
         self._db.many(
-            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time) VALUES "
-            "(?, ?, ?, ?, ?, ?)",
+            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time)"
+            " VALUES (?, ?, ?, ?, ?, ?)",
             [(sample, case, round, author, share, now) for sample in samples],
         )
         self._db.many(

@@ -56,3 +56,20 @@ class ChangedMeanwhile(InputError):
             f"The slice was annotated meanwhile: it is at version {version}.", "Look at it first."
         )
         self.version = version
+
+
+class StaleVersion(InputError):
+    """Labels were based on another version than the newest one; they are kept, but count for
+    nothing.
+
+    Attributes:
+        version: the newest one.
+        kept: number of the version that was submitted.
+    """
+
+    def __init__(self, version: int, kept: int) -> None:
+        super().__init__(
+            f"Somebody else annotated this slice meanwhile: it is at version {version}.",
+            "Get that version, correct it, and submit it again; yours is kept in the history.",
+        )
+        self.version, self.kept = version, kept

@@ -233,8 +233,8 @@ class Rewriting:
         cases = {version.sample: version.case for version in staged.versions}
         round_, now = self._rounds.of_new_labels(), time.time()
         self._db.many(
-            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time) VALUES "
-            "(?, ?, ?, ?, NULL, ?)",
+            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time)"
+            " VALUES (?, ?, ?, ?, NULL, ?)",
             [(sample, cases[sample], round_, author, now) for sample in staged.changed],
         )
         for case, counts in staged.voxels.items():

@@ -105,11 +105,9 @@ class Rounds:
         """
         number = self.current()
         self._db.execute(
-            "INSERT INTO rounds (number, strategy, budget, state, started) VALUES (?, ?, ?, "
-            "'open', ?)"
-            " ON CONFLICT (number) DO UPDATE SET strategy = excluded.strategy, budget = "
-            "excluded.budget"
-            " WHERE query IS NULL",
+            "INSERT INTO rounds (number, strategy, budget, state, started)"
+            " VALUES (?, ?, ?, 'open', ?) ON CONFLICT (number) DO UPDATE"
+            " SET strategy = excluded.strategy, budget = excluded.budget WHERE query IS NULL",
             (number, strategy, budget, time.time()),
         )
         return self._rounds("WHERE number = ?", number)[0]

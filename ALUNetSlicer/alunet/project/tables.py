@@ -165,8 +165,8 @@ def _complete_batch(database: Database, number: int, batch: dict[str, Any] | Non
     shares = batch.get("uncertainty") or [None] * len(batch["ids"])
     columns = zip(batch["ids"], batch["gains"], batch["reasons"], shares, strict=True)
     database.many(
-        "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty) VALUES (?, "
-        "?, ?, ?, ?, ?)",
+        "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty)"
+        " VALUES (?, ?, ?, ?, ?, ?)",
         [(number, rank, *values) for rank, values in enumerate(columns)],
     )
     database.execute(

@@ -92,8 +92,8 @@ class Worklist:
             )
             self._db.execute("DELETE FROM suggestions WHERE round = ?", (round,))
             self._db.many(
-                "INSERT INTO suggestions (round, rank, sample_id, gain, reason, uncertainty, "
-                "author, ahead)"
+                "INSERT INTO suggestions"
+                " (round, rank, sample_id, gain, reason, uncertainty, author, ahead)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 [(round, rank, *row) for rank, row in enumerate(rows)],
             )
@@ -108,12 +108,15 @@ class Worklist:
         is still open.
         """
         rows = self._db.rows(
-            "SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id"
-            " WHERE s.author IS NOT NULL AND (s.round = ?"
-            " OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?) AND (p.state != "
-            "'labelled' OR s.sample_id IN (SELECT sample_id FROM work WHERE status = 'flagged'))"
-            " AND s.sample_id NOT IN (SELECT sample_id FROM skipped)) ORDER BY s.round DESC, "
-            "s.rank",
+            """
+            SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id
+            WHERE s.author IS NOT NULL AND (s.round = ?
+                OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?)
+                AND (p.state != 'labelled'
+                     OR s.sample_id IN (SELECT sample_id FROM work WHERE status = 'flagged'))
+                AND s.sample_id NOT IN (SELECT sample_id FROM skipped))
+            ORDER BY s.round DESC, s.rank
+            """,
             (round, round),
         )
         return dict(rows)
@@ -125,10 +128,9 @@ class Worklist:
     def suggestions(self, round: int) -> list[Suggestion]:
         """A round's batch in its order; empty where nothing was suggested."""
         rows = self._db.rows(
-            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped), "
-            "uncertainty, author,"
-            " ahead FROM suggestions JOIN counted_samples p ON p.id = sample_id WHERE round = ? "
-            "ORDER BY rank",
+            "SELECT sample_id, gain, reason, state, sample_id IN (SELECT sample_id FROM skipped),"
+            " uncertainty, author, ahead FROM suggestions"
+            " JOIN counted_samples p ON p.id = sample_id WHERE round = ? ORDER BY rank",
             (round,),
         )
         return [
@@ -317,8 +319,8 @@ class Worklist:
         last = self._db.value("SELECT max(rank) FROM suggestions WHERE round = ?", (round,))
         first = 0 if last is None else int(str(last)) + 1
         self._db.many(
-            "INSERT INTO suggestions (round, rank, sample_id, reason, author) VALUES (?, ?, ?, ?, "
-            "?)",
+            "INSERT INTO suggestions (round, rank, sample_id, reason, author)"
+            " VALUES (?, ?, ?, ?, ?)",
             [(round, rank, sample, reason, author) for rank, sample in enumerate(samples, first)],
         )
 
@@ -352,11 +354,13 @@ class Worklist:
         its reason.
         """
         return self._db.rows(
-            "SELECT a.sample_id, s.reason FROM (SELECT sample_id, min(round) AS first FROM "
-            "annotations"
-            " GROUP BY sample_id) a JOIN suggestions s ON s.sample_id = a.sample_id AND s.author "
-            "IS NOT NULL"
-            " WHERE a.first = ? AND a.sample_id IN (SELECT id FROM counted_samples WHERE "
-            "state = 'labelled') GROUP BY a.sample_id ORDER BY a.sample_id",
+            """
+            SELECT a.sample_id, s.reason
+            FROM (SELECT sample_id, min(round) AS first FROM annotations GROUP BY sample_id) a
+            JOIN suggestions s ON s.sample_id = a.sample_id AND s.author IS NOT NULL
+            WHERE a.first = ?
+                AND a.sample_id IN (SELECT id FROM counted_samples WHERE state = 'labelled')
+            GROUP BY a.sample_id ORDER BY a.sample_id
+            """,
             (round,),
         )

@@ -41,7 +41,6 @@ from alunet.schema.messages import (
     CaseInfo,
     CaseRequest,
     Code,
-    CurvePoint,
     Header,
     Health,
     Job,
@@ -52,12 +51,11 @@ from alunet.schema.messages import (
     Problem,
     ProjectInfo,
     ProjectRequest,
-    RoundInfo,
-    StrategyInfo,
     Upload,
     UploadRequest,
 )
 from alunet.schema.operations import OPERATIONS, File, Operation, Operations, Voxels
+from alunet.schema.rounds import CurvePoint, RoundInfo, StrategyInfo
 from alunet.schema.structures import (
     StructureChange,
     StructureEdit,

@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from alunet.schema import changes as c
 from alunet.schema import messages as m
+from alunet.schema import rounds as r
 from alunet.schema import structures as s
 from alunet.schema import work as w
 from alunet.schema.codec import to_data
@@ -169,7 +170,7 @@ class Operations:
     """What can be asked of the service."""
 
     health = Operation("GET /health", m.Health, "Version, device, free memory and disk.")
-    strategies = Operation("GET /strategies", list[m.StrategyInfo], "The ways to choose slices.")
+    strategies = Operation("GET /strategies", list[r.StrategyInfo], "The ways to choose slices.")
 
     projects = Operation("GET /projects", list[m.ProjectInfo], "All projects, by id.")
     create_project = Operation(
@@ -180,10 +181,10 @@ class Operations:
         statuses=_MADE,
     )
     project = Operation(f"GET {_PROJECT}", m.ProjectInfo, "One project and how it stands.")
-    rounds = Operation(f"GET {_PROJECT}/rounds", list[m.RoundInfo], "All rounds, by number.")
+    rounds = Operation(f"GET {_PROJECT}/rounds", list[r.RoundInfo], "All rounds, by number.")
     curve = Operation(
         f"GET {_PROJECT}/curve",
-        list[m.CurvePoint],
+        list[r.CurvePoint],
         "The learning curve: one point a finished round.",
     )
 

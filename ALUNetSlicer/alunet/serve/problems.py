@@ -6,7 +6,6 @@ import logging
 from typing import Any
 
 from alunet.errors import AlunetError, InputError
-from alunet.project.annotations import StaleVersion
 from alunet.project.changes import AnswerNeeded
 from alunet.project.refusals import (
     AlreadyAnnotated,
@@ -14,6 +13,7 @@ from alunet.project.refusals import (
     ChannelsFixed,
     Leased,
     NotPlanned,
+    StaleVersion,
 )
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
