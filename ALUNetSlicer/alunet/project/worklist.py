@@ -77,13 +77,14 @@ class Worklist:
             for rank, (sample, gain, reason, share) in enumerate(
                 zip(samples, gains, reasons, shares, strict=True)
             ):
-                author, worth = chosen.pop(sample, None), None if gain is None else float(gain)
+                author, _ = chosen.pop(sample, (None, ""))
+                worth = None if gain is None else float(gain)
                 rows.append(
                     (sample, worth, str(reason), share, author, rank >= size and author is None)
                 )
             rows += [
-                (sample, None, chosen_by(author), None, author, False)
-                for sample, author in chosen.items()
+                (sample, None, reason, None, author, False)
+                for sample, (author, reason) in chosen.items()
             ]
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled' WHERE state = 'suggested'"
@@ -103,13 +104,14 @@ class Worklist:
                 (round,),
             )
 
-    def _choices(self, round: int) -> dict[int, str]:
-        """What people chose and who: first in this round, then in the one before, as far as it
-        is still open.
+    def _choices(self, round: int) -> dict[int, tuple[str, str]]:
+        """What people chose, who and why: first in this round, then in the one before, as far as
+        it is still open.
         """
         rows = self._db.rows(
             """
-            SELECT s.sample_id, s.author FROM suggestions s JOIN samples p ON p.id = s.sample_id
+            SELECT s.sample_id, s.author, s.gain IS NULL, s.reason
+            FROM suggestions s JOIN samples p ON p.id = s.sample_id
             WHERE s.author IS NOT NULL AND (s.round = ?
                 OR s.round = (SELECT max(round) FROM suggestions WHERE round < ?)
                 AND (p.state != 'labelled'
@@ -119,7 +121,10 @@ class Worklist:
             """,
             (round, round),
         )
-        return dict(rows)
+        return {
+            sample: (author, reason if alone else chosen_by(author))
+            for sample, author, alone, reason in rows
+        }
 
     def release(self) -> None:
         """Gives every suggested sample that nobody annotated back to the pool."""
