@@ -3,11 +3,9 @@
 This is the one place that knows how a tile on nnU-Net's preprocessed grid maps to voxels of the
 image file; scoring, oracle and viewer all ask here. Two grids occur:
 
-* the **raw grid** of the image file, axes ``(k, j, i)`` as `SimpleITK.GetArrayFromImage` gives
-  them;
+* the **raw grid** of the image file, axes ``(k, j, i)`` as of `SimpleITK.GetArrayFromImage`;
 * the **grid** of nnU-Net's 2D configuration, axes ``(slice, row, column)``: the raw grid after
-  ``transpose_forward``, the crop to the non-zero region and resampling of rows and columns. Slices
-  are never resampled.
+  ``transpose_forward``, crop to the non-zero region, and resampling of rows and columns alone.
 
 All boxes are half open, ``[lo, hi)``.
 """
@@ -54,8 +52,7 @@ def tile_starts(n: int, p: int) -> list[int]:
         raise InputError(f"Tiles need an image and a patch of at least 1 pixel, not {n} and {p}.")
     if n <= p:
         return [0]
-    count = -(-2 * (n - p) // p) + 1
-    count = min(count, n - p + 1)  # a patch of one pixel would repeat tiles
+    count = min(-(-2 * (n - p) // p) + 1, n - p + 1)  # patches of one pixel would repeat tiles
     return [round(i * (n - p) / (count - 1)) for i in range(count)]
 
 
@@ -66,8 +63,7 @@ class CaseGeometry:
     Attributes:
         case: name of the case.
         raw_shape: shape ``(k, j, i)`` of the image file.
-        transpose: nnU-Net's ``transpose_forward``; axis ``a`` of the grid is raw axis
-            ``transpose[a]``.
+        transpose: nnU-Net's ``transpose_forward``: axis a of the grid is raw axis transpose[a].
         crop: per grid axis the range kept by the crop to non-zero, in voxels of the transposed raw
             grid.
         grid_shape: shape (slices, rows, columns) of the preprocessed image.

@@ -26,7 +26,7 @@ LABELS = {"background": 0, "one": 1, "two": 2}
 SHOWN = 5
 """So many slices along each axis, the first and the last among them."""
 REFUSED = {
-    "test.mgz": "form",
+    "test.mgz": "no image file that can be read",
     "example_nifti2.nii.gz": "form",
     "nan.mha": "NaN",
     "multi_chunk.nii.gz": "component",

@@ -40,7 +40,7 @@ def by_service(root: Path) -> None:
     with Project.open(root) as project:
         options = {"strategy": "random", "budget": 2, "ahead": 3}
         job = project.jobs.get(project.jobs.add(JobKind.ROUND, options))
-        tasks.run(tasks.JobContext(project, job, 1, ignore_events, threading.Event()))
+        tasks.run(tasks.JobContext(root.parent, project, job, 1, ignore_events, threading.Event()))
 
 
 WAYS = pytest.mark.parametrize("next_round", [by_terminal, by_service])

@@ -64,7 +64,7 @@ def test_cases_with_other_planes_and_thick_axes_are_told_when_they_are_planned(t
         project.cases.import_case(name, [file], role="test" if name == "sagittal" else "pool")
     events = []
     job = project.jobs.get(project.jobs.add(JobKind.PLAN, {}))  # as the service does it
-    tasks.run(tasks.JobContext(project, job, 1, events.append, threading.Event()))
+    tasks.run(tasks.JobContext(tmp_path, project, job, 1, events.append, threading.Event()))
     said = [event.data["text"] for event in events if event.kind == "message"]
     assert said == [
         "sagittal: sagittal slices will be segmented, axial ones of most cases. The network gets "

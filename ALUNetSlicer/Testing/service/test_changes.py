@@ -177,7 +177,7 @@ def test_a_case_that_comes_while_a_round_is_open_changes_no_number(common, proje
     assert rows(common, project) == before
 
 
-def test_while_a_job_has_the_project_cases_are_removed_and_none_is_added(common, project, scan):
+def test_while_a_job_has_the_project_cases_are_removed_and_new_ones_wait(common, project, scan):
     """What a running training reads stays on disk; the next one knows what no longer counts."""
     annotate(common, project, 0)
     with Project.open(common.root / project) as job:
@@ -189,6 +189,7 @@ def test_while_a_job_has_the_project_cases_are_removed_and_none_is_added(common,
         said = " ".join(change(common, project, "a", state="removed")["says"])
         assert "nothing else is annotated" in said
         body = {"name": "new", "images": [common.upload(scan("new.nii.gz", 5, SHAPE))]}
-        common.refused("POST", f"/projects/{project}/cases", 409, "busy", json=body)
+        waiting = common.ok("POST", f"/projects/{project}/cases", 202, json=body)
         assert job.learned.forgotten() == 1
-    common.ok("POST", f"/projects/{project}/cases", 201, json=body)
+        assert len(job.cases.all(removed=True)) == 2
+    assert common.ended(project, waiting["id"])["state"] == "done"

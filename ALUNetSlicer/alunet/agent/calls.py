@@ -23,7 +23,7 @@ from alunet.agent.connections import Access, read_token
 from alunet.agent.connections.target import Target, parse
 from alunet.agent.contract import NEWEST_API, OLDEST_API, check_viewer
 from alunet.agent.diagnose import diagnose
-from alunet.agent.local_engine import LocalEngine
+from alunet.agent.local_commands import LocalCommands
 from alunet.agent.outbox import Entry
 from alunet.agent.session import ViewerSession, about
 from alunet.errors import InputError
@@ -128,7 +128,7 @@ def test(session: ViewerSession, task: RunningCall, engine: Engine) -> Any:
 def read_folder(
     session: ViewerSession,
     task: RunningCall,
-    engine: LocalEngine,
+    engine: LocalCommands,
     folder: str,
     channels: int = 1,
     series: str = "",
@@ -144,7 +144,7 @@ def read_folder(
 def add_case(
     session: ViewerSession,
     task: RunningCall,
-    engine: LocalEngine,
+    engine: LocalCommands,
     project: str,
     name: str,
     images: list[str],
@@ -167,7 +167,7 @@ def add_case(
 def write_segmentations(
     session: ViewerSession,
     task: RunningCall,
-    engine: LocalEngine,
+    engine: LocalCommands,
     project: str,
     job: int,
     source: str,

@@ -14,7 +14,7 @@ from alunet.agent.call_table import RunningCall
 from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
 from alunet.agent.http_transport import ServiceError, Unreachable
-from alunet.agent.local_engine import LocalEngine, is_taken
+from alunet.agent.local_commands import LocalCommands, is_taken
 from alunet.agent.proxies import Stranger
 from alunet.agent.session import ViewerSession
 from alunet.errors import AlunetError, Cancelled
@@ -39,7 +39,7 @@ class CaseImport:
     """
 
     def __init__(
-        self, session: ViewerSession, task: RunningCall, project: str, local: LocalEngine
+        self, session: ViewerSession, task: RunningCall, project: str, local: LocalCommands
     ) -> None:
         self._session, self._task, self._project = session, task, project
         self._local = local

@@ -8,7 +8,7 @@ from enum import Enum
 import typer
 
 
-class LabelUse(str, Enum):
+class LabelPurpose(str, Enum):
     """What labels are for, see `alunet.project.cases`."""
 
     hidden = "hidden"
@@ -16,24 +16,24 @@ class LabelUse(str, Enum):
     none = "none"
 
 
-def ask(labelled: int) -> LabelUse:
+def ask(labelled: int) -> LabelPurpose:
     """Return what the labels of so many new cases are for, as a person at the terminal says;
     hidden where no person is there.
     """
     if not labelled or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        return LabelUse.hidden
+        return LabelPurpose.hidden
     typer.echo(f"{labelled} cases come with labels. Use them")
     typer.echo("  [h] hidden, to evaluate and simulate")
     typer.echo("  [t] as annotations to learn from")
     typer.echo("  [n] not at all")
-    first = {use.value[0]: use for use in LabelUse}
+    first = {use.value[0]: use for use in LabelPurpose}
     answer = ""
     while answer[:1] not in first:
         answer = str(typer.prompt("h, t or n", default="h")).strip().lower() or "h"
     return first[answer[0]]
 
 
-def said(use: LabelUse, hidden: int, pending: int, command: str) -> list[str]:
+def said(use: LabelPurpose, hidden: int, pending: int, command: str) -> list[str]:
     """Return what becomes of the labels, in lines.
 
     Args:
@@ -42,11 +42,11 @@ def said(use: LabelUse, hidden: int, pending: int, command: str) -> list[str]:
         command: that makes them so.
     """
     lines = []
-    if use is LabelUse.hidden and hidden:
+    if use is LabelPurpose.hidden and hidden:
         lines.append(
             f"Labels of {hidden} cases are hidden, to evaluate and simulate. To learn from them, "
             "repeat this with --labels train."
         )
-    if use is LabelUse.train and pending:
+    if use is LabelPurpose.train and pending:
         lines.append(f"Labels of {pending} cases become annotations with: {command}")
     return lines

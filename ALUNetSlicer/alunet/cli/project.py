@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from alunet.cli.label_use import LabelUse, ask, said
+from alunet.cli.label_use import LabelPurpose, ask, said
 from alunet.cli.training import PRESET, optional_seconds, train_for_option
 from alunet.errors import InputError
 from alunet.schema import Emit, Event
@@ -175,7 +175,7 @@ def add(
         str, typer.Option(help="DICOM series to take of each examination: number, modality or UID.")
     ] = "",
     labels: Annotated[
-        LabelUse | None,
+        LabelPurpose | None,
         typer.Option(
             help="What labels are for: hidden (to evaluate and simulate), train (annotations to "
             "learn from) or none. Without: a terminal asks, else hidden."
@@ -188,7 +188,7 @@ def add(
     from alunet.project import Project
 
     role = "test" if test else "pool"
-    if test and labels is LabelUse.train:
+    if test and labels is LabelPurpose.train:
         raise InputError(
             "--labels train is given beside --test.",
             "Labels to evaluate on are never learned from.",

@@ -47,9 +47,7 @@ ENDINGS = (*IMAGE_ENDINGS, ".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Endings of image files that can be imported."""
 
 LARGEST = 1e8
-"""Voxels beyond this, either way, are no measurements: "no data" of other programs, or a wrong
-unit.
-"""
+"""Voxels beyond this, either way, are no measurements: "no data", or a wrong unit."""
 
 EXACT_ENDING = ".mha"
 """What is written here: MetaImage keeps spacing and direction to the last bit, where NRRD mixes

@@ -7,6 +7,7 @@ import re
 import secrets
 import shutil
 import threading
+import time
 import unicodedata
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,9 +21,11 @@ from alunet.schema import Code, ProjectInfo, ProjectRequest
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.status import status
+from alunet.storage.locks import InUse
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
 _NAME_LENGTH = 100
+_PATIENCE_SECONDS = 10.0
 
 
 class Projects:
@@ -58,6 +61,28 @@ class Projects:
         opened = Project.open(self.folder(project), shared=True)
         with opened:
             yield opened
+
+    @contextlib.contextmanager
+    def own(self, project: str) -> Iterator[Project]:
+        """The project for work that nobody else may do meanwhile; raises Refused where a job has
+        it.
+        """
+        with self._wait(self.folder(project)) as opened:
+            yield opened
+
+    def _wait(self, folder: Path) -> Project:
+        """Opens a project that other requests may have for a moment, and jobs for long."""
+        end = time.monotonic() + _PATIENCE_SECONDS
+        while True:
+            try:
+                return Project.open(folder)
+            except InUse as error:
+                if time.monotonic() > end:
+                    hint = "Wait until its job has ended, or cancel that."
+                    raise Refused(
+                        Code.BUSY, f"The project '{folder.name}' is at work.", hint
+                    ) from error
+            time.sleep(0.05)
 
     def create(self, request: ProjectRequest) -> tuple[ProjectInfo, bool]:
         """The project of that request, and whether it is new.

@@ -33,7 +33,7 @@ _LOOK_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
-class LocalEngine:
+class LocalCommands:
     """How the engine on this computer is started: arguments of each call that needs it.
 
     Attributes:
