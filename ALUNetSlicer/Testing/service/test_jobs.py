@@ -93,7 +93,8 @@ def test_labels_to_learn_from_are_annotations_once_the_project_is_planned(common
     for name, use in (("l", "train"), ("h", "hidden")):
         body = {"name": name, "images": [common.upload(image)], "label_use": use}
         body["label"] = common.upload(tmp_path / "label.nii.gz")
-        made = common.ok("POST", f"/projects/{project}/cases", 201, json=body)
+        made = common.imported(project, body)
+        assert made["state"] == "done"
         assert common.ok("POST", f"/projects/{project}/cases", 200, json=body) == made
     common.refused("POST", f"/projects/{project}/cases", 409, "exists", json={**body, "name": "l"})
     done(common, project, "plan")
