@@ -70,6 +70,8 @@ def new(service, scan, name, cases=2, **more):
     project = service.project(name, **more)
     for number in range(cases):
         service.add_case(project, f"c{number}", scan(f"c{number}.nii.gz", number))
+    while tree(service.root):  # the imports' process ends a moment after them
+        time.sleep(0.05)
     return project
 
 
