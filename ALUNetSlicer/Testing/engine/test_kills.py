@@ -57,6 +57,12 @@ def data_set(source: Path, folder: Path, numbers: tuple[str, ...]) -> Path:
     return folder
 
 
+FLOAT32 = {"ATEN_CPU_CAPABILITY": "avx2", "ONEDNN_MAX_CPU_ISA": "AVX2"}
+"""Each session plans a project of its own; where bfloat16 is about as quick as float32, two plans
+may choose differently.
+"""
+
+
 @dataclass
 class Player:
     """Gives the commands of a session, undisturbed or with kills.
@@ -92,7 +98,12 @@ class Player:
     def _ends(self, line: list[str], moment: float) -> bool:
         """Whether the command ends by itself before that moment; if not, it is killed then."""
         process = subprocess.Popen(
-            line, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, encoding="utf-8"
+            line,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            encoding="utf-8",
+            env={**os.environ, **FLOAT32},
         )
         try:
             _, errors = process.communicate(timeout=None if math.isinf(moment) else moment)
