@@ -174,7 +174,7 @@ def test_oracle_counts_every_voxel_once(started):
         oracle = Oracle(project)
         geometries = [case.geometry for case in project.cases.all("pool")]
         small = Pool.build(geometries, (24, 16))
-        oracle.project = SimpleNamespace(pool=small)
+        oracle.project = SimpleNamespace(pool=small, labels=project.labels)
         voxels, border = oracle.counts()
         total = sum(np.bincount(oracle._truth(name).ravel(), minlength=3) for name in small.cases)
     assert voxels.sum(0).tolist() == total.tolist()
