@@ -83,4 +83,4 @@ class CasesTest(PanelCase):
         self.assertIn("erased-1", ui.caseChangeLabel.text)
         self.until(lambda: name not in self.in_worklist())
         self.assertFalse(ui.eraseButton.enabled, "no case is chosen now")
-        self.assertIsNone(self.workspace.session.current, "its slice is not on screen")
+        self.until(lambda: self.workspace.session.current is None)
