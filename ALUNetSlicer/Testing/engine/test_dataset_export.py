@@ -113,6 +113,25 @@ def test_images_and_labels_of_annotated_cases_in_one_format(
     assert sorted(path.name for path in out.iterdir()) == ["dataset.json", "imagesTr", "labelsTr"]
 
 
+def test_structures_keep_their_voxels_after_one_was_removed(
+    project: Project, tmp_path: Path
+) -> None:
+    project.structures.add("cyst")
+    project.structures.remove("liver", "background")
+    array = np.array([0, 1, 3], np.uint8)[drawing()]
+    project.annotations.annotate(
+        "a",
+        [(int(i), array[project.pool.raw_slices(int(i))]) for i in project.pool.samples_of("a")],
+        round=0,
+        author="Ann",
+    )
+    exported(project, tmp_path / "out")
+    about = json.loads((tmp_path / "out/dataset.json").read_text(encoding="utf-8"))
+    assert about["labels"] == {"background": 0, "kidney": 1, "cyst": 2}
+    ending = about["file_ending"]
+    np.testing.assert_array_equal(voxels(tmp_path / f"out/labelsTr/a{ending}"), drawing())
+
+
 def test_where_all_is_annotated_there_is_no_ignore_label(project: Project, tmp_path: Path) -> None:
     annotate(project, tmp_path / "drawn", "a", "b", which=Which(all_slices=True))
     found = exported(project, tmp_path / "out")

@@ -260,7 +260,7 @@ def test_what_leaves_comes_back_as_what_it_was(tmp_path_factory, values: list[in
         )
     )
     array = np.array(classes, np.uint8).reshape(2, 3, 4)
-    table, ignore = outside_values(structures.values)
+    table, ignore = outside_values(structures.values, structures.numbers)
     like = sitk.GetImageFromArray(array)
     folder = tmp_path_factory.mktemp("out")
     file = plain(folder / "c.nrrd", like, table[array])

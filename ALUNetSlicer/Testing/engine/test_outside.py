@@ -79,12 +79,14 @@ def test_two_images_of_one_name_and_paths_that_are_not_there(tmp_path: Path) -> 
 # --- segmenting -----------------------------------------------------------------------------------
 
 
+EXACTLY = replace(RECIPE, scoring=replace(RECIPE.scoring, precision="fp32"))
+
+
 @pytest.fixture
 def loop(started: Path) -> Iterator[Loop]:
     """A trained project, open for reading only."""
-    exact = replace(RECIPE, scoring=replace(RECIPE.scoring, precision="fp32"))
     with Project.open(started, read_only=True) as project:
-        yield Loop(project, exact, seed=4, threads=1)
+        yield Loop(project, EXACTLY, seed=4, threads=1)
 
 
 def content(root: Path) -> dict[str, str]:
@@ -108,6 +110,19 @@ class TestSegmenting:
             "dataset.json",
             "new.nii.gz",
         ]
+
+    def test_values_follow_the_structures_after_one_was_removed(self, started, tmp_path):
+        shutil.copytree(started, tmp_path / "p")
+        with Project.open(tmp_path / "p") as project:
+            project.settings.annotation = asdict(Setup())
+            gone, left = list(project.labels)[1:3]
+            project.structures.remove(gone, "background")
+            loop, case = Loop(project, EXACTLY, seed=4, threads=1), project.cases.all()[0]
+            shutil.copy(case.images[0], tmp_path / "new.nii.gz")
+            done = predict_images(loop, [tmp_path / "new.nii.gz"], tmp_path / "out", ".nii.gz")
+            as_case = outputs.predict(loop, [case.name], tmp_path / "cases", ".nii.gz")[0]
+            assert done.files[0].read_bytes() == as_case.read_bytes()
+            assert set(np.unique(voxels(as_case))) == {0, project.labels[left]}
 
     def test_one_bad_image_is_named_and_the_others_go_on(self, loop, tmp_path):
         inside = tmp_path / "in"

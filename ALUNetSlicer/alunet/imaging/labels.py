@@ -378,17 +378,18 @@ def _by_table(
 
 
 def outside_values(
-    values: Sequence[int], numbers: Sequence[int] | None = None
+    values: Sequence[int], numbers: Sequence[int]
 ) -> tuple[npt.NDArray[np.integer[Any]], int]:
     """Return the value of each number in files that leave, by number, and the value of open voxels.
 
     The array has 256 entries, uint8 or uint16; the last is the value of `NOT_ANNOTATED`.
 
     Args:
-        numbers: of the structures in the project's label maps; None: 0, 1, …
+        values: of the structures in the files.
+        numbers: of the structures in the project's label maps, in the same order.
     """
     ignore = open_value(tuple(values))
     kind = np.uint8 if max(values) <= 255 else np.uint16
     table = np.full(NOT_ANNOTATED + 1, ignore, kind)
-    table[list(range(len(values)) if numbers is None else numbers)] = values
+    table[list(numbers)] = values
     return table, ignore

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.imaging.labels import Structures, outside_values
+from alunet.imaging.labels import Structures
 from alunet.imaging.reading import copy_file, ending_of, read_labels
 from alunet.imaging.writing import WRITTEN_ENDINGS, check_ending, write_converted, write_like
 from alunet.project import Case, Project
@@ -136,15 +136,12 @@ class _Writer:
 
 
 def _consecutive(structures: Structures) -> npt.NDArray[np.uint8]:
-    """Return the number of each class in the data set, by class: those of nnU-Net, without gaps.
-
-    Classes left open have the number behind the last.
+    """Return the number of each voxel in the data set, by its number in the project: those of
+    nnU-Net, without gaps; voxels left open have the one behind the last.
     """
-    values, _ = outside_values(structures.values)
-    numbers = np.full(int(values.max()) + 1, len(structures.names), np.uint8)
-    numbers[list(structures.values)] = np.arange(len(structures.names))
-    found: npt.NDArray[np.uint8] = numbers[values]
-    return found
+    table = np.full(NOT_ANNOTATED + 1, len(structures.names), np.uint8)
+    table[list(structures.numbers)] = np.arange(len(structures.names))
+    return table
 
 
 def _usual_ending(cases: Sequence[Case]) -> str:

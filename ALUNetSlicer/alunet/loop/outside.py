@@ -116,7 +116,9 @@ def predict_images(
             ],
             place=str(place),
             channels=len(loop.project.channels),
-            structures=structures.in_files,
+            names=list(structures.names),
+            values=list(structures.values),
+            numbers=list(structures.numbers),
             weights=str(weights),
             scoring=loop.scoring,
             device=loop.device,
@@ -166,7 +168,9 @@ def segment_images(
     cases: list[dict[str, Any]],
     place: str,
     channels: int,
-    structures: dict[str, int],
+    names: list[str],
+    values: list[int],
+    numbers: list[int],
     weights: str,
     scoring: dict[str, Any],
     device: str,
@@ -177,6 +181,7 @@ def segment_images(
 
     Args:
         place: a passing folder on the disk of the files.
+        names, values, numbers: of the structures, as of `Structures`.
 
     Returns:
         Why images could not be segmented, by name.
@@ -184,7 +189,7 @@ def segment_images(
     maker = load_framework(framework)
     maker.limit_threads(threads)
     model = maker.open(Path(folder), Path(weights), device, ScoringSettings(**scoring), emit)
-    known = Structures(tuple(structures), tuple(structures.values()))
+    known = Structures(tuple(names), tuple(values), tuple(numbers))
     failed = {}
     for case, _ in counted(cases, "predict", emit):
         try:
@@ -205,9 +210,9 @@ def _segment(
     labels = LabelSource(structures)
     case = check_case(entry["name"], files, None, channels, labels)
     images = _as_kept(case, place, labels)
-    classes = model.segment_files(images)
+    table = outside_values(structures.values, structures.numbers)[0]
     part = place / f"segmentation{file.name[len(entry['name']) :]}"
-    write_like(outside_values(structures.values)[0][classes], images[0], part)
+    write_like(table[model.segment_files(images)], images[0], part)
     part.replace(file)
     sync_folder(file.parent)
 
