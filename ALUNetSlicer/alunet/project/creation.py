@@ -53,10 +53,10 @@ def create_database(
                     data=None if source is None else reference(source.data, root),
                 )
                 if source is not None:
-                    columns = "name, role, images, label, shape, spacing, geometry"
+                    columns = "name, role, images, label, shape, spacing, geometry, silent"
                     rows = source._db.rows(f"SELECT {columns} FROM cases WHERE state = 'present'")
                     database.many(
-                        f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?)", rows
+                        f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
         finally:
             database.close()
