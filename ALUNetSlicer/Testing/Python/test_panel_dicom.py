@@ -174,6 +174,7 @@ class ExportTest(DicomCase):
         self.until(lambda: session.worklist.counts().unsent == 0)
         self.until(lambda: self.ui.exportLabelsButton.enabled)
         out = self.folder / "out"
+        self.fold("resultsSection")
         self.choose("formatCombo", "dcm")
         self.choose("caseCombo", "scan")
         self.answers.folder_answers = [str(self.study), str(out)]
