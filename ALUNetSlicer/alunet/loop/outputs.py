@@ -288,7 +288,7 @@ def segment_cases(
         numbers: of the structures in the project, in the same order.
     """
     table = outside_values(values, numbers)[0]
-    model = _model(framework, folder, weights, scoring, device, threads, emit)
+    model = open_model(framework, folder, weights, scoring, device, threads, emit)
     for case, _ in counted(cases, "predict", emit):
         write_like(table[model.segment(case["name"])], Path(case["image"]), Path(case["file"]))
 
@@ -309,7 +309,7 @@ def map_case(
     emit: Emit,
 ) -> None:
     """Write the uncertainty map of one case onto the grid of its image."""
-    model = _model(framework, folder, weights, scoring, device, threads, emit)
+    model = open_model(framework, folder, weights, scoring, device, threads, emit)
     case, class_weights = CaseGeometry.from_json(geometry), np.array(weights_of_classes)
     values = model.uncertainty(case, measure, class_weights, tuple(noise))
     write_like(values, Path(image), Path(file))
@@ -330,7 +330,7 @@ def pack_model(
     maker.export(Path(folder), Path(weights), Path(file), ending, mirroring, about)
 
 
-def _model(
+def open_model(
     framework: str,
     folder: str,
     weights: str,
@@ -339,6 +339,7 @@ def _model(
     threads: int,
     emit: Emit,
 ) -> TrainedModel:
+    """Open the model of a child process with its number of threads."""
     maker = load_framework(framework)
     maker.limit_threads(threads)
     return maker.open(Path(folder), Path(weights), device, ScoringSettings(**scoring), emit)

@@ -19,9 +19,9 @@ from alunet.imaging.label_file import check_description, write_description
 from alunet.imaging.labels import LabelSource, Structures, outside_values
 from alunet.imaging.reading import stem_of
 from alunet.imaging.writing import check_ending, write_like
+from alunet.loop import outputs
 from alunet.loop.loop import Loop
-from alunet.model.interface import TrainedModel, load_framework
-from alunet.model.settings import ScoringSettings
+from alunet.model.interface import TrainedModel
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -186,9 +186,7 @@ def segment_images(
     Returns:
         Why images could not be segmented, by name.
     """
-    maker = load_framework(framework)
-    maker.limit_threads(threads)
-    model = maker.open(Path(folder), Path(weights), device, ScoringSettings(**scoring), emit)
+    model = outputs.open_model(framework, folder, weights, scoring, device, threads, emit)
     known = Structures(tuple(names), tuple(values), tuple(numbers))
     failed = {}
     for case, _ in counted(cases, "predict", emit):

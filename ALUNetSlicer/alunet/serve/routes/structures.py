@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
 
-from alunet.errors import InputError
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.project import Project
 from alunet.project.changes import Asked, Change
@@ -25,6 +22,7 @@ from alunet.schema import (
 from alunet.schema import Header as Names
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
+from alunet.serve.routes.work import check_author, digest_of
 from alunet.serve.state import State
 
 Key = Annotated[str, Header(alias=Names.KEY, max_length=100)]
@@ -95,7 +93,5 @@ def _name(project: Project, number: int) -> str:
 
 
 def _asked(author: str, key: str, what: str, content: object) -> Asked:
-    if not author.strip() or len(author) > 100:
-        raise InputError("An author has 1 to 100 characters.", "Say who is working.")
-    text = json.dumps([what, content], sort_keys=True)
-    return Asked(author, key, hashlib.sha256(text.encode()).hexdigest())
+    check_author(author)
+    return Asked(author, key, digest_of(what, content))
