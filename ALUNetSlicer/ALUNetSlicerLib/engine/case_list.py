@@ -55,7 +55,7 @@ class CaseList:
         self._ask("erase_case", name, done, self.failed.emit)
 
     def close(self) -> None:
-        """Listen no more."""
+        """Stop listening."""
         self._agent.event.disconnect(self._hear)
 
     def _ask(

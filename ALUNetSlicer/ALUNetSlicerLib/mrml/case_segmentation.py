@@ -57,7 +57,7 @@ class CaseSegmentation:
             self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
 
     def _remove_others(self) -> None:
-        """Remove segments of structures that the project has no more; a person's own stay."""
+        """Remove segments of structures that left the project; a person's own stay."""
         for name in list(self._segments.GetSegmentIDs()):
             number = name.removeprefix(_PREFIX)
             if name != number and number.isdigit() and int(number) not in self._ids:

@@ -76,7 +76,7 @@ class AnnotateSection(Section):
         if self._workspace.session is not None:
             self._workspace.session.leave()
 
-    # --- what somebody does -----------------------------------------------------------------------
+    # --- what the person does ---------------------------------------------------------------------
 
     def done(self) -> None:
         """Hand in, and show the next."""

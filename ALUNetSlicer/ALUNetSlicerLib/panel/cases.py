@@ -35,7 +35,7 @@ class CasesSection(Section):
         self.hear(workspace.engine_changed, self._show)
         self._show()
 
-    # --- what somebody does -----------------------------------------------------------------------
+    # --- what the person does ---------------------------------------------------------------------
 
     def remove(self) -> None:
         """Remove the chosen case, or restore it."""

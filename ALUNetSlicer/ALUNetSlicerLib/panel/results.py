@@ -22,7 +22,7 @@ FORMATS = [
     (_("DICOM SEG: labels of the case"), DICOM_SEG),
     (_("DICOM SEG: the model's segmentation"), _MODEL_SEG),
 ]
-"""What labels are exported as, and what stands for it."""
+"""What labels are exported as, and the key of each form."""
 
 
 class ResultsSection(Section):

@@ -282,7 +282,7 @@ class Workspace:
         told: Callable[[UploadProgress], None] = lambda news: None,
     ) -> None:
         """Make cases of volume nodes or image files, see `CaseUpload.send`; the nodes become
-        those of the cases. Where another project was opened meanwhile, only failures are told.
+        those of the cases. Where another project was opened meanwhile, only failures are reported.
         """
         images, session = dict(groups), self.session
 

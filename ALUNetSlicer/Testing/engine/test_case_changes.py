@@ -48,7 +48,7 @@ class Expected:
     maps: dict[str, np.ndarray] = field(default_factory=dict)
     newest: dict[int, np.ndarray] = field(default_factory=dict)
     taken: dict[int, np.ndarray] = field(default_factory=dict)
-    labelled: set[int] = field(default_factory=set)
+    labeled: set[int] = field(default_factory=set)
     state: dict[str, str] = field(default_factory=lambda: dict.fromkeys(ALL, "present"))
     role: dict[str, str] = field(default_factory=lambda: dict.fromkeys(ALL, "pool"))
 
@@ -66,13 +66,13 @@ class Expected:
         case, box = self.place(sample)
         self.maps[case][box] = labels
         self.newest[sample] = labels
-        self.labelled.add(sample)
+        self.labeled.add(sample)
         self.taken.pop(sample, None)
 
     def take_back(self, sample: int) -> None:
         case, box = self.place(sample)
         others = np.zeros(self.maps[case].shape, bool)
-        for other in self.labelled - {sample}:
+        for other in self.labeled - {sample}:
             name, own = self.place(other)
             if name == case:
                 others[own] = True
@@ -80,35 +80,35 @@ class Expected:
         same = np.array_equal(self.newest[sample][gone], held[gone])
         self.taken[sample] = self.newest[sample] if same else held.copy()
         held[gone] = NOT_ANNOTATED
-        self.labelled.discard(sample)
+        self.labeled.discard(sample)
 
     def undo(self, sample: int) -> None:
         case, box = self.place(sample)
         labels, held = self.taken.pop(sample), self.maps[case][box]
         held[held == NOT_ANNOTATED] = labels[held == NOT_ANNOTATED]
         self.newest[sample] = labels
-        self.labelled.add(sample)
+        self.labeled.add(sample)
 
     def check(self) -> None:
         project = self.project
         for case in ALL:
             np.testing.assert_array_equal(project.annotations.read(case), self.maps[case])
         counted = [self.counts(self.place(sample)[0]) for sample in range(len(project.pool))]
-        labelled = [own and sample in self.labelled for sample, own in enumerate(counted)]
+        labeled = [own and sample in self.labeled for sample, own in enumerate(counted)]
         assert project.samples.counted().tolist() == counted
-        assert project.samples.labelled().tolist() == labelled
+        assert project.samples.labelled().tolist() == labeled
         loop = AnnotationLoop(project).loop
-        candidates = np.flatnonzero(np.array(counted) & ~np.array(labelled))
+        candidates = np.flatnonzero(np.array(counted) & ~np.array(labeled))
         assert loop.candidates().tolist() == candidates.tolist()
-        assert project.annotations.costs().samples == sum(labelled)
+        assert project.annotations.costs().samples == sum(labeled)
         kept = [self.maps[case] for case in ALL if self.counts(case)]
         voxels = [sum(int((own == value).sum()) for own in kept) for value in range(3)]
         assert project.annotations.class_voxels().tolist() == voxels
         rows = project.worklist.rows()
         assert {row.case for row in rows} <= {case for case in ALL if self.counts(case)}
         done = {row.sample for row in rows if row.status is Status.DONE}
-        assert done == {row.sample for row in rows} & self.labelled
-        assert project.rounds.touched() == any(labelled)
+        assert done == {row.sample for row in rows} & self.labeled
+        assert project.rounds.touched() == any(labeled)
 
 
 @settings(
@@ -158,7 +158,7 @@ def do(kind: str, expected: Expected, case: str, sample: int, seed: int) -> None
             with pytest.raises(InputError, match="not annotated now"):
                 submit(project, sample, labels)
     else:
-        known = expected.labelled if kind == "take back" else expected.taken
+        known = expected.labeled if kind == "take back" else expected.taken
         parts = project.taking_back
         change = parts.take_back if kind == "take back" else parts.undo
         if expected.counts(name) and sample in known:

@@ -1,7 +1,7 @@
 """Proxies between this computer and an engine: which one is asked, and which one answers in the
 engine's place.
 
-Whoever sets a proxy up for the web rarely thinks of an engine beside it. What is said of a proxy
+A proxy that is set up for the web often lacks an exception for an engine. What is said of a proxy
 names its address, never the login that may be part of it.
 """
 
@@ -54,7 +54,7 @@ class Proxy:
     Attributes:
         address: without a login.
         source: the variable of the environment that names it, or "the system's settings".
-        url: as it was given; it may hold a login, and is told to nobody.
+        url: as it was given; it may hold a login, so no message has it.
     """
 
     address: str

@@ -1,6 +1,6 @@
 """What the service and its clients say about changes of cases and annotations.
 
-The addresses named here stand below `messages.PREFIX`.
+The addresses named here are below `alunet.schema.PREFIX`.
 """
 
 from __future__ import annotations
