@@ -170,6 +170,9 @@ def test_no_attribute_of_the_patient_or_the_study_is_kept(tmp_path, voxels):
     _, identity = read_series(series)
     kept = repr(asdict(series)) + repr(identity) + series.label
     first = pydicom.dcmread(tmp_path / "IM0000")
+    # The digits of random UIDs hold any number, the year of birth too.
+    for uid in (series.uid, *identity.instance_uids, str(identity.frame_of_reference_uid)):
+        kept = kept.replace(uid, "")
     assert not any(frame.separating for frame in series.frames)
     for secret in ("Doe", "secret", "1970", "2020", "101112", first.StudyInstanceUID):
         assert secret not in kept
