@@ -221,7 +221,7 @@ class Pool:
         start: int32 (n, 2), first row and column of the patch on the grid; negative by the padding
             before the image where the image is smaller than the patch.
         box: int32 (n, 4), ``row_lo, row_hi, col_lo, col_hi``: the part of the patch that lies in
-            the image.
+            the image; all of the slice where the samples are whole slices.
         raw_box: int32 (n, 3, 2), the same part in the image file, ranges along ``(k, j, i)``.
     """
 
@@ -246,12 +246,16 @@ class Pool:
             object.__setattr__(self, name, column)
 
     @classmethod
-    def build(cls, geometries: Iterable[CaseGeometry], patch: Sequence[int]) -> Pool:
+    def build(
+        cls, geometries: Iterable[CaseGeometry], patch: Sequence[int], *, whole_slices: bool = False
+    ) -> Pool:
         """Enumerates the tiles of all slices of all cases.
 
         Args:
             geometries: one a case, in any order.
             patch: (rows, columns) of the plan's patch.
+            whole_slices: a sample is all of a slice, however large; only a network that is applied
+                tile by tile can read it.
 
         Raises:
             InputError: there is no case, or one occurs twice.
@@ -261,13 +265,16 @@ class Pool:
         if len(set(names)) != len(names):
             raise InputError("A case occurs twice in the pool.")
         size = (int(patch[0]), int(patch[1]))
-        parts = [_case_columns(index, geometry, size) for index, geometry in enumerate(ordered)]
+        parts = [
+            _case_columns(index, geometry, _tile_size(geometry, size, whole_slices))
+            for index, geometry in enumerate(ordered)
+        ]
         if not parts:
             raise InputError("A pool needs at least one case.")
         columns = {name: np.concatenate([part[name] for part in parts]) for name in cls.COLUMNS}
         return cls(cases=names, patch=size, **columns)
 
-    def extended(self, geometries: Iterable[CaseGeometry]) -> Pool:
+    def extended(self, geometries: Iterable[CaseGeometry], *, whole_slices: bool = False) -> Pool:
         """This pool with the samples of further cases behind its own, which keep their ids.
 
         Raises:
@@ -276,7 +283,7 @@ class Pool:
         new = list(geometries)
         if not new:
             return self
-        more = Pool.build(new, self.patch)
+        more = Pool.build(new, self.patch, whole_slices=whole_slices)
         known = set(self.cases) & set(more.cases)
         if known:
             raise InputError(f"Case {min(known)!r} is in the pool already.")
@@ -369,6 +376,16 @@ class Pool:
                 f"{path} is not a pool of samples.", "Prepare the project again."
             ) from error
         return cls(cases=cases, patch=(rows, cols), **columns)
+
+
+def _tile_size(
+    geometry: CaseGeometry, patch: tuple[int, int], whole_slices: bool
+) -> tuple[int, int]:
+    """Rows and columns of a case's tiles; as large as its slices where these are not cut."""
+    if not whole_slices:
+        return patch
+    _, rows, cols = geometry.grid_shape
+    return max(patch[0], rows), max(patch[1], cols)
 
 
 def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, Column]:

@@ -9,7 +9,6 @@ import json
 import shutil
 import threading
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -174,8 +173,7 @@ def test_oracle_counts_every_voxel_once(started):
         oracle = Oracle(project)
         geometries = [case.geometry for case in project.cases.all("pool")]
         small = Pool.build(geometries, (24, 16))
-        oracle.project = SimpleNamespace(pool=small, labels=project.labels)
-        voxels, border = oracle.counts()
+        voxels, border = oracle.counts(small)
         total = sum(np.bincount(oracle._truth(name).ravel(), minlength=3) for name in small.cases)
     assert voxels.sum(0).tolist() == total.tolist()
     assert (border <= voxels).all() and 0 < border[:, 1:].sum() < voxels[:, 1:].sum()

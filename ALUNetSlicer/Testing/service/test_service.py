@@ -120,6 +120,7 @@ def test_a_project_is_made_once(common):
     status = common.ok("GET", f"/projects/{made['id']}")["status"]
     assert (status["step"], status["train_for"]) == ("add", PRESETS["cpu"].train_for)
     common.refused("POST", "/projects", 409, "exists", json={**request, "train_for": 60})
+    common.refused("POST", "/projects", 409, "exists", json={**request, "unit": "slice"})
     timed = {**request, "name": "timed", "train_for": 60}
     found = common.ok("POST", "/projects", 201, json=timed)
     assert common.ok("POST", "/projects", 200, json=timed) == found
@@ -163,6 +164,7 @@ def test_a_project_that_was_removed_and_made_again_is_another_one(common):
         {"train_for": 0},
         {"train_for": 1e9},
         {"train_for": "5m"},
+        {"unit": "volume"},
         {"train_for": 60, "epochs": 2},
         {"train_for": 60, "iterations": 2},
         {"seed": -1},

@@ -12,7 +12,7 @@ import typer
 from alunet.cli.label_use import LabelPurpose, ask, said
 from alunet.cli.training import PRESET, optional_seconds, train_for_option
 from alunet.errors import InputError
-from alunet.schema import Emit, Event
+from alunet.schema import SLICE, Emit, Event
 
 if TYPE_CHECKING:
     from alunet.project import Project
@@ -108,6 +108,13 @@ def init(
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of everything random.")] = 0,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")] = "auto",
+    unit: Annotated[
+        str,
+        typer.Option(
+            help="What you are asked to annotate: tile (the part of a slice that the network reads "
+            "at once) or slice (whole slices). It cannot be changed later."
+        ),
+    ] = "tile",
 ) -> None:
     """Make a project; `INIT` is what `--help` shows."""
     from alunet.loop.annotation_loop import Setup, create
@@ -115,7 +122,12 @@ def init(
     labels, channels = _described(label or [], channel or [], like)
     setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))
     with create(
-        project, name=name or project.absolute().name, labels=labels, channels=channels, setup=setup
+        project,
+        name=name or project.absolute().name,
+        labels=labels,
+        channels=channels,
+        setup=setup,
+        unit=unit,
     ) as made:
         words = made.cases.structures.in_words()
         typer.echo(
@@ -271,11 +283,10 @@ def plan(project: PROJECT) -> None:
     with at_work() as emit, Project.open(project) as opened:
         AnnotationLoop(opened, emit=emit).plan()
         pool, samples = opened.pool, int(opened.samples.counted().sum())
-        cases = len(opened.cases.all("pool"))
+        cases, whole = len(opened.cases.all("pool")), opened.settings.unit == SLICE
     rows, columns = pool.patch
-    typer.echo(
-        f"{cases} cases, {samples:,} samples to choose from, each up to {rows} x {columns} pixels."
-    )
+    size = "each a whole slice" if whole else f"each up to {rows} x {columns} pixels"
+    typer.echo(f"{cases} cases, {samples:,} samples to choose from, {size}.")
 
 
 def status(

@@ -137,6 +137,10 @@ def simulate(
             "another patient.",
         ),
     ] = None,
+    unit: Annotated[
+        str,
+        typer.Option(help="What is labelled at once: tile (the plan's patch) or slice (whole)."),
+    ] = "tile",
 ) -> None:
     """Play active-learning runs; `HELP` is what `--help` shows."""
     from alunet.imaging.patients import PatientsUnclear
@@ -162,6 +166,7 @@ def simulate(
         jobs,
         limit,
         as_published=as_published,
+        unit=unit,
     )
     try:
         result = _displayed(run, group)

@@ -29,7 +29,7 @@ from alunet.model.interface import load_framework
 from alunet.project import Project, RoundState
 from alunet.project.refusals import ChannelsFixed
 from alunet.project.rounds import CHOSEN
-from alunet.schema import Emit, Status, ignore_events
+from alunet.schema import TILE, Emit, Status, ignore_events
 
 
 @dataclass(frozen=True)
@@ -67,9 +67,18 @@ class Setup:
 
 
 def create(
-    root: Path, *, name: str, labels: dict[str, int], channels: Sequence[str], setup: Setup
+    root: Path,
+    *,
+    name: str,
+    labels: dict[str, int],
+    channels: Sequence[str],
+    setup: Setup,
+    unit: str = TILE,
 ) -> Project:
     """Make a project and open it; one that was made just so is opened as it is.
+
+    Args:
+        unit: what people are asked for, one of `UNITS`; it cannot be changed later.
 
     Raises:
         InputError: something about it is impossible, or another project is there.
@@ -81,16 +90,21 @@ def create(
         load_framework().resolve_device(setup.device)
     try:
         return Project.create(
-            root, name=name, labels=labels, channels=channels, annotation=asdict(setup)
+            root,
+            name=name,
+            labels=labels,
+            channels=channels,
+            annotation=asdict(setup),
+            unit=unit,
         )
     except InputError:
         if not (Path(root) / "project.db").is_file():
             raise
         project = Project.open(root)
-        asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup))
-        kept = asdict(Setup(**(project.settings.annotation or {})))
+        asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup), unit)
+        kept = asdict(Setup(**(project.settings.annotation or {}))), project.settings.unit
         structures = list(project.labels)
-        if (project.name, structures, project.channels, kept) == asked:
+        if (project.name, structures, project.channels, *kept) == asked:
             return project
         project.close()
         if structures == asked[1] and project.channels != asked[2]:

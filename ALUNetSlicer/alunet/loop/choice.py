@@ -13,6 +13,7 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.loop import steps
 from alunet.loop.oracle import Oracle
+from alunet.loop.tiles import Tiles
 from alunet.model import child
 from alunet.project import Project
 from alunet.project.rounds import CHOSEN, UNASKED
@@ -75,14 +76,16 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
             "costs": {},
         }
     needs, names = query.parse(strategy).needs, list(loop.project.labels)
-    arrays = _question(loop, folder / "question.npz", Need.TRUTH in needs)
+    tiles = Tiles.of(loop.project)
+    arrays = _question(loop, tiles, folder / "question.npz", Need.TRUTH in needs)
+    further = tiles.enough(budget, ahead)
     if needs <= {Need.TRUTH}:  # no model, no child process
         costs: dict[str, dict[str, float]] = {}
         with child.step("query", loop.emit, costs):
             streams = Streams(loop.seed, number)
-            batch = steps.ask(strategy, arrays, budget, ahead, names, None, streams, "cpu")
-        return {**batch, "costs": costs}
-    loop.project.pool.save(folder / "pool.npz")
+            batch = steps.ask(strategy, arrays, budget, further, names, None, streams, "cpu")
+        return tiles.asked_for({**batch, "costs": costs}, budget + ahead)
+    tiles.pool.save(folder / "pool.npz")
     chosen: dict[str, Any] = loop.run_child(
         "alunet.loop.steps:select",
         folder / "query.log",
@@ -90,7 +93,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
         question=str(folder / "question.npz"),
         strategy=strategy,
         budget=budget,
-        ahead=ahead,
+        ahead=further,
         names=names,
         weights=str(loop.weights(number - 1)),
         scoring=loop.scoring,
@@ -100,24 +103,24 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
         device=loop.device,
         threads=loop.threads,
     )
-    return chosen
+    return tiles.asked_for(chosen, budget + ahead)
 
 
-def _question(loop: Loop, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
+def _question(loop: Loop, tiles: Tiles, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
     """What a strategy is told, also written to `file` for a child process; hidden labels only
     where it asks.
     """
-    pool, project = loop.project.pool, loop.project
-    labelled, ids = project.samples.labelled(), loop.candidates()
+    project, ids = loop.project, tiles.of_samples(loop.candidates())
+    labelled = tiles.of_samples(np.flatnonzero(project.samples.labelled()))
     shown = None
     if with_truth:
-        voxels, border = Oracle(project).counts()
+        voxels, border = Oracle(project).counts(tiles.pool)
         shown = voxels[ids], border[ids]
     return steps.write_question(
         file,
         ids,
-        np.flatnonzero(labelled),
-        pool.case[ids],
+        labelled,
+        tiles.pool.case[ids],
         project.annotations.class_voxels(),
         project.annotations.case_voxels(),
         shown,

@@ -42,14 +42,14 @@ class Oracle:
             ]
             self.project.annotations.annotate(name, entries, round=round_number, author="oracle")
 
-    def counts(self) -> tuple[np.ndarray, np.ndarray]:
-        """Voxels of each structure, background first, nearest to each sample, and those of them on
-        its border: (n, K) int64.
+    def counts(self, pool: Pool) -> tuple[np.ndarray, np.ndarray]:
+        """Voxels of each structure, background first, nearest to each tile of `pool`, and those of
+        them on its border: (n, K) int64.
 
         A voxel in several overlapping tiles counts for the one whose centre is nearest. The border
         of a class is the class minus its erosion by a ball of radius 1.
         """
-        pool, numbers = self.project.pool, list(self.project.labels.values())
+        numbers = list(self.project.labels.values())
         classes = len(numbers)
         place = np.full(NOT_ANNOTATED + 1, NOT_ANNOTATED, np.uint8)
         place[numbers] = range(classes)

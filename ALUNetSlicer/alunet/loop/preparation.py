@@ -12,7 +12,7 @@ from alunet.loop.planning_notes import planning_notes, say
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Case, Project
 from alunet.project.importing import counted
-from alunet.schema import Emit
+from alunet.schema import SLICE, Emit
 
 if TYPE_CHECKING:
     from alunet.loop.loop import Loop
@@ -105,9 +105,12 @@ def enumerate_samples(project: Project) -> None:
     patch = project.settings.patch
     if patch is None:
         raise InputError("The project is not planned yet.", "Plan it first.")
+    whole = project.settings.unit == SLICE
     if known is not None and known.patch == patch:
         project.samples.set_pool(
-            known.extended([new for new in geometries if new.case not in known.cases])
+            known.extended(
+                [new for new in geometries if new.case not in known.cases], whole_slices=whole
+            )
         )
     else:
-        project.samples.set_pool(Pool.build(geometries, patch))
+        project.samples.set_pool(Pool.build(geometries, patch, whole_slices=whole))

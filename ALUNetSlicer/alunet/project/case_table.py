@@ -96,6 +96,11 @@ class CaseTable:
             if role in (None, own)
         ]
 
+    def geometries(self) -> dict[str, CaseGeometry]:
+        """Return the geometry of every case that was ever planned, by name."""
+        rows = self._db.rows("SELECT name, geometry FROM cases WHERE geometry IS NOT NULL")
+        return {name: CaseGeometry.from_json(text) for name, text in rows}
+
     def row(self, name: str) -> CaseRow:
         """Return shape, first image and annotated voxels of a case.
 

@@ -26,6 +26,7 @@ def create_database(
     source: Project | None,
     label_values: list[int],
     annotation: dict[str, Any] | None,
+    unit: str,
 ) -> None:
     """Writes schema, description and shared cases in one transaction, so that a crash leaves no
     half project.
@@ -50,6 +51,7 @@ def create_database(
                     about,
                     label_values=label_values,
                     annotation=annotation,
+                    unit=unit,
                     data=None if source is None else reference(source.data, root),
                 )
                 if source is not None:

@@ -30,6 +30,7 @@ from alunet.project.structures import ProjectStructures
 from alunet.project.tables import MIGRATIONS
 from alunet.project.taking_back import TakingBack
 from alunet.project.worklist import Worklist
+from alunet.schema import TILE
 from alunet.storage.database import Database
 from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
 from alunet.storage.locks import InUse
@@ -187,6 +188,7 @@ class Project:
         channels: Sequence[str],
         data: Path | None = None,
         annotation: dict[str, Any] | None = None,
+        unit: str = TILE,
     ) -> Project:
         """Makes a new project and opens it for writing.
 
@@ -199,6 +201,7 @@ class Project:
             data: root of another project to share images, labels and preprocessed data of; its
                 cases are taken over.
             annotation: see `Settings.annotation`.
+            unit: what a sample is, see `Settings.unit`.
 
         Raises:
             InputError: a project is there already, or the labels or channels are impossible.
@@ -215,7 +218,7 @@ class Project:
         source, new = None if data is None else cls(Path(data), read_only=True), not root.exists()
         try:
             root.mkdir(parents=True, exist_ok=True)
-            create_database(root, name, numbered, channels, source, list(values), annotation)
+            create_database(root, name, numbered, channels, source, list(values), annotation, unit)
         except BaseException:  # also Ctrl-C: a half made project is in the way of the next attempt
             if new:
                 shutil.rmtree(root, ignore_errors=True)

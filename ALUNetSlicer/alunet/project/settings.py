@@ -8,7 +8,16 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from alunet.errors import InputError
+from alunet.schema import TILE, UNITS
 from alunet.storage.database import Database
+
+
+def check_unit(unit: str) -> str:
+    """Return what people are asked for; raises InputError for anything that is not in `UNITS`."""
+    if unit not in UNITS:
+        raise InputError(f"There is no unit '{unit}'.", f"Use one of {', '.join(UNITS)}.")
+    return unit
 
 
 class Settings:
@@ -113,6 +122,16 @@ class Settings:
     @patch.setter
     def patch(self, size: tuple[int, int] | list[int]) -> None:
         self._set("patch", list(size))
+
+    @property
+    def unit(self) -> str:
+        """What a sample is: a "tile" of the plan's patch, or a whole "slice"."""
+        found: str = self._get("unit", TILE)
+        return found
+
+    @unit.setter
+    def unit(self, unit: str) -> None:
+        self._set("unit", check_unit(unit))
 
     @property
     def annotation(self) -> dict[str, Any] | None:

@@ -24,6 +24,9 @@ from alunet.schema.constants import (
     PREFIX,
     PRESET_PURPOSES,
     SEGMENTATION_ENDING,
+    SLICE,
+    TILE,
+    UNITS,
 )
 from alunet.schema.events import Emit, Event, ignore_events
 from alunet.schema.folder import (
@@ -87,6 +90,9 @@ __all__ = [
     "PREFIX",
     "PRESET_PURPOSES",
     "SEGMENTATION_ENDING",
+    "SLICE",
+    "TILE",
+    "UNITS",
     "Announcement",
     "CaseChange",
     "CaseInfo",

@@ -25,6 +25,9 @@ IMAGE_ENDINGS = (
 """Endings of images that are one file, which an engine can import."""
 SEGMENTATION_ENDING = ".seg.nrrd"
 """Ending of segmentations of 3D Slicer; never an image."""
+TILE, SLICE = "tile", "slice"
+UNITS = (TILE, SLICE)
+"""What a project asks people for: tiles of the plan's patch, or whole slices."""
 EVENT_STREAM = "text/event-stream"
 PRESET_PURPOSES = {
     "quick": "a quick look",

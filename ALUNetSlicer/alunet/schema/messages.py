@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
+from alunet.schema.constants import TILE
 from alunet.schema.folder import DicomIdentity
 
 
@@ -143,6 +144,7 @@ class ProjectRequest:
         iterations: steps of an epoch, instead of the preset's.
         train_for: seconds that a round's training may take, instead of the preset's time and of a
             number of steps.
+        unit: what people are asked for, one of `UNITS`.
     """
 
     name: str
@@ -153,6 +155,7 @@ class ProjectRequest:
     iterations: int | None = None
     seed: int = 0
     train_for: float | None = None
+    unit: str = TILE
 
 
 @dataclass(frozen=True)

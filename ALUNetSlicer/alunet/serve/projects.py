@@ -132,16 +132,28 @@ class Projects:
                     project.labels,
                     project.channels,
                     asdict(Setup(**(project.settings.annotation or {}))),
+                    project.settings.unit,
                 )
             if known[2] != request.channels and known[1] == labels:
                 raise ChannelsFixed(request.name, known[2], request.channels)
-            if known != (request.name, labels, request.channels, asdict(setup)):
+            if known != (
+                request.name,
+                labels,
+                request.channels,
+                asdict(setup),
+                request.unit,
+            ):
                 hint = "Open that one, or choose another name."
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
             return Project.open(folder, shared=True)
         try:
             return create(
-                folder, name=request.name, labels=labels, channels=request.channels, setup=setup
+                folder,
+                name=request.name,
+                labels=labels,
+                channels=request.channels,
+                setup=setup,
+                unit=request.unit,
             )
         except BaseException:  # whatever happened, no half project stays
             shutil.rmtree(folder, ignore_errors=True)

@@ -17,6 +17,7 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import DatasetDescription
 from alunet.imaging.patients import Patients, by_patient
 from alunet.loop import Recipe, preset
+from alunet.schema import TILE
 from alunet.storage.files import write_json
 
 FOLDS = 5
@@ -64,6 +65,7 @@ class Study:
             lists = {name: tuple(runs[name]) for name in _GROWING if name != "rounds"}
             fixed = {
                 "split": BY_CASE,
+                "unit": TILE,
                 **content["fixed"],
                 "recipe": Recipe.from_json(content["fixed"]["recipe"]).to_json(),
             }
@@ -123,7 +125,7 @@ def save(out: Path, study: Study) -> None:
 
 def _data_part(fixed: dict[str, Any]) -> dict[str, Any]:
     """What the imported and preprocessed images depend on: all that counts before the first run."""
-    kept = {name: fixed[name] for name in ("dataset", "test set")}
+    kept = {name: fixed[name] for name in ("dataset", "test set", "unit")}
     return {**kept, "recipe": {name: fixed["recipe"][name] for name in ("dropout", "width")}}
 
 

@@ -230,7 +230,12 @@ class ExperimentGrid:
         part, data = root.with_name(f"{root.name}.part"), self._data
         shutil.rmtree(part, ignore_errors=True)
         with Project.create(
-            part, name=data.name, labels=data.labels, channels=data.channels, data=data.root
+            part,
+            name=data.name,
+            labels=data.labels,
+            channels=data.channels,
+            data=data.root,
+            unit=data.settings.unit,
         ) as project:
             project.cases.set_role(self._tests[run.fold], "test")
             project.settings.patch, project.settings.arithmetic = (

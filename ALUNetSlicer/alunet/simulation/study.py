@@ -16,7 +16,8 @@ from alunet.loop import Loop
 from alunet.model.hardware import usable_cores
 from alunet.model.interface import load_framework
 from alunet.project import Project
-from alunet.schema import Emit, Event, ignore_events
+from alunet.project.settings import check_unit
+from alunet.schema import TILE, Emit, Event, ignore_events
 from alunet.simulation import config
 from alunet.simulation.grid import ExperimentGrid, RunSettings
 from alunet.simulation.report import Report
@@ -86,6 +87,7 @@ def simulate(
     emit: Emit | None = None,
     as_published: bool = False,
     group: Group | None = None,
+    unit: str = TILE,
 ) -> SimulationResult:
     """Play active-learning runs on a labelled data set, with its hidden labels as the annotator.
 
@@ -130,6 +132,8 @@ def simulate(
         group: which cases are of one patient: a regular expression whose first group, or else whole
             match, is the patient in a case name; a table {patient: [case, …]}; or "none": each case
             is another patient. Without: as "groups" in dataset.json says.
+        unit: what is labelled at once and counts in the budget: a "tile" of the plan's patch, or a
+            whole "slice".
 
     Raises:
         PatientsUnclear: neither `group` nor dataset.json says how cases group, and names look like
@@ -145,6 +149,7 @@ def simulate(
         load_framework().resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
+    fixed["unit"] = check_unit(unit)
     wanted = config.Study(
         fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds))
     )
@@ -253,7 +258,11 @@ def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Proje
         config.save(out, study)
         try:
             with Project.create(
-                part, name=data.pool.name, labels=data.pool.labels, channels=data.pool.channels
+                part,
+                name=data.pool.name,
+                labels=data.pool.labels,
+                channels=data.pool.channels,
+                unit=study.fixed["unit"],
             ) as project:
                 project.cases.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
                 if data.test_path is not None:
