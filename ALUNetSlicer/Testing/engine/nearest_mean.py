@@ -178,6 +178,23 @@ class NearestMeanModel:
             [bits(self.probabilities(part)).mean() for part in self.pixels(samples)], np.float32
         )
 
+    def class_entropy(self, samples: PoolSamples) -> np.ndarray:
+        found = []
+        for part in self.pixels(samples):
+            chances = self.probabilities(part)
+            found.append((chances * bits(chances)[:, None]).mean(0))
+        return np.array(found, np.float32)
+
+    def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
+        classes = len(self.means)
+        pixels = np.array(
+            [
+                np.bincount(self.probabilities(part).argmax(-1), minlength=classes)
+                for part in self.pixels(samples)
+            ]
+        )
+        return pixels, pixels // 2
+
     def monte_carlo(
         self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:

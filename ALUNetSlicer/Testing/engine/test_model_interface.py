@@ -78,6 +78,8 @@ def test_a_framework_in_numpy_plays_rounds_and_its_models_leave_the_project(loop
         "bald",
         "core-set",
         "badge-ll",
+        "clasp-pe",
+        "random-predicted-fg66",
     ):  # what each asks of a model is something else
         number = loop.current()
         suggested = [entry.sample for entry in project.worklist.suggestions(number)]
@@ -89,8 +91,8 @@ def test_a_framework_in_numpy_plays_rounds_and_its_models_leave_the_project(loop
         assert record.training["iterations"] * record.training["epochs"] == 600, (
             "60 s of steps that take 0.1 s"
         )
-    assert [len(batch) for batch in batches] == [12, 4, 4, 4]
-    assert len(set(sum(batches, []))) == 24, "no sample twice"
+    assert [len(batch) for batch in batches] == [12, 4, 4, 4, 4, 4]
+    assert len(set(sum(batches, []))) == 32, "no sample twice"
     assert_outputs(loop, tmp_path)
 
 

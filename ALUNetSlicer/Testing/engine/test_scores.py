@@ -92,6 +92,26 @@ class TestOnARealNetwork:
         assert np.allclose(whole.var, parts.var, rtol=1e-4, atol=1e-8)
         assert np.allclose(whole.bald, back.bald[::-1], rtol=1e-4, atol=1e-7)
 
+    def test_one_pass_gives_entropies_classes_and_predictions(self, trained, model):
+        from scipy import ndimage
+
+        reader = TileReader(Folders(trained.nnunet).images, trained.pool, 16)
+        chosen = trained.ids[:24]
+        asked = model, reader, chosen, ScoringSettings(), ignore_events
+        entropy, of_class = score.entropy(*asked), score.class_entropy(*asked)
+        assert np.allclose(of_class.sum(1), entropy, rtol=1e-5, atol=1e-7)
+        pixels, border = score.predicted_pixels(*asked)
+        network = model.full_resolution(ScoringSettings())
+        for tiles in reader.batches(chosen):
+            with torch.inference_mode():
+                labels = network(torch.from_numpy(tiles.images)).argmax(1).numpy()
+            for row, label, valid in zip(tiles.rows, labels, tiles.valid, strict=True):
+                for number in range(model.classes):
+                    mask = (label == number) & valid
+                    inside = ndimage.binary_erosion(mask)
+                    assert pixels[row, number] == mask.sum()
+                    assert border[row, number] == (mask & ~inside).sum()
+
     def test_another_seed_ranks_alike(self, trained, model):
         from scipy.stats import spearmanr
 

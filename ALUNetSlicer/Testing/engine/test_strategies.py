@@ -52,6 +52,15 @@ class ArrayOutputs:
         self.asked["entropy"] += 1
         return self.entropies
 
+    def class_entropy(self):
+        self.asked["class_entropy"] += 1
+        return self.var * self.entropies[:, None]
+
+    def predicted(self):
+        self.asked["predicted"] += 1
+        voxels = (100 * self.var).astype(int)
+        return Truth(voxels, voxels // 3)
+
     def mc(self, dropout=None, passes=None):
         self.asked["mc"] += 1
         self.passes.append((dropout, passes))
@@ -85,8 +94,12 @@ class ArrayOutputs:
         return self.gradients if rows is None else self.gradients[rows]
 
 
+COUNTS = {Need.TRUTH, Need.PREDICTION}
+"""Whole numbers, which are always finite."""
 NEED_OF = {
     "entropy": Need.ENTROPY,
+    "class_entropy": Need.CLASS_ENTROPY,
+    "predicted": Need.PREDICTION,
     "mc": Need.MC,
     "features": Need.FEATURES,
     "labelled_features": Need.FEATURES,
@@ -135,6 +148,13 @@ def test_the_strategies_of_the_paper_and_the_foreground_baselines() -> None:
         "spread",
         "random-fg33",
         "random-fg66",
+        "random-predicted-fg66",
+        "fixed-interval",
+        "power-entropy",
+        "power-bald",
+        "softrank-bald",
+        "clasp-pe",
+        "typicality",
         "entropy",
         "mean-std",
         "bald",
@@ -223,6 +243,11 @@ def test_same_seed_same_batch(name) -> None:
         "spread",
         "random-fg33",
         "random-fg66",
+        "random-predicted-fg66",
+        "power-entropy",
+        "power-bald",
+        "softrank-bald",
+        "clasp-pe",
         "usimc",
         "usimf",
         "badge-ll",
@@ -270,7 +295,7 @@ def test_equal_scores_and_absent_classes(name) -> None:
     assert len(parse(name).select(query).ids) == 7
 
 
-@pytest.mark.parametrize("name", [form for form in FORMS if parse(form).needs - {Need.TRUTH}])
+@pytest.mark.parametrize("name", [form for form in FORMS if parse(form).needs - COUNTS])
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_refuses_what_is_not_finite(name, value) -> None:
     """An error, never a silent choice."""
@@ -329,9 +354,15 @@ def test_entropy_takes_the_largest() -> None:
 
 SCORES = {
     "entropy": lambda query: query.outputs.entropies,
+    "power-entropy": lambda query: query.outputs.entropies,
+    "clasp-pe": lambda query: (
+        (query.outputs.var * query.outputs.entropies[:, None]).astype(np.float64).sum(axis=1)
+    ),
     "stochastic-batches": lambda query: query.outputs.entropies,
     "mean-std": lambda query: np.sqrt(query.outputs.var).mean(axis=1, dtype=np.float64),
-    "bald": lambda query: query.outputs.var.mean(axis=1),
+    **dict.fromkeys(
+        ("bald", "power-bald", "softrank-bald"), lambda query: query.outputs.var.mean(axis=1)
+    ),
     "usimc": lambda query: query.outputs.var.astype(np.float64) @ class_weights(query.class_voxels),
     "usimf": lambda query: query.outputs.var.astype(np.float64) @ class_weights(query.class_voxels),
 }

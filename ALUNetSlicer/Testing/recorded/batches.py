@@ -25,6 +25,8 @@ SAMPLES, CASES, CLASSES, BUDGET, PARAMETERS = 60, 5, 3, 6, 300
 SEED, ROUND = 11, 2
 ERROR = 1e-6
 VARIANTS = (
+    "entropy:cap=2",
+    "clasp-pe:beta=10,steps=1",
     "mean-std:measure=var",
     "stochastic-batches:measure=variance,groups=ceil",
     "usimc:eta=10,elbow=kneedle",
@@ -44,6 +46,14 @@ class StoredOutputs:
 
     def entropy(self) -> np.ndarray:
         return self.arrays["entropy"]
+
+    def class_entropy(self) -> np.ndarray:
+        share = self.arrays["var"] / self.arrays["var"].sum(axis=1, keepdims=True)
+        return share * self.arrays["entropy"][:, None]
+
+    def predicted(self) -> Truth:
+        """Other labels than the hidden ones."""
+        return Truth(self.arrays["truth_voxels"][::-1], self.arrays["truth_border"][::-1])
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         return McScores(self.arrays["var"], self.arrays["std"], self.arrays["bald"])

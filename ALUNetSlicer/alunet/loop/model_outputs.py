@@ -12,7 +12,7 @@ import numpy as np
 from alunet.model.interface import PoolSamples, TrainedModel
 from alunet.model.settings import ScoringSettings
 from alunet.pool import Pool
-from alunet.query import Factors, Heads, McScores, Streams
+from alunet.query import Factors, Heads, McScores, Streams, Truth
 from alunet.storage.files import atomic_path
 
 
@@ -44,6 +44,14 @@ class ComputedOutputs:
     def entropy(self) -> np.ndarray:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
         return self._model.entropy(self._chosen())
+
+    def class_entropy(self) -> np.ndarray:
+        """(n, K) mean over the pixels of each class's probability times the entropy, bits."""
+        return self._model.class_entropy(self._chosen())
+
+    def predicted(self) -> Truth:
+        """What the model predicts of the candidates, in the form of hidden labels."""
+        return Truth(*self._model.predicted_pixels(self._chosen()))
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         """Monte Carlo dropout scores of all candidates; with the recipe's rate and passes where

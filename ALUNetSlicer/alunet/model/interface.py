@@ -148,6 +148,18 @@ class TrainedModel(Protocol):
         """(n,) float32: mean entropy of the pixels in one pass without dropout, bits."""
         ...
 
+    def class_entropy(self, samples: PoolSamples) -> Floats:
+        """(n, K) float32: mean over the pixels of the probability of each class times the entropy,
+        in one pass without dropout, bits; the rows add up to `entropy`.
+        """
+        ...
+
+    def predicted_pixels(self, samples: PoolSamples) -> tuple[Ints, Ints]:
+        """(n, K) int64, twice: how many pixels one pass without dropout predicts to be of each
+        class, and how many of these are on the border of their class.
+        """
+        ...
+
     def monte_carlo(
         self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:

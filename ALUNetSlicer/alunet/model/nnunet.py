@@ -180,6 +180,20 @@ class NnUnetModel:
 
         return entropy(self._model, self._reader(samples), samples.ids, self._settings, self._emit)
 
+    def class_entropy(self, samples: PoolSamples) -> np.ndarray:
+        """See `TrainedModel.class_entropy`."""
+        from alunet.model.score import class_entropy
+
+        reader = self._reader(samples)
+        return class_entropy(self._model, reader, samples.ids, self._settings, self._emit)
+
+    def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
+        """See `TrainedModel.predicted_pixels`."""
+        from alunet.model.score import predicted_pixels
+
+        reader = self._reader(samples)
+        return predicted_pixels(self._model, reader, samples.ids, self._settings, self._emit)
+
     def monte_carlo(
         self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
     ) -> MonteCarloMoments:

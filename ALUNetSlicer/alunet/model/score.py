@@ -5,10 +5,13 @@ class.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import numpy as np
 import torch
+from torch.nn import functional
 
+from alunet.errors import InputError
 from alunet.model.dropout import MonteCarloDropout
 from alunet.model.interface import MonteCarloMoments
 from alunet.model.network import Model
@@ -67,20 +70,81 @@ def _mean_over(valid: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
     return (values * (weights if values.ndim == 3 else weights[:, None])).sum((-2, -1))
 
 
+Pass = Iterator[tuple[np.ndarray, torch.Tensor, torch.Tensor]]
+"""Rows of the samples, their probabilities (b, K, H, W), and which pixels are in the image, float
+(b, H, W).
+"""
+
+
 @torch.inference_mode()
+def _one_pass(
+    model: Model,
+    reader: TileReader,
+    ids: np.ndarray,
+    settings: ScoringSettings,
+    phase: str,
+    emit: Emit,
+) -> Pass:
+    """Go over the samples once, without dropout."""
+    network = model.full_resolution(settings)
+    pace = TimedProgress(f"score: {phase}", len(ids), emit)
+    for tiles in reader.batches(ids):
+        probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
+        yield tiles.rows, probabilities, torch.from_numpy(tiles.valid).to(model.device).float()
+        pace.report(int(tiles.rows[-1]) + 1)
+
+
 def entropy(
     model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
 ) -> np.ndarray:
     """Mean entropy of one deterministic pass, in bits: (n,) float32."""
-    network = model.full_resolution(settings)
     result = np.empty(len(ids), np.float32)
-    pace = TimedProgress("score: entropy", len(ids), emit)
-    for tiles in reader.batches(ids):
-        probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
-        valid = torch.from_numpy(tiles.valid).to(model.device).float()
-        result[tiles.rows] = _mean_over(valid, entropy_bits(probabilities)).cpu().numpy()
-        pace.report(int(tiles.rows[-1]) + 1)
+    for rows, found, valid in _one_pass(model, reader, ids, settings, "entropy", emit):
+        result[rows] = _mean_over(valid, entropy_bits(found)).cpu().numpy()
     return result
+
+
+def class_entropy(
+    model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
+) -> np.ndarray:
+    """Mean over the pixels of each class's probability times their entropy, in bits: (n, K)
+    float32, whose rows add up to the entropy.
+    """
+    result = np.empty((len(ids), model.classes), np.float32)
+    for rows, found, valid in _one_pass(model, reader, ids, settings, "entropy", emit):
+        result[rows] = _mean_over(valid, found * entropy_bits(found)[:, None]).cpu().numpy()
+    return result
+
+
+def predicted_pixels(
+    model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
+) -> tuple[np.ndarray, np.ndarray]:
+    """Pixels of each class that one deterministic pass predicts, and those of them on its border:
+    two (n, K) int64.
+
+    The border of a class is the class minus its erosion by a cross of radius 1 within the tile;
+    what is outside the image belongs to no class.
+
+    Raises:
+        InputError: a probability is not finite.
+    """
+    pixels = np.zeros((len(ids), model.classes), np.int64)
+    border = np.zeros_like(pixels)
+    for rows, found, valid in _one_pass(model, reader, ids, settings, "prediction", emit):
+        if not bool(torch.isfinite(found).all()):
+            raise InputError(
+                "The prediction is not a finite number.",
+                "The network has probably diverged: train the round again, with a lower learning "
+                "rate.",
+            )
+        one_hot = functional.one_hot(found.argmax(1), found.shape[1]).movedim(-1, 1)
+        masks = one_hot.bool() & valid.bool()[:, None]
+        around = functional.pad(masks, (1, 1, 1, 1))
+        vertical = around[..., :-2, 1:-1] & around[..., 2:, 1:-1]
+        horizontal = around[..., 1:-1, :-2] & around[..., 1:-1, 2:]
+        pixels[rows] = masks.sum((-2, -1)).cpu().numpy()
+        border[rows] = (masks & ~(vertical & horizontal)).sum((-2, -1)).cpu().numpy()
+    return pixels, border
 
 
 @torch.inference_mode()

@@ -24,6 +24,8 @@ class Need(str, Enum):
 
     NOTHING = "nothing"
     ENTROPY = "entropy"
+    CLASS_ENTROPY = "entropy of each class"
+    PREDICTION = "predicted structures"
     MC = "Monte-Carlo dropout"
     FEATURES = "encoder features"
     BOTTLENECK = "bottleneck gradients"
@@ -73,6 +75,14 @@ class ModelOutputs(Protocol):
     def entropy(self) -> Floats:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
 
+    def class_entropy(self) -> Floats:
+        """(n, K) mean over the pixels of the probability of each class times the entropy, bits;
+        one deterministic pass.
+        """
+
+    def predicted(self) -> Truth:
+        """The labels that one deterministic pass predicts, counted as hidden ones are."""
+
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         """Monte-Carlo dropout scores of all candidates; rate and number of passes are the
         recipe's where None.
@@ -101,16 +111,21 @@ class ModelOutputs(Protocol):
 
 @dataclass(frozen=True)
 class Truth:
-    """Hidden labels of the candidates, for strategies that exist in simulation only.
+    """Labels of the candidates, counted: hidden ones, for strategies that exist in simulation only,
+    or those that the model predicts.
 
     Attributes:
         voxels: (n, K) counts of the voxels of each class that lie in the candidate's box (of the
-            boxes that overlap there, the one with the nearest centre).
+            boxes that overlap there, the one with the nearest centre; predicted ones count in all).
         border: (n, K) of these, the ones on the border of their class.
     """
 
     voxels: Ints
     border: Ints
+
+    def only(self, rows: Ints) -> Truth:
+        """The same of the candidates at `rows` alone."""
+        return Truth(self.voxels[rows], self.border[rows])
 
 
 @dataclass(frozen=True)
@@ -209,9 +224,7 @@ class Query:
 
     def only(self, rows: Ints) -> Query:
         """The same question about the candidates at `rows` alone, which ascend."""
-        truth = (
-            None if self.truth is None else Truth(self.truth.voxels[rows], self.truth.border[rows])
-        )
+        truth = None if self.truth is None else self.truth.only(rows)
         outputs = _Part(self.outputs, rows)
         return replace(self, ids=self.ids[rows], case=self.case[rows], outputs=outputs, truth=truth)
 
@@ -252,6 +265,16 @@ class Batch:
     diagnostics: dict[str, Any] = field(default_factory=dict)
     uncertainty: Floats | None = None
 
+    def only(self, places: Ints) -> Batch:
+        """The picks at these places, in their order, with the same diagnostics."""
+        return replace(
+            self,
+            ids=self.ids[places],
+            gains=self.gains[places],
+            reasons=[self.reasons[place] for place in places],
+            uncertainty=None if self.uncertainty is None else self.uncertainty[places],
+        )
+
     def followed_by(self, further: Batch) -> Batch:
         """The same batch with further samples behind it; the diagnostics stay those of the
         batch.
@@ -279,6 +302,8 @@ class Guard:
 
     _NEEDS = {
         "entropy": Need.ENTROPY,
+        "class_entropy": Need.CLASS_ENTROPY,
+        "predicted": Need.PREDICTION,
         "mc": Need.MC,
         "features": Need.FEATURES,
         "labelled_features": Need.FEATURES,
@@ -314,6 +339,12 @@ class _Part:
 
     def entropy(self) -> Floats:
         return self._outputs.entropy()[self._rows]
+
+    def class_entropy(self) -> Floats:
+        return self._outputs.class_entropy()[self._rows]
+
+    def predicted(self) -> Truth:
+        return self._outputs.predicted().only(self._rows)
 
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         scores = self._outputs.mc(dropout, passes)

@@ -18,6 +18,8 @@ STREAMS = (
     "random-strategy",
     "stb-groups",
     "kmeans++",
+    "k-means",
+    "power-noise",
     "training",
 )
 

@@ -7,7 +7,8 @@
 
 The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them
 from text. The word `published` among them stands for the values of the published experiments' code:
-`parse("usimc:published,eta=10")`. A property `needs` overrides what is registered, for a strategy
+`parse("usimc:published,eta=10")`. Every strategy has the option `cap` besides, the most samples of
+one case in a batch. A property `needs` overrides what is registered, for a strategy
 whose options decide what it asks of the model.
 """
 
@@ -24,6 +25,7 @@ from typing import Any, ClassVar, Literal, Protocol, TypeVar, get_args, get_orig
 import numpy as np
 
 from alunet.errors import EngineError, InputError
+from alunet.query.cap import capped
 from alunet.query.problem import Batch, Need, Query
 
 
@@ -68,10 +70,15 @@ class RegisteredStrategy:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A strategy with its options, ready to select."""
+    """A strategy with its options, ready to select.
+
+    Attributes:
+        cap: most samples of one case in a batch; 0: any number.
+    """
 
     info: RegisteredStrategy
     options: Options
+    cap: int = 0
 
     @property
     def name(self) -> str:
@@ -87,7 +94,7 @@ class Strategy:
     @property
     def settings(self) -> dict[str, Any]:
         """All options, defaults included, for the manifest."""
-        return asdict(self.options)
+        return {**asdict(self.options), **({_CAP: self.cap} if self.cap else {})}
 
     def select(self, query: Query) -> Batch:
         """Choose the batch: `budget` distinct candidates, or the whole pool where the budget covers
@@ -104,14 +111,20 @@ class Strategy:
             return query.whole_pool(
                 "the whole pool" if self.info.takes_all else "the budget covers the whole pool"
             )
-        batch = self.options.select(query.guarded(self.needs))
-        _check(batch, query, max(query.budget, min(len(batch.ids), query.total)), self.name)
+        batch = capped(self._picks, query, self.cap) if self.cap else self._picks(query)
         if len(batch.ids) < query.total:
             batch = batch.followed_by(self.select(query.behind(batch)))
         return batch
 
+    def _picks(self, query: Query) -> Batch:
+        """The batch, and as much of what is ahead as the strategy gives in one go."""
+        batch = self.options.select(query.guarded(self.needs))
+        _check(batch, query, max(query.budget, min(len(batch.ids), query.total)), self.name)
+        return batch
+
 
 _PUBLISHED = "published"  # the word that stands for these options
+_CAP = "cap"  # the option of every strategy
 _REGISTRY: dict[str, RegisteredStrategy] = {}
 
 
@@ -181,6 +194,7 @@ def parse(text: str) -> Strategy:
     allowed = [field.name for field in fields(info.options)]
     parts = [part for part in (piece.strip() for piece in rest.split(",")) if part]
     values: dict[str, Any] = dict(info.published) if _PUBLISHED in parts else {}
+    cap = 0
     for part in parts:
         if part == _PUBLISHED:
             continue
@@ -190,12 +204,25 @@ def parse(text: str) -> Strategy:
             raise InputError(
                 f"{part!r} in {text!r} is not option=value.", f"Example: {info.name}:eta=10"
             )
+        if key == _CAP:
+            cap = _cap(value, info.name)
+            continue
         if key not in allowed:
             raise InputError(
-                f"{info.name} has no option {key!r}.", _nearest(key, allowed, "Its options")
+                f"{info.name} has no option {key!r}.",
+                _nearest(key, [*allowed, _CAP], "Its options"),
             )
         values[key] = _value(types[key], value, f"{info.name}:{key}")
-    return Strategy(info, info.options(**values))
+    return Strategy(info, info.options(**values), cap)
+
+
+def _cap(text: str, name: str) -> int:
+    cap = _value(int, text, f"{name}:{_CAP}")
+    if cap < 0:
+        raise InputError(
+            f"{_CAP} is {cap}.", "Give the most samples of one case; 0 for any number."
+        )
+    return int(cap)
 
 
 def as_published(text: str) -> str:
@@ -221,7 +248,7 @@ def canonical(text: str) -> str:
     for start in ([], [_PUBLISHED]):
         base = parse(f"{strategy.name}:{','.join(start)}").settings
         changed = {
-            key: value for key, value in sorted(strategy.settings.items()) if value != base[key]
+            key: value for key, value in sorted(strategy.settings.items()) if value != base.get(key)
         }
         forms.append([*start, *(f"{key}={_plain(value)}" for key, value in changed.items())])
     options = min(forms, key=len)

@@ -25,6 +25,8 @@ from alunet.query.registry import register
 
 Rows = npt.NDArray[np.int64]
 SOURCE = "nnActive (MIC-DKFZ)"
+AREAS_33 = ("all", "all", "all", "all", "seg", "border")
+AREAS_66 = ("all", "seg", "border")
 
 
 @register(
@@ -41,7 +43,7 @@ class RandomFg33:
 
     def select(self, query: Query) -> Batch:
         """Draw the batch."""
-        return draw(query, ("all", "all", "all", "all", "seg", "border"))
+        return draw(query, hidden(query), AREAS_33)
 
 
 @register(
@@ -58,21 +60,27 @@ class RandomFg66:
 
     def select(self, query: Query) -> Batch:
         """Draw the batch."""
-        return draw(query, ("all", "seg", "border"))
+        return draw(query, hidden(query), AREAS_66)
 
 
-def draw(query: Query, areas: tuple[str, ...]) -> Batch:
-    """Fill the batch, case after case; a case without unlabelled samples left is passed over.
-
-    Raises:
-        InputError: there are no hidden labels.
-    """
+def hidden(query: Query) -> Truth:
+    """Return the hidden labels of the candidates; raises InputError where there are none."""
     if query.truth is None:
         raise InputError(
             "Foreground-aware random needs the hidden labels of the pool, which only "
             "a simulation has.",
-            "For a project that people annotate choose another strategy, for instance random.",
+            "For a project that people annotate choose random-predicted-fg66.",
         )
+    return query.truth
+
+
+def draw(query: Query, truth: Truth, areas: tuple[str, ...]) -> Batch:
+    """Fill the batch, case after case; a case without unlabelled samples left is passed over.
+
+    Args:
+        truth: labels of the candidates, hidden or predicted.
+        areas: of which one is drawn for each place.
+    """
     rng = query.streams["random-strategy"]
     left = {
         case: np.flatnonzero(query.case == case)
@@ -83,7 +91,7 @@ def draw(query: Query, areas: tuple[str, ...]) -> Batch:
     while len(rows) < query.total:
         for case in left:
             if len(left[case]) and len(rows) < query.total:
-                row, reason = _sample(query, query.truth, left[case], str(rng.choice(areas)), rng)
+                row, reason = _sample(query, truth, left[case], str(rng.choice(areas)), rng)
                 left[case] = left[case][left[case] != row]
                 rows.append(row)
                 reasons.append(reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,22 +32,29 @@ class Spread:
         no more passes its turn on.
         """
         rng = query.streams["random-strategy"]
-        members = {
-            case: np.flatnonzero(query.case == case)
-            for case in rng.permutation(np.unique(query.case)).tolist()
-        }
-        shares = _shares([len(rows) for rows in members.values()], query.budget)
-        rows: list[int] = []
-        reasons: list[str] = []
-        for candidates, share in zip(members.values(), shares, strict=True):
-            places = np.floor(
-                (np.arange(share) + rng.random()) * len(candidates) / max(share, 1)
-            ).astype(np.int64)
-            rows.extend(candidates[places].tolist())
-            reasons.extend(
-                f"number {number} of {share} spread over its case" for number in range(1, share + 1)
-            )
-        return query.batch(np.array(rows, np.int64), np.zeros(len(rows)), reasons)
+        return spread_over(query, rng.permutation(np.unique(query.case)).tolist(), rng.random)
+
+
+def spread_over(query: Query, cases: list[int], begin: Callable[[], float]) -> Batch:
+    """Give the same number of samples of each case, give or take one, at equal distances.
+
+    Args:
+        cases: in the order in which they give one more.
+        begin: where in its first part a case begins, from 0 to 1.
+    """
+    members = {case: np.flatnonzero(query.case == case) for case in cases}
+    shares = _shares([len(rows) for rows in members.values()], query.budget)
+    rows: list[int] = []
+    reasons: list[str] = []
+    for candidates, share in zip(members.values(), shares, strict=True):
+        places = np.floor((np.arange(share) + begin()) * len(candidates) / max(share, 1)).astype(
+            np.int64
+        )
+        rows.extend(candidates[places].tolist())
+        reasons.extend(
+            f"number {number} of {share} spread over its case" for number in range(1, share + 1)
+        )
+    return query.batch(np.array(rows, np.int64), np.zeros(len(rows)), reasons)
 
 
 def _shares(sizes: list[int], budget: int) -> list[int]:
