@@ -54,6 +54,16 @@ def test_importing_loads_nothing_heavy(module):
     assert loaded == "[]"
 
 
+def test_showing_a_project_loads_nothing_that_computes():
+    """What `alunet status` and the service import before they open a project."""
+    computes = ("torch", "nnunetv2", "scipy", "sklearn", "numba", "pandas", "matplotlib", "pydicom")
+    loaded = run_python(
+        "import sys, alunet.loop.status, alunet.project; "
+        f"print([name for name in {computes} if name in sys.modules])"
+    )
+    assert loaded == "[]"
+
+
 def test_simulate_is_loaded_on_first_use():
     shown = run_python(
         "import alunet; print(alunet.simulate.__module__, callable(alunet.simulate))"

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import SimpleITK as sitk
-from scipy import ndimage, spatial
 
 DICE = "dice"
 """The metric by which models are compared where there is room for one alone."""
@@ -52,12 +50,16 @@ class Pair:
         """
         if not (self.reference.any() and self.predicted.any()):
             return None
+        from scipy import spatial  # slow to load, and whoever shows metrics measures none
+
         one, other = (_surface(mask) * self.spacing for mask in (self.reference, self.predicted))
         return spatial.KDTree(other).query(one)[0], spatial.KDTree(one).query(other)[0]
 
 
 def _surface(mask: np.ndarray) -> np.ndarray:
     """Indices of the surface voxels, a row each."""
+    from scipy import ndimage
+
     return np.argwhere(mask & ~ndimage.binary_erosion(mask))
 
 
@@ -198,6 +200,8 @@ def _pairs(
     predicted: np.ndarray, reference: np.ndarray, spacing: np.ndarray, structures: Mapping[str, int]
 ) -> dict[str, Pair | None]:
     """Structure -> its masks, or None where both are empty."""
+    from scipy import ndimage
+
     highest = max(structures.values(), default=0)
     places = [ndimage.find_objects(labels, highest) for labels in (predicted, reference)]
     diagonal = float(np.linalg.norm(spacing * predicted.shape))
@@ -261,6 +265,8 @@ def _volume_difference(pair: Pair) -> float:
     """Absolute difference of both volumes as a part of their mean: 0 to 2, and 2 where one mask
     is empty.
     """
+    import SimpleITK as sitk
+
     images = [
         sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (pair.reference, pair.predicted)
     ]
