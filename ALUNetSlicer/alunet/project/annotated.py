@@ -42,7 +42,12 @@ class AnnotatedVoxels:
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each structure, background first, over all pool cases; int64 (K,)."""
-        return np.asarray(self.case_voxels()[0].sum(axis=0))
+        rows = self._db.rows(
+            "SELECT CAST(v.key AS INTEGER), sum(v.value) FROM cases, json_each(cases.voxels) v"
+            " WHERE role = 'pool' AND state = 'present' AND cases.voxels IS NOT NULL GROUP BY 1"
+        )
+        count = dict(rows)
+        return np.array([count.get(one, 0) for one in self._cases.structures.numbers], np.int64)
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the M pool cases with annotations, by name: annotated voxels of each structure,
@@ -75,16 +80,9 @@ class AnnotatedVoxels:
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
-        size, samples = self._db.rows(
-            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
-        )[0]
-        slices = self._db.number(
-            "SELECT count(*) FROM"
-            " (SELECT DISTINCT case_name, slice FROM counted_samples WHERE state = 'labelled')"
-        )
-        return Costs(
-            samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
-        )
+        count = self._samples.counts()
+        fraction = count.labelled / count.pool if count.pool else 0.0
+        return Costs(count.labelled, count.slices, int(self.class_voxels().sum()), fraction)
 
     def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
