@@ -9,6 +9,7 @@ import json
 import shutil
 import sqlite3
 from pathlib import Path
+from typing import Any
 
 CASES, ROUNDS, SLICES, SIDE, BUDGET = 1000, 60, 40, 256, 100
 LABELS = {"background": 0, "organ": 1, "lesion": 2}
@@ -66,7 +67,7 @@ def make_long_project(root: Path, cases: int = CASES, rounds: int = ROUNDS) -> N
             _play_round(project, number, number < rounds)
 
 
-def _play_round(project, number: int, finished: bool) -> None:  # type: ignore[no-untyped-def]
+def _play_round(project: Any, number: int, finished: bool) -> None:
     """A round whose batch is annotated, the whole of it or half; every second slice twice."""
     ids = list(range(number * BUDGET, (number + 1) * BUDGET))
     done = ids if finished else ids[: BUDGET // 2]

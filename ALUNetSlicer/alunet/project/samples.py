@@ -199,7 +199,8 @@ class Samples:
         """Return how many voxels of images are in labeled samples; one in several counts once."""
         single = (
             "SELECT max(k_hi - k_lo) * max(j_hi - j_lo) * max(i_hi - i_lo) AS voxels FROM samples"
-            f" WHERE state = 'labelled' AND {_COUNTED} GROUP BY case_name, slice HAVING count(*) = 1"
+            f" WHERE state = 'labelled' AND {_COUNTED}"
+            " GROUP BY case_name, slice HAVING count(*) = 1"
         )
         total = self._db.number(f"SELECT coalesce(sum(voxels), 0) FROM ({single})")
         rows = self._db.rows(

@@ -72,6 +72,7 @@ class Supervisor:
         self._thread.join(5)
 
     def _run(self) -> None:
+        self._begin()
         while not self._end.is_set():
             self._news.wait(_LOOK_SECONDS if self._active else None)
             self._news.clear()
@@ -80,6 +81,17 @@ class Supervisor:
                 with contextlib.suppress(AlunetError):
                     running += self._look(project)
             self._running = running
+
+    def _begin(self) -> None:
+        """Leave out the projects without jobs; to open each of many would take long."""
+        before = set(self._active)
+        idle = before - self._projects.catalog.unfinished(before)
+        with self._lock:
+            self._active -= idle
+        for project in idle:  # a job may have come in between
+            with contextlib.suppress(AlunetError, OSError):
+                if self._projects.catalog.find(project).unfinished:
+                    self.wake(project)
 
     def _look(self, identifier: str) -> int:
         """Sees to the jobs of one project; how many run."""
