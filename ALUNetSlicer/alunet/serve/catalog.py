@@ -1,8 +1,8 @@
 """What a service says of its projects in a list: read once, and again only where one changed.
 
 Opening a project takes locks and looks for what a killed process left; of a thousand that takes
-seconds. So what a list needs is kept for as long as the database's files stay as they are, and a
-database that no process has open is read as the plain file that it is then.
+seconds. So a database that no process has open is read as the plain file that it is then, and what
+a list needs is kept for as long as the file stays as it is.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from alunet.errors import AlunetError
 from alunet.imaging.labels import Structures
-from alunet.project import Project
 from alunet.project.case_table import CaseTable
 from alunet.project.events import Events
 from alunet.project.settings import Settings, SettingsRead
@@ -59,45 +57,27 @@ class Catalog:
         self._root = root.absolute()
         self._known: dict[str, tuple[Stamp, Glance]] = {}
 
-    def find(self, identifier: str) -> Glance:
-        """Return what is known of a project.
-
-        Raises:
-            AlunetError: it cannot be opened.
-        """
+    def find(self, identifier: str) -> Glance | None:
+        """Return what is known of a project; None where it has to be opened for that."""
         folder = self._root / identifier
         stamp, known = _stamp(folder), self._known.get(identifier)
-        if known is not None and stamp and known[0] == stamp:
+        if known is not None and known[0] == stamp:
             return known[1]
-        glance = _read_still(folder, stamp) or _read_open(folder)
-        if _is_settled(stamp) and _stamp(folder) == stamp:
+        glance = _read(folder, stamp)
+        if glance is not None:
             self._known[identifier] = stamp, glance
         return glance
 
-    def named(self, name: str, identifiers: Iterable[str]) -> str | None:
-        """Return the project of that name; one that cannot be opened is passed over.
+    def name(self, identifier: str) -> str | None:
+        """Return the name of a project, which it keeps; None where it has to be opened for that."""
+        known = self._known.get(identifier)
+        glance = self.find(identifier) if known is None else known[1]
+        return None if glance is None else glance.info.name
 
-        A project keeps its name, so that one that changed need not be looked at again.
-        """
-        for identifier in identifiers:
-            known = self._known.get(identifier)
-            with contextlib.suppress(AlunetError, OSError):
-                glance = self.find(identifier) if known is None else known[1]
-                if glance.info.name == name:
-                    return identifier
-        return None
-
-    def unfinished(self, identifiers: Iterable[str]) -> set[str]:
-        """Return the projects in which a job waits or runs, or which cannot be opened."""
-        found = set()
-        for identifier in identifiers:
-            try:
-                if not self.find(identifier).unfinished:
-                    continue
-            except (AlunetError, OSError):
-                pass
-            found.add(identifier)
-        return found
+    def idle(self, identifiers: Iterable[str]) -> set[str]:
+        """Return the projects of which it is known that no job waits or runs."""
+        found = {identifier: self.find(identifier) for identifier in identifiers}
+        return {name for name, own in found.items() if own is not None and not own.unfinished}
 
 
 def describe(
@@ -113,14 +93,7 @@ def describe(
     )
 
 
-def _read_open(folder: Path) -> Glance:
-    """Read a project the usual way, which also finishes what a killed process left."""
-    with Project.open(folder, shared=True) as project:
-        info = describe(folder.name, project.settings, project.events, project.cases.structures)
-        return _with_jobs(info, project._db.rows(_WAITING))
-
-
-def _read_still(folder: Path, stamp: Stamp) -> Glance | None:
+def _read(folder: Path, stamp: Stamp) -> Glance | None:
     """Read the database of a project that no process has open; None where it has to be opened.
 
     SQLite then takes no lock and looks at no log, which is right only while nothing changes: that

@@ -199,12 +199,16 @@ def _needed(projects: Projects, task: JobContext) -> set[str]:
     """The uploads that other imports wait for: the same file may become several cases."""
     found: set[str] = set()
     for identifier in projects.ids():
+        is_own = identifier == task.project.root.name
+        if not is_own and (known := projects.catalog.find(identifier)) is not None:
+            found |= known.uploads
+            continue
         # a project that cannot be opened must not keep this one from its end
-        if identifier != task.project.root.name:
-            with contextlib.suppress(AlunetError):
-                found.update(projects.catalog.find(identifier).uploads)
-    others = (job for job in _waiting(task.project) if job.id != task.job.id)
-    return found.union(*(used_uploads(job.options) for job in others))
+        with contextlib.suppress(AlunetError), projects.open(identifier) as project:
+            own = task.job.id if is_own else None
+            for job in _waiting(project):
+                found.update(used_uploads(job.options) if job.id != own else ())
+    return found
 
 
 class _Words:

@@ -100,7 +100,7 @@ class Projects:
         """
         _check(request)
         with self._making:
-            known = self.catalog.named(request.name, identifiers := self.ids())
+            known = self._named(request.name, identifiers := self.ids())
             if known is None and len(identifiers) >= self._settings.limits.projects:
                 raise Refused(
                     Code.TOO_MANY,
@@ -110,6 +110,27 @@ class Projects:
             name = known or identity(request.name)
             with self._made(self._settings.root / name, request, known is None) as project:
                 return describe_project(name, project), known is None
+
+    def _named(self, name: str, identifiers: list[str]) -> str | None:
+        """Id of the project that has this name."""
+        for identifier in identifiers:
+            own = self.catalog.name(identifier)
+            if own is None:
+                with self.open(identifier) as project:
+                    own = project.name
+            if own == name:
+                return identifier
+        return None
+
+    def listed(self) -> list[ProjectInfo]:
+        """All projects, by id."""
+        return [self._described(identifier) for identifier in self.ids()]
+
+    def _described(self, identifier: str) -> ProjectInfo:
+        if (known := self.catalog.find(identifier)) is not None:
+            return known.info
+        with self.open(identifier) as project:
+            return describe_project(identifier, project)
 
     def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
         labels = {

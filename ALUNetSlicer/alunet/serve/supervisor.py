@@ -84,14 +84,12 @@ class Supervisor:
 
     def _begin(self) -> None:
         """Leave out the projects without jobs; to open each of many would take long."""
-        before = set(self._active)
-        idle = before - self._projects.catalog.unfinished(before)
+        idle = self._projects.catalog.idle(self._active)
         with self._lock:
             self._active -= idle
-        for project in idle:  # a job may have come in between
-            with contextlib.suppress(AlunetError, OSError):
-                if self._projects.catalog.find(project).unfinished:
-                    self.wake(project)
+        # a job may have come in between
+        for project in idle - self._projects.catalog.idle(idle):
+            self.wake(project)
 
     def _look(self, identifier: str) -> int:
         """Sees to the jobs of one project; how many run."""

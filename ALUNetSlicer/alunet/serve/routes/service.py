@@ -33,7 +33,7 @@ def router(state: State) -> APIRouter:
 
     @serves(routes, Operations.projects)
     def projects() -> list[ProjectInfo]:
-        return [state.projects.catalog.find(name).info for name in state.projects.ids()]
+        return state.projects.listed()
 
     @serves(routes, Operations.create_project)
     def create(request: ProjectRequest, response: Response) -> ProjectInfo:
