@@ -30,6 +30,8 @@ IDLE_SECONDS = 30.0
 _UNREAD_SECONDS = 120.0
 """How long an answer may wait for its reader."""
 _LOOK_SECONDS = 1.0
+_MOST_HANDSHAKES = 512
+"""Strangers with TLS; each takes a quarter of a MiB."""
 _MOST_FILES, _SAFE_FILES = 65_536, 10_240
 HEAD_BYTES = 16 << 10
 """Of the first line and all headers."""
@@ -50,6 +52,8 @@ class Connections:
     def __init__(self, files: int, context: ssl.SSLContext | None = None) -> None:
         self.context = context
         self.most_strangers, self.most_known = files // 4, files // 2  # the rest: projects
+        if context is not None:
+            self.most_strangers = min(self.most_strangers, _MOST_HANDSHAKES)
         self.strangers: OrderedDict[Connection, None] = OrderedDict()
         self.known: OrderedDict[Connection, None] = OrderedDict()
 
@@ -130,7 +134,7 @@ class Connection(H11Protocol):
         self._raw: asyncio.Transport | None = None
         self._known = self.closed = self._is_open = False
         self.since = self._heard = self.loop.time()
-        self._bytes = self._requests = 0
+        self._bytes, self._requests, self._early = 0, 0, b""
         self._unread_since: float | None = None
         self._handshake: asyncio.Task[None] | None = None
 
@@ -165,6 +169,9 @@ class Connection(H11Protocol):
     def _opened(self, transport: asyncio.Transport) -> None:
         self._is_open = True
         super().connection_made(transport)
+        early, self._early = self._early, b""
+        if early:
+            super().data_received(early)
 
     def data_received(self, data: bytes) -> None:
         """Take bytes, of a stranger not many."""
@@ -174,7 +181,10 @@ class Connection(H11Protocol):
             if self._bytes > _STRANGER_BYTES:
                 self.end()
                 return
-        super().data_received(data)
+        if self._is_open:
+            super().data_received(data)
+        else:  # the first request came with the end of the handshake
+            self._early += data
 
     def on_response_complete(self) -> None:
         """Go on to the next request, of a stranger not often."""
