@@ -10,10 +10,8 @@ import hashlib
 import re
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable
+from collections import OrderedDict, defaultdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -34,6 +32,7 @@ _KNOWN_FILES = 4096
 _KEPT_SECONDS = 24 * 3600.0
 _READ_AT_ONCE, _MADE_AT_ONCE = 4, 2
 """How many large files are read for their checksum, and brought into another form, at once."""
+_LARGE_BYTES = 4 << 20
 _KEPT_UNPACKED = 8
 """Images of which the voxels lie unpacked; a person works on few at a time."""
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
@@ -51,9 +50,11 @@ class Files:
         self._converted.mkdir(parents=True, exist_ok=True)
         self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()
         self._lock = threading.Lock()
-        # What takes long has threads of its own, so that it takes none from quick requests.
-        self._reading, self._making = CapacityLimiter(_READ_AT_ONCE), CapacityLimiter(_MADE_AT_ONCE)
-        self._made_now: dict[str, asyncio.Task[Any]] = {}
+        # Threads for large files, so that they take none from quick requests.
+        self._reading = {True: CapacityLimiter(_READ_AT_ONCE)}
+        self._making = {True: CapacityLimiter(_MADE_AT_ONCE)}
+        self._unpacking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._made_now: dict[str, asyncio.Task[None]] = {}
         for old in self._converted.iterdir():
             if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
                 old.unlink(missing_ok=True)
@@ -92,14 +93,14 @@ class Files:
             if key in self._digests:
                 self._digests.move_to_end(key)
                 return self._digests[key]
-        digest = await run_sync(sha256_file, file, limiter=self._reading)
+        digest = await run_sync(sha256_file, file, limiter=self._reading.get(_is_large(file)))
         with self._lock:
             self._digests[key] = digest
             if len(self._digests) > _KNOWN_FILES:
                 self._digests.popitem(last=False)
         return digest
 
-    async def voxels(self, file: Path) -> np.ndarray:
+    def voxels(self, file: Path) -> np.ndarray:
         """Voxels of an image file, axes (k, j, i), to take a part of.
 
         They are unpacked once and mapped after that: a float map compresses badly, and unpacking it
@@ -113,31 +114,16 @@ class Files:
             :32
         ]
         target = self._converted / f"{name}.npy"
-        if target.is_file():
-            with contextlib.suppress(OSError, ValueError):  # another request may remove it just now
+        with self._unpacking[name]:  # of this file: others are not waited for
+            if target.is_file():
                 target.touch()
                 return np.load(target, mmap_mode="r", allow_pickle=False)
-        found: np.ndarray = await self._made(target, self._unpack, file)
-        return found
-
-    async def _made(self, target: Path, make: Callable[[Path, Path], Any], file: Path) -> Any:
-        """What `make` gives for a file and its target; who asks for the same meanwhile waits for
-        the same.
-        """
-        task = self._made_now.get(target.name)
-        if task is None:
-            task = asyncio.create_task(run_sync(make, file, target, limiter=self._making))
-            self._made_now[target.name] = task
-            task.add_done_callback(lambda _: self._made_now.pop(target.name, None))
-        return await asyncio.shield(task)
-
-    def _unpack(self, file: Path, target: Path) -> np.ndarray:
-        voxels = sitk.GetArrayFromImage(read_image(file))
-        with contextlib.suppress(OSError, DiskFull):  # then it is unpacked again next time
-            with atomic_path(target) as temporary:
-                np.save(temporary, voxels)
-            self._forget_unpacked()
-        return voxels
+            voxels = sitk.GetArrayFromImage(read_image(file))
+            with contextlib.suppress(OSError, DiskFull):  # then it is unpacked again next time
+                with atomic_path(target) as temporary:
+                    np.save(temporary, voxels)
+                self._forget_unpacked()
+            return voxels
 
     def _forget_unpacked(self) -> None:
         """Removes the copies that nobody asked for the longest."""
@@ -160,8 +146,19 @@ class Files:
         name = hashlib.sha256(f"{await self.digest(file)} {file.name}".encode()).hexdigest()[:32]
         target = self._converted / f"{name}.{form}"
         if not target.is_file():
-            await self._made(target, _convert, file)
+            # who asks for the same meanwhile waits for the same
+            task = self._made_now.get(name)
+            if task is None:
+                threads = self._making.get(_is_large(file))
+                task = asyncio.create_task(run_sync(_convert, file, target, limiter=threads))
+                self._made_now[name] = task
+                task.add_done_callback(lambda _: self._made_now.pop(name, None))
+            await asyncio.shield(task)
         return target
+
+
+def _is_large(file: Path) -> bool:
+    return file.stat().st_size > _LARGE_BYTES
 
 
 def _convert(file: Path, target: Path) -> None:

@@ -5,14 +5,12 @@ from __future__ import annotations
 import gzip
 import hashlib
 from collections import defaultdict
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
 from alunet.imaging.labels import Structures
@@ -20,7 +18,6 @@ from alunet.imaging.reading import read_labels
 from alunet.model.settings import MEASURES
 from alunet.project import Project
 from alunet.project.annotations import Submission
-from alunet.project.samples import Place
 from alunet.schema import (
     LABEL_DTYPES,
     NOT_ANNOTATED,
@@ -182,7 +179,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
         return _voxels(request, found[0], np.where(labels == NOT_ANNOTATED, 0, labels))
 
     @serves(routes, Operations.uncertainty)
-    async def uncertainty(
+    def uncertainty(
         request: Request, project: str, sample: int, measure: str = "entropy"
     ) -> Response:
         if measure not in MEASURES:
@@ -191,35 +188,22 @@ def _add_answers(routes: APIRouter, state: State) -> None:
                 f"There is no measure '{measure[:20]}'.",
                 f"Ask for {', '.join(MEASURES)}.",
             )
-
-        def find() -> tuple[Place, int, Path]:
-            with state.projects.open(project) as opened:
-                check_sample(opened, sample)
-                place = opened.samples.place(sample)
-                found = newest_output(opened, place.case, f"uncertainty/{measure}")
-                newest = opened.rounds.current() - 1
-            if newest < 0:
-                raise Refused(
-                    Code.NOT_READY,
-                    "There is no model yet.",
-                    "The job 'round' trains one on annotated slices.",
-                )
-            if found is None or found[0] < newest:
-                what = (
-                    f"The model of round {newest} has made no map of {measure} for {place.case} "
-                    "yet."
-                )
-                raise Refused(Code.NOT_READY, what, "Start the job 'uncertainty'.")
-            return place, *found
-
-        place, number, file = await run_in_threadpool(find)
-        voxels = await state.files.voxels(file)
-
-        def answer() -> Response:
-            part = np.ascontiguousarray(voxels[place.slices], np.float32)
-            return _voxels(request, number, part)
-
-        return await run_in_threadpool(answer)
+        with state.projects.open(project) as opened:
+            check_sample(opened, sample)
+            place = opened.samples.place(sample)
+            found = newest_output(opened, place.case, f"uncertainty/{measure}")
+            newest = opened.rounds.current() - 1
+        if newest < 0:
+            raise Refused(
+                Code.NOT_READY,
+                "There is no model yet.",
+                "The job 'round' trains one on annotated slices.",
+            )
+        if found is None or found[0] < newest:
+            what = f"The model of round {newest} has made no map of {measure} for {place.case} yet."
+            raise Refused(Code.NOT_READY, what, "Start the job 'uncertainty'.")
+        part = state.files.voxels(found[1])[place.slices]
+        return _voxels(request, found[0], np.ascontiguousarray(part, np.float32))
 
 
 def check_sample(project: Project, sample: int) -> None:
