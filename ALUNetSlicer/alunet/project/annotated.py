@@ -105,9 +105,13 @@ def counted_voxels(labels: np.ndarray, geometry: CaseGeometry | None) -> Counts:
         geometry: of the case; None before preprocessing.
     """
     seen = labels if geometry is None else labels[geometry.raw_crop]
-    annotated = seen[seen != NOT_ANNOTATED]  # few; counting all took half of the time
-    counts = [int(count) for count in np.bincount(annotated)]
+    counts = np.zeros(NOT_ANNOTATED + 1, np.int64)
+    for layer in seen:  # stays in the processor's cache; all at once takes six times as long
+        annotated = layer[layer != NOT_ANNOTATED]
+        if annotated.size:
+            counts += np.bincount(annotated, minlength=len(counts))
+    known = [int(count) for count in np.trim_zeros(counts, "b")]
     if seen.shape == labels.shape:
-        return counts, 0
-    drawn = np.count_nonzero((labels != 0) & (labels != NOT_ANNOTATED))
-    return counts, int(drawn) - sum(counts[1:])
+        return known, 0
+    drawn = sum(np.count_nonzero((layer != 0) & (layer != NOT_ANNOTATED)) for layer in labels)
+    return known, int(drawn) - sum(known[1:])
