@@ -461,6 +461,26 @@ def service(quick: bool) -> list[Row]:
     ]
 
 
+@benchmark("service-large")
+def large_files(quick: bool) -> list[Row]:
+    """Saving a slice while others add, fetch and export a large CT: 99th percentile, in ms."""
+    from bench_large import measure_large
+
+    return _limited(measure_large(quick))
+
+
+@benchmark("service-scale")
+def many_projects(quick: bool) -> list[Row]:
+    """A service with many projects, cases and rounds; in ms."""
+    from bench_large import measure_scale
+
+    return _limited(measure_scale(quick))
+
+
+def _limited(rows: list[Any]) -> list[Row]:
+    return [Row(what, ours, bar, ours / bar, 1.0, True, note) for what, ours, bar, note in rows]
+
+
 @benchmark("slicer")
 def slicer_side(quick: bool) -> list[Row]:
     """How long Slicer stands still between two slices."""

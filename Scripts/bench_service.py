@@ -30,7 +30,7 @@ def measure(quick: bool) -> Measured:
     from alunet.schema import Operations
 
     repeats = 10 if quick else 40
-    with tempfile.TemporaryDirectory() as name, _service(Path(name) / "projects") as client:
+    with tempfile.TemporaryDirectory() as name, running_service(Path(name) / "projects") as client:
         folder = Path(name)
         about = {"name": "bench", "labels": ["organ"], "channels": ["CT"]}
         project = client.call(Operations.create_project, **about).id
@@ -43,7 +43,8 @@ def measure(quick: bool) -> Measured:
 
 
 @contextmanager
-def _service(root: Path) -> Iterator[Any]:
+def running_service(root: Path) -> Iterator[Any]:
+    """A service of its own, and the agent's client for it."""
     from alunet.agent.client import Client
 
     command = [sys.executable, "-m", "alunet", "serve", "--root", str(root)]

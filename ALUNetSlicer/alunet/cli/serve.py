@@ -60,13 +60,14 @@ def serve(
     try:
         from alunet.schema import to_json
         from alunet.serve import server
+        from alunet.serve.log import log_to_stderr
         from alunet.serve.settings import ServiceSettings
     except ModuleNotFoundError as error:
         raise InputError(
             f"The service needs {error.name}.", "Type: pip install 'alunet[serve]'"
         ) from error
 
-    server.log_to_stderr()
+    log_to_stderr()
     root = root.absolute()
     address = server.Address(host, port, tls_cert, tls_key, allow_insecure_http)
     address.check()

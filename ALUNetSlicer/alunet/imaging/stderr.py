@@ -19,7 +19,11 @@ def discard_stderr_on_failure() -> Iterator[None]:
     """Holds back what is printed on standard error: shown where the block ends well, dropped
     where it raises.
     """
-    with _ONE_AT_A_TIME, contextlib.ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
+        if not _ONE_AT_A_TIME.acquire(blocking=False):
+            yield  # nobody waits for another's image: this is held back with what that one prints
+            return
+        stack.callback(_ONE_AT_A_TIME.release)
         try:
             kept = stack.enter_context(tempfile.TemporaryFile())
             own = os.dup(2)

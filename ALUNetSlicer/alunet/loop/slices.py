@@ -42,7 +42,7 @@ def slice_axis(case: Case) -> int:
 
 def has_tiles(project: Project, name: str) -> bool:
     """Whether a slice of the case is more than one sample."""
-    return bool(project.pool.tile[project.pool.samples_of(name)].any())
+    return project.samples.has_tiles(name)
 
 
 def samples_of_slices(project: Project, case: Case, slices: Sequence[int]) -> list[int]:

@@ -11,6 +11,8 @@ from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.round_record import RoundRecord, notes_on
 from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values
+from alunet.project import Project
+from alunet.project.case_table import CaseStanding
 
 
 @dataclass(frozen=True)
@@ -90,12 +92,44 @@ class ProjectOverview:
     case: str | None
 
 
+@dataclass(frozen=True)
+class Standings:
+    """The cases of a project as a status names them, each list by name.
+
+    Attributes:
+        unplanned: names of those that are not preprocessed yet, or not in the pool.
+    """
+
+    present: list[CaseStanding]
+    removed: list[str]
+    unplanned: list[str]
+
+    @classmethod
+    def of(cls, project: Project) -> Standings:
+        """Read how the cases stand."""
+        everything = project.cases.standings()
+        known = project.samples.pool_cases() or frozenset()
+        present = [case for case in everything if case.state == "present"]
+        return cls(
+            present,
+            [case.name for case in everything if case.state == "removed"],
+            [
+                case.name
+                for case in present
+                if not case.is_planned or (case.role == "pool" and case.name not in known)
+            ],
+        )
+
+    def of_role(self, role: str) -> list[str]:
+        """Return the names of those to learn from ("pool"), or to evaluate on ("test")."""
+        return [case.name for case in self.present if case.role == role]
+
+
 def status(annotation: AnnotationLoop) -> ProjectOverview:
     """Where the project stands; nothing is changed, so it may be open for reading only."""
     project, worklist = annotation.project, annotation.worklist()
-    everything, costs = project.cases.all(), project.annotations.costs()
-    pool = project.samples.known_pool()
-    tested = any(case.role == "test" and case.label is not None for case in everything)
+    cases, counts = Standings.of(project), project.samples.counts()
+    tested = any(case.role == "test" and case.has_label for case in cases.present)
     records = annotation.loop.rounds()
     rounds = [
         _finished(record, tested, note)
@@ -105,28 +139,28 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
     if worklist is not None and begun is not None:
         state, size = begun.state.value, len(worklist.items)
         rounds.append(
-            RoundLine(begun.number, state, worklist.strategy, size, costs.samples, None, None)
+            RoundLine(begun.number, state, worklist.strategy, size, counts.labelled, None, None)
         )
-    counts = [int(count) for count in project.annotations.class_voxels()]
-    step, case = _next(annotation, worklist)
+    voxels = [int(count) for count in project.annotations.class_voxels()]
+    step, case = _next(annotation, worklist, cases)
     return ProjectOverview(
         project=project.name,
         labels=project.labels,
         channels=project.channels,
-        cases=[case.name for case in everything if case.role == "pool"],
-        test_cases=[case.name for case in everything if case.role == "test"],
-        removed=[case.name for case in project.cases.all(removed=True) if case.state == "removed"],
-        unplanned=_unplanned(annotation),
-        pool=0 if pool is None else int(project.samples.counted().sum()),
-        labelled=costs.samples,
-        slices=costs.slices,
+        cases=cases.of_role("pool"),
+        test_cases=cases.of_role("test"),
+        removed=cases.removed,
+        unplanned=cases.unplanned,
+        pool=counts.pool,
+        labelled=counts.labelled,
+        slices=counts.slices,
         label_values=project.cases.structures.of_structures(),
         notes=project.cases.notes(),
-        voxels=dict(zip(project.labels, counts, strict=True)),
-        open_voxels=project.annotations.open_voxels(),
+        voxels=dict(zip(project.labels, voxels, strict=True)),
+        open_voxels=project.samples.covered_voxels() - sum(voxels),
         unseen_voxels=project.annotations.unseen_voxels(),
         open=0 if worklist is None else len(worklist.open()),
-        skipped=int(project.samples.skipped().sum()),
+        skipped=counts.skipped,
         minutes=round(project.annotations.seconds_spent() / 60, 1),
         train_for=annotation.loop.recipe.train_for,
         rounds=rounds,
@@ -163,31 +197,19 @@ def _means(metrics: Mapping[str, Values]) -> dict[str, float]:
     }
 
 
-def _unplanned(annotation: AnnotationLoop) -> list[str]:
-    project = annotation.project
-    pool = project.samples.known_pool()
-    known = set() if pool is None else set(pool.cases)
-    return [
-        case.name
-        for case in project.cases.all()
-        if case.geometry is None or (case.role == "pool" and case.name not in known)
-    ]
-
-
-def _next(annotation: AnnotationLoop, worklist: RoundWorklist | None) -> tuple[str, str | None]:
-    if not annotation.project.cases.all("pool"):
+def _next(
+    annotation: AnnotationLoop, worklist: RoundWorklist | None, cases: Standings
+) -> tuple[str, str | None]:
+    project, pool = annotation.project, cases.of_role("pool")
+    if not pool:
         return "add", None
-    if _unplanned(annotation) or annotation.project.cases.to_learn():
+    if cases.unplanned or project.cases.to_learn():
         return "plan", None
     waiting = [] if worklist is None else worklist.open()
     if waiting:
         return "annotate", waiting[0].case
-    if annotation.project.rounds.touched():
+    if project.rounds.touched():
         return "next-round", None
-    if len(annotation.loop.candidates()):
+    if project.samples.any_left():
         return "suggest", None
-    return (
-        ("export", None)
-        if annotation.loop.rounds()
-        else ("annotate", annotation.project.cases.all("pool")[0].name)
-    )
+    return ("export", None) if project.rounds.current() else ("annotate", pool[0])

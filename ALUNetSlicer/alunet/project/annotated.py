@@ -42,7 +42,12 @@ class AnnotatedVoxels:
 
     def class_voxels(self) -> np.ndarray:
         """Annotated voxels of each structure, background first, over all pool cases; int64 (K,)."""
-        return np.asarray(self.case_voxels()[0].sum(axis=0))
+        rows = self._db.rows(
+            "SELECT CAST(v.key AS INTEGER), sum(v.value) FROM cases, json_each(cases.voxels) v"
+            " WHERE role = 'pool' AND state = 'present' AND cases.voxels IS NOT NULL GROUP BY 1"
+        )
+        count = dict(rows)
+        return np.array([count.get(one, 0) for one in self._cases.structures.numbers], np.int64)
 
     def case_voxels(self) -> tuple[np.ndarray, np.ndarray]:
         """Of the M pool cases with annotations, by name: annotated voxels of each structure,
@@ -75,16 +80,9 @@ class AnnotatedVoxels:
 
     def costs(self) -> Costs:
         """What has been annotated so far."""
-        size, samples = self._db.rows(
-            "SELECT count(*), coalesce(sum(state = 'labelled'), 0) FROM counted_samples"
-        )[0]
-        slices = self._db.number(
-            "SELECT count(*) FROM"
-            " (SELECT DISTINCT case_name, slice FROM counted_samples WHERE state = 'labelled')"
-        )
-        return Costs(
-            samples, slices, int(self.class_voxels().sum()), samples / size if size else 0.0
-        )
+        count = self._samples.counts()
+        fraction = count.labelled / count.pool if count.pool else 0.0
+        return Costs(count.labelled, count.slices, int(self.class_voxels().sum()), fraction)
 
     def cases(self) -> dict[str, int]:
         """Cases with annotated voxels, and how many labelled samples each has, by name."""
@@ -107,9 +105,13 @@ def counted_voxels(labels: np.ndarray, geometry: CaseGeometry | None) -> Counts:
         geometry: of the case; None before preprocessing.
     """
     seen = labels if geometry is None else labels[geometry.raw_crop]
-    annotated = seen[seen != NOT_ANNOTATED]  # few; counting all took half of the time
-    counts = [int(count) for count in np.bincount(annotated)]
+    counts = np.zeros(NOT_ANNOTATED + 1, np.int64)
+    for layer in seen:  # stays in the processor's cache; all at once takes six times as long
+        annotated = layer[layer != NOT_ANNOTATED]
+        if annotated.size:
+            counts += np.bincount(annotated, minlength=len(counts))
+    known = [int(count) for count in np.trim_zeros(counts, "b")]
     if seen.shape == labels.shape:
-        return counts, 0
-    drawn = np.count_nonzero((labels != 0) & (labels != NOT_ANNOTATED))
-    return counts, int(drawn) - sum(counts[1:])
+        return known, 0
+    drawn = sum(np.count_nonzero((layer != 0) & (layer != NOT_ANNOTATED)) for layer in labels)
+    return known, int(drawn) - sum(known[1:])

@@ -46,6 +46,22 @@ class Case:
 
 
 @dataclass(frozen=True)
+class CaseStanding:
+    """How a case stands in the project; `Case` knows more, and takes longer.
+
+    Attributes:
+        has_label: whether there is a reference label.
+        is_planned: whether it is preprocessed.
+    """
+
+    name: str
+    role: str
+    state: str
+    has_label: bool
+    is_planned: bool
+
+
+@dataclass(frozen=True)
 class CaseRow:
     """What the tables say of one case, without its files being looked at.
 
@@ -101,6 +117,17 @@ class CaseTable:
         rows = self._db.rows("SELECT name, geometry FROM cases WHERE geometry IS NOT NULL")
         return {name: CaseGeometry.from_json(text) for name, text in rows}
 
+    def standings(self) -> list[CaseStanding]:
+        """Return how each case stands, by name, also those that were removed."""
+        rows = self._db.rows(
+            "SELECT name, role, state, label IS NOT NULL, geometry IS NOT NULL FROM cases"
+            " WHERE state IN ('present', 'removed') ORDER BY name"
+        )
+        return [
+            CaseStanding(name, role, state, bool(label), bool(planned))
+            for name, role, state, label, planned in rows
+        ]
+
     def row(self, name: str) -> CaseRow:
         """Return shape, first image and annotated voxels of a case.
 
@@ -122,7 +149,8 @@ class CaseTable:
     def notes(self) -> dict[str, list[str]]:
         """Return what was said of cases when they were imported and planned, by the case's name."""
         rows = self._db.rows(
-            "SELECT name, notes, planning FROM cases WHERE state = 'present' ORDER BY name"
+            "SELECT name, notes, planning FROM cases WHERE state = 'present'"
+            " AND (notes != '[]' OR planning != '[]') ORDER BY name"
         )
         found = {name: json.loads(said) + json.loads(more) for name, said, more in rows}
         return {name: notes for name, notes in found.items() if notes}

@@ -19,6 +19,26 @@ _COLUMNS = (
 )
 
 
+# As the view `counted_samples` has it, but case by case: that takes the indices.
+_COUNTED = "case_name IN (SELECT name FROM cases WHERE role = 'pool' AND state = 'present')"
+
+
+@dataclass(frozen=True)
+class SampleCounts:
+    """How many samples are of cases that count, and what is known of them.
+
+    Attributes:
+        pool: all of them.
+        labelled, skipped: of them.
+        slices: distinct slices with a labeled sample.
+    """
+
+    pool: int
+    labelled: int
+    slices: int
+    skipped: int
+
+
 @dataclass(frozen=True)
 class Place:
     """Where a sample is: its case, and its raw box [low, high) along (k, j, i)."""
@@ -77,6 +97,39 @@ class Samples:
         return Pool(
             cases, tuple(content["patch"]), case, slice_, slice_raw, tile, start, box, raw_box
         )
+
+    def pool_cases(self) -> frozenset[str] | None:
+        """Return the cases whose samples are enumerated; None while the project is not planned."""
+        about = self._db.value("SELECT value FROM meta WHERE key = 'pool'")
+        return None if about is None else frozenset(json.loads(str(about))["cases"])
+
+    def counts(self) -> SampleCounts:
+        """Return how many samples count, without reading them."""
+        number = self._db.number
+        labelled = f"FROM samples WHERE state = 'labelled' AND {_COUNTED}"
+        return SampleCounts(
+            pool=number(f"SELECT count(*) FROM samples WHERE {_COUNTED}"),
+            labelled=number(f"SELECT count(*) {labelled}"),
+            slices=number(f"SELECT count(*) FROM (SELECT DISTINCT case_name, slice {labelled})"),
+            skipped=number(
+                "SELECT count(*) FROM skipped k JOIN samples s ON s.id = k.sample_id"
+                f" WHERE {_COUNTED}"
+            ),
+        )
+
+    def any_left(self) -> bool:
+        """Return whether a sample counts that is neither labeled nor skipped."""
+        return bool(
+            self._db.value(
+                f"SELECT EXISTS (SELECT 1 FROM samples WHERE state != 'labelled' AND {_COUNTED}"
+                " AND id NOT IN (SELECT sample_id FROM skipped))"
+            )
+        )
+
+    def has_tiles(self, case: str) -> bool:
+        """Return whether a slice of the case is more than one sample."""
+        select = "SELECT EXISTS (SELECT 1 FROM samples WHERE case_name = ? AND tile > 0)"
+        return bool(self._db.value(select, (case,)))
 
     def set_pool(self, pool: Pool) -> None:
         """Stores the samples, all unlabelled; storing the same pool again changes nothing.
@@ -144,18 +197,23 @@ class Samples:
 
     def covered_voxels(self) -> int:
         """Return how many voxels of images are in labeled samples; one in several counts once."""
-        pool = self.known_pool()
-        if pool is None:
-            return 0
-        samples = np.flatnonzero(self.labelled())
-        boxes = pool.raw_box[samples].astype(np.int64)
-        extents = boxes[:, :, 1] - boxes[:, :, 0]
-        keys = np.stack([pool.case[samples], pool.slice[samples]], 1)
-        _, group, counts = np.unique(keys, axis=0, return_inverse=True, return_counts=True)
-        single = counts[group.ravel()] == 1
-        total = int(extents[single].prod(axis=1).sum())
-        for number in np.flatnonzero(counts > 1):
-            own = boxes[group.ravel() == number]
+        single = (
+            "SELECT max(k_hi - k_lo) * max(j_hi - j_lo) * max(i_hi - i_lo) AS voxels FROM samples"
+            f" WHERE state = 'labelled' AND {_COUNTED}"
+            " GROUP BY case_name, slice HAVING count(*) = 1"
+        )
+        total = self._db.number(f"SELECT coalesce(sum(voxels), 0) FROM ({single})")
+        rows = self._db.rows(
+            "SELECT case_name, slice, k_lo, k_hi, j_lo, j_hi, i_lo, i_hi FROM samples"
+            f" WHERE state = 'labelled' AND {_COUNTED} AND (case_name, slice) IN"
+            " (SELECT case_name, slice FROM samples WHERE state = 'labelled'"
+            "  GROUP BY case_name, slice HAVING count(*) > 1)"
+        )
+        slices: dict[tuple[str, int], list[tuple[int, ...]]] = {}
+        for case, number, *box in rows:
+            slices.setdefault((case, number), []).append(tuple(box))
+        for found in slices.values():
+            own = np.array(found, np.int64).reshape(-1, 3, 2)
             low, high = own[:, :, 0].min(0), own[:, :, 1].max(0)
             covered = np.zeros(high - low, bool)
             for box in own:

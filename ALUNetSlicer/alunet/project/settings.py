@@ -203,3 +203,18 @@ class Settings:
     def _set(self, key: str, value: Any) -> None:
         text = json.dumps(value, ensure_ascii=False)
         self._db.execute("INSERT OR REPLACE INTO meta (key, value) VALUES (?, ?)", (key, text))
+
+
+class SettingsRead(Settings):
+    """The settings as they were when this was made, read at one go."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self._read = dict(
+            database.rows(
+                "SELECT key, value FROM meta WHERE key != 'pool' AND key NOT LIKE 'case %'"
+            )
+        )
+
+    def _get(self, key: str, default: Any = None) -> Any:
+        return json.loads(self._read[key]) if key in self._read else default

@@ -256,6 +256,11 @@ TENTH = (
     "ALTER TABLE cases ADD COLUMN learn INTEGER NOT NULL DEFAULT 0",
 )
 
+THIRTEENTH = (
+    # What a status counts is found without looking at every sample.
+    "CREATE INDEX IF NOT EXISTS samples_by_state ON samples (state, case_name, slice)",
+)
+
 MIGRATIONS: list[Migration] = [
     FIRST,
     SECOND,
@@ -267,5 +272,6 @@ MIGRATIONS: list[Migration] = [
     EIGHTH,
     NINTH,
     TENTH,
+    THIRTEENTH,
 ]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

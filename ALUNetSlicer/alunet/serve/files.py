@@ -4,16 +4,19 @@ wanted.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import re
 import threading
 import time
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import Request, Response
 from fastapi.responses import FileResponse
 
@@ -27,6 +30,9 @@ from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096
 _KEPT_SECONDS = 24 * 3600.0
+_READ_AT_ONCE, _MADE_AT_ONCE = 4, 2
+"""How many large files are read for their checksum, and brought into another form, at once."""
+_LARGE_BYTES = 4 << 20
 _KEPT_UNPACKED = 8
 """Images of which the voxels lie unpacked; a person works on few at a time."""
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
@@ -43,12 +49,19 @@ class Files:
         self._converted = settings.own / "converted"
         self._converted.mkdir(parents=True, exist_ok=True)
         self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()
-        self._lock, self._unpacking = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        # Threads for large files, so that they take none from quick requests.
+        self._reading = {True: CapacityLimiter(_READ_AT_ONCE)}
+        self._making = {True: CapacityLimiter(_MADE_AT_ONCE)}
+        self._unpacking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._made_now: dict[str, asyncio.Task[None]] = {}
         for old in self._converted.iterdir():
             if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
                 old.unlink(missing_ok=True)
 
-    def answer(self, request: Request, file: Path, name: str, form: str | None = None) -> Response:
+    async def answer(
+        self, request: Request, file: Path, name: str, form: str | None = None
+    ) -> Response:
         """The bytes of a file, those asked for.
 
         Args:
@@ -62,8 +75,8 @@ class Files:
             Refused: the range lies outside the file.
         """
         if form is not None:
-            file = self._in_form(file, form)
-        tag = f'"{self.digest(file)}"'
+            file = await self._in_form(file, form)
+        tag = f'"{await self.digest(file)}"'
         if tag in [word.strip() for word in request.headers.get("if-none-match", "").split(",")]:
             return Response(status_code=304, headers={"ETag": tag})
         _check_range(request.headers.get("range"), file.stat().st_size)
@@ -72,7 +85,7 @@ class Files:
             file, 200, {"ETag": tag}, "application/octet-stream", filename=name + ending
         )
 
-    def digest(self, file: Path) -> str:
+    async def digest(self, file: Path) -> str:
         """SHA-256 of a file; read again only when it changed."""
         about = file.stat()
         key = (str(file), about.st_mtime_ns, about.st_size)
@@ -80,7 +93,7 @@ class Files:
             if key in self._digests:
                 self._digests.move_to_end(key)
                 return self._digests[key]
-        digest = sha256_file(file)
+        digest = await run_sync(sha256_file, file, limiter=self._reading.get(_is_large(file)))
         with self._lock:
             self._digests[key] = digest
             if len(self._digests) > _KNOWN_FILES:
@@ -101,7 +114,7 @@ class Files:
             :32
         ]
         target = self._converted / f"{name}.npy"
-        with self._unpacking:
+        with self._unpacking[name]:  # of this file: others are not waited for
             if target.is_file():
                 target.touch()
                 return np.load(target, mmap_mode="r", allow_pickle=False)
@@ -123,21 +136,37 @@ class Files:
             with contextlib.suppress(OSError):  # Windows keeps what is being read
                 copy.unlink()
 
-    def _in_form(self, file: Path, form: str) -> Path:
+    async def _in_form(self, file: Path, form: str) -> Path:
         if form not in FILE_FORMATS:
             raise InputError(
                 f"There is no format '{form[:20]}'.", f"Ask for one of {', '.join(FILE_FORMATS)}."
             )
         if ending_of(file) == f".{form}":
             return file
-        name = hashlib.sha256(f"{self.digest(file)} {file.name}".encode()).hexdigest()[:32]
+        name = hashlib.sha256(f"{await self.digest(file)} {file.name}".encode()).hexdigest()[:32]
         target = self._converted / f"{name}.{form}"
         if not target.is_file():
-            image = read_image(file)
-            clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
-            clean.CopyInformation(image)
-            write_image(clean, target)
+            # who asks for the same meanwhile waits for the same
+            task = self._made_now.get(name)
+            if task is None:
+                threads = self._making.get(_is_large(file))
+                task = asyncio.create_task(run_sync(_convert, file, target, limiter=threads))
+                self._made_now[name] = task
+                task.add_done_callback(lambda _: self._made_now.pop(name, None))
+            await asyncio.shield(task)
         return target
+
+
+def _is_large(file: Path) -> bool:
+    return file.stat().st_size > _LARGE_BYTES
+
+
+def _convert(file: Path, target: Path) -> None:
+    """Write an image in the form that the ending of `target` says."""
+    image = read_image(file)
+    clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
+    clean.CopyInformation(image)
+    write_image(clean, target)
 
 
 def _check_range(text: str | None, size: int) -> None:

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from alunet.schema import API, PART_BYTES, Code, Header, Problem, to_json
+from alunet.serve.connections import showed_token
 from alunet.serve.problems import STATUS, Refused, problem_of
 from alunet.serve.settings import ServiceSettings
 
@@ -47,6 +48,7 @@ class RequestGuard:
             )
             await answer(send, Problem(Code.UNAUTHORIZED, "The token is missing or wrong.", hint))
             return
+        showed_token(scope)
         self.last, self.open = time.monotonic(), self.open + 1
         try:
             await self._serve(scope, headers, receive, send)

@@ -27,6 +27,7 @@ from alunet.schema import (
     from_json,
     to_json,
 )
+from alunet.serve.catalog import used_uploads
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
@@ -55,12 +56,12 @@ def begin(
     with projects.open(project) as opened:
         if (job := _known(opened, options)) is not None:
             return job, False
-        for upload in _used(options):
+        for upload in used_uploads(options):
             uploads.file(upload)
         with uploads.held(), opened.together():
             if (job := _known(opened, options)) is not None:
                 return job, False
-            for upload in _used(options):
+            for upload in used_uploads(options):
                 uploads.file(upload)
             if len(_waiting(opened)) >= limit:
                 raise Refused(
@@ -113,8 +114,10 @@ def run(
             )
         except InputError as error:
             raise words.of(error) from error
+    projects = Projects(settings)
+    _needed(projects, task)  # so that it is quick while others wait for the lock
     with uploads.held():
-        for upload in set(used) - _needed(Projects(settings), task):
+        for upload in set(used) - _needed(projects, task):
             uploads.drop(upload)
 
 
@@ -183,10 +186,6 @@ def _origin(options: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: options[key] for key in ("images", "label", "role")}, **others}
 
 
-def _used(options: Mapping[str, Any]) -> list[str]:
-    return [*options["images"], *([options["label"]] if options["label"] else [])]
-
-
 def _waiting(project: Project) -> list[Job]:
     """The imports of a project that wait or run, without those that are to end."""
     return [
@@ -200,11 +199,15 @@ def _needed(projects: Projects, task: JobContext) -> set[str]:
     """The uploads that other imports wait for: the same file may become several cases."""
     found: set[str] = set()
     for identifier in projects.ids():
+        is_own = identifier == task.project.root.name
+        if not is_own and (known := projects.catalog.find(identifier)) is not None:
+            found |= known.uploads
+            continue
         # a project that cannot be opened must not keep this one from its end
         with contextlib.suppress(AlunetError), projects.open(identifier) as project:
-            own = task.job.id if identifier == task.project.root.name else None
+            own = task.job.id if is_own else None
             for job in _waiting(project):
-                found.update(_used(job.options) if job.id != own else ())
+                found.update(used_uploads(job.options) if job.id != own else ())
     return found
 
 

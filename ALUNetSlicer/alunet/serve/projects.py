@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import secrets
 import shutil
@@ -10,7 +11,7 @@ import threading
 import time
 import unicodedata
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -18,6 +19,7 @@ from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
 from alunet.project.refusals import ChannelsFixed
 from alunet.schema import Code, ProjectInfo, ProjectRequest
+from alunet.serve.catalog import Catalog, describe
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.status import status
@@ -33,16 +35,21 @@ class Projects:
 
     Args:
         settings: of the service.
+
+    Attributes:
+        catalog: what is known of them without opening each.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._making = threading.Lock()
+        self.catalog = Catalog(settings.root)
 
     def ids(self) -> list[str]:
         """Ids of the projects, sorted."""
-        folders = [path.parent for path in self._settings.root.glob("*/project.db")]
-        return sorted(folder.name for folder in folders if _ID.fullmatch(folder.name))
+        with os.scandir(self._settings.root) as entries:
+            found = [entry for entry in entries if _ID.fullmatch(entry.name)]
+        return sorted(entry.name for entry in found if Path(entry.path, "project.db").is_file())
 
     def folder(self, project: str) -> Path:
         """Folder of a project; raises Refused where there is none."""
@@ -93,8 +100,8 @@ class Projects:
         """
         _check(request)
         with self._making:
-            known = self._named(request.name)
-            if known is None and len(self.ids()) >= self._settings.limits.projects:
+            known = self._named(request.name, identifiers := self.ids())
+            if known is None and len(identifiers) >= self._settings.limits.projects:
                 raise Refused(
                     Code.TOO_MANY,
                     "The service has too many projects.",
@@ -104,13 +111,26 @@ class Projects:
             with self._made(self._settings.root / name, request, known is None) as project:
                 return describe_project(name, project), known is None
 
-    def _named(self, name: str) -> str | None:
+    def _named(self, name: str, identifiers: list[str]) -> str | None:
         """Id of the project that has this name."""
-        for identifier in self.ids():
-            with self.open(identifier) as project:
-                if project.name == name:
-                    return identifier
+        for identifier in identifiers:
+            own = self.catalog.name(identifier)
+            if own is None:
+                with self.open(identifier) as project:
+                    own = project.name
+            if own == name:
+                return identifier
         return None
+
+    def listed(self) -> list[ProjectInfo]:
+        """All projects, by id."""
+        return [self._described(identifier) for identifier in self.ids()]
+
+    def _described(self, identifier: str) -> ProjectInfo:
+        if (known := self.catalog.find(identifier)) is not None:
+            return known.info
+        with self.open(identifier) as project:
+            return describe_project(identifier, project)
 
     def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
         labels = {
@@ -189,11 +209,5 @@ def identity(name: str) -> str:
 def describe_project(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:
     """A project as clients see it; its status where `whole` is set."""
     # before its status: what happens meanwhile is told twice rather than never
-    event = project.events.newest()
-    stands = status(project) if whole else {}
-    labels, own = project.labels, project.settings.colors
-    replaced = {str(number): became for number, became in project.cases.structures.became.items()}
-    colors = {name: own[number] for name, number in labels.items() if number in own}
-    return ProjectInfo(
-        identifier, project.name, labels, list(project.channels), event, stands, colors, replaced
-    )
+    info = describe(identifier, project.settings, project.events, project.cases.structures)
+    return replace(info, status=status(project)) if whole else info

@@ -6,15 +6,15 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import logging
 import os
 import secrets
 import socket
+import ssl
 import stat
-import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +22,14 @@ import uvicorn
 from alunet.errors import InputError
 from alunet.schema import API, Announcement, to_json
 from alunet.serve.app import build
+from alunet.serve.connections import (
+    ACCEPTED,
+    HEAD_BYTES,
+    WAITING,
+    Connection,
+    Connections,
+    raise_limit,
+)
 from alunet.serve.guard import RequestGuard
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.state import State
@@ -65,6 +73,20 @@ class Address:
                 "Use ssh:// from the client instead, or give --tls-cert and --tls-key, or "
                 "--allow-insecure-http.",
             )
+
+    def context(self) -> ssl.SSLContext | None:
+        """TLS of these files; None: plain HTTP. Raises InputError where they cannot be used."""
+        if self.certificate is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        try:
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise InputError(
+                f"{self.certificate} and {self.key} cannot be used: {error}.",
+                "Give a certificate and its key without a password, both PEM.",
+            ) from error
+        return context
 
 
 def is_loopback(host: str) -> bool:
@@ -128,24 +150,29 @@ def _run(
     listening: socket.socket,
     announce: Callable[[Announcement], None],
 ) -> None:
+    connections = Connections(raise_limit(), address.context())
     state = State(settings)
     guard = RequestGuard(build(state), settings)
     config = uvicorn.Config(
         guard,
+        # uvicorn gives no header a time, and begins TLS before it knows of a connection
+        http=partial(Connection, all_connections=connections),  # type: ignore[arg-type]
+        h11_max_incomplete_event_size=HEAD_BYTES,
+        backlog=ACCEPTED,
         log_config=None,
         access_log=False,
         server_header=False,
         lifespan="off",
         timeout_graceful_shutdown=_GRACE_SECONDS,
-        ssl_certfile=None if address.certificate is None else str(address.certificate),
-        ssl_keyfile=None if address.key is None else str(address.key),
     )
     scheme = "http" if address.certificate is None else "https"
     host = f"[{address.host}]" if ":" in address.host else address.host
     place = f"{scheme}://{host}:{listening.getsockname()[1]}"
     note = Announcement(place, settings.token, os.getpid(), API)
     file = settings.own / "service.json"
-    server = _Server(config, state, guard, lambda: (_write_note(file, note), announce(note)))
+    server = _Server(
+        config, state, guard, connections, lambda: (_write_note(file, note), announce(note))
+    )
     try:
         server.run(sockets=[listening])
     finally:
@@ -168,14 +195,24 @@ class _Server(uvicorn.Server):
     """uvicorn, which says when it listens and ends when nobody needs it."""
 
     def __init__(
-        self, config: uvicorn.Config, state: State, guard: RequestGuard, ready: Callable[[], object]
+        self,
+        config: uvicorn.Config,
+        state: State,
+        guard: RequestGuard,
+        connections: Connections,
+        ready: Callable[[], object],
     ) -> None:
         super().__init__(config)
         self._state, self._guard, self._ready = state, guard, ready
+        self._connections = connections
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(self._connections.heard_trouble)
         await super().startup(sockets)
+        for listening in sockets or ():
+            listening.listen(WAITING)
         if not self.should_exit:
+            self._watch = asyncio.create_task(self._connections.watch())
             self._ready()
             self._idle = asyncio.create_task(self._end_when_idle())
 
@@ -210,10 +247,3 @@ def read_token(file: Path) -> str:
             f"{file} holds no usable token.", "Remove the file; a new token is made then."
         )
     return token
-
-
-def log_to_stderr() -> None:
-    """Warnings and errors of the service on standard error."""
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(name)s %(message)s"
-    )

@@ -72,6 +72,7 @@ class Supervisor:
         self._thread.join(5)
 
     def _run(self) -> None:
+        self._begin()
         while not self._end.is_set():
             self._news.wait(_LOOK_SECONDS if self._active else None)
             self._news.clear()
@@ -80,6 +81,15 @@ class Supervisor:
                 with contextlib.suppress(AlunetError):
                     running += self._look(project)
             self._running = running
+
+    def _begin(self) -> None:
+        """Leave out the projects without jobs; to open each of many would take long."""
+        idle = self._projects.catalog.idle(self._active)
+        with self._lock:
+            self._active -= idle
+        # a job may have come in between
+        for project in idle - self._projects.catalog.idle(idle):
+            self.wake(project)
 
     def _look(self, identifier: str) -> int:
         """Sees to the jobs of one project; how many run."""

@@ -23,10 +23,13 @@ from alunet.project import Project
 from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
 from alunet.serve import imports
 from alunet.serve.job_context import JobContext
+from alunet.serve.priority import let_others_first
 from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
 """Of these one runs at a time, whatever the project."""
+_BEHIND_PEOPLE = (JobKind.IMPORT, JobKind.EXPORT)
+"""Those that read and write large files while people save slices."""
 
 
 def run(task: JobContext) -> Path | None:
@@ -36,6 +39,8 @@ def run(task: JobContext) -> Path | None:
         AlunetError: it failed, or was cancelled.
     """
     check(task.job.kind, task.job.options)
+    if task.job.kind in _BEHIND_PEOPLE:
+        let_others_first()
     return _TASKS[task.job.kind](task, **task.job.options)
 
 

@@ -17,6 +17,7 @@ from alunet.schema import Announcement, from_json
 
 START_SECONDS = 90.0
 IDLE_MINUTES = 60
+_LOG_BYTES = 5_000_000
 """A service that an agent started ends by itself after so long without a request and without a
 job.
 """
@@ -40,6 +41,7 @@ def find_or_start(
     own.mkdir(exist_ok=True)
     log = own / "service.log"
     command = [python, "-m", "alunet", "serve", "--root", str(root), "--idle", str(IDLE_MINUTES)]
+    _begin_anew(log)
     before = log.stat().st_size if log.exists() else 0
     try:
         with log.open("ab") as errors:
@@ -65,6 +67,13 @@ def find_or_start(
         raise EngineError(
             f"The engine does not start: {reason}", f"Its log is {log} on that computer."
         ) from None
+
+
+def _begin_anew(log: Path) -> None:
+    """Put a long log aside, in the place of the one before."""
+    with contextlib.suppress(OSError):  # on Windows a service that runs still has it
+        if log.stat().st_size > _LOG_BYTES:
+            log.replace(log.with_name(f"{log.name}.1"))
 
 
 def own_environment(python: str) -> dict[str, str]:

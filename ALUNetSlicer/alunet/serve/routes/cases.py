@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
@@ -14,6 +18,9 @@ from alunet.serve import cases, imports
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
+
+_APPENDED_AT_ONCE = 4
+"""Threads for parts of uploads; quick requests have their own."""
 
 
 def router(state: State) -> APIRouter:
@@ -26,6 +33,8 @@ def router(state: State) -> APIRouter:
 
 
 def _add_uploads(routes: APIRouter, state: State) -> None:
+    appending = CapacityLimiter(_APPENDED_AT_ONCE)
+
     @serves(routes, Operations.begin_upload)
     def begin(request: UploadRequest, response: Response) -> Upload:
         upload, fresh = state.uploads.begin(request)
@@ -40,7 +49,9 @@ def _add_uploads(routes: APIRouter, state: State) -> None:
     async def append(
         upload: str, request: Request, offset: Annotated[int, Header(alias=Names.OFFSET, ge=0)]
     ) -> Upload:
-        return await run_in_threadpool(state.uploads.append, upload, offset, await request.body())
+        # each part waits for the disk, the last for the checksum of all
+        content = await request.body()
+        return await run_sync(state.uploads.append, upload, offset, content, limiter=appending)
 
 
 def _add_cases(routes: APIRouter, state: State) -> None:
@@ -64,36 +75,46 @@ def _add_cases(routes: APIRouter, state: State) -> None:
 
 
 def _add_files(routes: APIRouter, state: State) -> None:
-    def send(request: Request, file: Path | None, name: str, form: str | None) -> Response:
+    async def send(
+        request: Request, find: Callable[[], Path | None], name: str, form: str | None
+    ) -> Response:
+        file = await run_in_threadpool(find)
         if file is None or not file.is_file():
             raise Refused(
                 Code.NOT_FOUND, "There is no such file yet.", "A job makes it, or an annotation."
             )
-        return state.files.answer(request, file, name, form)
+        return await state.files.answer(request, file, name, form)
 
     @serves(routes, Operations.case_image)
-    def image(
+    async def image(
         request: Request, project: str, case: str, channel: int, format: str | None = None
     ) -> Response:
-        with state.projects.open(project) as opened:
-            images = cases.find(opened, case).images
-        file = images[channel] if 0 <= channel < len(images) else None
-        return send(request, file, f"{case}_{channel}", format)
+        def find() -> Path | None:
+            with state.projects.open(project) as opened:
+                images = cases.find(opened, case).images
+            return images[channel] if 0 <= channel < len(images) else None
+
+        return await send(request, find, f"{case}_{channel}", format)
 
     @serves(routes, Operations.case_annotation)
-    def annotation(
+    async def annotation(
         request: Request, project: str, case: str, format: str | None = None
     ) -> Response:
-        with state.projects.open(project) as opened:
-            file = opened.annotations.file(cases.find(opened, case).name)
-        return send(request, file, f"{case}_annotation", format)
+        def find() -> Path | None:
+            with state.projects.open(project) as opened:
+                return opened.annotations.file(cases.find(opened, case).name)
+
+        return await send(request, find, f"{case}_annotation", format)
 
     @serves(routes, Operations.case_proposal)
-    def proposal(request: Request, project: str, case: str, format: str | None = None) -> Response:
-        return send(request, _output(state, project, case, "proposals"), f"{case}_proposal", format)
+    async def proposal(
+        request: Request, project: str, case: str, format: str | None = None
+    ) -> Response:
+        find = partial(_output, state, project, case, "proposals")
+        return await send(request, find, f"{case}_proposal", format)
 
     @serves(routes, Operations.case_uncertainty)
-    def uncertainty(
+    async def uncertainty(
         request: Request,
         project: str,
         case: str,
@@ -102,12 +123,8 @@ def _add_files(routes: APIRouter, state: State) -> None:
     ) -> Response:
         if not measure.replace("-", "").replace("_", "").isalnum():
             raise Refused(Code.NOT_FOUND, "There is no such measure.")
-        return send(
-            request,
-            _output(state, project, case, f"uncertainty/{measure}"),
-            f"{case}_{measure}",
-            format,
-        )
+        find = partial(_output, state, project, case, f"uncertainty/{measure}")
+        return await send(request, find, f"{case}_{measure}", format)
 
 
 def _output(state: State, project: str, case: str, what: str) -> Path | None:

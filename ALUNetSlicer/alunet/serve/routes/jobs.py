@@ -7,6 +7,7 @@ import hashlib
 import json
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
@@ -81,17 +82,20 @@ def _add_jobs(routes: APIRouter, state: State) -> None:
             return opened.jobs.get(job)
 
     @serves(routes, Operations.result)
-    def result(request: Request, project: str, job: int) -> Response:
-        with state.projects.open(project) as opened:
-            _find(opened, job)
-            file = opened.jobs.result(job)
+    async def result(request: Request, project: str, job: int) -> Response:
+        def find() -> Path | None:
+            with state.projects.open(project) as opened:
+                _find(opened, job)
+                return opened.jobs.result(job)
+
+        file = await run_in_threadpool(find)
         if file is None or not file.is_file():
             raise Refused(
                 Code.NOT_FOUND,
                 "The job has made no file.",
                 "Only exports and simulations make one.",
             )
-        return state.files.answer(request, file, file.stem)
+        return await state.files.answer(request, file, file.stem)
 
 
 def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+from collections import defaultdict
 from typing import Annotated
 
 import numpy as np
+from anyio import CapacityLimiter
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from alunet.errors import InputError
 from alunet.imaging.labels import Structures
@@ -38,6 +40,7 @@ from alunet.serve.state import State
 from alunet.serve.upload_limits import gunzip
 
 MOST_SECONDS = 24 * 3600.0
+_SUBMITTED_AT_ONCE = 8  # in a project
 Author = Annotated[str, Query(min_length=1, max_length=100)]
 Key = Annotated[str, Header(alias=Names.KEY, max_length=100)]
 
@@ -96,6 +99,10 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
 
 def _add_annotations(routes: APIRouter, state: State) -> None:
+    submitting: defaultdict[str, CapacityLimiter] = defaultdict(
+        lambda: CapacityLimiter(_SUBMITTED_AT_ONCE)
+    )
+
     @serves(routes, Operations.annotation)
     def get(
         request: Request,
@@ -147,7 +154,8 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
                 )
                 return opened.annotations.submit(sample, submission)
 
-        return await run_in_threadpool(submit)
+        # who waits for another's slice of the same case takes no thread from other projects
+        return await run_sync(submit, limiter=submitting[project])
 
 
 def _add_answers(routes: APIRouter, state: State) -> None:
