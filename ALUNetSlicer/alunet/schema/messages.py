@@ -45,6 +45,7 @@ class Code(str, Enum):
     ANSWER_NEEDED = "answer_needed"
     NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
     BUSY = "busy"  # 409: another process has the project
+    UNUSABLE = "unusable"  # 409: the project cannot be opened; the message says why
     TOO_LARGE = "too_large"  # 413: more bytes or more items than allowed
     BAD_RANGE = "bad_range"  # 416
     BAD_CHECKSUM = "bad_checksum"  # 422: the upload was dropped
@@ -116,6 +117,8 @@ class Health:
         disk_free: free bytes where the projects lie.
         versions: of Python and of the libraries that matter.
         started: seconds since the epoch.
+        stuck: what does not go on, a line each: projects that cannot be opened, jobs that cannot be
+            started, threads of the service; empty where all is well.
     """
 
     api: int
@@ -128,6 +131,7 @@ class Health:
     jobs_running: int
     versions: dict[str, str]
     started: float
+    stuck: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ class ProjectInfo:
         event: number of its newest event: who follows from there on misses nothing that this does
             not say.
         status: what `alunet status --json` says; empty in the list of projects.
+        problem: in the list, why the project cannot be opened; then nothing else is known of it but
+            its id, and its name where the service has had it open before. None for all others.
     """
 
     id: str
@@ -180,6 +186,7 @@ class ProjectInfo:
     status: dict[str, Any] = field(default_factory=dict)
     colors: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True)

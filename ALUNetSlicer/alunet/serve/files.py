@@ -8,7 +8,6 @@ import contextlib
 import hashlib
 import re
 import threading
-import time
 from collections import OrderedDict
 from pathlib import Path
 
@@ -26,7 +25,6 @@ from alunet.storage.disk_space import DiskFull
 from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096
-_KEPT_SECONDS = 24 * 3600.0
 _KEPT_UNPACKED = 8
 """Images of which the voxels lie unpacked; a person works on few at a time."""
 _RANGE = re.compile(r"bytes=(?:(\d{1,18})-(\d{0,18})|-(\d{1,18}))")
@@ -44,9 +42,6 @@ class Files:
         self._converted.mkdir(parents=True, exist_ok=True)
         self._digests: OrderedDict[tuple[str, int, int], str] = OrderedDict()
         self._lock, self._unpacking = threading.Lock(), threading.Lock()
-        for old in self._converted.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                old.unlink(missing_ok=True)
 
     def answer(self, request: Request, file: Path, name: str, form: str | None = None) -> Response:
         """The bytes of a file, those asked for.
@@ -137,6 +132,7 @@ class Files:
             clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
             clean.CopyInformation(image)
             write_image(clean, target)
+        target.touch()  # housekeeping removes what nobody uses
         return target
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alunet.errors import AlunetError, Cancelled, InputError
-from alunet.imaging.dataset import check_case_name
+from alunet.errors import Cancelled, InputError
 from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import ending_of
 from alunet.project import Project
@@ -27,6 +25,7 @@ from alunet.schema import (
     from_json,
     to_json,
 )
+from alunet.schema.names import CASE, compared, composed, usable_name
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
@@ -48,13 +47,13 @@ def begin(
             cases wait.
         InputError: the name or the role cannot be.
     """
-    check_case_name(request.name)
     check_role(request.role)
     options = to_json(request)
     _identity(options["dicom"], request.images)
     with projects.open(project) as opened:
         if (job := _known(opened, options)) is not None:
             return job, False
+        usable_name(request.name, CASE)
         for upload in _used(options):
             uploads.file(upload)
         with uploads.held(), opened.together():
@@ -114,7 +113,8 @@ def run(
         except InputError as error:
             raise words.of(error) from error
     with uploads.held():
-        for upload in set(used) - _needed(Projects(settings), task):
+        others = needed(Projects(settings), (task.project.root.name, task.job.id))
+        for upload in set(used) - others if others is not None else ():
             uploads.drop(upload)
 
 
@@ -156,7 +156,7 @@ def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
     for job in _waiting(project):
         if job.options == options:
             return job
-        if job.options["name"].casefold() == options["name"].casefold():
+        if compared(job.options["name"]) == compared(options["name"]):
             raise _taken(options["name"], "is being imported")
     return None
 
@@ -164,10 +164,11 @@ def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
 def _is_there(project: Project, options: Mapping[str, Any]) -> bool:
     """Whether the project has the case that was asked for; raises Refused where it has another."""
     name = options["name"]
-    known = {case.name.casefold(): case.name for case in project.cases.all()}
-    if name.casefold() not in known:
+    known = {compared(case.name): case.name for case in project.cases.all()}
+    if compared(name) not in known:
         return False
-    if known[name.casefold()] != name or project.settings.request_of(name) != _origin(options):
+    stored = known[compared(name)]
+    if composed(stored) != name or project.settings.request_of(stored) != _origin(options):
         raise _taken(name, "is in the project")
     return True
 
@@ -196,15 +197,23 @@ def _waiting(project: Project) -> list[Job]:
     ]
 
 
-def _needed(projects: Projects, task: JobContext) -> set[str]:
-    """The uploads that other imports wait for: the same file may become several cases."""
+def needed(projects: Projects, but: tuple[str, int] | None = None) -> set[str] | None:
+    """The uploads that imports wait for: the same file may become several cases. None where any
+    may be needed, because a program holds a project for the moment.
+
+    Args:
+        but: project and number of an import that does not count.
+    """
     found: set[str] = set()
     for identifier in projects.ids():
-        # a project that cannot be opened must not keep this one from its end
-        with contextlib.suppress(AlunetError), projects.open(identifier) as project:
-            own = task.job.id if identifier == task.project.root.name else None
-            for job in _waiting(project):
-                found.update(_used(job.options) if job.id != own else ())
+        try:
+            with projects.open(identifier) as project:
+                waiting = [job for job in _waiting(project) if (identifier, job.id) != but]
+        except Refused as error:  # one that cannot be opened keeps no other from its end
+            if error.problem.code is Code.BUSY:
+                return None
+            continue
+        found.update(upload for job in waiting for upload in _used(job.options))
     return found
 
 

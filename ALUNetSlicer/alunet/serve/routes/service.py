@@ -33,11 +33,7 @@ def router(state: State) -> APIRouter:
 
     @serves(routes, Operations.projects)
     def projects() -> list[ProjectInfo]:
-        found = []
-        for identifier in state.projects.ids():
-            with state.projects.open(identifier) as project:
-                found.append(describe_project(identifier, project))
-        return found
+        return state.projects.listed()
 
     @serves(routes, Operations.create_project)
     def create(request: ProjectRequest, response: Response) -> ProjectInfo:
