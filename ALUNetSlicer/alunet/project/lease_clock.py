@@ -50,8 +50,10 @@ class LeaseClock:
 
     def shown(self, author: str, until: float) -> Lease:
         """Return a lease as people see it, whose end is a time of day."""
-        passed = time.time() if self._known() is None else boot_seconds()
-        return Lease(author, time.time() + until - passed)
+        if self._known() is not None:
+            # of two clocks that are read one after the other only the tenths are sure
+            until += round(time.time() - boot_seconds(), 1)
+        return Lease(author, until)
 
     def _known(self) -> tuple[str, float] | None:
         value = self._db.value("SELECT value FROM meta WHERE key = ?", (_KEY,))
