@@ -16,7 +16,10 @@ import pytest
 from running import Service
 
 from alunet.project import Project
-from alunet.schema import JobKind
+from alunet.schema import JobKind, JobState
+from alunet.serve.projects import Projects
+from alunet.serve.settings import ServiceSettings
+from alunet.serve.supervisor import Supervisor
 
 
 def statement(folder: Path, text: str) -> None:
@@ -171,6 +174,49 @@ def test_a_service_starts_and_works_beside_all_of_them(tmp_path, scan):
         assert service.ok("GET", "/health")["projects"] == len(listed)
     finally:
         service.stop()
+
+
+@pytest.fixture
+def supervised(tmp_path) -> Iterator[tuple[Project, Supervisor]]:
+    """A project with a job that waits, and a supervisor that sees to it in this process."""
+    settings = ServiceSettings(tmp_path / "root", "x" * 40, device="cpu")
+    settings.own.mkdir(parents=True)
+    create = {"name": "p", "labels": {"background": 0, "a": 1}, "channels": ["CT"]}
+    with Project.create(settings.root / "p-1", **create) as project:
+        project.jobs.add(JobKind.PLAN, {})
+    supervisor = Supervisor(settings, Projects(settings))
+    with Project.open(settings.root / "p-1", shared=True) as project:
+        yield project, supervisor
+    supervisor.close()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there is no /bin/false")
+def test_a_job_whose_process_always_dies_before_it_begins_fails_in_the_end(monkeypatch, request):
+    """As where the engine's environment is broken: it is not started for ever."""
+    monkeypatch.setattr("alunet.serve.supervisor.sys.executable", shutil.which("false"))
+    project, supervisor = request.getfixturevalue("supervised")
+    while project.jobs.get(1).state is not JobState.FAILED:
+        time.sleep(0.05)
+    assert "died several times" in project.jobs.get(1).error.message
+    while supervisor.busy:
+        time.sleep(0.05)
+
+
+def test_a_job_that_cannot_be_started_waits_and_says_why(monkeypatch, request):
+    monkeypatch.setattr("alunet.serve.supervisor._GIVE_UP_SECONDS", 0.5)
+    monkeypatch.setattr("alunet.serve.supervisor.sys.executable", "/no/such/python")
+    project, supervisor = request.getfixturevalue("supervised")
+    while "cannot be started" not in project.jobs.get(1).waiting:
+        time.sleep(0.05)
+    while supervisor.busy:
+        time.sleep(0.05)
+    (line,) = supervisor.stuck()
+    assert "p-1" in line and "/no/such/python" in line
+    assert project.jobs.get(1).state is JobState.QUEUED, "it is tried again"
+    monkeypatch.undo()
+    supervisor.wake("p-1")
+    while project.jobs.get(1).attempts == 0:
+        time.sleep(0.05)
 
 
 def never_opens(folder: Path) -> None:

@@ -310,7 +310,8 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """A job; times are seconds since the epoch.
+    """A job; times are seconds since the epoch. The newest 500 that have ended are kept, and the
+    files that the newest 20 made.
 
     Attributes:
         progress: the last ``progress``, ``epoch`` or ``step`` event's data, with its ``kind``.
@@ -339,6 +340,10 @@ class Job:
 class NumberedEvent:
     """An event of a project, of GET .../events?after=N&limit=M or of a stream of server-sent
     events (id = number).
+
+    The newest 20,000 are kept. Who asks for older ones gets first one of the kind ``gap``, with
+    ``after`` (as it was asked for) and ``first`` (the oldest that is kept) in its data: ask for
+    everything again, and go on from its number.
     """
 
     number: int
