@@ -13,8 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from attacks import kills
 from running import Service
 
+from alunet.agent.client import Client
+from alunet.agent.outbox import Entry, Outbox, pack
+from alunet.agent.sender import Sender
 from alunet.project import Project
 from alunet.schema import JobKind, JobState
 from alunet.serve.projects import Projects
@@ -173,6 +177,45 @@ def test_a_service_starts_and_works_beside_all_of_them(tmp_path, scan):
         assert {row["id"] for row in listed if row["problem"]} == set(ill.values())
         assert service.ok("GET", "/health")["projects"] == len(listed)
     finally:
+        service.stop()
+
+
+def annotation(project: str, shape: tuple[int, ...] = (1, *kills.SHAPE[1:])) -> Entry:
+    content = {"base_version": 0, "author": "ann", "seconds": 1.0, "status": "done"}
+    content |= {"dtype": "uint8", "shape": list(shape)}
+    body = pack(bytes(shape[1] * shape[2]), shape, "uint8")
+    return Entry("engine", project, 0, content, body)
+
+
+def test_annotations_wait_for_a_project_and_hold_no_other_up(tmp_path):
+    for name in ("ill", "well"):
+        kills.planned(tmp_path / "root" / name, tmp_path)
+    with contextlib.closing(sqlite3.connect(tmp_path / "root" / "ill" / "project.db")) as database:
+        (version,) = database.execute("PRAGMA user_version").fetchone()
+    newer(tmp_path / "root" / "ill")
+    service, outbox = Service(tmp_path / "root"), Outbox(tmp_path / "outbox")
+    client = Client(service.announced["address"], service.token)
+    told: list[tuple[str, str]] = []
+    sender = Sender(
+        outbox,
+        "engine",
+        lambda: client,
+        lambda state, entry, _: told.append((state, entry.project)),
+    )
+    sender.start()
+    try:
+        sender.put(annotation("ill"))
+        while not told:
+            time.sleep(0.05)
+        sender.put(annotation("well"))
+        while ("sent", "well") not in told:
+            time.sleep(0.05)
+        statement(service.root / "ill", f"PRAGMA user_version = {version}")
+        while ("sent", "ill") not in told:
+            time.sleep(0.05)
+        assert told[0] == ("waiting", "ill") and {state for state, _ in told} == {"waiting", "sent"}
+    finally:
+        sender.stop()
         service.stop()
 
 

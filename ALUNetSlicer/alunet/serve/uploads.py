@@ -154,9 +154,11 @@ class Uploads:
     def _content(self, identity: str) -> dict:
         if _ID.fullmatch(identity):
             # one that is missing or damaged was never begun
-            with contextlib.suppress(FileNotFoundError, IsADirectoryError, ValueError, TypeError):
+            odd = (FileNotFoundError, IsADirectoryError, ValueError, TypeError, LookupError)
+            with contextlib.suppress(*odd):
                 content = json.loads(self._note(identity).read_text(encoding="utf-8"))
-                return {**content, "size": int(content["size"])}
+                words = {name: str(content[name]) for name in ("sha256", "ending")}
+                return {**words, "size": int(content["size"])}
         raise Refused(
             Code.NOT_FOUND,
             "There is no such upload.",
@@ -186,7 +188,7 @@ class Uploads:
                 f"{len(there)} uploads wait to be used.",
                 "Make cases of them first.",
             )
-        self._sizes = {one: size for one, size in self._sizes.items() if one in there}
+        self._sizes = {one: size for one, size in list(self._sizes.items()) if one in there}
         waiting = sum(self._missing(identity, files) for identity, files in there.items())
         if shutil.disk_usage(self._folder).free - waiting - size < limits.disk_reserve:
             raise Refused(
@@ -220,7 +222,7 @@ class Uploads:
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 identity = entry.name.partition(".")[0]
-                if _ID.fullmatch(identity):
+                if _ID.fullmatch(identity) and entry.is_file():
                     found.setdefault(identity, []).append(entry)
         return found
 
