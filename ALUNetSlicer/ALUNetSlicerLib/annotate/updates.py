@@ -67,7 +67,7 @@ class Updates:
             self._stored(event.content)
         elif isinstance(event.content, CaseNews):
             self._case_changed(event.content)
-        elif event.kind == NewsKind.WORKLIST:
+        elif event.kind in (NewsKind.WORKLIST, NewsKind.GAP):
             self.refresh()  # another person chose a slice
 
     def _case_changed(self, news: CaseNews) -> None:

@@ -78,6 +78,6 @@ class CaseList:
 
     def _hear(self, event: object) -> None:
         own = isinstance(event, ProjectNews) and event.project == self._project
-        if own and event.kind == NewsKind.CASE:
+        if own and event.kind in (NewsKind.CASE, NewsKind.GAP):
             self.refresh()
             self.changed.emit()

@@ -17,6 +17,7 @@ from ALUNetSlicerLib.engine.messages import (
     Epoch,
     JobNews,
     News,
+    NewsKind,
     Progress,
     ProjectNews,
     StepNews,
@@ -121,6 +122,8 @@ class JobTracker:
             ]
             if running:
                 self._set(running[0])
+            elif self.current is not None:  # it ended, and nobody told of it
+                self._ask(self.current.id)
 
         self._agent.ask("jobs", take, failed, project=self._project)
 
@@ -169,11 +172,11 @@ class JobTracker:
         self._agent.ask("job", take, project=self._project, job=number)
 
     def _hear(self, event: object) -> None:
-        if (
-            not isinstance(event, ProjectNews)
-            or event.project != self._project
-            or event.job is None
-        ):
+        if not isinstance(event, ProjectNews) or event.project != self._project:
+            return
+        if event.kind == NewsKind.GAP:
+            self.refresh()
+        if event.job is None:
             return
         news, job = event.content, self.current
         if isinstance(news, JobNews) and news.kind == JobKind.IMPORT:

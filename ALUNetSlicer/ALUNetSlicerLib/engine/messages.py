@@ -36,6 +36,7 @@ class NewsKind(str, Enum):
     WORKLIST = "worklist"
     STRUCTURES = "structures"
     CASE = "case"
+    GAP = "gap"  # what happened before was forgotten, so everything is asked for again
     JOB = "job"
     PROGRESS = "progress"
     EPOCH = "epoch"

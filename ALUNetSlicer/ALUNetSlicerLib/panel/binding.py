@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+_TOOLTIP_ROLE, _USER_ROLE = 3, 256
+"""Of `Qt.ItemDataRole`; a combo box keeps the flags of an item one below the second."""
 _ROW = 22
 """Height of a row of a table, pixels."""
 
@@ -32,6 +34,14 @@ def fill(combo: Any, rows: list[tuple[str, Any]]) -> None:
     place = next((number for number, row in enumerate(rows) if row[1] == chosen), 0)
     combo.setCurrentIndex(place if rows else -1)
     combo.blockSignals(blocked)
+
+
+def disable_rows(combo: Any, why: list[str]) -> None:
+    """Disable the rows of a combo box for which there is a reason, which their tooltip says."""
+    for number, reason in enumerate(why):
+        if reason:
+            combo.setItemData(number, 0, _USER_ROLE - 1)
+            combo.setItemData(number, reason, _TOOLTIP_ROLE)
 
 
 def head(table: Any, columns: Sequence[str]) -> None:

@@ -10,7 +10,7 @@ from ALUNetSlicerLib.engine.case_upload import UploadProgress, case_name, free_n
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
 from ALUNetSlicerLib.mrml.terminology import appearance_of
-from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, fill
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
@@ -86,12 +86,14 @@ class ProjectSection(Section):
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._volumes: list[Any] = []
         self._sending = ""
+        self._closed: dict[str, str] = {}
         fill(ui.presetCombo, PRESETS)
         self._device = ""
         self._suggest_preset()
         for signal, widget, action in (
             ("toggled(bool)", ui.newButton, self._show),
             ("clicked(bool)", ui.openButton, self.open),
+            ("currentIndexChanged(int)", ui.projectCombo, self._show),
             ("clicked(bool)", ui.createButton, self.create),
             ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
             ("clicked(bool)", ui.addFolderButton, self.add_folder),
@@ -154,9 +156,18 @@ class ProjectSection(Section):
         here = self._workspace.place.to
         recent = [known.id for known in self._workspace.recent.all() if known.to == here]
         projects = sorted(
-            projects, key=lambda row: recent.index(row.id) if row.id in recent else len(recent)
+            projects,
+            key=lambda row: (
+                row.problem is not None,
+                recent.index(row.id) if row.id in recent else len(recent),
+            ),
         )
         fill(self._ui.projectCombo, [(project.name, project.id) for project in projects])
+        why = [
+            "" if row.problem is None else str(Failure.of_problem(row.problem)) for row in projects
+        ]
+        disable_rows(self._ui.projectCombo, why)
+        self._closed = {row.id: text for row, text in zip(projects, why, strict=True) if text}
         self._show()
 
     def _opened(self) -> None:
@@ -293,7 +304,10 @@ class ProjectSection(Section):
             _("Projects on this engine; those you opened last come first."),
             offline or nothing,
         )
-        allow(ui.openButton, _("Open the project chosen on the left."), offline or nothing)
+        closed = self._closed.get(ui.projectCombo.currentData, "")
+        allow(
+            ui.openButton, _("Open the project chosen on the left."), offline or nothing or closed
+        )
         ui.newBox.visible = bool(ui.newButton.checked)
         allow(ui.createButton, _("Make the project on the engine."), offline or self._form_lacks())
         ui.structuresPreview.text = self._preview()

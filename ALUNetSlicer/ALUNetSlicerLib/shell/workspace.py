@@ -361,7 +361,7 @@ class Workspace:
         self.engine_changed.emit()
 
     def _hear(self, event: object) -> None:
-        if isinstance(event, ProjectNews) and event.kind == NewsKind.STRUCTURES:
+        if isinstance(event, ProjectNews) and event.kind in (NewsKind.STRUCTURES, NewsKind.GAP):
             self.refresh()
         if isinstance(event, ConnectionNews):
             self._connected(event)

@@ -224,6 +224,23 @@ class ProjectTest(PanelCase):
         self.assertIn("2 cases", ui.projectLabel.text)
         self.assertEqual([row.name for row in self.workspace.recent.all()], ["First", "Second"])
 
+    def test_a_project_that_cannot_be_opened_is_listed_with_its_reason(self):
+        place = self.folder / "root" / "ill-0123abcd"
+        place.mkdir()
+        (place / "project.db").touch()
+        self.connect()
+        combo = self.ui.projectCombo
+        self.until(lambda: combo.count == 1)
+        self.assertFalse(self.ui.openButton.enabled)
+        self.assertIn("never completed", self.ui.openButton.toolTip)
+        self.create("Well")
+        self.until(lambda: combo.count == 2)
+        self.assertEqual(combo.itemText(0), "Well")
+        self.choose("projectCombo", self.workspace.project.id)
+        self.assertTrue(self.ui.openButton.enabled)
+        self.choose("projectCombo", "ill-0123abcd")
+        self.assertFalse(self.ui.openButton.enabled)
+
     def pairs(self) -> None:
         """Two channels make a case of two volumes; what is not ticked stays out, what was
         cancelled is not sent.

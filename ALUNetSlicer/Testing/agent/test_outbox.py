@@ -113,6 +113,15 @@ def test_what_the_engine_refused_stays_until_a_person_decides(outbox):
     assert [entry.key for entry in outbox.entries("local")] == ["good"]
 
 
+def test_entries_of_a_project_that_waits_hold_no_other_up(outbox):
+    """As where the engine cannot open that project for the moment."""
+    first, second = outbox.put(annotation(project="ill")), outbox.put(annotation(project="well"))
+    engine = first.engine
+    assert outbox.next_waiting(engine, ["ill"]).key == second.key
+    assert outbox.next_waiting(engine, ["ill", "well"]) is None
+    assert outbox.next_waiting(engine).key == first.key
+
+
 def test_each_engine_has_its_own_line(outbox):
     outbox.put(annotation(engine="ssh://a"))
     assert outbox.next_waiting("ssh://b") is None

@@ -15,9 +15,10 @@ import pytest
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import check_case_name, read_dataset_description
+from alunet.imaging.dataset import read_dataset_description
 from alunet.project import Project
 from alunet.schema import Event
+from alunet.schema.names import CASE, usable_name
 
 LABELS = {"background": 0, "lesion": 1}
 
@@ -110,7 +111,7 @@ def test_the_ending_of_a_label_may_be_in_capitals(
 @pytest.mark.parametrize("name", ["con", "NUL", "Com1", "lpt9", "aux.v2"])
 def test_names_that_windows_reserves_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="Windows reserves it"):
-        check_case_name(name)
+        usable_name(name, CASE)
 
 
 def test_numbered_patients_are_no_channels(tmp_path: Path, added) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import requests
 
 from alunet.model.child import with_source
@@ -131,3 +133,14 @@ class Service:
 def kill(pid: int) -> None:
     """End a process at once, as a crash would."""
     os.kill(pid, signal.SIGKILL)
+
+
+def tree(root: Path) -> list[psutil.Process]:
+    """Processes of the jobs of a service, and all that they started."""
+    found = []
+    for process in psutil.process_iter(["cmdline"]):
+        line = process.info["cmdline"] or []
+        if "alunet.serve.worker" in line and str(root) in line:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                found += [process, *process.children(recursive=True)]
+    return found

@@ -11,10 +11,9 @@ import uuid
 import zipfile
 
 import numpy as np
-import psutil
 import pytest
 import SimpleITK as sitk
-from running import kill
+from running import kill, tree
 
 from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.project import Project
@@ -73,16 +72,6 @@ def new(service, scan, name, cases=2, **more):
     while tree(service.root):  # the imports' process ends a moment after them
         time.sleep(0.05)
     return project
-
-
-def tree(root):
-    """Processes of the jobs of a service."""
-    found = []
-    for process in psutil.process_iter(["cmdline"]):
-        line = process.info["cmdline"] or []
-        if "alunet.serve.worker" in line and str(root) in line:
-            found += [process, *process.children(recursive=True)]
-    return found
 
 
 def test_labels_to_learn_from_are_annotations_once_the_project_is_planned(common, scan, tmp_path):

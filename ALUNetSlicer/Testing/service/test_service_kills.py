@@ -16,7 +16,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-import requests
+from insisting import annotate, bring_case, insist, labels_of, upload
 from running import kill
 from test_jobs import tree, worklist
 
@@ -82,35 +82,13 @@ class Person:
         self.service, self.killer, self.project, self.scan = service, killer, project, scan
         self.acknowledged: dict[int, np.ndarray] = {}
         self._labels = np.random.default_rng(4)
-        send = service.send
-
-        def insist(*words, **options):
-            for _ in range(600):
-                try:
-                    return send(*words, **options)
-                except requests.RequestException:
-                    time.sleep(0.1)
-            raise AssertionError("the service does not come back")
-
-        service.send = insist
+        insist(service)
 
     def brings_a_case(self, number: int) -> None:
         self.killer.enter(UPLOAD)
-        file, uploads = self.scan(f"case{number}.nii.gz", number), []
-        while not uploads:
-            try:
-                uploads = [self.service.upload(file, part=200)]
-            except AssertionError as error:  # a part arrived, but not its answer
-                if "wrong_offset" not in str(error):
-                    raise
-        body = {"name": f"case{number}", "role": "pool", "images": uploads, "label": None}
-        state = ""
-        while state != "done":
-            answer = self.service.send("POST", f"/projects/{self.project}/cases", json=body)
-            assert answer.status_code in (200, 202), answer.text
-            job = self.service.ended(self.project, answer.json()["id"])
-            assert job["error"] is None or "died several times" in job["error"]["message"], job
-            state = job["state"]
+        file = self.scan(f"case{number}.nii.gz", number)
+        uploaded = upload(self.service, file, part=200)
+        bring_case(self.service, self.project, f"case{number}", uploaded)
 
     def asks_for_a_batch(self, strategy: str) -> None:
         """Trains on what is annotated and waits for the batch; a job that died too often is
@@ -135,26 +113,13 @@ class Person:
         for row in worklist(self.service, self.project):
             shape = [high - low for low, high in row["box"]]
             labels = self._labels.integers(0, 3, shape, np.uint8)
-            headers = {
-                "Idempotency-Key": str(uuid.uuid4()),
-                "X-Shape": ",".join(map(str, shape)),
-                "X-Dtype": "uint8",
-            }
-            query = f"base_version={row['version']}&author=ann&seconds=3"
-            place = f"/projects/{self.project}/samples/{row['sample']}/annotation"
-            answer = self.service.ok(
-                "PUT", f"{place}?{query}", data=labels.tobytes(), headers=headers
-            )
-            assert answer["version"] == row["version"] + 1, "sent again, but done once"
+            annotate(self.service, self.project, row, labels)
             self.acknowledged[row["sample"]] = labels
             time.sleep(self._labels.uniform(0, 0.5))
 
     def finds_everything(self) -> None:
         for sample, labels in self.acknowledged.items():
-            answer = self.service.send(
-                "GET", f"/projects/{self.project}/samples/{sample}/annotation"
-            )
-            assert np.frombuffer(answer.content, np.uint8).tobytes() == labels.tobytes(), sample
+            assert labels_of(self.service, self.project, sample) == labels.tobytes(), sample
 
 
 def test_killed_at_random_moments_it_loses_nothing_acknowledged(service, scan, record_property):

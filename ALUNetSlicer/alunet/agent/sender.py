@@ -23,7 +23,7 @@ else:
     import fcntl
 
 LONGEST_PAUSE = 15.0
-WAITING_CODES = (Code.UNAUTHORIZED, Code.BUSY, Code.DISK_FULL)
+WAITING_CODES = (Code.UNAUTHORIZED, Code.BUSY, Code.DISK_FULL, Code.UNUSABLE)
 """With these the engine will take the same entry once somebody has done something about it."""
 DEFECTS = 5
 """So often an entry is tried that the service fails on; it then steps aside for those behind it."""
@@ -54,6 +54,7 @@ class Sender:
         self._watched = {entry.key for entry in outbox.entries(engine, ("waiting",))}
         self._reason = ""
         self._defective, self._defects = "", 0
+        self._closed: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -100,12 +101,15 @@ class Sender:
 
     def _send_all(self) -> bool:
         """Send until nothing waits; False where the rest must wait for better times."""
+        self._closed.clear()
         while not self._stop.is_set():
-            entry = self._outbox.next_waiting(self._engine)
+            entry = self._outbox.next_waiting(self._engine, sorted(self._closed))
             if entry is None:
-                return True
+                return not self._closed
             client = self._client()
-            if client is None or not self._send(client, entry):
+            if client is None:
+                return False
+            if not self._send(client, entry) and entry.project not in self._closed:
                 return False
             self._tell()
         return False
@@ -117,6 +121,8 @@ class Sender:
         except (Unreachable, Stranger, WrongVersion) as error:
             return self._wait_for(str(error), entry)
         except ServiceError as error:
+            if is_code(error, Code.UNUSABLE) or is_code(error, Code.BUSY):
+                self._closed.add(entry.project)  # the entries of other projects go on
             if self._may_pass(error, entry):
                 return self._wait_for(str(error), entry)
             state = "conflict" if is_code(error, Code.STALE_ANNOTATION) else "refused"

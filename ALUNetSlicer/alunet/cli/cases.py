@@ -16,7 +16,7 @@ import typer
 
 from alunet.cli.project import PROJECT
 from alunet.cli.rounds import CASE
-from alunet.cli.terminal import flowing
+from alunet.cli.terminal import flowing, person
 from alunet.errors import InputError
 
 if TYPE_CHECKING:
@@ -89,7 +89,11 @@ stays in the history, so that it can be undone.
 
 CASES = Annotated[list[str], typer.Argument(metavar="CASE…", help="Names of cases.")]
 AUTHOR = Annotated[
-    str, typer.Option(help="Who does it, for the record. Without: the name you are logged in by.")
+    str,
+    typer.Option(
+        help="Who does it, for the record. Without: the name you are logged in by.",
+        callback=person,
+    ),
 ]
 
 app = typer.Typer(

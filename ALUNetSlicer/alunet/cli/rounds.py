@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.project import PROJECT, next_command
+from alunet.cli.terminal import person
 from alunet.cli.training import optional_seconds, train_for_option
 from alunet.errors import InputError
 
@@ -149,7 +150,9 @@ def annotate(
     ] = False,
     author: Annotated[
         str | None,
-        typer.Option(help="Who drew it. Without: annotator; of a folder: imported."),
+        typer.Option(
+            help="Who drew it. Without: annotator; of a folder: imported.", callback=person
+        ),
     ] = None,
     seconds: Annotated[float | None, typer.Option(help="Time it took.")] = None,
     ignore_value: Annotated[

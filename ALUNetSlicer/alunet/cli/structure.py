@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.project import PROJECT
-from alunet.cli.terminal import flowing
+from alunet.cli.terminal import flowing, person
 from alunet.errors import InputError
 
 if TYPE_CHECKING:
@@ -95,7 +95,7 @@ app = typer.Typer(
 )
 
 NAME = Annotated[str, typer.Argument(metavar="NAME", help="Name of the structure.")]
-AUTHOR = Annotated[str, typer.Option(help="Who changes it.")]
+AUTHOR = Annotated[str, typer.Option(help="Who changes it.", callback=person)]
 
 
 class Earlier(str, Enum):

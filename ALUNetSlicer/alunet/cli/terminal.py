@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 
+from alunet.schema.names import PERSON, usable_name
+
 
 def flowing(text: str) -> str:
     """Each paragraph on one line, so that it wraps as wide as the terminal is; indented examples
@@ -13,6 +15,11 @@ def flowing(text: str) -> str:
     return "\n\n".join(
         part if part.startswith(" ") else part.replace("\n", " ") for part in paragraphs
     )
+
+
+def person(name: str | None) -> str | None:
+    """A person's name as it is kept; raises InputError for what is none. Without one: as it is."""
+    return usable_name(name, PERSON) if name else name
 
 
 def stop_on_terminate() -> None:

@@ -17,7 +17,6 @@ from alunet.imaging.folders import (
     CaseFiles,
     FolderCases,
     LeftOut,
-    composed,
     existing,
     folder_cases,
     nothing_found,
@@ -26,8 +25,8 @@ from alunet.imaging.label_file import LABEL_FOLDERS, Meaning, Segment, folded
 from alunet.imaging.patients import Patients, group_cases
 from alunet.imaging.reading import ENDINGS, PICTURE_ENDINGS, ending_of, stem_of
 from alunet.schema import NOT_ANNOTATED, Emit, ignore_events
+from alunet.schema.names import CASE, compared, composed, is_text, usable_name
 
-_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)", re.IGNORECASE)
 _IMAGES = ("imagesTr", "images", "image")
 
 
@@ -215,7 +214,7 @@ def number_labels(
             raise InputError(
                 f"{where}: the label {name!r} is there twice.", "Give every structure its own name."
             )
-        if not name.strip() or name == "ignore":
+        if not name.strip() or name == "ignore" or not is_text(name):
             raise InputError(
                 f"{where}: {name!r} cannot be the name of a label.", "Choose another name."
             )
@@ -355,34 +354,15 @@ def _check_cases(cases: list[CaseFiles], folder: Path) -> None:
         raise InputError(f"{folder} holds no image.", f"Images end in {', '.join(ENDINGS)}.")
     seen: dict[str, str] = {}
     for name, images, label in cases:
-        check_case_name(name)
-        if name.casefold() in seen:
+        usable_name(name, CASE)
+        if compared(name) in seen:
             raise InputError(
                 f"{folder} holds the case {name!r} twice.", "Give every case its own name."
             )
-        seen[name.casefold()] = name
+        seen[compared(name)] = name
         for file in (*images, *([label] if label else [])):
             if not file.is_file():
                 raise InputError(
                     f"Case {name}: there is no file {file}.",
                     "Correct dataset.json or add the file.",
                 )
-
-
-def check_case_name(name: str) -> None:
-    """Raises InputError for a name that some file system cannot hold."""
-    if _RESERVED.fullmatch(name.split(".")[0]):
-        raise InputError(
-            f"{name!r} cannot be the name of a case: Windows reserves it.", "Rename the file."
-        )
-    if (
-        not name
-        or re.search(r'[\x00-\x1f<>:"/\\|?*]', name)
-        or name != name.strip(" .")
-        or len(name.encode()) > 150
-    ):
-        raise InputError(
-            f"{name!r} cannot be the name of a case.",
-            'Use letters, digits, blanks, "-" and "_"; not / \\ : * ? " < > | and no dot or blank '
-            "at an end.",
-        )

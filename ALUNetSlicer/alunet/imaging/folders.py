@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import unicodedata
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from alunet.imaging.reading import (
     stem_of,
 )
 from alunet.schema import SEGMENTATION_ENDING, Emit, Event, ignore_events
+from alunet.schema.names import compared, composed
 
 CaseFiles = tuple[str, list[Path], Path | None]
 """Case name, image files in channel order, reference label."""
@@ -55,11 +55,6 @@ class FolderCases:
 
     cases: list[CaseFiles]
     left_out: list[LeftOut]
-
-
-def composed(name: str) -> str:
-    """Return a file name in the one Unicode form (NFC) in which names are kept and compared."""
-    return unicodedata.normalize("NFC", name)
 
 
 def existing(file: Path) -> Path:
@@ -246,9 +241,9 @@ def labels_by_name(names: Sequence[str], folder: Path) -> tuple[dict[str, Path],
 
 def named_like(file: Path, names: Sequence[str]) -> str | None:
     """Return the case that a label file is called like, see `labels_by_name`; else None."""
-    stem = composed(stem_of(file)).casefold()
+    stem = compared(stem_of(file))
     match = _LABEL_SUFFIX.fullmatch(stem)
-    known = {name.casefold(): name for name in names}
+    known = {compared(name): name for name in names}
     return known.get(stem) or (known.get(match.group(1)) if match else None)
 
 

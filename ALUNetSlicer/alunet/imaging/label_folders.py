@@ -10,6 +10,7 @@ from alunet.errors import InputError
 from alunet.imaging.dataset import listed_labels, read_meaning
 from alunet.imaging.folders import LeftOut, is_broken_link, labels_by_name, named_like
 from alunet.imaging.label_file import LABEL_FOLDERS, Meaning
+from alunet.schema.names import compared
 
 
 @dataclass(frozen=True)
@@ -65,8 +66,8 @@ def _unused(file: Path, found: dict[str, Path]) -> LeftOut:
 
 
 def _of_list(listed: dict[str, Path], names: Sequence[str], meaning: Meaning) -> FolderLabels:
-    known = {name.casefold(): file for name, file in listed.items()}
-    found = {name: known.pop(name.casefold()) for name in names if name.casefold() in known}
+    known = {compared(name): file for name, file in listed.items()}
+    found = {name: known.pop(compared(name)) for name in names if compared(name) in known}
     return FolderLabels(found, tuple(_without_case(file) for file in known.values()), meaning)
 
 

@@ -30,6 +30,7 @@ from alunet.project import Project, RoundState
 from alunet.project.refusals import ChannelsFixed
 from alunet.project.rounds import CHOSEN
 from alunet.schema import TILE, Emit, Status, ignore_events
+from alunet.schema.names import PROJECT, STRUCTURE, composed, usable_name
 
 
 @dataclass(frozen=True)
@@ -83,6 +84,12 @@ def create(
     Raises:
         InputError: something about it is impossible, or another project is there.
     """
+    if not (Path(root) / "project.db").is_file():
+        usable_name(name, PROJECT)
+        for label in labels:
+            usable_name(label, STRUCTURE)
+    name, kept = composed(name), {composed(label): value for label, value in labels.items()}
+    labels = kept if len(kept) == len(labels) else labels
     setup.recipe()
     if setup.seed < 0:
         raise InputError(f"{setup.seed} cannot be a seed.", "Give a whole number from 0 on.")

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import check_case_name
 from alunet.imaging.dicom.export import Algorithm
 from alunet.imaging.dicom.series import SeriesIdentity, check_identity, find_series
 from alunet.imaging.reading import EXACT_ENDING, grid_of, read_labels
@@ -30,6 +29,7 @@ from alunet.loop.dicom_export import (
 )
 from alunet.loop.loop import Loop
 from alunet.schema import Emit
+from alunet.schema.names import CASE, usable_name
 from alunet.storage.files import atomic_path
 
 _DESCRIPTION = "segmentations.json"
@@ -118,7 +118,7 @@ def write_package(package: Path, source: Path, folder: Path, emit: Emit) -> list
 
 
 def _drawn(about: dict[str, Any], file: Path) -> Drawn:
-    check_case_name(about["name"])
+    usable_name(about["name"], CASE, known=True)
     identity = SeriesIdentity(
         about["series_uid"], tuple(about["instance_uids"]), about["frame_of_reference_uid"]
     )

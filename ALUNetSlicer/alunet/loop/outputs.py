@@ -5,7 +5,6 @@ call's files, or none.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import shutil
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -30,7 +29,7 @@ from alunet.project.importing import counted
 from alunet.query import Streams
 from alunet.query.weights import class_weights
 from alunet.schema import Emit
-from alunet.storage.files import sync_folder
+from alunet.storage.files import passing_folder, sync_folder
 
 
 def predict(
@@ -242,8 +241,7 @@ def all_or_none(
     for target in targets:
         if target.is_dir():
             raise InputError(f"{target} is a folder.", "Give another name.")
-    names = "\n".join(target.name for target in targets)
-    place = folder / f"tmp-{hashlib.sha256(names.encode()).hexdigest()[:16]}"
+    place = passing_folder(folder, [target.name for target in targets])
     shutil.rmtree(place, ignore_errors=True)
     try:
         place.mkdir(parents=True)

@@ -12,6 +12,7 @@ from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.labels import Removed, Structures
 from alunet.pool import CaseGeometry
 from alunet.project.settings import Settings
+from alunet.schema.names import compared
 from alunet.storage.database import Database
 
 ROLES = ("pool", "test")
@@ -174,9 +175,9 @@ class CaseTable:
 
     def _note_to_learn(self, names: Iterable[str]) -> None:
         """Note whose reference label is to be learned from, within the caller's transaction."""
-        wanted = {name.casefold() for name in names}
+        wanted = {compared(name) for name in names}
         rows = self._db.rows("SELECT name FROM cases WHERE role = 'pool' AND label IS NOT NULL")
-        found = [(name,) for (name,) in rows if name.casefold() in wanted]
+        found = [(name,) for (name,) in rows if compared(name) in wanted]
         self._db.many("UPDATE cases SET learn = 1 WHERE name = ?", found)
 
     def note_learnt(self, name: str) -> None:

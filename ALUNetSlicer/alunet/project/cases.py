@@ -36,6 +36,7 @@ from alunet.project.training_labels import (
     LabelUse,
 )
 from alunet.schema import Emit, Event, ignore_events
+from alunet.schema.names import compared, composed
 from alunet.storage.files import sync_folder
 
 
@@ -126,6 +127,7 @@ class Cases(CaseTable):
         """
         label = None if label_file is None else Path(label_file)
         labels = LabelSource(self.structures, ignore=ignore, beside=beside)
+        name = composed(name)
         case = (name, [Path(file) for file in image_files], label)
         use = LabelUse(labels, label_use)
         self._import([case], role, use, emit or ignore_events, dicom)
@@ -171,7 +173,7 @@ class Cases(CaseTable):
         """What is known of the cases, by the name as it is compared."""
         rows = self._db.rows("SELECT name, role, images, content, stamp, state FROM cases")
         return {
-            name.casefold(): KnownCase(name, role, images, comparable(content), stamp, state)
+            compared(name): KnownCase(name, role, images, comparable(content), stamp, state)
             for name, role, images, content, stamp, state in rows
         }
 
@@ -189,7 +191,7 @@ class Cases(CaseTable):
     def _is_unchanged(self, case: CaseFiles, role: str, known: Mapping[str, KnownCase]) -> bool:
         """Whether a case was imported from the very same files, which no one has written since."""
         name, files, label = case
-        own = known.get(name.casefold())
+        own = known.get(compared(name))
         stamp = stamp_of([*files, *([label] if label else [])])
         return own is not None and own.role == role and own.stamp == stamp
 
@@ -202,7 +204,7 @@ class Cases(CaseTable):
         Raises:
             InputError: the project has another case of that name.
         """
-        own = known.get(case.name.casefold())
+        own = known.get(compared(case.name))
         if own is None:
             return True
         content = own.content or content_of(self._images / file for file in json.loads(own.images))
@@ -272,7 +274,7 @@ class Cases(CaseTable):
 
     def remove_unregistered(self, name: str) -> None:
         """Remove what an import that was killed left of a case; one of the project stays."""
-        if name.casefold() not in self._known():
+        if compared(name) not in self._known():
             channels = len(self._settings.about["channels"])
             remove_files(name, channels, self._images, self._labels)
 

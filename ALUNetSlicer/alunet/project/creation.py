@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Sequence
@@ -12,7 +13,7 @@ from alunet.errors import InputError
 from alunet.project.settings import Settings
 from alunet.project.tables import MIGRATIONS
 from alunet.storage.database import Database
-from alunet.storage.files import FolderLock
+from alunet.storage.files import FolderLock, atomic_path, written_name
 
 if TYPE_CHECKING:
     from alunet.project.project import Project
@@ -28,24 +29,21 @@ def create_database(
     annotation: dict[str, Any] | None,
     unit: str,
 ) -> None:
-    """Writes schema, description and shared cases in one transaction, so that a crash leaves no
-    half project.
+    """Writes schema, description and shared cases to a file that becomes the database when it is
+    whole, so that a crash leaves no half project.
     """
     lock = FolderLock(root)
     try:
-        database = Database(root / "project.db", MIGRATIONS)
-        try:
-            if database.version:
-                raise InputError(
-                    f"There is a project in {root} already.", "Open it, or choose another folder."
-                )
+        _make_way(root)
+        with atomic_path(root / "project.db") as file:
+            database = Database(file, MIGRATIONS)
             about = {
                 "name": name,
                 "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
                 "channels": [str(channel) for channel in channels],
                 "created": time.time(),
             }
-            with database.transaction():
+            with contextlib.closing(database), database.transaction():
                 database.migrate()
                 Settings(database).create(
                     about,
@@ -60,10 +58,25 @@ def create_database(
                     database.many(
                         f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
-        finally:
-            database.close()
     finally:
         lock.release()
+
+
+def _make_way(root: Path) -> None:
+    """Remove what a creation that was killed left; raises InputError where a project is there."""
+    place = root / "project.db"
+    if place.is_dir():
+        raise InputError(f"{place} is a folder.", "Choose another folder for the project.")
+    if place.exists():
+        with contextlib.closing(Database(place, MIGRATIONS)) as database:
+            if database.version:
+                raise InputError(
+                    f"There is a project in {root} already.", "Open it, or choose another folder."
+                )
+    # a log that stayed would be taken for that of the new file
+    for part in root.glob("*project.db*"):
+        if (written_name(part) or part.name).startswith("project.db"):
+            part.unlink(missing_ok=True)
 
 
 def reference(data: Path, root: Path) -> str:

@@ -27,10 +27,30 @@ class Events:
     def after(self, number: int = 0, limit: int = -1) -> list[tuple[int, Event]]:
         """Return events with a greater number, in order, the first `limit` of them; all without
         a limit.
+
+        Where some of them were forgotten, the first one is a ``gap`` that says so.
         """
         select = "SELECT id, kind, data, time FROM events WHERE id > ? ORDER BY id LIMIT ?"
         rows = self._db.rows(select, (number, limit))
-        return [(own, Event(kind, json.loads(data), moment)) for own, kind, data, moment in rows]
+        found = [(own, Event(kind, json.loads(data), moment)) for own, kind, data, moment in rows]
+        if found and found[0][0] > number + 1:
+            first, event = found[0]
+            found.insert(
+                0, (first - 1, Event("gap", {"after": number, "first": first}, event.time))
+            )
+        return found
+
+    def forget(self, keep: int, most: int) -> int:
+        """Forget the oldest events, at most so many at once; return how many.
+
+        Args:
+            keep: the newest that stay.
+        """
+        delete = (
+            "DELETE FROM events WHERE id IN (SELECT id FROM events"
+            " WHERE id <= (SELECT max(id) FROM events) - ? ORDER BY id LIMIT ?)"
+        )
+        return self._db.execute(delete, (keep, most)).rowcount
 
     def newest(self) -> int:
         """Return the number of the newest event, 0 where there is none."""

@@ -13,7 +13,6 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.dataset import check_case_name
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles, LeftOut
 from alunet.imaging.grids import Grid
@@ -34,6 +33,7 @@ from alunet.imaging.reading import (
 )
 from alunet.project.identity import Content, stamp_of
 from alunet.schema import SEGMENTATION_ENDING, Emit, Event
+from alunet.schema.names import CASE, compared, usable_name
 from alunet.storage.files import remove_leftovers
 
 _NAMED = 20  # files that were left out are named, so many
@@ -289,10 +289,10 @@ def check_new_names(cases: Sequence[CaseFiles]) -> None:
     """Raise InputError for a name that is bad, or there twice on some file system."""
     seen: set[str] = set()
     for name, _, _ in cases:
-        check_case_name(name)
-        if name.casefold() in seen:
+        usable_name(name, CASE)
+        if compared(name) in seen:
             raise InputError(f"There are two cases {name!r}.", "Rename one, or leave it out.")
-        seen.add(name.casefold())
+        seen.add(compared(name))
 
 
 def note_same_scans(
@@ -311,7 +311,7 @@ def note_same_scans(
 def say_removed(cases: Sequence[CaseFiles], known: Mapping[str, KnownCase], emit: Emit) -> None:
     """Say which cases were removed from the project before."""
     for name, _, _ in cases:
-        own = known.get(name.casefold())
+        own = known.get(compared(name))
         if own is not None and own.state == "removed":
             text = f"'{own.name}' was removed from the project and stays out until it is restored."
             emit(Event("message", {"text": text}))

@@ -128,6 +128,15 @@ class Jobs:
                 self.note(number, notes=json.dumps(notes))
         return notes[name]
 
+    def forget(self, number: int) -> None:
+        """Forget a job that has ended."""
+        where = "WHERE id = ? AND state NOT IN ('queued', 'running')"
+        self._db.execute(f"DELETE FROM jobs {where}", (number,))
+
+    def forget_result(self, number: int) -> None:
+        """Note that the file that a job made is gone."""
+        self._db.execute("UPDATE jobs SET result = NULL WHERE id = ?", (number,))
+
     def _tell(self, number: int) -> None:
         job = self.get(number)
         error = None if job.error is None else to_json(job.error)

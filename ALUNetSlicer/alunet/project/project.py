@@ -31,7 +31,7 @@ from alunet.project.tables import MIGRATIONS
 from alunet.project.taking_back import TakingBack
 from alunet.project.worklist import Worklist
 from alunet.schema import TILE
-from alunet.storage.database import Database
+from alunet.storage.database import BUSY_SECONDS, Database
 from alunet.storage.files import FolderLock, remove_leftovers, sync_folder
 from alunet.storage.locks import InUse
 
@@ -52,7 +52,14 @@ class Project:
             learned, case_changes, taking_back, erasing: its parts.
     """
 
-    def __init__(self, root: Path, *, read_only: bool = False, shared: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        read_only: bool = False,
+        shared: bool = False,
+        wait: float = BUSY_SECONDS,
+    ) -> None:
         self.root = Path(root).absolute()
         self.read_only = read_only
         if not (self.root / "project.db").is_file():
@@ -64,7 +71,9 @@ class Project:
             raise InputError(f"The project in {self.root} was never completed.", "Create it again.")
         self._lock = None if read_only or shared else FolderLock(self.root)
         try:
-            self._db = Database(self.root / "project.db", MIGRATIONS, read_only=read_only)
+            self._db = Database(
+                self.root / "project.db", MIGRATIONS, read_only=read_only, wait=wait
+            )
             self._load()
         except BaseException:  # whatever happened, the lock must not outlive the attempt
             self.close()
@@ -229,7 +238,14 @@ class Project:
         return cls(root)
 
     @classmethod
-    def open(cls, root: Path, *, read_only: bool = False, shared: bool = False) -> Project:
+    def open(
+        cls,
+        root: Path,
+        *,
+        read_only: bool = False,
+        shared: bool = False,
+        wait: float = BUSY_SECONDS,
+    ) -> Project:
         """Opens a project.
 
         Args:
@@ -237,12 +253,13 @@ class Project:
             read_only: many may read while one writes.
             shared: for short writes beside the one that has the folder: annotations, leases, jobs,
                 events. Importing cases and advancing the loop need the folder.
+            wait: seconds to wait for a database that another process holds.
 
         Raises:
             InputError: there is none, a newer program made it, or another process has it open for
                 writing.
         """
-        return cls(Path(root), read_only=read_only, shared=shared)
+        return cls(Path(root), read_only=read_only, shared=shared, wait=wait)
 
     def close(self) -> None:
         """Closes the database and gives the folder back; a second call does nothing."""

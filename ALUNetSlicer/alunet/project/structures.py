@@ -26,11 +26,11 @@ from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
 from alunet.project.worklist import Worklist
 from alunet.schema import NOT_ANNOTATED, StructureInfo
+from alunet.schema.names import STRUCTURE, usable_name
 from alunet.storage.database import Database
 
 OPEN, ABSENT, BACKGROUND = "open", "absent", "background"
 PERSON = Asked()
-_NAME_LENGTH = 100
 _NEXT = "The next training goes on from the model's weights; its last layers"
 
 
@@ -342,7 +342,8 @@ class ProjectStructures:
 
     def _check_name(self, others: dict[str, int], name: str, number: int) -> None:
         """Raise InputError where a name is taken or impossible."""
-        if len(name) > _NAME_LENGTH or folded(name) == OPEN:
+        usable_name(name, STRUCTURE)
+        if folded(name) == OPEN:
             raise InputError(f"A structure cannot be called '{name[:60]}'.", "Choose another name.")
         taken = next((own for own in others if folded(own) == folded(name)), None)
         if taken is not None:

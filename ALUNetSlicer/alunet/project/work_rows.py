@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from alunet.pool import CaseGeometry
-from alunet.schema import Lease, Status, WorkRow
+from alunet.project.lease_clock import LeaseClock
+from alunet.schema import Status, WorkRow
 from alunet.storage.database import Database
 
 _WORK = """
@@ -27,7 +27,8 @@ WHERE s.round = ? AND c.role = 'pool' AND c.state = 'present' ORDER BY s.rank
 
 def work_rows(database: Database, round: int) -> list[WorkRow]:
     """Return the batch of a round in the order to work in."""
-    return [_work_row(row) for row in database.rows(_WORK, (time.time(), round))]
+    clock = LeaseClock(database)
+    return [_work_row(row, clock) for row in database.rows(_WORK, (clock.now(), round))]
 
 
 def newest_version(database: Database, sample: int) -> int:
@@ -36,7 +37,7 @@ def newest_version(database: Database, sample: int) -> int:
     return database.number(select, (sample,))
 
 
-def _work_row(row: tuple[Any, ...]) -> WorkRow:
+def _work_row(row: tuple[Any, ...], clock: LeaseClock) -> WorkRow:
     sample, number, rank, case, slice_, geometry, reason, gain, uncertainty, ahead, *rest = row
     status, version, author, until, *box = rest
     return WorkRow(
@@ -53,5 +54,5 @@ def _work_row(row: tuple[Any, ...]) -> WorkRow:
         ahead=bool(ahead),
         status=Status(status),
         version=version or 0,
-        lease=None if author is None else Lease(author, until),
+        lease=None if author is None else clock.shown(author, until),
     )

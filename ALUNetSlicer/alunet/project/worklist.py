@@ -12,6 +12,7 @@ from alunet.errors import InputError
 from alunet.pool import CaseGeometry
 from alunet.project.cases import Cases
 from alunet.project.events import Events
+from alunet.project.lease_clock import LeaseClock
 from alunet.project.refusals import AlreadyAnnotated, Leased, NotPlanned
 from alunet.project.requests import Requests
 from alunet.project.rounds import CHOSEN, Rounds
@@ -209,16 +210,16 @@ class Worklist:
         """
         self._db.check_writable()
         self._samples.place(sample)
-        now = time.time()
+        clock = LeaseClock(self._db)
         with self._db.transaction():
+            now = clock.begin()
             rows = self._db.rows("SELECT author, until FROM leases WHERE sample_id = ?", (sample,))
             if rows and rows[0][0] != author and rows[0][1] > now:
-                raise Leased(Lease(*rows[0]))
-            lease = Lease(author, now + seconds)
+                raise Leased(clock.shown(*rows[0]))
             self._db.execute(
-                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (sample, author, lease.until)
+                "INSERT OR REPLACE INTO leases VALUES (?, ?, ?)", (sample, author, now + seconds)
             )
-        return lease
+            return clock.shown(author, now + seconds)
 
     def give_back(self, sample: int, author: str) -> None:
         """Ends somebody's lease; where there is none, nothing happens."""

@@ -46,6 +46,7 @@ class Code(str, Enum):
     ANSWER_NEEDED = "answer_needed"
     NOT_READY = "not_ready"  # 409: something must be done first, a plan or a round
     BUSY = "busy"  # 409: another process has the project
+    UNUSABLE = "unusable"  # 409: the project cannot be opened; the message says why
     TOO_LARGE = "too_large"  # 413: more bytes or more items than allowed
     BAD_RANGE = "bad_range"  # 416
     BAD_CHECKSUM = "bad_checksum"  # 422: the upload was dropped
@@ -117,6 +118,8 @@ class Health:
         disk_free: free bytes where the projects lie.
         versions: of Python and of the libraries that matter.
         started: seconds since the epoch.
+        stuck: what does not go on, a line each: projects that cannot be opened, jobs that cannot be
+            started, threads of the service; empty where all is well.
     """
 
     api: int
@@ -129,6 +132,7 @@ class Health:
     jobs_running: int
     versions: dict[str, str]
     started: float
+    stuck: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -173,6 +177,8 @@ class ProjectInfo:
         event: number of its newest event: who follows from there on misses nothing that this does
             not say.
         status: what `alunet status --json` says; empty in the list of projects.
+        problem: in the list, why the project cannot be opened; then nothing else is known of it but
+            its id, and its name where the service has had it open before. None for all others.
     """
 
     id: str
@@ -183,6 +189,7 @@ class ProjectInfo:
     status: dict[str, Any] = field(default_factory=dict)
     colors: dict[str, str] = field(default_factory=dict)
     replaced: dict[str, int] = field(default_factory=dict)
+    problem: Problem | None = None
 
 
 @dataclass(frozen=True)
@@ -306,7 +313,8 @@ class JobRequest:
 
 @dataclass(frozen=True)
 class Job:
-    """A job; times are seconds since the epoch.
+    """A job; times are seconds since the epoch. The newest 500 that have ended are kept, and the
+    files that the newest 20 made.
 
     Attributes:
         progress: the last ``progress``, ``epoch`` or ``step`` event's data, with its ``kind``.
@@ -335,6 +343,10 @@ class Job:
 class NumberedEvent:
     """An event of a project, of GET .../events?after=N&limit=M or of a stream of server-sent
     events (id = number).
+
+    The newest 20,000 are kept. Who asks for older ones gets first one of the kind ``gap``, with
+    ``after`` (as it was asked for) and ``first`` (the oldest that is kept) in its data: ask for
+    everything again, and go on from its number.
     """
 
     number: int

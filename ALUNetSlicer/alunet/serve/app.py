@@ -15,6 +15,7 @@ from alunet.schema import PREFIX, Code, Problem, to_json
 from alunet.serve.problems import STATUS, problem_of
 from alunet.serve.routes import cases, changes, jobs, service, structures, work
 from alunet.serve.state import State
+from alunet.serve.text_door import TextDoor
 
 _DESCRIPTION = """
 Every request carries `Authorization: Bearer TOKEN`. Every error is a `Problem`: a code for programs, a message and a
@@ -35,6 +36,7 @@ def build(state: State) -> FastAPI:
     )
     for room in (service, structures, cases, changes, work, jobs):
         app.include_router(room.router(state), prefix=PREFIX)
+    app.add_middleware(TextDoor)
     for kind in (AlunetError, OSError, Exception):
         # of the last, the framework logs the whole story
         app.add_exception_handler(kind, _failed)

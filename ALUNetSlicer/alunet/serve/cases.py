@@ -7,13 +7,14 @@ from pathlib import Path
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.project import Case, Project
 from alunet.schema import CaseInfo, Code
+from alunet.schema.names import composed
 from alunet.serve.problems import Refused
 
 
 def find(project: Project, name: str) -> Case:
     """The case of that name; raises Refused where there is none."""
     for case in project.cases.all():
-        if case.name == name:
+        if composed(case.name) == composed(name):
             return case
     raise Refused(Code.NOT_FOUND, f"There is no case '{name[:150]}'.", "See the list of cases.")
 

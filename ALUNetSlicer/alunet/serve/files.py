@@ -9,7 +9,6 @@ import contextlib
 import hashlib
 import re
 import threading
-import time
 from collections import OrderedDict, defaultdict
 from pathlib import Path
 
@@ -29,7 +28,6 @@ from alunet.storage.disk_space import DiskFull
 from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096
-_KEPT_SECONDS = 24 * 3600.0
 _READ_AT_ONCE, _MADE_AT_ONCE = 4, 2
 """How many large files are read for their checksum, and brought into another form, at once."""
 _LARGE_BYTES = 4 << 20
@@ -55,9 +53,6 @@ class Files:
         self._making = {True: CapacityLimiter(_MADE_AT_ONCE)}
         self._unpacking: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
         self._made_now: dict[str, asyncio.Task[None]] = {}
-        for old in self._converted.iterdir():
-            if time.time() - old.stat().st_mtime > _KEPT_SECONDS:
-                old.unlink(missing_ok=True)
 
     async def answer(
         self, request: Request, file: Path, name: str, form: str | None = None
@@ -154,6 +149,7 @@ class Files:
                 self._made_now[name] = task
                 task.add_done_callback(lambda _: self._made_now.pop(name, None))
             await asyncio.shield(task)
+        target.touch()  # housekeeping removes what nobody uses
         return target
 
 

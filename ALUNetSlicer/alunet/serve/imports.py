@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from alunet.errors import AlunetError, Cancelled, InputError
-from alunet.imaging.dataset import check_case_name
+from alunet.errors import Cancelled, InputError
 from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import ending_of
 from alunet.project import Project
@@ -27,6 +25,7 @@ from alunet.schema import (
     from_json,
     to_json,
 )
+from alunet.schema.names import CASE, compared, composed, usable_name
 from alunet.serve.catalog import used_uploads
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import Refused
@@ -49,13 +48,13 @@ def begin(
             cases wait.
         InputError: the name or the role cannot be.
     """
-    check_case_name(request.name)
     check_role(request.role)
     options = to_json(request)
     _identity(options["dicom"], request.images)
     with projects.open(project) as opened:
         if (job := _known(opened, options)) is not None:
             return job, False
+        usable_name(request.name, CASE)
         for upload in used_uploads(options):
             uploads.file(upload)
         with uploads.held(), opened.together():
@@ -114,10 +113,11 @@ def run(
             )
         except InputError as error:
             raise words.of(error) from error
-    projects = Projects(settings)
-    _needed(projects, task)  # so that it is quick while others wait for the lock
+    projects, own = Projects(settings), (task.project.root.name, task.job.id)
+    needed(projects, own)  # so that it is quick while others wait for the lock
     with uploads.held():
-        for upload in set(used) - _needed(projects, task):
+        others = needed(projects, own)
+        for upload in set(used) - others if others is not None else ():
             uploads.drop(upload)
 
 
@@ -159,7 +159,7 @@ def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
     for job in _waiting(project):
         if job.options == options:
             return job
-        if job.options["name"].casefold() == options["name"].casefold():
+        if compared(job.options["name"]) == compared(options["name"]):
             raise _taken(options["name"], "is being imported")
     return None
 
@@ -167,10 +167,11 @@ def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
 def _is_there(project: Project, options: Mapping[str, Any]) -> bool:
     """Whether the project has the case that was asked for; raises Refused where it has another."""
     name = options["name"]
-    known = {case.name.casefold(): case.name for case in project.cases.all()}
-    if name.casefold() not in known:
+    known = {compared(case.name): case.name for case in project.cases.all()}
+    if compared(name) not in known:
         return False
-    if known[name.casefold()] != name or project.settings.request_of(name) != _origin(options):
+    stored = known[compared(name)]
+    if composed(stored) != name or project.settings.request_of(stored) != _origin(options):
         raise _taken(name, "is in the project")
     return True
 
@@ -195,19 +196,27 @@ def _waiting(project: Project) -> list[Job]:
     ]
 
 
-def _needed(projects: Projects, task: JobContext) -> set[str]:
-    """The uploads that other imports wait for: the same file may become several cases."""
+def needed(projects: Projects, but: tuple[str, int] | None = None) -> set[str] | None:
+    """The uploads that imports wait for: the same file may become several cases. None where any
+    may be needed, because a program holds a project for the moment.
+
+    Args:
+        but: project and number of an import that does not count.
+    """
     found: set[str] = set()
     for identifier in projects.ids():
-        is_own = identifier == task.project.root.name
+        is_own = but is not None and identifier == but[0]
         if not is_own and (known := projects.catalog.find(identifier)) is not None:
             found |= known.uploads
             continue
-        # a project that cannot be opened must not keep this one from its end
-        with contextlib.suppress(AlunetError), projects.open(identifier) as project:
-            own = task.job.id if is_own else None
-            for job in _waiting(project):
-                found.update(used_uploads(job.options) if job.id != own else ())
+        try:
+            with projects.open(identifier) as project:
+                waiting = [job for job in _waiting(project) if (identifier, job.id) != but]
+        except Refused as error:  # one that cannot be opened keeps no other from its end
+            if error.problem.code is Code.BUSY:
+                return None
+            continue
+        found.update(upload for job in waiting for upload in used_uploads(job.options))
     return found
 
 

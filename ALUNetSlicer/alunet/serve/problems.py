@@ -35,6 +35,7 @@ STATUS = {
     Code.ANSWER_NEEDED: 409,
     Code.NOT_READY: 409,
     Code.BUSY: 409,
+    Code.UNUSABLE: 409,
     Code.TOO_LARGE: 413,
     Code.BAD_RANGE: 416,
     Code.BAD_CHECKSUM: 422,

@@ -19,15 +19,19 @@ from alunet.loop.annotation_loop import Setup, create
 from alunet.project import Project
 from alunet.project.refusals import ChannelsFixed
 from alunet.schema import Code, ProjectInfo, ProjectRequest
+from alunet.schema.names import PROJECT, composed, usable_name
 from alunet.serve.catalog import Catalog, describe
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.status import status
+from alunet.serve.unusable import Known, holds_project, refusal
+from alunet.storage.files import sync_folder
 from alunet.storage.locks import InUse
 
 _ID = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*")
-_NAME_LENGTH = 100
 _PATIENCE_SECONDS = 10.0
+_OPEN_SECONDS, _LIST_SECONDS = 2.0, 0.25
+"""How long one request waits for a program that holds a project, and one that looks at all."""
 
 
 class Projects:
@@ -35,26 +39,24 @@ class Projects:
 
     Args:
         settings: of the service.
-
-    Attributes:
-        catalog: what is known of them without opening each.
     """
 
     def __init__(self, settings: ServiceSettings) -> None:
         self._settings = settings
         self._making = threading.Lock()
+        self.known = Known()
         self.catalog = Catalog(settings.root)
 
     def ids(self) -> list[str]:
-        """Ids of the projects, sorted."""
+        """Ids of the projects, sorted, also of those that cannot be opened."""
         with os.scandir(self._settings.root) as entries:
-            found = [entry for entry in entries if _ID.fullmatch(entry.name)]
-        return sorted(entry.name for entry in found if Path(entry.path, "project.db").is_file())
+            names = [entry.name for entry in entries if _ID.fullmatch(entry.name)]
+        return sorted(name for name in names if holds_project(self._settings.root / name))
 
     def folder(self, project: str) -> Path:
         """Folder of a project; raises Refused where there is none."""
         folder = self._settings.root / project
-        if not _ID.fullmatch(project) or not (folder / "project.db").is_file():
+        if not _ID.fullmatch(project) or not holds_project(folder):
             raise Refused(
                 Code.NOT_FOUND,
                 f"There is no project '{project[:60]}'.",
@@ -63,31 +65,72 @@ class Projects:
         return folder
 
     @contextlib.contextmanager
-    def open(self, project: str) -> Iterator[Project]:
-        """The project for short work beside others (see `Project.open`, `shared`)."""
-        opened = Project.open(self.folder(project), shared=True)
-        with opened:
+    def open(self, project: str, wait: float = _OPEN_SECONDS) -> Iterator[Project]:
+        """The project for short work beside others (see `Project.open`, `shared`); raises Refused
+        where it cannot be opened.
+
+        Args:
+            wait: for a program that holds its database.
+        """
+        with self._open(project, shared=True, wait=wait) as opened:
             yield opened
+
+    def _open(self, identifier: str, *, shared: bool, wait: float = _OPEN_SECONDS) -> Project:
+        folder = self.folder(identifier)
+        try:
+            opened = Project.open(folder, shared=shared, wait=wait)
+        except InUse:
+            raise
+        except Exception as error:
+            refused = refusal(identifier, error)
+            self.known.failed(identifier, refused.problem)
+            raise refused from error
+        self.known.opened(identifier, opened.name)
+        return opened
+
+    def listed(self) -> list[ProjectInfo]:
+        """All projects, by id; one that cannot be opened says why, and troubles no other."""
+        return [
+            info for identifier in self.ids() if (info := self._described(identifier)) is not None
+        ]
+
+    def _described(self, identifier: str) -> ProjectInfo | None:
+        seen = None if identifier in self.known.problems else self.catalog.find(identifier)
+        if seen is not None:
+            self.known.names[identifier] = seen.info.name
+            return seen.info
+        try:
+            with self.open(identifier, wait=_LIST_SECONDS) as project:
+                return describe_project(identifier, project)
+        except Refused as error:
+            problem = error.problem
+        except Exception as error:  # noqa: BLE001  whatever it is, the others are listed
+            problem = refusal(identifier, error).problem
+            self.known.failed(identifier, problem)
+        if problem.code is Code.NOT_FOUND:  # it went meanwhile
+            return None
+        name = self.known.names.get(identifier, identifier)
+        return ProjectInfo(identifier, name, {}, [], problem=problem)
 
     @contextlib.contextmanager
     def own(self, project: str) -> Iterator[Project]:
         """The project for work that nobody else may do meanwhile; raises Refused where a job has
         it.
         """
-        with self._wait(self.folder(project)) as opened:
+        with self._wait(project) as opened:
             yield opened
 
-    def _wait(self, folder: Path) -> Project:
+    def _wait(self, identifier: str) -> Project:
         """Opens a project that other requests may have for a moment, and jobs for long."""
         end = time.monotonic() + _PATIENCE_SECONDS
         while True:
             try:
-                return Project.open(folder)
+                return self._open(identifier, shared=False)
             except InUse as error:
                 if time.monotonic() > end:
                     hint = "Wait until its job has ended, or cancel that."
                     raise Refused(
-                        Code.BUSY, f"The project '{folder.name}' is at work.", hint
+                        Code.BUSY, f"The project '{identifier}' is at work.", hint
                     ) from error
             time.sleep(0.05)
 
@@ -98,9 +141,10 @@ class Projects:
             Refused: another project has the name, or there are too many.
             InputError: labels, channels or recipe are impossible.
         """
-        _check(request)
         with self._making:
             known = self._named(request.name, identifiers := self.ids())
+            if known is None:
+                _check(request)
             if known is None and len(identifiers) >= self._settings.limits.projects:
                 raise Refused(
                     Code.TOO_MANY,
@@ -108,31 +152,42 @@ class Projects:
                     "Move some of them elsewhere.",
                 )
             name = known or identity(request.name)
-            with self._made(self._settings.root / name, request, known is None) as project:
+            self._make(name, request, known is None)
+            with self.open(name) as project:
                 return describe_project(name, project), known is None
 
     def _named(self, name: str, identifiers: list[str]) -> str | None:
-        """Id of the project that has this name."""
+        """Id of the project that has this name.
+
+        Raises:
+            Refused: a project that may have it cannot be opened for the moment.
+        """
         for identifier in identifiers:
-            own = self.catalog.name(identifier)
-            if own is None:
-                with self.open(identifier) as project:
-                    own = project.name
-            if own == name:
+            try:
+                found = self.catalog.name(identifier)
+                if found is None:
+                    with self.open(identifier, wait=_LIST_SECONDS) as project:
+                        found = project.name
+            except Refused as error:
+                found = self.known.names.get(identifier, "")
+                passes = error.problem.code is Code.BUSY and identifier[:-9] == _words(name)
+                if passes or composed(found) == name:
+                    raise
+            if composed(found) == name:
                 return identifier
         return None
 
-    def listed(self) -> list[ProjectInfo]:
-        """All projects, by id."""
-        return [self._described(identifier) for identifier in self.ids()]
+    def clear_making(self) -> None:
+        """Remove what is left of projects whose creation was killed."""
+        with self._making:
+            shutil.rmtree(self._place, ignore_errors=True)
 
-    def _described(self, identifier: str) -> ProjectInfo:
-        if (known := self.catalog.find(identifier)) is not None:
-            return known.info
-        with self.open(identifier) as project:
-            return describe_project(identifier, project)
+    @property
+    def _place(self) -> Path:
+        return self._settings.own / "making"
 
-    def _made(self, folder: Path, request: ProjectRequest, fresh: bool) -> Project:
+    def _make(self, identifier: str, request: ProjectRequest, fresh: bool) -> None:
+        """Make a project elsewhere and move it into place when it is whole; or compare it."""
         labels = {
             "background": 0,
             **{label: value for value, label in enumerate(request.labels, 1)},
@@ -146,7 +201,7 @@ class Projects:
             request.train_for,
         )
         if not fresh:
-            with Project.open(folder, shared=True) as project:
+            with self.open(identifier) as project:
                 known = (
                     project.name,
                     project.labels,
@@ -165,26 +220,27 @@ class Projects:
             ):
                 hint = "Open that one, or choose another name."
                 raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
-            return Project.open(folder, shared=True)
+            return
+        shutil.rmtree(self._place, ignore_errors=True)  # of those that were killed
+        self._place.mkdir(parents=True)
         try:
-            return create(
-                folder,
+            made = create(
+                self._place / identifier,
                 name=request.name,
                 labels=labels,
                 channels=request.channels,
                 setup=setup,
                 unit=request.unit,
             )
-        except BaseException:  # whatever happened, no half project stays
-            shutil.rmtree(folder, ignore_errors=True)
-            raise
+            made.close()
+            made.root.replace(self._settings.root / identifier)
+            sync_folder(self._settings.root)
+        finally:  # whatever happened, no half project stays
+            shutil.rmtree(self._place, ignore_errors=True)
 
 
 def _check(request: ProjectRequest) -> None:
-    if not request.name.strip() or len(request.name) > _NAME_LENGTH:
-        raise InputError(
-            "A project needs a name.", f"Give one of at most {_NAME_LENGTH} characters."
-        )
+    usable_name(request.name, PROJECT)
     if len(request.labels) < 1:
         raise InputError(
             "A project needs at least one structure.", 'Name it, for instance "liver".'
@@ -201,9 +257,12 @@ def identity(name: str) -> str:
     An id never comes twice: what a viewer has kept of a project that was removed must not be taken
     for a part of the next one of that name.
     """
+    return f"{_words(name)}-{secrets.token_hex(4)}"
+
+
+def _words(name: str) -> str:
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode().lower()
-    words = "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-") or "p"
-    return f"{words}-{secrets.token_hex(4)}"
+    return "-".join(re.findall(r"[a-z0-9]+", plain))[:48].strip("-") or "p"
 
 
 def describe_project(identifier: str, project: Project, whole: bool = False) -> ProjectInfo:

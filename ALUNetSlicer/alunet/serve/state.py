@@ -12,6 +12,7 @@ from alunet.loop.round_record import versions
 from alunet.schema import API, Health
 from alunet.serve.device import Device
 from alunet.serve.files import Files
+from alunet.serve.housekeeping import Housekeeping
 from alunet.serve.projects import Projects
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.supervisor import Supervisor
@@ -29,8 +30,8 @@ class State:
         self.settings = settings
         self.projects = Projects(settings)
         self.uploads = Uploads(settings)
-        self.uploads.remove_old()
         self.files = Files(settings)
+        self.housekeeping = Housekeeping(settings, self.projects, self.uploads)
         self.supervisor = Supervisor(settings, self.projects)
         self.closing = False
         self.device = Device(settings.device)
@@ -49,7 +50,19 @@ class State:
             jobs_running=self.supervisor.running,
             versions=versions(),
             started=self.started,
+            stuck=self._stuck(),
         )
+
+    def _stuck(self) -> list[str]:
+        """What does not go on, each line once."""
+        there = set(self.projects.ids())
+        closed = [
+            problem.message
+            for identifier, problem in sorted(self.projects.known.problems.items())
+            if identifier in there
+        ]
+        lines = [*self.supervisor.stuck(), *self.housekeeping.stuck(), *closed]
+        return list(dict.fromkeys(lines))
 
     def busy(self) -> bool:
         """Whether a job is waiting or running."""
@@ -59,3 +72,4 @@ class State:
         """The service ends; jobs go on."""
         self.closing = True
         self.supervisor.close()
+        self.housekeeping.close()

@@ -9,6 +9,8 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
+from dataclasses import dataclass
 from typing import Any
 
 import psutil
@@ -16,14 +18,19 @@ import psutil
 from alunet.errors import AlunetError
 from alunet.model.child import with_source
 from alunet.project import Project
-from alunet.schema import Job, JobKind, JobState, Problem
+from alunet.schema import Code, Job, JobKind, JobState, Problem
 from alunet.serve import imports
+from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
+from alunet.serve.service_thread import ServiceThread
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.worker import comes_first, interrupted
 from alunet.storage.locks import InUse
 
-_LOOK_SECONDS = 0.5
+_LOOK_SECONDS, _IDLE_SECONDS = 0.5, 5.0
+_LONGEST_PAUSE = 60.0
+_GIVE_UP_SECONDS = 10.0
+"""A project whose jobs cannot be seen to for so long keeps no idle service from its end."""
 _START_SECONDS = 20.0
 """How long a process may take to lock its job."""
 _PATIENCE_SECONDS = 4.0
@@ -33,8 +40,30 @@ MOST_ATTEMPTS = 3
 log = logging.getLogger("alunet.serve")
 
 
+@dataclass
+class _Trouble:
+    """Why the jobs of a project cannot be seen to, and when that is tried again."""
+
+    words: str
+    since: float
+    pause: float
+    again: float
+
+
+@dataclass(frozen=True)
+class _Started:
+    """A process that was started for a job, and how often the job had begun before."""
+
+    process: subprocess.Popen[bytes]
+    moment: float
+    attempts: int
+
+
 class Supervisor:
     """The jobs of all projects of a service.
+
+    A project that cannot be opened, or a job that cannot be started, troubles no other: it is
+    logged once and tried again after longer and longer pauses.
 
     Args:
         settings: of the service.
@@ -43,11 +72,14 @@ class Supervisor:
 
     def __init__(self, settings: ServiceSettings, projects: Projects) -> None:
         self._settings, self._projects = settings, projects
-        self._processes: dict[tuple[str, int], tuple[subprocess.Popen[bytes], float]] = {}
-        self._active, self._running = set(projects.ids()), 0
-        self._lock, self._end, self._news = threading.Lock(), threading.Event(), threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        self._processes: dict[tuple[str, int], _Started] = {}
+        self._deaths: Counter[tuple[str, int]] = Counter()
+        self._troubles: dict[str, _Trouble] = {}
+        # Projects without jobs are left out: to open each of many would take long.
+        identifiers = projects.ids()
+        self._active, self._running = set(identifiers) - projects.catalog.idle(identifiers), 0
+        self._lock = threading.Lock()
+        self._thread = ServiceThread("The supervisor of the jobs", self._look_at_all)
 
     @property
     def running(self) -> int:
@@ -56,57 +88,104 @@ class Supervisor:
 
     @property
     def busy(self) -> bool:
-        """Whether any job waits or runs."""
-        return bool(self._active)
+        """Whether any job waits or runs; those that cannot be seen to do not count."""
+        now = time.monotonic()
+        with self._lock:
+            troubles = {
+                project
+                for project, trouble in self._troubles.items()
+                if now - trouble.since > _GIVE_UP_SECONDS
+            }
+            return bool(self._active - troubles)
+
+    def stuck(self) -> list[str]:
+        """What does not go on, a line each."""
+        with self._lock:
+            words = [trouble.words for trouble in self._troubles.values()]
+        return [*self._thread.stuck(), *words]
 
     def wake(self, project: str) -> None:
         """There is something new about a project's jobs."""
         with self._lock:
             self._active.add(project)
-        self._news.set()
+            if project in self._troubles:
+                self._troubles[project].again = 0.0
+        self._thread.wake()
 
     def close(self) -> None:
         """Stops looking; the jobs go on."""
-        self._end.set()
-        self._news.set()
-        self._thread.join(5)
+        self._thread.close()
 
-    def _run(self) -> None:
-        self._begin()
-        while not self._end.is_set():
-            self._news.wait(_LOOK_SECONDS if self._active else None)
-            self._news.clear()
-            running = 0
-            for project in sorted(self._active):
-                with contextlib.suppress(AlunetError):
-                    running += self._look(project)
-            self._running = running
-
-    def _begin(self) -> None:
-        """Leave out the projects without jobs; to open each of many would take long."""
-        idle = self._projects.catalog.idle(self._active)
+    def _look_at_all(self) -> float:
+        """See to the jobs of all projects that have some; give when to look again."""
+        running = 0
         with self._lock:
-            self._active -= idle
-        # a job may have come in between
-        for project in idle - self._projects.catalog.idle(idle):
-            self.wake(project)
+            active = sorted(self._active)
+        for project in active:
+            trouble = self._troubles.get(project)
+            if trouble is not None and time.monotonic() < trouble.again:
+                continue
+            try:
+                running += self._look(project)
+                with self._lock:
+                    self._troubles.pop(project, None)
+            except Exception as error:  # noqa: BLE001  it troubles no other project
+                self._note(project, error)
+        self._running = running
+        return _LOOK_SECONDS if active else _IDLE_SECONDS
+
+    def _note(self, project: str, error: Exception) -> None:
+        """A project cannot be seen to: log it once, and leave it alone for a while."""
+        problem = error.problem if isinstance(error, Refused) else None
+        if problem is not None and problem.code is Code.NOT_FOUND:  # somebody moved it away
+            with self._lock:
+                self._active.discard(project)
+                self._troubles.pop(project, None)
+            return
+        words = f"The jobs of '{project}' cannot be seen to: {error}".splitlines()[0][:300]
+        words = words if problem is None else problem.message  # which was logged
+        now, before = time.monotonic(), self._troubles.get(project)
+        if problem is None and (before is None or before.words != words):
+            log.warning("%s", words, exc_info=None if isinstance(error, AlunetError) else error)
+        pause = _LOOK_SECONDS if before is None else min(_LONGEST_PAUSE, before.pause * 2)
+        since = now if before is None else before.since
+        with self._lock:
+            self._troubles[project] = _Trouble(words, since, pause, now + pause)
 
     def _look(self, identifier: str) -> int:
-        """Sees to the jobs of one project; how many run."""
-        with self._projects.open(identifier) as project:
+        """Sees to the jobs of one project; how many run.
+
+        Raises:
+            OSError: of the first job that cannot be started; the others were seen to.
+        """
+        with self._projects.open(identifier, wait=_LOOK_SECONDS) as project:
             jobs = project.jobs.all(unfinished=True)
             imports_first = [job.id for job in jobs if job.kind is JobKind.IMPORT][:1]
+            failed: OSError | None = None
             for job in jobs:
                 first = job.id if job.kind is not JobKind.IMPORT else imports_first[0]
                 try:
                     self._see_to(identifier, project, job, first)
                 except OSError as error:
-                    log.error("job %d cannot be started: %s", job.id, error)
+                    failed = failed or error
+                    project.jobs.note(job.id, waiting=f"It cannot be started: {error}.")
+            self._forget(identifier, {job.id for job in jobs})
             if not jobs:
                 with self._lock:
                     if not project.jobs.all(unfinished=True):
                         self._active.discard(identifier)
+            if failed is not None:
+                raise failed
         return sum(job.state is JobState.RUNNING for job in jobs)
+
+    def _forget(self, identifier: str, unfinished: set[int]) -> None:
+        """Keep nothing of jobs that ended."""
+        for known in [key for key in self._processes if key[0] == identifier]:
+            if known[1] not in unfinished and self._processes[known].process.poll() is not None:
+                del self._processes[known]
+        for known in [key for key in self._deaths if key[0] == identifier]:
+            if known[1] not in unfinished:
+                del self._deaths[known]
 
     def _see_to(self, identifier: str, project: Project, job: Job, first: int) -> None:
         """Start a job or end it, where one of them is due.
@@ -120,7 +199,7 @@ class Supervisor:
                 _kill(project.jobs.process(job.id), identifier)
         elif cancelled is not None:
             _end(project, job, JobState.CANCELLED)
-        elif job.attempts >= MOST_ATTEMPTS and not self._starting(identifier, job.id):
+        elif self._died(identifier, job) and not self._starting(identifier, job.id):
             _end(project, job, JobState.FAILED, interrupted())
         elif first != job.id:
             if job.waiting != comes_first(first):
@@ -129,12 +208,21 @@ class Supervisor:
             self._start(identifier, project, job)
 
     def _starting(self, identifier: str, number: int) -> bool:
-        process, begun = self._processes.get((identifier, number), (None, 0.0))
+        started = self._processes.get((identifier, number))
         return (
-            process is not None
-            and process.poll() is None
-            and time.monotonic() - begun < _START_SECONDS
+            started is not None
+            and started.process.poll() is None
+            and time.monotonic() - started.moment < _START_SECONDS
         )
+
+    def _died(self, identifier: str, job: Job) -> bool:
+        """Whether its processes died too often, at work or before they came to it."""
+        key = identifier, job.id
+        started = self._processes.get(key)
+        if started is not None and started.process.poll():
+            self._deaths[key] += started.attempts == job.attempts
+            del self._processes[key]
+        return max(job.attempts, self._deaths[key]) >= MOST_ATTEMPTS
 
     def _start(self, identifier: str, project: Project, job: Job) -> None:
         if job.state is JobState.RUNNING:
@@ -164,13 +252,13 @@ class Supervisor:
                 env=with_source(),
                 **detached,
             )
-        self._processes[identifier, job.id] = process, time.monotonic()
+        self._processes[identifier, job.id] = _Started(process, time.monotonic(), job.attempts)
 
 
 def _end(project: Project, job: Job, state: JobState, problem: Problem | None = None) -> None:
     """End a job whose process is gone, and what that left half done."""
     if job.attempts:
-        with contextlib.suppress(InUse), Project.open(project.root) as owned:
+        with contextlib.suppress(InUse, OSError), Project.open(project.root) as owned:
             imports.clean_up(owned, job)
     project.jobs.end(job.id, state, problem)
 

@@ -13,6 +13,7 @@ import shutil
 import threading
 import time
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -25,7 +26,6 @@ from alunet.storage.locks import FileLock
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_KEPT_SECONDS = 7 * 24 * 3600.0
 _DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Forms of two files: the header names the other one, which could be any file of the machine."""
 _ACCEPTED = (*(ending for ending in ENDINGS if ending not in _DETACHED), SEGMENTATION_ENDING)
@@ -45,6 +45,7 @@ class Uploads:
         self._settings, self._folder = settings, settings.own / "uploads"
         self._folder.mkdir(parents=True, exist_ok=True)
         self._locks: defaultdict[str, threading.Lock] = defaultdict(threading.Lock)
+        self._sizes: dict[str, int] = {}
 
     def begin(self, request: UploadRequest) -> tuple[Upload, bool]:
         """The upload of these bytes, and whether it is new.
@@ -68,7 +69,7 @@ class Uploads:
             raise Refused(Code.TOO_LARGE, f"The file has {request.size} bytes.", hint)
         identity = hashlib.sha256(f"{sha256} {request.size} {ending}".encode()).hexdigest()[:32]
         with self._locks[identity]:
-            fresh = not self._note(identity).is_file()
+            fresh = not self._is_begun(identity)
             if fresh:
                 self._check_space(request.size)
                 upload = Upload(identity, 0, request.size, sha256)
@@ -137,6 +138,7 @@ class Uploads:
 
     def drop(self, identity: str) -> None:
         """Forgets an upload."""
+        self._sizes.pop(identity, None)
         for path in self._folder.glob(f"{identity}*"):
             path.unlink(missing_ok=True)
 
@@ -150,8 +152,13 @@ class Uploads:
         return self._folder / f"{identity}{self._content(identity)['ending']}"
 
     def _content(self, identity: str) -> dict:
-        if _ID.fullmatch(identity) and self._note(identity).is_file():
-            return json.loads(self._note(identity).read_text(encoding="utf-8"))
+        if _ID.fullmatch(identity):
+            # one that is missing or damaged was never begun
+            odd = (FileNotFoundError, IsADirectoryError, ValueError, TypeError, LookupError)
+            with contextlib.suppress(*odd):
+                content = json.loads(self._note(identity).read_text(encoding="utf-8"))
+                words = {name: str(content[name]) for name in ("sha256", "ending")}
+                return {**words, "size": int(content["size"])}
         raise Refused(
             Code.NOT_FOUND,
             "There is no such upload.",
@@ -167,16 +174,22 @@ class Uploads:
             offset = part.stat().st_size if part.is_file() else 0
         return Upload(identity, offset, content["size"], content["sha256"])
 
+    def _is_begun(self, identity: str) -> bool:
+        with contextlib.suppress(Refused):
+            return bool(self._content(identity))
+        return False
+
     def _check_space(self, size: int) -> None:
         limits = self._settings.limits
-        uploads = self._all()
-        if len(uploads) >= limits.uploads:
+        there = self._files()
+        if len(there) >= limits.uploads:
             raise Refused(
                 Code.TOO_MANY,
-                f"{len(uploads)} uploads wait to be used.",
+                f"{len(there)} uploads wait to be used.",
                 "Make cases of them first.",
             )
-        waiting = sum(upload.size - upload.offset for upload in uploads)
+        self._sizes = {one: size for one, size in list(self._sizes.items()) if one in there}
+        waiting = sum(self._missing(identity, files) for identity, files in there.items())
         if shutil.disk_usage(self._folder).free - waiting - size < limits.disk_reserve:
             raise Refused(
                 Code.DISK_FULL,
@@ -188,17 +201,48 @@ class Uploads:
         """A lock of all processes: whoever holds it decides whether uploads are needed still."""
         return FileLock(self._folder / "lock")
 
-    def remove_old(self) -> None:
-        """Forgets what nobody has used for a week."""
-        for upload in self._all():
-            parts = [path.stat().st_mtime for path in self._folder.glob(f"{upload.id}*")]
-            if time.time() - max(parts, default=0.0) > _KEPT_SECONDS:
-                self.drop(upload.id)
+    def count(self) -> int:
+        """How many uploads were begun and not used up."""
+        return len(self._files())
 
-    def _all(self) -> list[Upload]:
-        """All uploads; one may begin meanwhile, and a job may use one up."""
-        found = []
-        for note in self._folder.glob("*.json"):
-            with contextlib.suppress(Refused, OSError):
-                found.append(self._read(note.stem))
+    def unused(self, seconds: float) -> list[str]:
+        """Ids of the uploads that nobody has touched for so long."""
+        now = time.time()
+        return [
+            identity
+            for identity, files in self._files().items()
+            if now - max(_written(file) for file in files) > seconds
+        ]
+
+    def _files(self) -> dict[str, list[os.DirEntry[str]]]:
+        """The files of each upload; one may begin meanwhile, and a job may use one up. What a kill
+        left beside them is none.
+        """
+        found: dict[str, list[os.DirEntry[str]]] = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                identity = entry.name.partition(".")[0]
+                if _ID.fullmatch(identity) and entry.is_file():
+                    found.setdefault(identity, []).append(entry)
         return found
+
+    def _missing(self, identity: str, files: Iterable[os.DirEntry[str]]) -> int:
+        """Bytes of an upload that are still to come."""
+        parts = {file.name.partition(".")[2]: file for file in files}
+        if "json" not in parts or parts.keys() - {"json", "part"}:
+            return 0
+        try:
+            if identity not in self._sizes:  # of 10,000 uploads not every note is read each time
+                self._sizes[identity] = self._content(identity)["size"]
+            there = parts["part"].stat().st_size if "part" in parts else 0
+        except (Refused, OSError):
+            return 0
+        return self._sizes[identity] - there
+
+
+def _written(file: os.DirEntry[str]) -> float:
+    """When a file was written last; now, where it is being removed."""
+    try:
+        return file.stat().st_mtime
+    except OSError:
+        return time.time()

@@ -25,20 +25,26 @@ class Database:
         path: the database file.
         migrations: what leads from schema version ``i`` to ``i + 1``.
         read_only: refuse every write, also of a migration.
+        wait: seconds to wait for others while it is opened.
 
     Raises:
         InputError: the file is not a project's database, or one of a newer program.
     """
 
     def __init__(
-        self, path: Path, migrations: Sequence[Migration], *, read_only: bool = False
+        self,
+        path: Path,
+        migrations: Sequence[Migration],
+        *,
+        read_only: bool = False,
+        wait: float = BUSY_SECONDS,
     ) -> None:
         self.path, self._migrations, self.read_only = path, migrations, read_only
         # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
         target = f"{path.absolute().as_uri()}?mode=ro" if read_only else str(path)
         try:
             self._connection = sqlite3.connect(
-                target, uri=read_only, timeout=BUSY_SECONDS, isolation_level=None
+                target, uri=read_only, timeout=wait, isolation_level=None
             )
         except sqlite3.Error as error:
             raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
@@ -61,6 +67,7 @@ class Database:
                 f"{self.path} has schema version {version}; this program knows {self.newest}.",
                 "Update ALUNet to open this project.",
             )
+        self._connection.execute(f"PRAGMA busy_timeout = {round(1000 * BUSY_SECONDS)}")
         self._connection.execute("PRAGMA foreign_keys = ON")
         if read_only:
             if 0 < version < self.newest:

@@ -7,9 +7,11 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import sys
+import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -18,6 +20,7 @@ from alunet.storage.disk_space import reporting_full_disk
 from alunet.storage.locks import InUse, lock_stream
 
 _TEMPORARY = re.compile(r"tmp-[0-9a-f]{32}-(.+)")  # strict: a case may be called tmp-1
+_PASSING_FOLDER = re.compile(r"tmp-[0-9a-f]{16}")
 
 
 @contextlib.contextmanager
@@ -53,14 +56,52 @@ def written_name(path: Path) -> str | None:
     return match[1] if match else None
 
 
-def remove_leftovers(folder: Path) -> None:
-    """Removes the temporary files that killed writers left in a folder and below; nobody may be
-    writing there.
+def passing_folder(folder: Path, names: Iterable[str]) -> Path:
+    """Return where files are written that become those of these names in `folder`, all at once;
+    the same names have the same place.
     """
-    for parent, _, names in os.walk(folder):
+    digest = hashlib.sha256("\n".join(names).encode()).hexdigest()
+    return folder / f"tmp-{digest[:16]}"
+
+
+def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
+    """Removes the temporary files and folders that killed writers left in a folder and below.
+
+    Args:
+        older_than: seconds since they were written last; 0: nobody may be writing there.
+    """
+    for parent, folders, names in os.walk(folder):
+        for name in [name for name in folders if _PASSING_FOLDER.fullmatch(name)]:
+            if _age(Path(parent, name)) >= older_than:
+                shutil.rmtree(Path(parent, name), ignore_errors=True)
+                folders.remove(name)
         for name in names:
-            if written_name(Path(name)) is not None:
-                Path(parent, name).unlink(missing_ok=True)
+            file = Path(parent, name)
+            if written_name(file) is not None and _age(file) >= older_than:
+                file.unlink(missing_ok=True)
+
+
+def _age(path: Path) -> float:
+    """Seconds since it was written last; 0 where it is gone."""
+    try:
+        return max(0.0, time.time() - path.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def cut_log(file: Path, most: int) -> None:
+    """Keep the second half of a log of more than `most` bytes, from the begin of a line on; what
+    is written in that moment may be lost.
+    """
+    with contextlib.suppress(OSError):  # Windows keeps what is being written
+        if file.stat().st_size <= most:
+            return
+        with file.open("r+b") as stream:
+            stream.seek(-(most // 2), os.SEEK_END)
+            kept = stream.read().partition(b"\n")[2]
+            stream.seek(0)
+            stream.write(kept)
+            stream.truncate()
 
 
 def sync_folder(folder: Path) -> None:

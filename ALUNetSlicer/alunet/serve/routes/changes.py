@@ -19,6 +19,7 @@ from alunet.schema.changes import (
     TakeBackRequest,
     TakenBack,
 )
+from alunet.schema.names import composed
 from alunet.serve.copies import forget_copies
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
@@ -43,7 +44,7 @@ def _add_cases(routes: APIRouter, state: State) -> None:
         if request.state not in (None, "present", "removed"):
             raise InputError(f"A case cannot be '{request.state[:20]}'.", "Use present, removed.")
         with state.projects.open(project) as opened:
-            _record(opened, case)
+            case = _record(opened, case).name
             changes, says = opened.case_changes, []
             with opened.together():
                 if request.state is not None:
@@ -65,7 +66,7 @@ def _add_cases(routes: APIRouter, state: State) -> None:
         with state.projects.open(project) as opened:
             role = _record(opened, case).role
         with state.projects.own(project) as opened:
-            _record(opened, case)
+            case = _record(opened, case).name
             erased = opened.erasing.erase(
                 case,
                 request.author,
@@ -103,6 +104,6 @@ def _add_samples(routes: APIRouter, state: State) -> None:
 def _record(project: Project, name: str) -> CaseRecord:
     """The row of a case that is in the project or was removed."""
     for record in project.case_changes.records():
-        if record.name == name and record.state != "erased":
+        if composed(record.name) == composed(name) and record.state != "erased":
             return record
     raise Refused(Code.NOT_FOUND, f"There is no case '{name[:150]}'.", "See the list of cases.")

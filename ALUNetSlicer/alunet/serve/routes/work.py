@@ -33,6 +33,7 @@ from alunet.schema import (
     to_json,
 )
 from alunet.schema import Header as Names
+from alunet.schema.names import PERSON, usable_name
 from alunet.serve.cases import find, newest_output
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
@@ -84,6 +85,7 @@ def _add_work(routes: APIRouter, state: State) -> None:
 
     @serves(routes, Operations.give_back)
     def give_back(project: str, sample: int, author: Author) -> None:
+        check_author(author)
         with state.projects.open(project) as opened:
             check_sample(opened, sample)
             opened.worklist.give_back(sample, author)
@@ -138,6 +140,8 @@ def _add_annotations(routes: APIRouter, state: State) -> None:
         status: Status = Status.DONE,
     ) -> SampleState:
         body, packed = await request.body(), request.headers.get("content-encoding", "identity")
+
+        check_author(author)
 
         def submit() -> SampleState:
             with state.projects.open(project) as opened:
@@ -218,8 +222,7 @@ def check_sample(project: Project, sample: int) -> None:
 
 def check_author(author: str) -> None:
     """Raise InputError for what is no name of a person."""
-    if not author.strip() or len(author) > 100:
-        raise InputError("An author has 1 to 100 characters.", "Say who is working.")
+    usable_name(author, PERSON)
 
 
 def _labels(
