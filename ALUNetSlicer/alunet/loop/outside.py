@@ -31,7 +31,7 @@ from alunet.project.importing import (
     store_case,
 )
 from alunet.schema import Emit, Event
-from alunet.storage.disk_space import DiskFull
+from alunet.storage.failures import DiskFull
 from alunet.storage.files import sync_folder
 
 

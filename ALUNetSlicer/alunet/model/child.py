@@ -26,7 +26,7 @@ from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError
 from alunet.schema import Emit, Event, ignore_events
-from alunet.storage.disk_space import known_failure
+from alunet.storage.failures import known_failure
 
 _KILL_AFTER_SECONDS = 3.0
 

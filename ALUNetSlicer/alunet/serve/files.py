@@ -22,7 +22,7 @@ from alunet.imaging.reading import ending_of, read_image, write_image
 from alunet.schema import FILE_FORMATS, Code
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
-from alunet.storage.disk_space import DiskFull
+from alunet.storage.failures import DiskFull
 from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096

@@ -17,7 +17,7 @@ from alunet.project.refusals import (
 )
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
-from alunet.storage.disk_space import DiskFull, known_failure
+from alunet.storage.failures import DiskFull, known_failure
 from alunet.storage.locks import InUse
 
 log = logging.getLogger("alunet.serve")
