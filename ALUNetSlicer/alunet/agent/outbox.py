@@ -25,7 +25,7 @@ import sqlite3
 import threading
 import time
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -167,11 +167,19 @@ class Outbox:
             entry, content=content, key=key, number=number or 0, follows=follows, time=now
         )
 
-    def next_waiting(self, engine: str) -> Entry | None:
-        """The oldest entry of an engine that waits, with its voxels."""
+    def next_waiting(self, engine: str, without: Collection[str] = ()) -> Entry | None:
+        """The oldest entry of an engine that waits, with its voxels.
+
+        Args:
+            without: projects of which none is wanted.
+        """
+        marks = ", ".join("?" * len(without))
         with self._transaction() as database:
             found = self._select(
-                database, "state = 'waiting' AND engine = ? ORDER BY number LIMIT 1", (engine,)
+                database,
+                f"state = 'waiting' AND engine = ? AND project NOT IN ({marks})"
+                " ORDER BY number LIMIT 1",
+                (engine, *without),
             )
             if not found:
                 return None
