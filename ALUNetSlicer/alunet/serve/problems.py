@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from alunet.errors import AlunetError, InputError
+from alunet.errors import AlunetError, InputError, OutOfMemory
 from alunet.project.changes import AnswerNeeded
 from alunet.project.refusals import (
     AlreadyAnnotated,
@@ -114,6 +114,8 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, InputError):
         code, details = _meaning(error)
         return Problem(code, error.message, error.hint, details)
+    if isinstance(error, OutOfMemory):
+        return Problem(Code.NO_MEMORY, error.message, error.hint)
     if isinstance(error, AlunetError):
         return Problem(Code.FAILED, error.message, error.hint)
     log.error("an unexpected error", exc_info=error)
