@@ -93,7 +93,14 @@ class Database:
         network = is_network(self.path.parent)
         for _ in range(_ATTEMPTS):
             self._connect(network)
-            self._check_version()
+            try:
+                self._check_version()
+            except DiskError:
+                if not (network and self.read_only):
+                    raise
+                self.close()  # it has a log, and this may not lock it for itself
+                self._connection = read_copy(self.path)
+                return
             if self._memory is None or self._memory.is_current():
                 self._set_up(network)
                 return
@@ -230,16 +237,18 @@ class Database:
 
     def rows(self, statement: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """All rows of a query."""
-        return self.execute(statement, values).fetchall()
+        with self._reporting():  # SQLite reads while the rows are fetched
+            return self._sqlite.execute(statement, values).fetchall()
 
     def value(self, statement: str, values: Sequence[object] = ()) -> object:
         """First column of the first row of a query, or None."""
-        row = self.execute(statement, values).fetchone()
+        with self._reporting():
+            row = self._sqlite.execute(statement, values).fetchone()
         return None if row is None else row[0]
 
     def number(self, statement: str, values: Sequence[object] = ()) -> int:
         """The whole number in the first column of the first row of a query."""
-        return int(self.execute(statement, values).fetchone()[0])
+        return int(str(self.value(statement, values)))
 
     def check_writable(self) -> None:
         """Raise InputError where it was opened for reading only, or nothing can be written."""
