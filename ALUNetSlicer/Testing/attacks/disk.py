@@ -98,7 +98,7 @@ class _Play:
             answer = put(self._service, sample, array, version, key)
             done = self._expect(answer, level, "annotation", 200)
             status = self._send(
-                "PATCH", "/samples/11", json=_STATUS, headers={"Idempotency-Key": key}
+                "PATCH", "/samples/11", json=_STATUS, headers={"Idempotency-Key": f"s {key}"}
             )
             self._expect(status, level, "status", 200)
             self._read(level)

@@ -74,7 +74,8 @@ class Database:
         except BaseException as error:
             self.close()
             if isinstance(error, sqlite3.Error):
-                raise InputError(f"{path} cannot be opened: {error}.", "Check the path.") from error
+                kind = DiskError if path.is_file() else InputError
+                raise kind(f"{path} cannot be opened: {error}.", "Check the path.") from error
             raise
 
     def _open_copy(self, failure: StorageFailure) -> None:
@@ -110,14 +111,9 @@ class Database:
     def _connect(self, network: bool) -> None:
         # Only reading needs a URI, which SQLite cannot take for a network path of Windows.
         target = f"{self.path.absolute().as_uri()}?mode=ro" if self.read_only else str(self.path)
-        try:
-            self._connection = sqlite3.connect(
-                target, uri=self.read_only, timeout=BUSY_SECONDS, isolation_level=None
-            )
-        except sqlite3.Error as error:
-            raise InputError(
-                f"{self.path} cannot be opened: {error}.", "Check the path."
-            ) from error
+        self._connection = sqlite3.connect(
+            target, uri=self.read_only, timeout=BUSY_SECONDS, isolation_level=None
+        )
         if network:
             # One that was made on a disk of one computer has a log; it is read without its shared
             # memory, which other computers do not see.

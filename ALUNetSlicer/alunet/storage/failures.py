@@ -90,6 +90,7 @@ _SQLITE_VAGUE = {10, 14}
 _SQLITE_DAMAGE = {11, 26}
 
 _PROBE_BYTES = 1 << 20
+_SPARE_FILES = 8  # more than a connection to a database opens
 _AGAIN = "Make room, then repeat the command: what was finished is kept."
 _HINTS: dict[type[StorageFailure], str] = {
     DiskFull: _AGAIN,
@@ -132,6 +133,26 @@ def known_failure(error: BaseException) -> InputError | None:
         return InputError(
             f"{path} cannot be used: {error.strerror}.", "Check the path and who may use it."
         )
+    return None
+
+
+def failure_of_reading(path: Path) -> StorageFailure | None:
+    """Return why the system does not let a file be read, which a library could not; None where it
+    does, so that the file itself must be wrong.
+    """
+    spare: list[int] = []
+    try:
+        with path.open("rb") as stream:
+            while stream.read(_PROBE_BYTES):
+                pass
+            for _ in range(_SPARE_FILES):
+                spare.append(os.dup(stream.fileno()))
+    except OSError as error:
+        known = known_failure(error)
+        return known if isinstance(known, NoDescriptors | DiskError | Locked) else None
+    finally:
+        for number in spare:
+            os.close(number)
     return None
 
 
@@ -224,17 +245,22 @@ def _is_vague(error: BaseException) -> bool:
 
 
 def _refusal(file: Path) -> int:
-    """The system's number for why it takes no more bytes into `file`, which is removed; 0 where it
-    does.
+    """The system's number for why it takes no more bytes into `file`, which is removed, or opens no
+    more files; 0 where it does.
     """
+    spare: list[int] = []
     try:
         with file.open("ab") as stream:
             stream.write(bytes(_PROBE_BYTES))
             stream.flush()
             os.fsync(stream.fileno())
+            for _ in range(_SPARE_FILES):
+                spare.append(os.dup(stream.fileno()))
     except OSError as error:
         return error.errno or 0
     finally:
+        for number in spare:
+            os.close(number)
         with contextlib.suppress(OSError):
             file.unlink(missing_ok=True)
     return 0
