@@ -64,12 +64,12 @@ def _whole_number(text: str) -> int | None:
 
 def memory_limit() -> int:
     """Return the memory of this computer, or of the container, that a process may use, bytes."""
-    return min([psutil.virtual_memory().total, *_limits_of_memory(_CGROUP)])
+    return int(min([psutil.virtual_memory().total, *_limits_of_memory(_CGROUP)]))
 
 
 def memory_free() -> int:
     """Return the memory that is free for this process now, bytes."""
-    return min(psutil.virtual_memory().available, memory_limit())
+    return int(min(psutil.virtual_memory().available, memory_limit()))
 
 
 def _limits_of_memory(root: Path) -> list[int]:

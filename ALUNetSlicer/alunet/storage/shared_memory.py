@@ -102,9 +102,10 @@ class SharedMemory:
     def release(self) -> None:
         """Give the file back, after SQLite has; a second call does nothing."""
         with _guard:
-            if self._key is None:
+            key, self._key = self._key, None
+            if key is None:
                 return
-            kept, self._key, key = _kept[self._key], None, self._key
+            kept = _kept[key]
             kept.users -= 1
             if not kept.users:
                 del _kept[key]
