@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +13,7 @@ os.environ["MPLBACKEND"] = "Agg"
 
 import processes  # noqa: E402
 import pytest  # noqa: E402
+import small_disks  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
 processes.name_this_run()
@@ -97,34 +96,14 @@ def real_data() -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
     """A file system of its own in memory, of 16 MiB or what a test's indirect parameter says."""
-    folder = tmp_path / "small disk"
-    folder.mkdir()
-    mount = [
-        "mount",
-        "-t",
-        "tmpfs",
-        "-o",
-        f"size={getattr(request, 'param', 16)}m",
-        "tmpfs",
-        str(folder),
-    ]
-    if (
-        sys.platform != "linux"
-        or subprocess.run(mount, capture_output=True, check=False).returncode
-    ):
-        pytest.skip("no small file system can be mounted here: root on Linux can")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    try:
+        with small_disks.mounted(tmp_path / "small disk", getattr(request, "param", 16)) as disk:
+            yield disk
+    except small_disks.NoMount as reason:
+        pytest.skip(str(reason))
 
 
 @pytest.fixture
 def fill(small_disk: Path) -> Callable[[int], Path]:
     """Fills the small disk up to so many KiB; returns the file to remove."""
-
-    def fill(left: int) -> Path:
-        usage = os.statvfs(small_disk)
-        filler = small_disk / "filler"
-        filler.write_bytes(bytes(max(0, usage.f_bavail * usage.f_frsize - 1024 * left)))
-        return filler
-
-    return fill
+    return lambda left: small_disks.fill(small_disk, left)

@@ -37,6 +37,10 @@ class EngineError(AlunetError):
     """A background computation failed; the message carries its last words."""
 
 
+class OutOfMemory(EngineError):
+    """A background computation needed more memory than there is."""
+
+
 class Cancelled(AlunetError):
     """Somebody asked for the work to stop; what was finished stays on disk."""
 

@@ -171,12 +171,16 @@ class Outbox:
         """The oldest entry of an engine that waits, with its voxels.
 
         Args:
-            without: projects whose entries are passed over.
+            without: projects of which none is wanted.
         """
-        places = ", ".join("?" * len(without))
-        where = f"state = 'waiting' AND engine = ? AND project NOT IN ({places})"
+        marks = ", ".join("?" * len(without))
         with self._transaction() as database:
-            found = self._select(database, f"{where} ORDER BY number LIMIT 1", (engine, *without))
+            found = self._select(
+                database,
+                f"state = 'waiting' AND engine = ? AND project NOT IN ({marks})"
+                " ORDER BY number LIMIT 1",
+                (engine, *without),
+            )
             if not found:
                 return None
             body = database.execute(

@@ -23,8 +23,16 @@ else:
     import fcntl
 
 LONGEST_PAUSE = 15.0
-WAITING_CODES = (Code.UNAUTHORIZED, Code.BUSY, Code.DISK_FULL, Code.UNUSABLE)
-"""With these the engine will take the same entry once somebody has done something about it."""
+ENGINE_WAITS = (
+    Code.UNAUTHORIZED,
+    Code.TOO_MANY,
+    Code.DISK_FULL,
+    Code.READ_ONLY,
+    Code.NO_DESCRIPTORS,
+)
+"""With these the engine takes nothing until a person, or the time, has changed something."""
+PROJECT_WAITS = (Code.BUSY, Code.LOCKED, Code.DISK_ERROR, Code.DAMAGED, Code.UNUSABLE)
+"""With these it is the same for one project; the entries of others go on."""
 DEFECTS = 5
 """So often an entry is tried that the service fails on; it then steps aside for those behind it."""
 
@@ -52,9 +60,8 @@ class Sender:
         self._outbox, self._engine, self._client, self._report = outbox, engine, client, report
         self._wake, self._stop = threading.Event(), threading.Event()
         self._watched = {entry.key for entry in outbox.entries(engine, ("waiting",))}
-        self._reason = ""
+        self._reasons: dict[str, str] = {}  # told last, of a project, or "" of the engine
         self._defective, self._defects = "", 0
-        self._closed: set[str] = set()
         self._thread = threading.Thread(target=self._run, name="outbox", daemon=True)
 
     def start(self) -> None:
@@ -94,43 +101,47 @@ class Sender:
                 self._tell()
             except OutboxError as error:
                 settled = False
-                self._wait_for(str(error), None)
+                self._reasons[""] = str(error)
             pause = 0.2 if settled else min(pause * 2, LONGEST_PAUSE)
             self._wake.wait(None if settled and not self._watched else pause)
             self._wake.clear()
 
     def _send_all(self) -> bool:
         """Send until nothing waits; False where the rest must wait for better times."""
-        self._closed.clear()
+        held: set[str] = set()  # projects that take nothing for now
         while not self._stop.is_set():
-            entry = self._outbox.next_waiting(self._engine, sorted(self._closed))
+            entry = self._outbox.next_waiting(self._engine, held)
             if entry is None:
-                return not self._closed
+                return not held
             client = self._client()
-            if client is None:
+            waits = None if client is None else self._send(client, entry)
+            if client is None or waits == "":
                 return False
-            if not self._send(client, entry) and entry.project not in self._closed:
-                return False
+            if waits is not None:
+                held.add(waits)
             self._tell()
         return False
 
-    def _send(self, client: Client, entry: Entry) -> bool:
-        """One attempt; whether there is a definite answer."""
+    def _send(self, client: Client, entry: Entry) -> str | None:
+        """One attempt; None where there is a definite answer, else the project that has to wait, or
+        "" where the engine has.
+        """
         try:
             answer = to_json(_send(client, entry))
         except (Unreachable, Stranger, WrongVersion) as error:
-            return self._wait_for(str(error), entry)
+            return self._wait_for(str(error), entry, "")
         except ServiceError as error:
-            if is_code(error, Code.UNUSABLE) or is_code(error, Code.BUSY):
-                self._closed.add(entry.project)  # the entries of other projects go on
+            if any(is_code(error, code) for code in PROJECT_WAITS):
+                return self._wait_for(str(error), entry, entry.project)
             if self._may_pass(error, entry):
-                return self._wait_for(str(error), entry)
+                return self._wait_for(str(error), entry, "")
             state = "conflict" if is_code(error, Code.STALE_ANNOTATION) else "refused"
             self._outbox.settle(entry.key, state, described(error))
         else:
             self._outbox.settle(entry.key, "sent", answer)
-        self._reason = ""
-        return True
+        self._reasons.pop("", None)
+        self._reasons.pop(entry.project, None)
+        return None
 
     def _may_pass(self, error: ServiceError, entry: Entry) -> bool:
         """Whether the entry keeps its place at the head of the line."""
@@ -138,14 +149,14 @@ class Sender:
             self._defects = self._defects + 1 if self._defective == entry.key else 1
             self._defective = entry.key
             return self._defects < DEFECTS
-        return any(is_code(error, code) for code in WAITING_CODES)
+        return any(is_code(error, code) for code in ENGINE_WAITS)
 
-    def _wait_for(self, reason: str, entry: Entry | None) -> bool:
-        """Tell once why entries wait."""
-        if reason != self._reason and entry is not None:
+    def _wait_for(self, reason: str, entry: Entry, who: str) -> str:
+        """Tell once why the entries of a project, or of the engine, wait."""
+        if reason != self._reasons.get(who):
             self._report("waiting", entry, {"message": reason})
-        self._reason = reason
-        return False
+        self._reasons[who] = reason
+        return who
 
     def _tell(self) -> None:
         """Report what has a definite answer by now, also where another agent sent it."""

@@ -148,7 +148,7 @@ def _unexpected(error: Exception) -> int:
     if os.environ.get("ALUNET_DEBUG"):
         traceback.print_exc()
         return 1
-    from alunet.storage.disk_space import known_failure
+    from alunet.storage.failures import known_failure
 
     known = known_failure(error)
     if known is not None:

@@ -23,6 +23,7 @@ from alunet.imaging.nifti import has_axes, shear
 from alunet.imaging.outliers import KEPT, largest_value, usual_values
 from alunet.imaging.stderr import discard_stderr_on_failure
 from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING
+from alunet.storage.failures import failure_of_reading
 from alunet.storage.files import atomic_path
 
 if TYPE_CHECKING:
@@ -107,12 +108,12 @@ def read_with_series(path: Path) -> tuple[sitk.Image, SeriesIdentity | None]:
             _check_geometry(image, path)
             return image, None
     except OSError as error:
-        raise InputError(
+        raise failure_of_reading(path) or InputError(
             f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read."
         ) from error
     except RuntimeError as error:
         reason = _last_words(str(error))
-        raise InputError(
+        raise failure_of_reading(path) or InputError(
             f"{path} cannot be read: {reason}.", "Copy or convert the file again."
         ) from error
 
@@ -197,8 +198,14 @@ def grid_of(path: Path) -> Grid:
     """Return the grid of a 3D image file, from its header alone."""
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with discard_stderr_on_failure():
-        reader.ReadImageInformation()
+    try:
+        with discard_stderr_on_failure():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        failure = failure_of_reading(path)
+        if failure is not None:
+            raise failure from error
+        raise
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 

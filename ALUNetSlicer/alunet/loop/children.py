@@ -9,6 +9,8 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from alunet.errors import OutOfMemory
+from alunet.loop import memory
 from alunet.loop.recipe import Recipe
 from alunet.model import child, hardware
 from alunet.model.arithmetic import Arithmetic
@@ -26,24 +28,36 @@ def run(
 ) -> Any:
     """Run `function` ("package.module:name") in a child process, with framework and folder.
 
+    Where memory is short it is run again with smaller batches, see `alunet.loop.memory`.
+
     Args:
         heard: called with each event before the loop hears it.
+
+    Raises:
+        OutOfMemory: there is not enough memory, or a study's training does not fit.
     """
 
+    running = ""
+
     def emit(event: Event) -> None:
+        nonlocal running
+        if event.kind == "step" and event.data.get("state") == "started":
+            running = str(event.data.get("name"))
         heard(event)
         loop.emit(event)
 
     folder = loop.project.nnunet_dir
     loop.framework.use_structures(folder, loop.project.labels)
-    return child.run(
-        function,
-        {"framework": name_of(loop.framework), "folder": str(folder), **arguments},
-        environment=loop.framework.variables(folder, log.parent / "training", loop.threads),
-        log=log,
-        emit=emit,
-        cancel=loop.cancel,
-    )
+    environment = loop.framework.variables(folder, log.parent / "training", loop.threads)
+    given = {"framework": name_of(loop.framework), "folder": str(folder), **arguments}
+    while True:
+        fitting = memory.reduced(given, memory.shares_of(loop))
+        try:
+            return child.run(
+                function, fitting, environment=environment, log=log, emit=emit, cancel=loop.cancel
+            )
+        except OutOfMemory as error:
+            memory.make_smaller(loop, given, running, error)
 
 
 def arithmetic(loop: Loop) -> Arithmetic:

@@ -27,6 +27,7 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.loop import children
 from alunet.loop.choice import check_choice, choose, usual_choice
+from alunet.loop.memory import MemoryShares
 from alunet.loop.preparation import prepare
 from alunet.loop.recipe import Recipe
 from alunet.loop.round_record import NextRound, RoundRecord
@@ -71,6 +72,7 @@ class Loop:
         self.threads = threads or hardware.usable_cores()
         self.framework = framework or load_framework()
         self.emit, self.cancel = emit, cancel
+        self.memory_shares: MemoryShares | None = None  # what fitted, where that was found here
 
     # --- preparation ------------------------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from alunet.imaging.writing import check_ending, write_like
 from alunet.loop import outputs
 from alunet.loop.loop import Loop
 from alunet.model.interface import TrainedModel
+from alunet.model.out_of_memory import is_cause
 from alunet.project.importing import (
     CheckedCase,
     check_case,
@@ -31,7 +32,7 @@ from alunet.project.importing import (
     store_case,
 )
 from alunet.schema import Emit, Event
-from alunet.storage.disk_space import DiskFull
+from alunet.storage.failures import StorageFailure
 from alunet.storage.files import sync_folder
 
 
@@ -193,9 +194,11 @@ def segment_images(
         try:
             with tempfile.TemporaryDirectory(dir=place) as own:
                 _segment(model, case, channels, known, Path(own))
-        except DiskFull:
+        except StorageFailure:
             raise
         except (InputError, RuntimeError, ValueError) as error:
+            if is_cause(error):  # of all of them: it is tried again with less at a time
+                raise
             failed[case["name"]] = str(error)
             emit(Event("message", {"text": f"'{case['name']}' was left out: {error}"}))
     return failed

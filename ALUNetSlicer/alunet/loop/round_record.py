@@ -40,6 +40,7 @@ class RoundRecord:
         tests: names of the cases that it was evaluated on; None where an earlier version did not
             write them.
         anew: whether its training began without the weights of the round before.
+        memory_shares: of the recipe's batches, in "training" and "scoring", where memory was short.
     """
 
     number: int
@@ -66,6 +67,7 @@ class RoundRecord:
     versions: dict[str, str] = field(default_factory=lambda: dict(versions()))
     tests: list[str] | None = None
     anew: bool = False
+    memory_shares: dict[str, float] = field(default_factory=dict)
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RoundRecord:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.loop import children
+from alunet.loop.memory import shares_of
 from alunet.loop.round_record import RoundRecord, measured, selected
 from alunet.project import Round
 from alunet.query import Streams
@@ -106,4 +107,5 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
         threads=loop.threads,
         tests=sorted(learned["evaluation"].get("cases") or {}),
         anew=project.rounds.anew(begun.number),
+        memory_shares=shares_of(loop).shares,
     )

@@ -24,9 +24,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from alunet.errors import AlunetError, Cancelled, EngineError, InputError
+from alunet.errors import AlunetError, Cancelled, EngineError, InputError, OutOfMemory
+from alunet.model import out_of_memory
+from alunet.model.hardware import kills_for_memory
 from alunet.schema import Emit, Event, ignore_events
-from alunet.storage.disk_space import known_failure
+from alunet.storage.failures import known_failure
 
 _KILL_AFTER_SECONDS = 3.0
 
@@ -51,10 +53,12 @@ def run(
 
     Raises:
         InputError: the child says that its input cannot be used.
+        OutOfMemory: it needed more memory than there is.
         EngineError: the child failed or was killed from outside.
         Cancelled: `cancel` was set.
     """
     log.parent.mkdir(parents=True, exist_ok=True)
+    kills = kills_for_memory()
     with log.open("ab") as output:
         process = _start(environment, output)
         watcher = _Watcher(process, cancel)
@@ -62,6 +66,10 @@ def run(
             return _converse(
                 process, {"function": function, "arguments": arguments}, emit, log, cancel
             )
+        except EngineError as error:
+            if out_of_memory.ended(process.poll(), error.message, kills):
+                raise OutOfMemory(out_of_memory.TEXT, f"Its output is in {log}.") from error
+            raise
         finally:
             watcher.stop()
             _kill(process)
@@ -128,6 +136,7 @@ def _converse(
 
 def _raise(error: dict[str, Any]) -> None:
     kind = InputError if error.get("input") else EngineError
+    kind = OutOfMemory if error.get("memory") else kind
     raise kind(error["message"], error.get("hint", ""))
 
 
@@ -242,15 +251,21 @@ def _main() -> None:
     except Exception as error:  # noqa: BLE001  the process boundary: whatever it was, the parent must hear of it
         with contextlib.suppress(OSError):  # the disk of the log may be full
             traceback.print_exc()
-        known = known_failure(error) or EngineError(
-            f"{type(error).__name__}: {error}", "The full story is in the log of the round."
+        short = OutOfMemory(out_of_memory.TEXT) if out_of_memory.is_cause(error) else None
+        known = (
+            short
+            or known_failure(error)
+            or EngineError(
+                f"{type(error).__name__}: {error}", "The full story is in the log of the round."
+            )
         )
         _report(emit, known)
 
 
 def _report(emit: Emit, error: AlunetError) -> None:
     blame = isinstance(error, InputError)
-    emit(Event("error", {"message": error.message, "hint": error.hint, "input": blame}))
+    about = {"input": blame, "memory": isinstance(error, OutOfMemory)}
+    emit(Event("error", {"message": error.message, "hint": error.hint, **about}))
 
 
 def _resolve(function: str) -> Callable[..., Any]:

@@ -4,6 +4,7 @@ Loads no torch.
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import platform
@@ -13,6 +14,8 @@ import sys
 from functools import cache
 from importlib import metadata
 from pathlib import Path
+
+import psutil
 
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Environment variables that make torch use fewer instructions than the processor has."""
@@ -57,6 +60,36 @@ def _whole_number(text: str) -> int | None:
     """The first number of a list like "4,2", as OpenMP reads it; None for anything else."""
     first = text.split(",")[0].strip()
     return int(first) if first.isdecimal() and int(first) > 0 else None
+
+
+def memory_limit() -> int:
+    """Return the memory of this computer, or of the container, that a process may use, bytes."""
+    return int(min([psutil.virtual_memory().total, *_limits_of_memory(_CGROUP)]))
+
+
+def memory_free() -> int:
+    """Return the memory that is free for this process now, bytes."""
+    return int(min(psutil.virtual_memory().available, memory_limit()))
+
+
+def _limits_of_memory(root: Path) -> list[int]:
+    found = []
+    for name in ("memory.max", "memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # no control group, or the word "max"
+            found.append(int((root / name).read_text(encoding="ascii")))
+    return found
+
+
+def kills_for_memory() -> int | None:
+    """Return how many processes the system has ended for want of memory so far; None where it does
+    not count them.
+    """
+    try:
+        lines = Path("/proc/vmstat").read_text(encoding="ascii").splitlines()
+    except OSError:
+        return None
+    counts = [int(line.split()[1]) for line in lines if line.startswith("oom_kill ")]
+    return counts[0] if counts else None
 
 
 def allocator_variables() -> dict[str, str]:

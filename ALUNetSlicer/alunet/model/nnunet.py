@@ -277,9 +277,8 @@ class NnUnetModel:
 
         if self._last_reader is None or self._last_reader.pool is not samples.pool:
             images = environment.Folders(self._folder).images
-            self._last_reader = TileReader(
-                images, samples.pool, self._settings.batch_size, self._device
-            )
+            about = self._settings.batch_size, self._device, self._settings.memory_share
+            self._last_reader = TileReader(images, samples.pool, *about)
         return self._last_reader
 
     def _gradients(self, samples: PoolSamples, heads: str) -> GradientReader:

@@ -28,6 +28,7 @@ class Predictor:
 
         self.folders = Folders(nnunet)
         self.model = model
+        self._values = int(_LOGITS * settings.memory_share)
         self._predictor = nnUNetPredictor(
             use_mirroring=settings.mirroring,
             perform_everything_on_device=model.device.type == "cuda",
@@ -72,7 +73,7 @@ class Predictor:
         kind = np.uint8 if max(numbers) <= 255 else np.uint16
         whole = np.zeros(properties["shape_before_cropping"], kind)
         kept = whole[tuple(slice(*edges) for edges in properties["bbox_used_for_cropping"])]
-        step = max(1, _LOGITS // (self.model.classes * max(kept[0].size, image[0, 0].size)))
+        step = max(1, self._values // (self.model.classes * max(kept[0].size, image[0, 0].size)))
         for start in range(0, len(kept), step):
             some = slice(start, start + step)
             classes = self._classes(image[:, some], kept[some].shape, properties["spacing"])

@@ -35,16 +35,21 @@ class TileReader:
 
     Args:
         batch_size: tiles a batch; None: what suits `device` ("cpu", "cuda" or "mps").
+        share: of that, where memory is short.
     """
 
     def __init__(
-        self, folder: Path, pool: Pool, batch_size: int | None = None, device: str = "cpu"
+        self,
+        folder: Path,
+        pool: Pool,
+        batch_size: int | None = None,
+        device: str = "cpu",
+        share: float = 1.0,
     ) -> None:
         self.folder = folder
         self.pool = pool
-        self.batch_size = batch_size or max(
-            1, _BATCH_PIXELS[device] // (pool.patch[0] * pool.patch[1])
-        )
+        usual = batch_size or _BATCH_PIXELS[device] // (pool.patch[0] * pool.patch[1])
+        self.batch_size = max(1, int(usual * share))
         self._case = -1
         self._image: Any = None
 

@@ -27,6 +27,7 @@ class TrainingSettings:
             training goes on from the final weights either way.
         seconds: train for about so long instead: `paced` turns it into epochs and iterations by a
             measured step.
+        memory_share: of the batch; below 1 no processes augment. For computers with little memory.
         cases: annotated cases are drawn in proportion to their annotated "slices", or all alike,
             "uniform".
     """
@@ -58,6 +59,7 @@ class TrainingSettings:
     heads: str = "keep"
     checkpoint: str = "final"
     cases: str = "slices"
+    memory_share: float = 1.0
 
     def __post_init__(self) -> None:
         choices = {
@@ -100,6 +102,7 @@ class ScoringSettings:
     memory_format: str = "contiguous"  # or "channels_last"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
+    memory_share: float = 1.0  # of the tiles and slices at a time; what is computed is the same
 
 
 MEASURES = ("variance", "std", "bald", "entropy")

@@ -126,6 +126,8 @@ class SparseTrainer(nnUNetTrainer):
                 np.prod(self.configuration_manager.patch_size)
             )
             self.batch_size = max(2, min(self.batch_size, fitting))
+        if self.settings.memory_share < 1:
+            self.batch_size = max(2, int(self.batch_size * self.settings.memory_share))
         self.oversample_foreground_percent = self.settings.foreground
 
     def configure_optimizers(self) -> tuple[torch.optim.Optimizer, RateSchedule]:
@@ -223,7 +225,8 @@ class SparseTrainer(nnUNetTrainer):
             self.oversample_foreground_percent,
             kept,
         )
-        return batches.feed(source, self.settings.workers, self.device.type == "cuda")
+        workers = self.settings.workers if self.settings.memory_share == 1 else 0
+        return batches.feed(source, workers, self.device.type == "cuda")
 
     def train_step(self, batch: dict[str, Any]) -> dict[str, Any]:
         """Take one step as nnU-Net does, at the rate of its number.

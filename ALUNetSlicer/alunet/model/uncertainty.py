@@ -56,7 +56,8 @@ def uncertainty_map(
         InputError: there is no such measure.
     """
     pool = Pool.build([geometry], model.patch)
-    reader = TileReader(Folders(nnunet).images, pool, settings.batch_size, model.device.type)
+    about = settings.batch_size, model.device.type, settings.memory_share
+    reader = TileReader(Folders(nnunet).images, pool, *about)
     total = np.zeros(geometry.grid_shape, np.float32)
     tiles_of = np.zeros(geometry.grid_shape, np.uint16)
     pace = TimedProgress(f"map: {measure}", len(pool), emit)

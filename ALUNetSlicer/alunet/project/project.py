@@ -72,7 +72,11 @@ class Project:
         self._lock = None if read_only or shared else FolderLock(self.root)
         try:
             self._db = Database(
-                self.root / "project.db", MIGRATIONS, read_only=read_only, wait=wait
+                self.root / "project.db",
+                MIGRATIONS,
+                read_only=read_only,
+                reading_helps=shared,
+                wait=wait,
             )
             self._load()
         except BaseException:  # whatever happened, the lock must not outlive the attempt
@@ -99,8 +103,13 @@ class Project:
         if self._lock is not None:
             self._make_folders()
             self.erasing.finish()
-        if not self.read_only:
+        if self._is_writable:
             self.taking_back.finish()
+
+    @property
+    def _is_writable(self) -> bool:
+        """Whether it was opened for writing, and the disk lets it be written."""
+        return not self.read_only and self._db.unwritable is None
 
     def _compose(self) -> None:
         """Make the parts, each of those that it stands on."""
@@ -162,7 +171,7 @@ class Project:
             self.learned,
             self.events,
         )
-        if self.settings.change is not None and not self.read_only:
+        if self.settings.change is not None and self._is_writable:
             self._finish_change(rewriting)
 
     def _finish_change(self, rewriting: Rewriting) -> None:

@@ -156,6 +156,16 @@ class Settings:
         self._set("arithmetic", chosen)
 
     @property
+    def memory_shares(self) -> dict[str, Any] | None:
+        """What `alunet.loop.memory.MemoryShares` holds; None where all batches fitted."""
+        found: dict[str, Any] | None = self._get("memory shares")
+        return found
+
+    @memory_shares.setter
+    def memory_shares(self, shares: dict[str, Any]) -> None:
+        self._set("memory shares", shares)
+
+    @property
     def preparation(self) -> dict[str, Any] | None:
         """Seconds and memory of planning and preprocessing, for people who look into the
         database.

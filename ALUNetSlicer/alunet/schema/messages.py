@@ -54,6 +54,12 @@ class Code(str, Enum):
     KEY_REUSED = "key_reused"  # 422: the idempotency key came with other content before
     TOO_MANY = "too_many"  # 429
     DISK_FULL = "disk_full"  # 507
+    READ_ONLY = "read_only"  # 503: the engine's disk, or its files there, cannot be written
+    LOCKED = "locked"  # 503: another program has the database
+    NO_DESCRIPTORS = "no_descriptors"  # 503: the engine's computer opens no more files
+    DISK_ERROR = "disk_error"  # 503: the engine's disk fails to read or write
+    NO_MEMORY = "no_memory"  # 503: of jobs
+    DAMAGED = "damaged"  # 500: the project's database is damaged
     FAILED = "failed"  # 500: a defect of ours
 
 

@@ -12,7 +12,7 @@ from starlette.exceptions import HTTPException
 import alunet
 from alunet.errors import AlunetError
 from alunet.schema import PREFIX, Code, Problem, to_json
-from alunet.serve.problems import STATUS, problem_of
+from alunet.serve.problems import RETRY_AFTER, STATUS, problem_of
 from alunet.serve.routes import cases, changes, jobs, service, structures, work
 from alunet.serve.state import State
 from alunet.serve.text_door import TextDoor
@@ -47,7 +47,10 @@ def build(state: State) -> FastAPI:
 
 def respond(problem: Problem, headers: Any = None) -> JSONResponse:
     """A problem as an answer."""
-    return JSONResponse(to_json(problem), STATUS[problem.code], headers=headers)
+    status = STATUS[problem.code]
+    if status in RETRY_AFTER:
+        headers = {**(headers or {}), "Retry-After": RETRY_AFTER[status]}
+    return JSONResponse(to_json(problem), status, headers=headers)
 
 
 async def _failed(request: Request, error: Exception) -> JSONResponse:

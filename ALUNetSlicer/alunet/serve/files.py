@@ -24,7 +24,8 @@ from alunet.imaging.reading import ending_of, read_image, write_image
 from alunet.schema import FILE_FORMATS, Code
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
-from alunet.storage.disk_space import DiskFull
+from alunet.serve.unpacked import Place, read_part
+from alunet.storage.failures import StorageFailure
 from alunet.storage.files import atomic_path, sha256_file
 
 _KNOWN_FILES = 4096
@@ -95,11 +96,11 @@ class Files:
                 self._digests.popitem(last=False)
         return digest
 
-    def voxels(self, file: Path) -> np.ndarray:
-        """Voxels of an image file, axes (k, j, i), to take a part of.
+    def voxels(self, file: Path, place: Place) -> np.ndarray:
+        """Voxels at a place of an image file, axes (k, j, i).
 
-        They are unpacked once and mapped after that: a float map compresses badly, and unpacking it
-        whole for every slice costs several times what a label map costs.
+        They are unpacked once and read in part after that: a float map compresses badly, and
+        unpacking it whole for every slice costs several times what a label map costs.
 
         Raises:
             InputError: the file is missing or damaged.
@@ -111,14 +112,18 @@ class Files:
         target = self._converted / f"{name}.npy"
         with self._unpacking[name]:  # of this file: others are not waited for
             if target.is_file():
-                target.touch()
-                return np.load(target, mmap_mode="r", allow_pickle=False)
+                with contextlib.suppress(OSError):  # on a disk that is read-only for now
+                    target.touch()
+                with contextlib.suppress(InputError):  # a damaged copy is made again
+                    return read_part(target, place)
             voxels = sitk.GetArrayFromImage(read_image(file))
-            with contextlib.suppress(OSError, DiskFull):  # then it is unpacked again next time
+            with contextlib.suppress(
+                OSError, StorageFailure
+            ):  # then it is unpacked again next time
                 with atomic_path(target) as temporary:
                     np.save(temporary, voxels)
                 self._forget_unpacked()
-            return voxels
+            return voxels[place]
 
     def _forget_unpacked(self) -> None:
         """Removes the copies that nobody asked for the longest."""

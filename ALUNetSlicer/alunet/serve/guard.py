@@ -12,7 +12,7 @@ from typing import Any
 
 from alunet.schema import API, PART_BYTES, Code, Header, Problem, to_json
 from alunet.serve.connections import showed_token
-from alunet.serve.problems import STATUS, Refused, problem_of
+from alunet.serve.problems import RETRY_AFTER, STATUS, Refused, problem_of
 from alunet.serve.settings import ServiceSettings
 
 Scope = MutableMapping[str, Any]
@@ -117,5 +117,8 @@ async def answer(send: Send, problem: Problem) -> None:
     ]
     if problem.code is Code.UNAUTHORIZED:
         headers.append((b"www-authenticate", b"Bearer"))
-    await send({"type": "http.response.start", "status": STATUS[problem.code], "headers": headers})
+    status = STATUS[problem.code]
+    if status in RETRY_AFTER:
+        headers.append((b"retry-after", RETRY_AFTER[status].encode()))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})

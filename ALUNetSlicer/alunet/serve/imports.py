@@ -213,7 +213,7 @@ def needed(projects: Projects, but: tuple[str, int] | None = None) -> set[str] |
             with projects.open(identifier) as project:
                 waiting = [job for job in _waiting(project) if (identifier, job.id) != but]
         except Refused as error:  # one that cannot be opened keeps no other from its end
-            if error.problem.code is Code.BUSY:
+            if error.problem.code is Code.LOCKED:
                 return None
             continue
         found.update(upload for job in waiting for upload in used_uploads(job.options))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from alunet.errors import AlunetError, InputError
+from alunet.errors import AlunetError, InputError, OutOfMemory
 from alunet.project.changes import AnswerNeeded
 from alunet.project.refusals import (
     AlreadyAnnotated,
@@ -17,7 +17,16 @@ from alunet.project.refusals import (
 )
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
-from alunet.storage.disk_space import DiskFull, known_failure
+from alunet.storage.failures import (
+    Damaged,
+    DiskError,
+    DiskFull,
+    Locked,
+    NoDescriptors,
+    ReadOnly,
+    StorageFailure,
+    known_failure,
+)
 from alunet.storage.locks import InUse
 
 log = logging.getLogger("alunet.serve")
@@ -43,7 +52,41 @@ STATUS = {
     Code.KEY_REUSED: 422,
     Code.TOO_MANY: 429,
     Code.DISK_FULL: 507,
+    Code.READ_ONLY: 503,
+    Code.LOCKED: 503,
+    Code.NO_DESCRIPTORS: 503,
+    Code.DISK_ERROR: 503,
+    Code.NO_MEMORY: 503,
+    Code.DAMAGED: 500,
     Code.FAILED: 500,
+}
+
+RETRY_AFTER = {503: "5", 507: "30"}
+"""Status -> seconds after which the same request may be served."""
+
+_STORAGE: dict[type[StorageFailure], Problem] = {
+    DiskFull: Problem(
+        Code.DISK_FULL, "The disk of the engine is full.", "Free some space there, then try again."
+    ),
+    ReadOnly: Problem(
+        Code.READ_ONLY,
+        "The disk of the engine cannot be written.",
+        "Make it writable, then try again. Reading goes on.",
+    ),
+    Locked: Problem(
+        Code.LOCKED, "Another program has locked files of the project.", "Try again in a moment."
+    ),
+    NoDescriptors: Problem(
+        Code.NO_DESCRIPTORS,
+        "The computer of the engine opens no more files.",
+        "Try again in a moment, or raise its limit of open files.",
+    ),
+    DiskError: Problem(
+        Code.DISK_ERROR, "The disk of the engine fails.", "Check that disk, then try again."
+    ),
+    Damaged: Problem(
+        Code.DAMAGED, "The database of the project is damaged.", "Restore it from a backup."
+    ),
 }
 
 
@@ -67,15 +110,13 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, Refused):
         return error.problem
     error = known_failure(error) or error
-    if isinstance(error, DiskFull):
-        return Problem(
-            Code.DISK_FULL,
-            "The disk of the engine is full.",
-            "Free some space there, then try again.",
-        )
+    if isinstance(error, StorageFailure):  # without the paths of that computer
+        return _STORAGE[type(error)]
     if isinstance(error, InputError):
         code, details = _meaning(error)
         return Problem(code, error.message, error.hint, details)
+    if isinstance(error, OutOfMemory):
+        return Problem(Code.NO_MEMORY, error.message, error.hint)
     if isinstance(error, AlunetError):
         return Problem(Code.FAILED, error.message, error.hint)
     log.error("an unexpected error", exc_info=error)

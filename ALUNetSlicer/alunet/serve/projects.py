@@ -25,6 +25,7 @@ from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.status import status
 from alunet.serve.unusable import Known, holds_project, refusal
+from alunet.storage.failures import Locked
 from alunet.storage.files import sync_folder
 from alunet.storage.locks import InUse
 
@@ -79,9 +80,9 @@ class Projects:
         folder = self.folder(identifier)
         try:
             opened = Project.open(folder, shared=shared, wait=wait)
-        except InUse:
-            raise
         except Exception as error:
+            if isinstance(error, InUse) and not isinstance(error, Locked):
+                raise
             refused = refusal(identifier, error)
             self.known.failed(identifier, refused.problem)
             raise refused from error
@@ -170,7 +171,7 @@ class Projects:
                         found = project.name
             except Refused as error:
                 found = self.known.names.get(identifier, "")
-                passes = error.problem.code is Code.BUSY and identifier[:-9] == _words(name)
+                passes = error.problem.code is Code.LOCKED and identifier[:-9] == _words(name)
                 if passes or composed(found) == name:
                     raise
             if composed(found) == name:

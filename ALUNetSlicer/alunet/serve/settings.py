@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from alunet.storage.disk_space import RESERVE
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -15,7 +17,7 @@ class Limits:
         upload: of one uploaded file.
         uploads: how many uploads may wait to be used.
         image: of an image's voxels after decompression.
-        disk_reserve: what uploads leave free on the disk.
+        disk_reserve: what uploads leave free on the disk; jobs leave `RESERVE`.
         projects: how many projects.
         jobs: how many jobs of a project may wait or run, imports apart.
         imports: how many cases of a project may wait to be imported.
@@ -25,7 +27,7 @@ class Limits:
     upload: int = 8 << 30
     uploads: int = 10_000
     image: int = 8 << 30
-    disk_reserve: int = 512 << 20
+    disk_reserve: int = RESERVE
     projects: int = 1_000
     jobs: int = 20
     imports: int = 1_000

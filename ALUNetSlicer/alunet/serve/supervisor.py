@@ -20,11 +20,13 @@ from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.schema import Code, Job, JobKind, JobState, Problem
 from alunet.serve import imports
-from alunet.serve.problems import Refused
+from alunet.serve.problems import Refused, problem_of
 from alunet.serve.projects import Projects
 from alunet.serve.service_thread import ServiceThread
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.worker import comes_first, interrupted
+from alunet.storage.disk_space import check_room
+from alunet.storage.failures import DiskFull
 from alunet.storage.locks import InUse
 
 _LOOK_SECONDS, _IDLE_SECONDS = 0.5, 5.0
@@ -225,6 +227,11 @@ class Supervisor:
         return max(job.attempts, self._deaths[key]) >= MOST_ATTEMPTS
 
     def _start(self, identifier: str, project: Project, job: Job) -> None:
+        try:
+            check_room(project.root)
+        except DiskFull as error:
+            _end(project, job, JobState.FAILED, problem_of(error))
+            return
         if job.state is JobState.RUNNING:
             project.jobs.note(
                 job.id,

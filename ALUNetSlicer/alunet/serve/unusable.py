@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 from pathlib import Path
 
 from alunet.errors import AlunetError
 from alunet.schema import Code, Problem
 from alunet.serve.problems import Refused, problem_of
+from alunet.storage.failures import Locked
 
 _OF_EVERY_PROJECT = ("annotations", "rounds")
 
@@ -38,9 +38,9 @@ def refusal(identifier: str, error: Exception) -> Refused:
 
 
 def _problem(identifier: str, error: Exception) -> Problem:
-    if _is_lock(error):
+    if isinstance(error, Locked):
         return Problem(
-            Code.BUSY,
+            Code.LOCKED,
             f"The project '{identifier}' is held by another program.",
             "Try again in a moment; where it stays so, end that program.",
         )
@@ -57,15 +57,6 @@ def _problem(identifier: str, error: Exception) -> Problem:
     return Problem(
         Code.UNUSABLE, f"{begin}its database holds something else ({words}).", "See the log."
     )
-
-
-def _is_lock(error: BaseException | None) -> bool:
-    """Whether SQLite had to wait for too long, however it was told on the way."""
-    while error is not None:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
-            return True
-        error = error.__cause__
-    return False
 
 
 class Known:

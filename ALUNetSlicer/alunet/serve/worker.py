@@ -26,6 +26,8 @@ from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
 from alunet.serve import imports, tasks
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import problem_of
+from alunet.storage.disk_space import check_room
+from alunet.storage.failures import Locked, StorageFailure
 from alunet.storage.locks import FileLock, InUse
 
 _LOOK_SECONDS = 0.25
@@ -36,18 +38,21 @@ _SHOWN = ("progress", "epoch", "step")
 
 
 class Watch(threading.Thread):
-    """Writes the job's events and heartbeat, and looks whether it is cancelled; has a connection of
-    its own.
+    """Writes the job's events and heartbeat, and looks whether it is cancelled or the disk gets
+    full; has a connection of its own.
 
     Attributes:
         cancel: set when the job is to end.
+        failure: why it is to end, where nobody cancelled it.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
         super().__init__(daemon=True)
         self._folder, self._number = folder, number
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
+        self._waiting: list[Event] = []
         self.cancel, self._done = threading.Event(), threading.Event()
+        self.failure: StorageFailure | None = None
 
     def emit(self, event: Event) -> None:
         """Takes an event from any thread."""
@@ -55,21 +60,40 @@ class Watch(threading.Thread):
 
     def run(self) -> None:
         """Works until `finish`."""
-        beat, asked = 0.0, 0.0
-        with Project.open(self._folder, shared=True) as project:
-            while True:
-                last = self._done.wait(_LOOK_SECONDS)
-                self._write(project)
-                if last:
-                    return
-                if time.monotonic() - beat > _BEAT_SECONDS:
-                    beat = time.monotonic()
-                    project.jobs.note(self._number, heartbeat=time.time())
-                if project.jobs.cancelled_since(self._number) is not None:
-                    asked = asked or time.monotonic()
-                    self.cancel.set()
-                    if time.monotonic() - asked > _PATIENCE_SECONDS:
-                        self._end(project)
+        try:
+            with Project.open(self._folder, shared=True) as project:
+                self._watch(project)
+        except StorageFailure as failure:
+            self.failure = failure
+            self.cancel.set()
+
+    def _watch(self, project: Project) -> None:
+        beat, asked, last = 0.0, 0.0, False
+        while not last:
+            last = self._done.wait(_LOOK_SECONDS)
+            beats = time.monotonic() - beat > _BEAT_SECONDS
+            beat = time.monotonic() if beats else beat
+            if self._look(project, beats):
+                asked = asked or time.monotonic()
+                self.cancel.set()
+                if not last and time.monotonic() - asked > _PATIENCE_SECONDS:
+                    self._end(project)
+
+    def _look(self, project: Project, beats: bool) -> bool:
+        """Write what happened, and look around; whether the job is to end."""
+        try:
+            self._write(project)
+            if beats:
+                project.jobs.note(self._number, heartbeat=time.time())
+                check_room(project.root)
+            return (
+                self.failure is not None or project.jobs.cancelled_since(self._number) is not None
+            )
+        except Locked:
+            return self.failure is not None
+        except StorageFailure as failure:
+            self.failure = self.failure or failure
+            return True
 
     def finish(self) -> None:
         """Writes what is left and ends."""
@@ -78,13 +102,12 @@ class Watch(threading.Thread):
 
     def _write(self, project: Project) -> None:
         """The events since the last time; of those that only count up, the last of each phase."""
-        waiting: list[Event] = []
         while not self._events.empty():
-            waiting.append(self._events.get())
+            self._waiting.append(self._events.get())
         kept = [
             event
-            for place, event in enumerate(waiting)
-            if not _overtaken(event, waiting[place + 1 :])
+            for place, event in enumerate(self._waiting)
+            if not _overtaken(event, self._waiting[place + 1 :])
         ]
         with project.together():
             for event in kept:
@@ -93,15 +116,21 @@ class Watch(threading.Thread):
                 if event.kind in _SHOWN:
                     shown = json.dumps({"kind": event.kind, **event.data}, ensure_ascii=False)
                     project.jobs.note(self._number, progress=shown)
+        self._waiting.clear()  # not before: where they cannot be written, they wait
 
     def _end(self, project: Project) -> None:
         """The job did not end by itself: end the process and all that it started."""
         for helper in psutil.Process().children(recursive=True):
             with contextlib.suppress(psutil.NoSuchProcess):
                 helper.kill()
-        imports.clean_up(project, project.jobs.get(self._number))
-        project.jobs.end(self._number, JobState.CANCELLED)
-        os._exit(0)
+        try:
+            imports.clean_up(project, project.jobs.get(self._number))
+            state = JobState.CANCELLED if self.failure is None else JobState.FAILED
+            project.jobs.end(
+                self._number, state, None if self.failure is None else problem_of(self.failure)
+            )
+        finally:
+            os._exit(0)
 
 
 def _overtaken(event: Event, later: list[Event]) -> bool:
@@ -141,6 +170,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     state, problem, result = JobState.DONE, None, None
     try:
         with _turn(root, project, job, watch) as owned:
+            check_room(project.root)
             project.jobs.begin(job.id)
             result = tasks.run(JobContext(root, owned, job, threads, watch.emit, watch.cancel))
     except Cancelled:
@@ -151,6 +181,8 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
         logging.exception("the job failed")
         state, problem = JobState.FAILED, problem_of(error)
     watch.finish()
+    if state is JobState.CANCELLED and watch.failure is not None:
+        state, problem = JobState.FAILED, problem_of(watch.failure)
     project.jobs.end(job.id, state, problem, result)
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from alunet.errors import InputError
-from alunet.storage.disk_space import reporting_full_disk
+from alunet.storage.failures import reporting_failures
 from alunet.storage.locks import InUse, lock_stream
 
 _TEMPORARY = re.compile(r"tmp-[0-9a-f]{32}-(.+)")  # strict: a case may be called tmp-1
@@ -37,7 +37,7 @@ def atomic_path(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """
     temporary = path.with_name(f"tmp-{uuid.uuid4().hex}-{path.name}")
     try:
-        with reporting_full_disk(path.parent, temporary):
+        with reporting_failures(path.parent, temporary):
             yield temporary
             with temporary.open("r+b") as stream:
                 os.fsync(stream.fileno())

@@ -31,6 +31,7 @@ from alunet.serve import tasks
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
+from alunet.storage.disk_space import check_room
 
 _LOOK_SECONDS = 0.3
 _MOST_EVENTS = 1000
@@ -112,6 +113,7 @@ def _begin(project: Project, request: JobRequest, key: str, most: int) -> int:
                 f"{most} jobs of the project wait already.",
                 "Wait for them, or cancel some.",
             )
+        check_room(project.root)
         number = project.jobs.add(request.kind, request.options)
         project.requests.keep(key, digest, {"job": number})
         return number

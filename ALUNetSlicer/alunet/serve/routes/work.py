@@ -206,7 +206,7 @@ def _add_answers(routes: APIRouter, state: State) -> None:
         if found is None or found[0] < newest:
             what = f"The model of round {newest} has made no map of {measure} for {place.case} yet."
             raise Refused(Code.NOT_READY, what, "Start the job 'uncertainty'.")
-        part = state.files.voxels(found[1])[place.slices]
+        part = state.files.voxels(found[1], place.slices)
         return _voxels(request, found[0], np.ascontiguousarray(part, np.float32))
 
 
