@@ -19,8 +19,9 @@ import pytest
 
 from alunet.agent import bootstrap
 from alunet.agent.connections import Access
-from alunet.agent.connections.ssh import HOME, SshError, free_port
+from alunet.agent.connections.ssh import HOME, SshError
 from alunet.agent.connections.target import parse
+from alunet.agent.connections.tunnel import free_port
 from alunet.agent.diagnose import diagnose
 from alunet.errors import InputError
 from alunet.schema import API

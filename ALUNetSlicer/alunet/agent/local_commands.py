@@ -20,6 +20,7 @@ from alunet.agent.http_transport import Cancel
 from alunet.agent.install import run_with_parent
 from alunet.agent.transfer import Progress
 from alunet.errors import Cancelled, EngineError, InputError
+from alunet.interpreter import module_command
 from alunet.schema import (
     IMAGE_ENDINGS,
     ConvertedImage,
@@ -74,7 +75,7 @@ class LocalCommands:
     ) -> Answer:
         """Run a command that prints lines of JSON; its last one is the answer."""
         python = self.local_python or sys.executable
-        command = [python, "-m", run_with_parent.__name__, "alunet"]
+        command = module_command(python, run_with_parent.__name__, "alunet")
         try:
             child = subprocess.Popen(
                 [*command, words[0], "--json", *words[1:]],

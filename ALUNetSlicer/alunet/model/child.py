@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError
+from alunet.interpreter import module_command, search_path
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.disk_space import known_failure
 
@@ -74,7 +75,7 @@ def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
         else {"start_new_session": True}
     )
     return subprocess.Popen(
-        [sys.executable, "-m", "alunet.model.child"],
+        module_command(sys.executable, "alunet.model.child"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
@@ -86,8 +87,7 @@ def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
 def with_source() -> dict[str, str]:
     """This process's environment variables, with which a Python process imports the same alunet."""
     source = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": search}
+    return {**os.environ, **search_path(source, os.environ.get("PYTHONPATH", ""))}
 
 
 def _converse(

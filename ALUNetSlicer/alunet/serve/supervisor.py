@@ -14,6 +14,7 @@ from typing import Any
 import psutil
 
 from alunet.errors import AlunetError
+from alunet.interpreter import module_command
 from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.schema import Job, JobKind, JobState, Problem
@@ -147,11 +148,12 @@ class Supervisor:
         project.jobs.folder.mkdir(exist_ok=True)
         with (project.jobs.folder / f"{job.id}.log").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "alunet.serve.worker", *place],
+                module_command(sys.executable, "alunet.serve.worker", *place),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=with_source(),
+                cwd=self._settings.own,
                 **detached,
             )
         self._processes[identifier, job.id] = process, time.monotonic()

@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 
 from alunet.errors import AlunetError, Cancelled
+from alunet.private import close_to_others
 from alunet.project import Project
 from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
 from alunet.serve import imports, tasks
@@ -197,6 +198,7 @@ def _wait(project: Project, job: Job, watch: Watch, why: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do the job that the arguments name."""
+    close_to_others()
     root, identifier, number, threads = arguments
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     work(Path(root), identifier, int(number), int(threads) or None)

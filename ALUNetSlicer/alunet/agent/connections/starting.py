@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import EngineError
+from alunet.interpreter import module_command, search_path
+from alunet.private import close_to_others, private_folder
 from alunet.schema import Announcement, from_json
 
 START_SECONDS = 90.0
@@ -35,20 +37,21 @@ def find_or_start(
     Raises:
         EngineError: it does not start; the message carries its last words.
     """
+    close_to_others()
     root.mkdir(parents=True, exist_ok=True)
     own = root / ".alunet"
-    own.mkdir(exist_ok=True)
+    private_folder(own)
     log = own / "service.log"
-    command = [python, "-m", "alunet", "serve", "--root", str(root), "--idle", str(IDLE_MINUTES)]
+    words = ("serve", "--root", str(root), "--idle", str(IDLE_MINUTES))
     before = log.stat().st_size if log.exists() else 0
     try:
         with log.open("ab") as errors:
             process = subprocess.Popen(
-                command,
+                module_command(python, "alunet", *words),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                cwd=root,
+                cwd=own,  # no file of the projects is taken for a module
                 env=dict(environment) if environment else own_environment(python),
                 **_detached(),
             )
@@ -71,14 +74,11 @@ def own_environment(python: str) -> dict[str, str]:
     """This process's variables, without those that would lead another Python to this one's
     libraries.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONHOME", "PYTHONPATH")
-    }
-    if python == sys.executable:
-        kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    unwanted = ("PYTHONHOME", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    ours = [str(Path(__file__).resolve().parents[3])] if python == sys.executable else []
+    fixed = {**search_path(*ours), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**kept, **fixed}
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
