@@ -347,6 +347,18 @@ def is_code(error: Exception, code: Code) -> bool:
 
 def described(error: BaseException) -> dict[str, Any]:
     """An error as a viewer gets it: code, message, hint, and details where there are some."""
+    if isinstance(error, UnicodeEncodeError):  # of a name of a file that is not UTF-8
+        return {
+            "code": Code.BAD_REQUEST.value,
+            "message": f"{ascii(error.object)[:200]} holds a character that is no text.",
+            "hint": "Rename it.",
+        }
+    if isinstance(error, MemoryError):
+        return {
+            "code": Code.FAILED.value,
+            "message": "The memory of this computer is used up.",
+            "hint": "Close other programs, then try again.",
+        }
     if not isinstance(error, AlunetError):
         return {
             "code": "failed",

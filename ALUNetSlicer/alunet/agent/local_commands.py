@@ -20,7 +20,6 @@ from alunet.agent.http_transport import Cancel
 from alunet.agent.install import run_with_parent
 from alunet.agent.transfer import Progress
 from alunet.errors import Cancelled, EngineError, InputError
-from alunet.interpreter import module_command
 from alunet.schema import (
     IMAGE_ENDINGS,
     ConvertedImage,
@@ -28,6 +27,7 @@ from alunet.schema import (
     WrittenSegmentations,
     from_json,
 )
+from alunet.schema.processes import module_command
 
 Answer = TypeVar("Answer")
 _LOOK_SECONDS = 0.2

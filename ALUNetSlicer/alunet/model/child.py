@@ -25,8 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError
-from alunet.interpreter import module_command, search_path
 from alunet.schema import Emit, Event, ignore_events
+from alunet.schema.processes import module_command, search_path
 from alunet.storage.disk_space import known_failure
 
 _KILL_AFTER_SECONDS = 3.0

@@ -10,8 +10,8 @@ import subprocess
 import sys
 import threading
 
-from alunet.interpreter import module_command
 from alunet.model.child import with_source
+from alunet.schema.processes import module_command
 
 log = logging.getLogger("alunet.serve")
 

@@ -7,7 +7,7 @@ import stat
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.private import close_to_others, open_to_others, private_folder
+from alunet.schema.private import close_to_others, open_to_others, private_folder
 
 _WRITING = stat.S_IWGRP | stat.S_IWOTH
 

@@ -14,10 +14,10 @@ from typing import Any
 import psutil
 
 from alunet.errors import AlunetError
-from alunet.interpreter import module_command
 from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.schema import Job, JobKind, JobState, Problem
+from alunet.schema.processes import module_command
 from alunet.serve import imports
 from alunet.serve.projects import Projects
 from alunet.serve.settings import ServiceSettings

@@ -21,9 +21,9 @@ from pathlib import Path
 import psutil
 
 from alunet.errors import AlunetError, Cancelled
-from alunet.private import close_to_others
 from alunet.project import Project
 from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
+from alunet.schema.private import close_to_others
 from alunet.serve import imports, tasks
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import problem_of

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from alunet.errors import EngineError
-from alunet.interpreter import module_command, search_path
-from alunet.private import close_to_others, private_folder
 from alunet.schema import Announcement, from_json
+from alunet.schema.private import close_to_others, private_folder
+from alunet.schema.processes import module_command, search_path
 
 START_SECONDS = 90.0
 IDLE_MINUTES = 60
