@@ -109,7 +109,8 @@ class ProvenAdapter(HTTPAdapter):
     def init_poolmanager(self, *arguments: Any, **more: Any) -> None:
         """Make connections of our own kind."""
         super().init_poolmanager(*arguments, **more)
-        self.poolmanager.pool_classes_by_scheme = {"http": partial(_Pool, self._expected)}
+        kinds: Any = {"http": partial(_Pool, self._expected)}
+        self.poolmanager.pool_classes_by_scheme = kinds
 
 
 class _Pool(HTTPConnectionPool):

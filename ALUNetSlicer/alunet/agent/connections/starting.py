@@ -14,7 +14,7 @@ from typing import Any
 
 from alunet.errors import EngineError
 from alunet.schema import Announcement, from_json
-from alunet.schema.private import close_to_others, private_folder
+from alunet.schema.private import private_folder
 from alunet.schema.processes import module_command, search_path
 
 START_SECONDS = 90.0
@@ -37,17 +37,16 @@ def find_or_start(
     Raises:
         EngineError: it does not start; the message carries its last words.
     """
-    close_to_others()
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     own = root / ".alunet"
     private_folder(own)
     log = own / "service.log"
-    words = ("serve", "--root", str(root), "--idle", str(IDLE_MINUTES))
+    options = ("serve", "--root", str(root), "--idle", str(IDLE_MINUTES))
     before = log.stat().st_size if log.exists() else 0
     try:
-        with log.open("ab") as errors:
+        with open(log, "ab", opener=_closed) as errors:
             process = subprocess.Popen(
-                module_command(python, "alunet", *words),
+                module_command(python, "alunet", *options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
@@ -79,6 +78,11 @@ def own_environment(python: str) -> dict[str, str]:
     ours = [str(Path(__file__).resolve().parents[3])] if python == sys.executable else []
     fixed = {**search_path(*ours), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     return {**kept, **fixed}
+
+
+def _closed(path: str, flags: int) -> int:
+    """Open a file that is made for its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
