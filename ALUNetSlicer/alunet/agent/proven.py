@@ -71,7 +71,7 @@ class Expected:
             raise Unproven(
                 f"{self.base} is not the engine itself: another program passes requests on to "
                 f"{address}.",
-                "Use the engine's own address, or ssh://user@host; or allow it explicitly.",
+                "Use ssh://user@host, or a tunnel that begins at the port that the engine has.",
             )
 
     def _dialed(self, connection: socket.socket) -> str:
