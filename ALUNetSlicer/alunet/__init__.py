@@ -7,9 +7,14 @@ it is first used.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
+
+if getattr(sys, "argv", [])[:1] == ["-m"] and not getattr(sys.flags, "safe_path", False):
+    # `python -m alunet` looks for modules where it is typed first: a typer.py there would run
+    sys.path[:] = sys.path[sys.path[0] == os.getcwd() :]  # noqa: PTH109  pathlib.py may be there
+
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:

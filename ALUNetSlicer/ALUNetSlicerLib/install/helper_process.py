@@ -17,7 +17,7 @@ Kind = TypeVar("Kind")
 
 TAIL = 400
 _CODE = (
-    "import runpy, sys; "
+    "import sys; sys.path[:] = filter(None, sys.path); import runpy; "  # not of the current folder
     "sys.version_info[:2] < (3, 10) and sys.exit('alunet-old %d.%d' % sys.version_info[:2]); "
     "runpy.run_module('alunet.agent.install.run_with_parent', run_name='__main__', alter_sys=True)"
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import slicer
 
+from alunet.schema.processes import module_command
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.results import plot_study
@@ -44,6 +45,7 @@ def assemble(editor: Editor) -> Parts:
     local = LocalEngine(installer, qt_ports.QtProcess, timer, settings, python, foreign)
     command = [
         python,
+        "-P",
         "-m",
         "alunet.agent",
         "--home",
@@ -75,7 +77,7 @@ def simulate(
             "The engine is not on this computer yet: install it in the panel, or "
             "choose an environment."
         )
-    command = [place.python, "-m", "alunet", *words]
+    command = module_command(place.python, "alunet", *words)
     study = Simulation(qt_ports.QtProcess(command, place.environment), Path(out))
 
     def ended(why: Failure | None) -> None:

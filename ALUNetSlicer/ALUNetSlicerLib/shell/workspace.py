@@ -4,6 +4,7 @@ knows no widget.
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 from collections.abc import Callable
 from pathlib import Path
@@ -108,7 +109,9 @@ class Workspace:
         self.agent, self.settings, self.local_files = agent, settings, LocalFiles(agent, local)
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
         self._stop_asking: Callable[[], None] = lambda: None
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with contextlib.suppress(OSError):  # drafts are patients' images
+            folder.chmod(0o700)
         agent.event.connect(self._hear)
         agent.failed.connect(self.failed.emit)
 

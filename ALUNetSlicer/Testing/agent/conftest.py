@@ -251,7 +251,10 @@ def working(prepared: Path, tmp_path: Path) -> Iterator[Service]:
 
 
 class Relay:
-    """A TCP line between an agent and a service that can be cut and mended."""
+    """A TCP line between an agent and a service that can be cut and mended.
+
+    It passes requests on, as a tunnel of a person's own does, so that `allow_plain` is needed.
+    """
 
     def __init__(self, port: int) -> None:
         self._to = port
@@ -260,6 +263,7 @@ class Relay:
         self.taken = 0
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.port = self._listening.getsockname()[1]
+        self.address = f"http://127.0.0.1:{self.port}"
         threading.Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
@@ -316,7 +320,6 @@ class Recorder(Relay):
     def __init__(self, port: int) -> None:
         self.sent = b""
         super().__init__(port)
-        self.address = f"http://127.0.0.1:{self.port}"
 
     def _heard(self, sink: socket.socket, block: bytes) -> None:
         if sink.getpeername()[1] == self._to:

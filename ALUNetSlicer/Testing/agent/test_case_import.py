@@ -50,7 +50,7 @@ def test_bytes_are_told_and_then_the_import_until_the_case_is_there(agent, worki
 
 @pytest.mark.parametrize("where", ["upload", "import"])
 def test_a_lost_connection_is_waited_for(agent, working, relay: Relay, large, where):
-    agent.ask("connect", to=f"http://127.0.0.1:{relay.port}", token=working.token)
+    agent.ask("connect", to=relay.address, token=working.token, allow_plain=True)
     number = agent.send("add_case", project=PROJECT, name="far", images=[str(large)])
     phase(agent, number, *(["upload"] if where == "upload" else PHASES[2:]))
     relay.cut()

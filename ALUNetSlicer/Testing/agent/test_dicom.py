@@ -90,7 +90,7 @@ def test_several_series_of_an_examination_are_chosen_from(agent, tmp_path, voxel
 def test_a_series_becomes_a_case_with_its_voxels_and_uids_and_nothing_else(
     agent, service, project, study, recorder
 ):
-    agent.ask("connect", to=recorder.address, token=service.token)
+    agent.ask("connect", to=recorder.address, token=service.token, allow_plain=True)
     add(agent, project, study)
     image, identity = read_series(find_series(study / "scan").usable[0])
     with Project.open(service.root / project, read_only=True) as opened:
@@ -110,7 +110,7 @@ def test_a_series_becomes_a_case_with_its_voxels_and_uids_and_nothing_else(
 def test_labels_leave_as_seg_with_the_patient_of_the_source_folder(
     agent, service, project, study, tmp_path, recorder
 ):
-    agent.ask("connect", to=recorder.address, token=service.token)
+    agent.ask("connect", to=recorder.address, token=service.token, allow_plain=True)
     add(agent, project, study)
     number = agent.ask("start", project=project, kind="round", options={"budget": 3}, key="a")["id"]
     ended(agent, project, number)

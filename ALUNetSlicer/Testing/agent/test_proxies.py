@@ -16,8 +16,8 @@ import pytest
 
 from alunet.agent.client import Client
 from alunet.agent.connections import Access
-from alunet.agent.connections.ssh import free_port
 from alunet.agent.connections.target import parse
+from alunet.agent.connections.tunnel import free_port
 from alunet.agent.diagnose import diagnose
 from alunet.agent.http_transport import HttpTransport, Unreachable
 from alunet.agent.proxies import ProxyInTheWay, Stranger

@@ -150,7 +150,7 @@ def test_two_people_do_not_get_the_same_slice(agent, working):
 def test_events_of_a_followed_project_are_pushed_also_after_the_line_was_cut(
     agent, working, relay, tmp_path
 ):
-    agent.ask("connect", to=f"http://127.0.0.1:{relay.port}", token=working.token)
+    agent.ask("connect", to=relay.address, token=working.token, allow_plain=True)
     agent.ask("follow", project=PROJECT)
     hand_in(agent, tmp_path, 8, 1)
     first = agent.event(event="project", kind="sample")
@@ -220,7 +220,7 @@ def test_200_annotations_while_the_line_is_cut_50_times_are_each_stored_once_and
     agent, working, relay, tmp_path
 ):
     moments = random.Random(11)
-    agent.ask("connect", to=f"http://127.0.0.1:{relay.port}", token=working.token)
+    agent.ask("connect", to=relay.address, token=working.token, allow_plain=True)
     for number in range(200):
         hand_in(agent, tmp_path, number % 40, number % 5 % 2, base=0)
         if number % 4 == 0:

@@ -74,7 +74,7 @@ def test_what_is_annotated_waits_until_the_engine_speaks_the_same_version(
     if version != other.api:
         restart(other, version)
     relay, agent = Relay(other.port), start_agent()
-    agent.ask("choose", to=f"http://127.0.0.1:{relay.port}", token=other.token)
+    agent.ask("choose", to=relay.address, token=other.token, allow_plain=True)
     error = agent.event(event="connection", state="offline")["error"]
     assert error["code"] == "wrong_version"
     assert f"The engine (127.0.0.1) speaks version {version} of the contract" in error["message"]

@@ -16,8 +16,8 @@ import pytest
 
 from alunet.agent.client import Client
 from alunet.agent.connections import Access
-from alunet.agent.connections.ssh import free_port
 from alunet.agent.connections.target import parse
+from alunet.agent.connections.tunnel import free_port
 from alunet.agent.contract import WrongVersion, check_engine
 from alunet.agent.diagnose import diagnose
 from alunet.agent.http_transport import Cancel, HttpTransport, ServiceError, Unreachable
@@ -169,7 +169,7 @@ def test_an_upload_goes_on_where_the_line_broke(working, relay: Relay, tmp_path)
                 relay.cut()
                 relay.mend()
 
-    client = Client(f"http://127.0.0.1:{relay.port}", working.token)
+    client = Client(relay.address, working.token, allow_plain=True)
     sent = client.upload(file, progress)
     assert sent.offset == sent.size == file.stat().st_size
     assert sent.sha256 == hashlib.sha256(file.read_bytes()).hexdigest()
@@ -203,7 +203,7 @@ def test_a_download_goes_on_where_the_line_broke(working, relay: Relay, tmp_path
     whole = direct.fetch(
         Operations.case_image, tmp_path / "whole.nrrd", **image_of("large")
     ).read_bytes()
-    client = Client(f"http://127.0.0.1:{relay.port}", working.token)
+    client = Client(relay.address, working.token, allow_plain=True)
     cuts, seen = [True], []
 
     def progress(phase: str, done: int, total: int) -> None:

@@ -94,7 +94,7 @@ def hello(session: ViewerSession, task: RunningCall, api: int | None = None) -> 
         "version": alunet.__version__,
         "api": known,
         "pid": os.getpid(),
-        "spool": str(session.spool),
+        "spool": str(session.spool.folder),
     }
 
 
@@ -322,7 +322,7 @@ def _file(
     given: dict[str, Any],
 ) -> dict[str, str]:
     """Fetch a file into the spool folder."""
-    target = session.spool_file(name)
+    target = session.spool.file(name)
     session.client.fetch(operation, target, task.progress, task.cancel, **given)
     return {"file": str(target)}
 
@@ -336,7 +336,7 @@ def _voxels(
     operation: Operation[Voxels], session: ViewerSession, task: RunningCall, **given: Any
 ) -> Any:
     """Fetch voxels of a sample, without header, into the spool folder."""
-    target = session.spool_file(f"{operation.name}-{given['sample']}.raw")
+    target = session.spool.file(f"{operation.name}-{given['sample']}.raw")
     return session.client.fetch_voxels(operation, target, **given) | {"file": str(target)}
 
 

@@ -84,7 +84,7 @@ class CaseImport:
         """Upload an image; a DICOM file stands for its series, whose UIDs come with the upload."""
         if is_taken(image):
             return self._upload(image), None
-        target = self._session.spool_file("image.mha")
+        target = self._session.spool.file("image.mha")
         try:
             made = self._local.convert(image, target, self._task.progress, self._task.cancel)
             return self._upload(target), made.dicom

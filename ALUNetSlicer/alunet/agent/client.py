@@ -16,6 +16,7 @@ from typing import Any, TypeVar
 import requests
 
 from alunet.agent.http_transport import Cancel, HttpTransport, request_for
+from alunet.agent.proven import Tunnel
 from alunet.agent.transfer import Progress, download, no_progress, upload
 from alunet.schema import (
     EVENT_STREAM,
@@ -42,7 +43,7 @@ class Client:
     repeat was repeated before.
 
     Args:
-        base, token, ca, allow_plain, place, direct: see `HttpTransport`.
+        base, token, ca, allow_plain, place, direct, tunnel: see `HttpTransport`.
     """
 
     def __init__(
@@ -53,8 +54,9 @@ class Client:
         allow_plain: bool = False,
         place: str = "",
         direct: bool = False,
+        tunnel: Tunnel | None = None,
     ) -> None:
-        self.wire = HttpTransport(base, token, ca, allow_plain, place, direct)
+        self.wire = HttpTransport(base, token, ca, allow_plain, place, direct, tunnel)
 
     def call(self, operation: Operation[Answer], key: str = "", **given: Any) -> Answer:
         """Ask for an operation that is one request with JSON.

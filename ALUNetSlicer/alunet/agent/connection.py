@@ -9,6 +9,7 @@ from collections.abc import Callable
 from alunet.agent.client import Client
 from alunet.agent.connections.links import Link
 from alunet.agent.contract import WrongVersion
+from alunet.agent.defects import log_defect
 from alunet.agent.http_transport import Unreachable
 from alunet.agent.proxies import Stranger
 from alunet.errors import AlunetError
@@ -89,10 +90,8 @@ class Connection:
             health = client.call(Operations.health)
         except AlunetError as error:
             self._is_offline(error)
-        except OSError as error:
-            self._is_offline(
-                Unreachable(f"The engine cannot be reached: {error}.", "Test the connection.")
-            )
+        except Exception as error:  # noqa: BLE001  a defect must not end the watch
+            self._failed(error)
         else:
             with self._tried:
                 self._client, self._error = client, None
@@ -116,4 +115,15 @@ class Connection:
             return False
         except AlunetError:
             return True  # it answers, if only to complain; whoever asks next is told
+        except Exception as error:  # noqa: BLE001  a defect must not end the watch
+            self._failed(error)
+            return False
         return True
+
+    def _failed(self, error: Exception) -> None:
+        """Be offline for a reason that is no word of ours."""
+        if not isinstance(error, OSError):
+            log_defect(error)
+        self._is_offline(
+            Unreachable(f"The engine cannot be reached: {error}.", "Test the connection.")
+        )

@@ -27,6 +27,7 @@ from alunet.agent.connections.links import Link
 from alunet.agent.connections.ssh import Ssh, SshError
 from alunet.agent.connections.target import Target
 from alunet.agent.http_transport import ServiceError, Unreachable, is_loopback
+from alunet.agent.proven import Unproven
 from alunet.agent.proxies import Proxy, ProxyInTheWay, Stranger, advice, proxy_for
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Health, Operations
@@ -252,6 +253,8 @@ def _service(client: Client) -> Iterator[Step]:
         raise _Failed(
             Step(name, False, error.message, hint if name == "token" else error.hint)
         ) from error
+    except Unproven as error:
+        raise _Failed(Step("token", False, error.message, error.hint)) from error
     except ProxyInTheWay as error:
         raise _Failed(Step("proxy", False, error.message, error.hint)) from error
     except (Stranger, Unreachable) as error:

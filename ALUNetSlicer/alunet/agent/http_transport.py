@@ -1,7 +1,8 @@
 """HTTP with manners: a timeout on everything, retries of what is safe to repeat, errors in plain
 words.
 
-The token goes in a header and nowhere else. It never follows a redirect, and it never goes in clear
+The token goes in a header and nowhere else, and on this computer only to a service that has proved
+itself (`proven`). It never follows a redirect, and it never goes in clear
 text to another computer. Certificate checks cannot be switched off; a hospital's own authority is
 named with `ca`.
 """
@@ -23,6 +24,7 @@ import requests
 
 from alunet.agent import proxies
 from alunet.agent.contract import check_engine
+from alunet.agent.proven import Expected, ProvenAdapter, Tunnel
 from alunet.agent.proxies import (
     NONE,
     PASSING,
@@ -118,9 +120,11 @@ class HttpTransport:
         base: for instance ``https://gpu.hospital.example:8443``, without `PREFIX`.
         token: of the service.
         ca: file with the certificate authority to trust; without it the ones `requests` knows.
-        allow_plain: send the token in clear text to another computer, in a network that is trusted.
+        allow_plain: send the token in clear text to another computer, in a network that is trusted;
+            on this one, trust a tunnel that the person has made.
         place: the engine's computer, as a person knows it; without: the host in `base`.
         direct: ask no proxy, whatever the environment says; never one is asked for loopback.
+        tunnel: the way to `base`, which is the address on the other computer then.
 
     Raises:
         InputError: no such address, or it would need `allow_plain`.
@@ -134,6 +138,7 @@ class HttpTransport:
         allow_plain: bool = False,
         place: str = "",
         direct: bool = False,
+        tunnel: Tunnel | None = None,
     ) -> None:
         parts = urlsplit(base)
         if parts.scheme not in ("http", "https") or not parts.hostname:
@@ -155,6 +160,9 @@ class HttpTransport:
         self.place = place or parts.hostname
         self.proxy = None if self.loopback or direct else proxy_for(self.base)
         self._auth = _Bearer(token)
+        self._expected: Expected | None = None
+        if parts.scheme == "http" and self.loopback:
+            self._expected = Expected(token, self.base, self.place, tunnel, allow_plain)
         self._verify: str | bool = ca or True
         self._own = threading.local()
 
@@ -284,6 +292,8 @@ class HttpTransport:
         if session is None:
             session = self._own.session = requests.Session()
             session.trust_env = not self.loopback
+            if self._expected is not None:
+                session.mount("http://", ProvenAdapter(self._expected))
         return session
 
 
@@ -337,6 +347,18 @@ def is_code(error: Exception, code: Code) -> bool:
 
 def described(error: BaseException) -> dict[str, Any]:
     """An error as a viewer gets it: code, message, hint, and details where there are some."""
+    if isinstance(error, UnicodeEncodeError):  # of a name of a file that is not UTF-8
+        return {
+            "code": Code.BAD_REQUEST.value,
+            "message": f"{ascii(error.object)[:200]} holds a character that is no text.",
+            "hint": "Rename it.",
+        }
+    if isinstance(error, MemoryError):
+        return {
+            "code": Code.FAILED.value,
+            "message": "The memory of this computer is used up.",
+            "hint": "Close other programs, then try again.",
+        }
     if not isinstance(error, AlunetError):
         return {
             "code": "failed",

@@ -27,6 +27,7 @@ from alunet.schema import (
     WrittenSegmentations,
     from_json,
 )
+from alunet.schema.processes import module_command
 
 Answer = TypeVar("Answer")
 _LOOK_SECONDS = 0.2
@@ -74,7 +75,7 @@ class LocalCommands:
     ) -> Answer:
         """Run a command that prints lines of JSON; its last one is the answer."""
         python = self.local_python or sys.executable
-        command = [python, "-m", run_with_parent.__name__, "alunet"]
+        command = module_command(python, run_with_parent.__name__, "alunet")
         try:
             child = subprocess.Popen(
                 [*command, words[0], "--json", *words[1:]],

@@ -32,6 +32,7 @@ from typing import Any, BinaryIO
 
 from alunet.agent.call_table import RunningCall, arguments
 from alunet.agent.calls import CALLS
+from alunet.agent.defects import log_defect
 from alunet.agent.http_transport import described
 from alunet.agent.session import ViewerSession
 from alunet.agent.thread_pools import ThreadPools
@@ -66,7 +67,9 @@ class Agent:
 
     def say(self, content: dict[str, Any]) -> None:
         """One line to the viewer; where it is gone, so are we."""
-        line = json.dumps(content, ensure_ascii=False).encode("utf-8") + b"\n"
+        self._write(_line(content))
+
+    def _write(self, line: bytes) -> None:
         try:
             with self._writing:
                 self._answers.write(line)
@@ -78,7 +81,7 @@ class Agent:
         number: Any = None
         try:
             request = _read(line)
-            number, name = request.get("id"), request.get("call")
+            number, name = _number(request), request.get("call")
             if not isinstance(name, str):
                 hint = 'Write it like {"id": 1, "call": "health", "args": {}}.'
                 raise InputError("A request names no call.", hint)
@@ -89,6 +92,10 @@ class Agent:
         except AlunetError as error:
             self.say({"id": number, "error": described(error)})
             return
+        except Exception as error:  # noqa: BLE001  one request that fails must not end the agent
+            log_defect(error)
+            self.say({"id": number, "error": described(error)})
+            return
         task = RunningCall(number, self.say)
         self._tasks[_key(number)] = task
         self._lanes.add(CALLS[name].lane, partial(self._do, task, name, given))
@@ -96,13 +103,14 @@ class Agent:
     def _do(self, task: RunningCall, name: str, given: dict[str, Any]) -> None:
         try:
             task.cancel.check()
-            answer = {"id": task.id, "result": CALLS[name].function(self._session, task, **given)}
-        except Exception as error:  # noqa: BLE001  one call that fails must not end the others
+            result = CALLS[name].function(self._session, task, **given)
+            line = _line({"id": task.id, "result": result})
+        except BaseException as error:  # noqa: BLE001  whatever it was, the viewer waits for an answer
             if not isinstance(error, AlunetError):
-                _log(error)
-            answer = {"id": task.id, "error": described(error)}
+                log_defect(error)
+            line = _line({"id": task.id, "error": described(error)})
         self._tasks.pop(_key(task.id), None)
-        self.say(answer)
+        self._write(line)
 
     def _cancel(self, number: Any, given: dict[str, Any]) -> None:
         task = self._tasks.get(_key(given.get("id")))
@@ -137,7 +145,7 @@ def _read(line: bytes) -> dict[str, Any]:
         raise InputError("A request is too long.", "Hand large things over as files.")
     try:
         request = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(
             "A request is no line of JSON.", "This is a defect of the viewer."
         ) from error
@@ -146,14 +154,17 @@ def _read(line: bytes) -> dict[str, Any]:
     return request
 
 
+def _line(content: dict[str, Any]) -> bytes:
+    """JSON in ASCII: a name that is not UTF-8 comes through as it is."""
+    return json.dumps(content).encode("ascii") + b"\n"
+
+
+def _number(request: dict[str, Any]) -> Any:
+    number = request.get("id")
+    if number is not None and not isinstance(number, int | float | str):
+        raise InputError("The id of a request is no number.", "This is a defect of the viewer.")
+    return number
+
+
 def _key(number: Any) -> str:
     return json.dumps(number)
-
-
-def _log(error: Exception) -> None:
-    """A defect, on standard error, without values: they may hold names or tokens."""
-    place = error.__traceback__
-    while place is not None and place.tb_next is not None:
-        place = place.tb_next
-    where = f"{Path(place.tb_frame.f_code.co_filename).name}:{place.tb_lineno}" if place else "?"
-    sys.stderr.write(f"alunet agent: defect: {type(error).__name__} at {where}\n")

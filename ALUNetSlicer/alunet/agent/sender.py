@@ -2,25 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import sys
 import threading
 from collections.abc import Callable
-from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
+from alunet.agent.defects import log_defect
+from alunet.agent.file_lock import FileLock
 from alunet.agent.http_transport import ServiceError, Unreachable, described, is_code
 from alunet.agent.outbox import Entry, Outbox, OutboxError
 from alunet.agent.proxies import Stranger
 from alunet.schema import Code, Operations, SampleState, Status, to_json
-
-if sys.platform == "win32":
-    import msvcrt
-else:
-    import fcntl
 
 LONGEST_PAUSE = 15.0
 ENGINE_WAITS = (
@@ -96,15 +90,27 @@ class Sender:
         pause = 0.2
         while not self._stop.is_set():
             try:
-                with _turn(self._outbox.folder, self._engine) as mine:
-                    settled = mine and self._send_all()
+                settled = self._take_turn()
                 self._tell()
             except OutboxError as error:
                 settled = False
-                self._reasons[""] = str(error)
+                self._wait_for(str(error), None, "")
+            except Exception as error:  # noqa: BLE001  a defect must not end the way of annotations
+                settled = False
+                log_defect(error)
             pause = 0.2 if settled else min(pause * 2, LONGEST_PAUSE)
             self._wake.wait(None if settled and not self._watched else pause)
             self._wake.clear()
+
+    def _take_turn(self) -> bool:
+        """Send what waits, unless another agent does; whether nothing waits then."""
+        lock = FileLock(self._outbox.folder / f"sending-{_digest(self._engine)}")
+        if not lock.take():
+            return False
+        try:
+            return self._send_all()
+        finally:
+            lock.release()
 
     def _send_all(self) -> bool:
         """Send until nothing waits; False where the rest must wait for better times."""
@@ -137,6 +143,11 @@ class Sender:
                 return self._wait_for(str(error), entry, "")
             state = "conflict" if is_code(error, Code.STALE_ANNOTATION) else "refused"
             self._outbox.settle(entry.key, state, described(error))
+        except Exception as error:  # noqa: BLE001  a defect holds up no other entry
+            log_defect(error)
+            if isinstance(error, MemoryError) or self._fails_again(entry):
+                return self._wait_for(described(error)["message"], entry, "")
+            self._outbox.settle(entry.key, "refused", described(error))
         else:
             self._outbox.settle(entry.key, "sent", answer)
         self._reasons.pop("", None)
@@ -146,14 +157,18 @@ class Sender:
     def _may_pass(self, error: ServiceError, entry: Entry) -> bool:
         """Whether the entry keeps its place at the head of the line."""
         if is_code(error, Code.FAILED):
-            self._defects = self._defects + 1 if self._defective == entry.key else 1
-            self._defective = entry.key
-            return self._defects < DEFECTS
+            return self._fails_again(entry)
         return any(is_code(error, code) for code in ENGINE_WAITS)
 
-    def _wait_for(self, reason: str, entry: Entry, who: str) -> str:
+    def _fails_again(self, entry: Entry) -> bool:
+        """Count a failure of an entry; whether it is tried again."""
+        self._defects = self._defects + 1 if self._defective == entry.key else 1
+        self._defective = entry.key
+        return self._defects < DEFECTS
+
+    def _wait_for(self, reason: str, entry: Entry | None, who: str) -> str:
         """Tell once why the entries of a project, or of the engine, wait."""
-        if reason != self._reasons.get(who):
+        if reason != self._reasons.get(who) and entry is not None:
             self._report("waiting", entry, {"message": reason})
         self._reasons[who] = reason
         return who
@@ -178,27 +193,5 @@ def _send(client: Client, entry: Entry) -> SampleState:
     return client.call(Operations.set_status, entry.key, **given)
 
 
-class _turn(contextlib.AbstractContextManager[bool]):
-    """A lock file for one engine; gives whether it is ours now. It ends with the process,
-    however that ends.
-    """
-
-    def __init__(self, folder: Path, engine: str) -> None:
-        self._path = folder / f"sending-{hashlib.sha256(engine.encode('utf-8')).hexdigest()[:16]}"
-        self._stream: IO[bytes] | None = None
-
-    def __enter__(self) -> bool:
-        try:
-            self._stream = self._path.open("a+b")
-            if sys.platform == "win32":
-                self._stream.seek(0)
-                msvcrt.locking(self._stream.fileno(), msvcrt.LK_NBLCK, 1)
-            else:
-                fcntl.flock(self._stream.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            return False
-        return True
-
-    def __exit__(self, *exception: object) -> None:
-        if self._stream is not None:
-            self._stream.close()
+def _digest(engine: str) -> str:
+    return hashlib.sha256(engine.encode("utf-8", "surrogateescape")).hexdigest()[:16]

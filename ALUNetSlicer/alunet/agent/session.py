@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
-import shutil
 import sys
 import threading
-import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,15 +14,17 @@ from alunet.agent.connection import Connection
 from alunet.agent.connections import Access, link_to
 from alunet.agent.connections.target import Target
 from alunet.agent.contract import WrongVersion
+from alunet.agent.defects import log_defect
 from alunet.agent.http_transport import ServiceError, Unreachable, described
 from alunet.agent.outbox import Entry, Outbox
 from alunet.agent.proxies import Stranger
 from alunet.agent.sender import Sender
+from alunet.agent.spool import Spool
 from alunet.errors import AlunetError, InputError
 from alunet.schema import Code, Health, Operations, to_json
+from alunet.schema.private import private_folder
 
 Push = Callable[[dict[str, Any]], None]
-SPOOL_DAYS = 2.0
 
 
 def default_home() -> Path:
@@ -56,10 +54,11 @@ class ViewerSession:
     """
 
     def __init__(self, home: Path, push: Push) -> None:
-        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+        for folder in (home, home / "outbox"):
+            private_folder(folder)
         self.push = push
         self.outbox = Outbox(home / "outbox")
-        self.spool = _fresh_spool(home / "spool")
+        self.spool = Spool(home / "spool")
         self._choosing = threading.RLock()
         self._line: _Line | None = None
 
@@ -98,16 +97,11 @@ class ViewerSession:
         """The client of the moment; raises why there is none."""
         return self.line.connection.require()
 
-    def spool_file(self, name: str) -> Path:
-        """A new path for a file on its way to the viewer."""
-        safe = "".join(letter if letter.isalnum() or letter in "._-" else "_" for letter in name)
-        return self.spool / f"{uuid.uuid4().hex[:8]}-{safe}"
-
     def close(self) -> None:
         """The viewer is gone; what waits in the outbox is for the next agent."""
         self.disconnect()
         self.outbox.close()
-        shutil.rmtree(self.spool, ignore_errors=True)
+        self.spool.close()
 
 
 class _Line:
@@ -186,6 +180,8 @@ class _Line:
                         {"event": "unfollowed", "project": project, "error": described(error)}
                     )
                     return
+            except Exception as error:  # noqa: BLE001  a defect must not end the news
+                log_defect(error)
 
 
 def about(entry: Entry) -> dict[str, Any]:
@@ -200,17 +196,3 @@ def about(entry: Entry) -> dict[str, Any]:
         "time": entry.time,
         "answer": entry.answer,
     }
-
-
-def _fresh_spool(folder: Path) -> Path:
-    """A spool folder of this process's own; what agents that were killed left behind is cleared
-    away after a while.
-    """
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-    for old in folder.iterdir():
-        with contextlib.suppress(OSError):
-            if time.time() - old.stat().st_mtime > SPOOL_DAYS * 86400:
-                shutil.rmtree(old)
-    own = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
-    own.mkdir(mode=0o700)
-    return own

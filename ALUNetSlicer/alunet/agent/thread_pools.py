@@ -7,6 +7,8 @@ import threading
 import time
 from collections.abc import Callable
 
+from alunet.agent.defects import log_defect
+
 SIZES = {"local": 1, "quick": 6, "transfer": 4, "case": 4, "link": 2}
 """Threads of each lane. `local` is one, so that what a person did enters the outbox in that
 order.
@@ -39,7 +41,12 @@ class ThreadPools:
     @staticmethod
     def _run(works: queue.SimpleQueue[Callable[[], None]]) -> None:
         while True:
-            works.get()()
+            work = works.get()
+            try:
+                work()
+            except BaseException as error:  # noqa: BLE001  nothing ends a lane: others wait in it
+                log_defect(error)
+            del work  # and what it holds, while the lane waits for more
 
 
 class Throttle:

@@ -61,6 +61,7 @@ def serve(
         from alunet.schema import to_json
         from alunet.serve import server
         from alunet.serve.log import log_to_stderr
+        from alunet.serve.root_folder import prepare_root
         from alunet.serve.settings import ServiceSettings
     except ModuleNotFoundError as error:
         raise InputError(
@@ -75,6 +76,8 @@ def serve(
         typer.echo(
             f"alunet: warning: {host} without TLS: everybody on the way can read along.", err=True
         )
+    for sentence in prepare_root(root):
+        typer.echo(f"alunet: {sentence}", err=True)
     token = server.read_token(token_file or root / ".alunet" / "token")
     seconds = None if idle is None else idle * 60
     settings = ServiceSettings(root, token, device, threads, seconds)

@@ -130,10 +130,20 @@ def _image_files(folder: Path) -> tuple[list[Path], list[LeftOut]]:
             continue
         elif ending_of(path) == SEGMENTATION_ENDING:
             left_out.append(LeftOut(path, "a segmentation, no image"))
+        elif not _is_text(path):
+            left_out.append(LeftOut(path, "its name is not UTF-8", "Rename it."))
         else:
             found.append(path)
     # An .img is the other half of an .hdr, no case of its own.
     return [path for path in found if not _second_half(path, found)], left_out
+
+
+def _is_text(path: Path) -> bool:
+    """Return whether libraries of C++ can open a file: they take UTF-8 alone."""
+    try:
+        return bool(str(path).encode("utf-8"))
+    except UnicodeEncodeError:
+        return False
 
 
 def _second_half(path: Path, files: Sequence[Path]) -> bool:

@@ -28,6 +28,7 @@ from alunet.errors import AlunetError, Cancelled, EngineError, InputError, OutOf
 from alunet.model import out_of_memory
 from alunet.model.hardware import kills_for_memory
 from alunet.schema import Emit, Event, ignore_events
+from alunet.schema.processes import module_command, search_path
 from alunet.storage.failures import known_failure
 
 _KILL_AFTER_SECONDS = 3.0
@@ -82,7 +83,7 @@ def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
         else {"start_new_session": True}
     )
     return subprocess.Popen(
-        [sys.executable, "-m", "alunet.model.child"],
+        module_command(sys.executable, "alunet.model.child"),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=output,
@@ -94,8 +95,7 @@ def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
 def with_source() -> dict[str, str]:
     """This process's environment variables, with which a Python process imports the same alunet."""
     source = str(Path(__file__).resolve().parents[2])
-    search = os.pathsep.join(part for part in (source, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": search}
+    return {**os.environ, **search_path(source, os.environ.get("PYTHONPATH", ""))}
 
 
 def _converse(

@@ -235,7 +235,7 @@ class Project:
             raise InputError(f"{root} is a file.", "Give a folder for the project.")
         source, new = None if data is None else cls(Path(data), read_only=True), not root.exists()
         try:
-            root.mkdir(parents=True, exist_ok=True)
+            root.mkdir(parents=True, exist_ok=True, mode=0o700)
             create_database(root, name, numbered, channels, source, list(values), annotation, unit)
         except BaseException:  # also Ctrl-C: a half made project is in the way of the next attempt
             if new:

@@ -11,14 +11,7 @@ import sys
 import threading
 
 from alunet.model.child import with_source
-
-_QUESTION = """
-import json, torch
-from alunet.model.interface import load_framework
-cuda = torch.cuda.is_available()
-names = [torch.cuda.get_device_name(n) for n in range(torch.cuda.device_count())] if cuda else []
-print(json.dumps({"device": load_framework().resolve_device("DEVICE"), "devices": names}))
-"""
+from alunet.schema.processes import module_command
 
 log = logging.getLogger("alunet.serve")
 
@@ -38,7 +31,7 @@ class Device:
         threading.Thread(target=self._ask, args=(wanted,), daemon=True).start()
 
     def _ask(self, wanted: str) -> None:
-        command = [sys.executable, "-c", _QUESTION.replace("DEVICE", wanted)]
+        command = module_command(sys.executable, "alunet.serve.device", wanted)
         try:
             done = subprocess.run(
                 command,
@@ -53,3 +46,19 @@ class Device:
             self.name, self.names = answer["device"], answer["devices"]
         except (OSError, subprocess.SubprocessError, ValueError, LookupError) as error:
             log.warning("the device cannot be told: %s", type(error).__name__)
+
+
+def _tell(wanted: str) -> None:
+    """Print the answer, in the process that was asked."""
+    import torch
+
+    from alunet.model.interface import load_framework
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    names = [torch.cuda.get_device_name(number) for number in range(count)]
+    device = load_framework().resolve_device(wanted)
+    sys.stdout.write(json.dumps({"device": device, "devices": names}) + "\n")
+
+
+if __name__ == "__main__":
+    _tell(sys.argv[1])

@@ -13,6 +13,7 @@ from typing import Any
 from alunet.schema import API, PART_BYTES, Code, Header, Problem, to_json
 from alunet.serve.connections import showed_token
 from alunet.serve.problems import RETRY_AFTER, STATUS, Refused, problem_of
+from alunet.serve.proof import answer_proof, is_asked
 from alunet.serve.settings import ServiceSettings
 
 Scope = MutableMapping[str, Any]
@@ -39,6 +40,10 @@ class RequestGuard:
         """Serve one request, or refuse it before anything of it is read."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
+            return
+        if is_asked(scope):
+            if (problem := await answer_proof(scope, send, self._settings.token)) is not None:
+                await answer(send, problem)
             return
         headers = dict(scope["headers"])
         if not hmac.compare_digest(headers.get(b"authorization", b""), self._expected):

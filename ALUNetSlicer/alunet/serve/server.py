@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
-import json
 import os
 import secrets
 import socket
 import ssl
 import stat
+import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -31,6 +31,8 @@ from alunet.serve.connections import (
     raise_limit,
 )
 from alunet.serve.guard import RequestGuard
+from alunet.serve.root_folder import prepare_root
+from alunet.serve.running import NOTE, running_service
 from alunet.serve.settings import ServiceSettings
 from alunet.serve.state import State
 from alunet.storage.files import write_json
@@ -108,22 +110,15 @@ def serve(
         InputError: the address or the TLS files cannot be used.
     """
     address.check()
-    settings.own.mkdir(parents=True, exist_ok=True)
+    prepare_root(settings.root)
     lock = FileLock(settings.own / "service.lock")
     if not lock.take():
-        announce(_running(settings.own))
+        announce(running_service(settings.own))
         return
     with lock, _listen(address) as listening:
+        # of a service that was killed: nobody may take it for this one's
+        (settings.own / NOTE).unlink(missing_ok=True)
         _run(settings, address, listening, announce)
-
-
-def _running(own: Path) -> Announcement:
-    """The service that has the root; it may be about to write its note."""
-    for _ in range(50):
-        with contextlib.suppress(OSError, ValueError, TypeError):
-            return Announcement(**json.loads((own / "service.json").read_text(encoding="utf-8")))
-        time.sleep(0.1)
-    raise InputError(f"Another service is starting in {own.parent}.", "Try again in a moment.")
 
 
 @contextlib.contextmanager
@@ -132,7 +127,9 @@ def _listen(address: Address) -> Iterator[socket.socket]:
     # The protocol is named, or asyncio leaves Nagle's algorithm on: each short answer would wait 40
     # ms.
     with socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP) as listening:
-        if os.name != "nt":
+        if sys.platform == "win32":  # there others could listen beside us otherwise
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+        else:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             listening.bind((address.host, address.port))
@@ -169,26 +166,18 @@ def _run(
     host = f"[{address.host}]" if ":" in address.host else address.host
     place = f"{scheme}://{host}:{listening.getsockname()[1]}"
     note = Announcement(place, settings.token, os.getpid(), API)
-    file = settings.own / "service.json"
-    server = _Server(
-        config, state, guard, connections, lambda: (_write_note(file, note), announce(note))
-    )
+    file = settings.own / NOTE
+
+    def ready() -> None:
+        write_json(file, to_json(note))
+        announce(note)
+
+    server = _Server(config, state, guard, connections, ready)
     try:
         server.run(sockets=[listening])
     finally:
         file.unlink(missing_ok=True)
         state.close()
-
-
-def _write_note(file: Path, note: Announcement) -> None:
-    """The announcement for those who look for a running service; only the owner may read the
-    token.
-    """
-    old = os.umask(0o077)
-    try:
-        write_json(file, to_json(note))
-    finally:
-        os.umask(old)
 
 
 class _Server(uvicorn.Server):

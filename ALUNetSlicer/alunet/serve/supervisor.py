@@ -19,6 +19,7 @@ from alunet.errors import AlunetError
 from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.schema import Code, Job, JobKind, JobState, Problem
+from alunet.schema.processes import module_command
 from alunet.serve import imports
 from alunet.serve.problems import Refused, problem_of
 from alunet.serve.projects import Projects
@@ -252,11 +253,12 @@ class Supervisor:
         project.jobs.folder.mkdir(exist_ok=True)
         with (project.jobs.folder / f"{job.id}.log").open("ab") as output:
             process = subprocess.Popen(
-                [sys.executable, "-m", "alunet.serve.worker", *place],
+                module_command(sys.executable, "alunet.serve.worker", *place),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
                 env=with_source(),
+                cwd=self._settings.own,
                 **detached,
             )
         self._processes[identifier, job.id] = _Started(process, time.monotonic(), job.attempts)

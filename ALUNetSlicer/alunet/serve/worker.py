@@ -23,6 +23,7 @@ import psutil
 from alunet.errors import AlunetError, Cancelled
 from alunet.project import Project
 from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
+from alunet.schema.private import close_to_others
 from alunet.serve import imports, tasks
 from alunet.serve.job_context import JobContext
 from alunet.serve.problems import problem_of
@@ -229,6 +230,7 @@ def _wait(project: Project, job: Job, watch: Watch, why: str) -> None:
 
 def main(arguments: list[str]) -> int:
     """Do the job that the arguments name."""
+    close_to_others()
     root, identifier, number, threads = arguments
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(name)s %(message)s")
     work(Path(root), identifier, int(number), int(threads) or None)

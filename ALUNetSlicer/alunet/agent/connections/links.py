@@ -23,7 +23,8 @@ class Access:
     Attributes:
         token: of an http(s) service.
         ca: file with the certificate authority to trust.
-        allow_plain: send the token in clear text to another computer.
+        allow_plain: send the token in clear text to another computer; on this one, trust a tunnel
+            that the person has made.
         python: interpreter of the engine, of "local" and "ssh"; empty: this one, or the one
             bootstrap made.
         environment: variables for a local engine; None: this process's own.

@@ -1,9 +1,9 @@
 """An engine behind the system's `ssh`: keys, agent, known hosts and jump hosts as they are
 configured there.
 
-Two connections: one finds or starts the service and ends; the other forwards a port of this
-computer to it, until this process ends or the line drops. Host-key checks are what ssh's own
-configuration says; nothing here weakens them.
+Two connections: one finds or starts the service and ends; the other forwards a Unix socket of this
+computer to it (`tunnel`), until this process ends or the line drops. Host-key checks are what ssh's
+own configuration says; nothing here weakens them.
 """
 
 from __future__ import annotations
@@ -13,24 +13,26 @@ import json
 import os
 import shlex
 import shutil
-import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 import alunet
 from alunet.agent.client import Client
 from alunet.agent.connections.links import Access, Link
 from alunet.agent.connections.target import Target
+from alunet.agent.connections.tunnel import NearEnd
 from alunet.agent.contract import check_engine
+from alunet.agent.http_transport import is_loopback
+from alunet.agent.proven import Tunnel
 from alunet.errors import AlunetError
 from alunet.schema import Announcement, from_json
 
 CONNECT_SECONDS = 15
 COMMAND_SECONDS = 150.0
-HANG_UP_SECONDS = 0.7
 HOME = f"$HOME/.local/share/alunet/engine-{alunet.__version__}"
 """Where bootstrap puts the engine, in words of the other computer's shell."""
 _FIXED = (
@@ -40,6 +42,8 @@ _FIXED = (
     f"ConnectTimeout={CONNECT_SECONDS}",
     "ServerAliveInterval=10",
     "ServerAliveCountMax=3",
+    "ExitOnForwardFailure=yes",
+    "StreamLocalBindMask=0177",
 )
 
 
@@ -218,7 +222,7 @@ def python_there(access: Access) -> str:
 
 
 class SshLink(Link):
-    """Finds or starts the service over ssh, and keeps a port forwarded to it.
+    """Finds or starts the service over ssh, and keeps a tunnel to it.
 
     The forwarding process reads a pipe of ours: when this process is gone, however it went, ssh
     ends too.
@@ -230,21 +234,24 @@ class SshLink(Link):
         self._held = contextlib.ExitStack()
 
     def connect(self) -> Client:
-        """Find or start the service there, and forward a port anew."""
+        """Find or start the service there, and make the tunnel anew."""
         self.close()
         found = self._find()
         check_engine(found.api, self._target.host)
-        remote = int(found.address.rsplit(":", 1)[1])
-        port = self._forward(remote)
-        return Client(f"http://127.0.0.1:{port}", found.token, place=self._target.host)
+        parts = urlsplit(found.address)
+        host = parts.netloc.rsplit(":", 1)[0] if is_loopback(parts.hostname or "") else "127.0.0.1"
+        tunnel = self._forward(f"{host}:{parts.port}")
+        base = f"http://{tunnel.address}"
+        return Client(base, found.token, place=self._target.host, tunnel=tunnel)
 
     def close(self) -> None:
-        """End the forwarding."""
+        """End the tunnel."""
         self._held.close()
 
     def _find(self) -> Announcement:
         script = (
-            f'{python_there(self._access)}; exec "$python" -m alunet.agent.connections.host "$@"'
+            f"{python_there(self._access)}; PYTHONSAFEPATH=1; export PYTHONSAFEPATH; "
+            'exec "$python" -m alunet.agent.connections.host "$@"'
         )
         said = self._ssh.run(script, [self._target.root]).strip().splitlines()
         try:
@@ -260,18 +267,17 @@ class SshLink(Link):
             hint = f"Put this version there: {_bootstrap(self._target)}"
             raise SshError("engine", f"{self._target.host} answers strangely.", hint) from None
 
-    def _forward(self, remote: int) -> int:
-        port = free_port()
+    def _forward(self, address: str) -> Tunnel:
+        near = self._held.enter_context(NearEnd())
         words = self._held.enter_context(tempfile.TemporaryFile())  # noqa: SIM115  closed with the rest
-        forward = f"127.0.0.1:{port}:127.0.0.1:{remote}"
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": words}
-        tunnel = self._ssh.start("exec cat", (), "-L", forward, **pipes)
+        tunnel = self._ssh.start("exec cat", (), "-L", f"{near.name}:{address}", **pipes)
         self._held.callback(_end, tunnel)
         deadline = time.monotonic() + 2 * CONNECT_SECONDS
         while time.monotonic() < deadline and tunnel.poll() is None:
-            passed = _passes(port)
+            passed = near.passes()
             if passed:
-                return port
+                return near.tunnel(address)
             if passed is False:
                 break
             time.sleep(0.05)
@@ -279,23 +285,6 @@ class SshLink(Link):
         said = words.read().decode("utf-8", "replace")
         self.close()
         raise explain(self._target, said or "timed out")
-
-
-def _passes(port: int) -> bool | None:
-    """Whether a forwarded port leads somewhere; None where ssh does not listen on it yet.
-
-    ssh takes a connection before it knows whether the other side does, and hangs up where not.
-    """
-    try:
-        with socket.create_connection(("127.0.0.1", port), 1) as probe:
-            probe.settimeout(HANG_UP_SECONDS)
-            return probe.recv(1) != b""
-    except TimeoutError:
-        return True
-    except ConnectionResetError:
-        return False
-    except OSError:
-        return None
 
 
 def _end(tunnel: subprocess.Popen[bytes]) -> None:
@@ -307,10 +296,3 @@ def _end(tunnel: subprocess.Popen[bytes]) -> None:
 
 def _bootstrap(target: Target) -> str:
     return f"alunet agent --bootstrap {target.name}"
-
-
-def free_port() -> int:
-    """A port of this computer that nobody listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

@@ -14,6 +14,8 @@ from typing import Any
 
 from alunet.errors import EngineError
 from alunet.schema import Announcement, from_json
+from alunet.schema.private import private_folder
+from alunet.schema.processes import module_command, search_path
 
 START_SECONDS = 90.0
 IDLE_MINUTES = 60
@@ -36,21 +38,21 @@ def find_or_start(
     Raises:
         EngineError: it does not start; the message carries its last words.
     """
-    root.mkdir(parents=True, exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True, mode=0o700)
     own = root / ".alunet"
-    own.mkdir(exist_ok=True)
+    private_folder(own)
     log = own / "service.log"
-    command = [python, "-m", "alunet", "serve", "--root", str(root), "--idle", str(IDLE_MINUTES)]
+    options = ("serve", "--root", str(root), "--idle", str(IDLE_MINUTES))
     _begin_anew(log)
     before = log.stat().st_size if log.exists() else 0
     try:
-        with log.open("ab") as errors:
+        with open(log, "ab", opener=_closed) as errors:
             process = subprocess.Popen(
-                command,
+                module_command(python, "alunet", *options),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=errors,
-                cwd=root,
+                cwd=own,  # no file of the projects is taken for a module
                 env=dict(environment) if environment else own_environment(python),
                 **_detached(),
             )
@@ -80,14 +82,16 @@ def own_environment(python: str) -> dict[str, str]:
     """This process's variables, without those that would lead another Python to this one's
     libraries.
     """
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ("PYTHONHOME", "PYTHONPATH")
-    }
-    if python == sys.executable:
-        kept["PYTHONPATH"] = str(Path(__file__).resolve().parents[3])
-    return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    unwanted = ("PYTHONHOME", "PYTHONPATH")
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    ours = [str(Path(__file__).resolve().parents[3])] if python == sys.executable else []
+    fixed = {**search_path(*ours), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    return {**kept, **fixed}
+
+
+def _closed(path: str, flags: int) -> int:
+    """Open a file that is made for its owner alone."""
+    return os.open(path, flags, 0o600)
 
 
 def _first_line(process: subprocess.Popen[bytes]) -> str:
