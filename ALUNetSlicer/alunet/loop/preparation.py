@@ -29,11 +29,15 @@ def prepare(loop: Loop) -> None:
     if not any(case.role == "pool" for case in cases):
         raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
     unseen = [case for case in cases if case.geometry is None]
+    # of an earlier version, or found damaged; what another project prepared is not ours to write
+    lost = project.data == project.root and loop.framework.unprepared(
+        project.nnunet_dir, [case.name for case in cases if case.geometry is not None]
+    )
     planned = (
         loop.framework.plan_file(project.nnunet_dir).is_file()
         and project.settings.patch is not None
     )
-    if unseen or not planned:
+    if unseen or lost or not planned:
         _preprocess(loop, cases, planned)
     children.arithmetic(loop)
     enumerate_samples(project)
