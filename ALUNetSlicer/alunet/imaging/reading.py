@@ -194,11 +194,20 @@ def _last_words(text: str) -> str:
 
 
 def grid_of(path: Path) -> Grid:
-    """Return the grid of a 3D image file, from its header alone."""
+    """Return the grid of a 3D image file, from its header alone.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
-    with discard_stderr_on_failure():
-        reader.ReadImageInformation()
+    try:
+        with discard_stderr_on_failure():
+            reader.ReadImageInformation()
+    except RuntimeError as error:
+        raise InputError(
+            f"{path} cannot be read: {_last_words(str(error))}.", "Copy or convert the file again."
+        ) from error
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
@@ -330,7 +339,7 @@ def _is_at_right_angles(path: Path) -> bool:
     """Whether every reader takes the axes of a NIfTI file as they are."""
     try:
         return shear(path, grid_of(path)) < EXACT
-    except RuntimeError:
+    except InputError:
         return False
 
 

@@ -119,6 +119,11 @@ class CaseTable:
         image = self._images / json.loads(images)[0]
         return CaseRow(tuple(json.loads(shape)), image, voxels, geometry)
 
+    def sources(self, name: str) -> list[Path]:
+        """Return the files that a case was added from; they may be gone."""
+        stamp = self._db.value("SELECT stamp FROM cases WHERE name = ?", (name,))
+        return [] if stamp is None else [Path(entry[0]) for entry in json.loads(str(stamp))]
+
     def notes(self) -> dict[str, list[str]]:
         """Return what was said of cases when they were imported and planned, by the case's name."""
         rows = self._db.rows(

@@ -11,15 +11,11 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
 from alunet.project.identity import comparable, content_of
 from alunet.storage.database import Database
 from alunet.storage.files import sha256_file
-
-if TYPE_CHECKING:
-    from alunet.project.case_table import Case
 
 IMAGES, LABELS, MAPS, HISTORY, ROUNDS = (
     "images",
@@ -134,39 +130,41 @@ class KeptFiles:
                 what = "is damaged: it is not as it was stored" if path.is_file() else "is missing"
                 raise Damaged(f"{path} {what}.", hint)
 
-    def check_case(self, case: Case) -> None:
-        """Compare images and reference label of a case with their hashes.
+    def check_case(self, name: str, files: Iterable[Path]) -> None:
+        """Compare files of a case, images or its reference label, with their hashes.
 
         Of a case that was added before hashes were kept, the voxels are compared with the number
-        that was kept then, and the hashes are noted from now on.
+        that was kept then, and the hashes of all its files are noted from now on.
 
         Raises:
             Damaged: one is missing or not as it was stored.
         """
-        files = [*case.images, *([case.label] if case.label else [])]
-        self.check(files, self._hint(case))
-        new = [file for file in files if self.hash_of(file) is None]
-        if not new or self._db.read_only:
-            return
-        kept = self._db.value("SELECT content FROM cases WHERE name = ?", (case.name,))
-        content = comparable(None if kept is None else str(kept))
-        if (
-            content is not None
-            and set(new) & set(case.images)
-            and content_of(case.images) != content
-        ):
-            raise Damaged(
-                f"The images of case '{case.name}' are damaged: their voxels are not those that "
-                "were added.",
-                self._hint(case),
-            )
-        with self._db.transaction():
-            for file in new:
-                self.note(file, case.name)
+        wanted = list(files)
+        self.check(wanted, self._hint(name))
+        if not self._db.read_only and any(self.hash_of(file) is None for file in wanted):
+            self._note_first(name)
 
-    def _hint(self, case: Case) -> str:
+    def _note_first(self, name: str) -> None:
+        images, label, kept = self._db.rows(
+            "SELECT images, label, content FROM cases WHERE name = ?", (name,)
+        )[0]
+        own = [self._data / "images" / file for file in json.loads(images)]
+        content = comparable(kept)
+        if content is not None and content_of(own) != content:
+            raise Damaged(
+                f"The images of case '{name}' are damaged: their voxels are not those that were "
+                "added.",
+                self._hint(name),
+            )
+        found = [*own, *([self._data / "labels" / label] if label else [])]
+        hashes = [(file, sha256_file(file)) for file in found if self.hash_of(file) is None]
+        with self._db.transaction():
+            for file, sha256 in hashes:
+                self.note(file, name, sha256)
+
+    def _hint(self, name: str) -> str:
         """Where the files of a case can be had again."""
-        stamp = self._db.value("SELECT stamp FROM cases WHERE name = ?", (case.name,))
+        stamp = self._db.value("SELECT stamp FROM cases WHERE name = ?", (name,))
         sources = [] if stamp is None else [str(entry[0]) for entry in json.loads(str(stamp))]
         there = [source for source in sources if Path(source).is_file()]
         again = f", or from where it was added: {there[0]}" if there else ""

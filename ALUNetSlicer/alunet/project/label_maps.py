@@ -13,7 +13,6 @@ Two copies take turns, so that the one that the database names is never the one 
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +27,7 @@ from alunet.project.annotated import Counts, counted_voxels
 from alunet.project.case_table import CaseRow, CaseTable
 from alunet.project.events import Events
 from alunet.project.kept_files import Damaged
-from alunet.project.repairs import tell
+from alunet.project.repairs import keep_apart, tell
 from alunet.project.seals import Seals
 from alunet.project.settings import Settings
 from alunet.project.versions import Versions, labels_hash
@@ -161,6 +160,17 @@ class LabelMaps:
             )
             return labels
 
+    def holds(self, sample: int, number: int) -> bool:
+        """Return whether the label map holds what a version held when it was stored."""
+        case = self._db.value("SELECT case_name FROM samples WHERE id = ?", (sample,))
+        labels = None if case is None else self._held(str(case), sample)
+        return labels is not None and self._versions.hash_of(sample, number) == labels_hash(labels)
+
+    def all(self) -> list[str]:
+        """Return the cases that have a label map, by name."""
+        rows = self._db.rows("SELECT name FROM cases WHERE voxels IS NOT NULL ORDER BY name")
+        return [name for (name,) in rows]
+
     def _held(self, case: str, sample: int) -> np.ndarray | None:
         """What the label map of a case holds of a sample; None where it cannot be written to."""
         known = self._cases.row(case)
@@ -171,6 +181,27 @@ class LabelMaps:
             "SELECT k_lo, k_hi, j_lo, j_hi, i_lo, i_hi FROM samples WHERE id = ?", (sample,)
         )[0]
         return found[tuple(slice(*box[axis : axis + 2]) for axis in (0, 2, 4))]
+
+    def is_sound(self, case: str) -> bool:
+        """Return whether the file of an annotated case's label map is what was stored."""
+        file = self.file(case)
+        if self._files.hash_of(file) is not None and self._files.is_sound(file):
+            return True
+        if self._db.read_only:
+            return False
+        with self.lock(case):  # somebody may have been between writing it and saying so
+            return self._files.hash_of(file) is not None and self._files.is_sound(file)
+
+    def renew_copy(self, case: str) -> None:
+        """Make another copy of a label map; what was drawn over the last one is in it.
+
+        Raises:
+            Damaged: the label map is damaged, too.
+        """
+        with self.lock(case):
+            stored = self.write(case, self.read(case, locked=True))
+            with self._db.transaction():
+                self.keep(case, stored)
 
     def _sound(self, case: str, known: CaseRow) -> np.ndarray | None:
         """The label map as its file holds it; None where that is not what was stored."""
@@ -209,9 +240,7 @@ class LabelMaps:
         gone = ""
         if file.is_file():
             gone = self._unclaimed(file, array)
-            kept = self.folder.parent / "damaged" / file.name
-            kept.parent.mkdir(exist_ok=True)
-            shutil.copyfile(file, kept)
+            keep_apart(self.folder.parent, file)
         stored = self.paint(case, array)
         with self._db.transaction():
             self.keep(case, stored)
@@ -227,9 +256,8 @@ class LabelMaps:
             old = read_labels(file)
         except InputError:
             return ""
-        if old.shape != array.shape:
-            return ""
-        return f"; {np.count_nonzero(old != array):,} voxels that no version claims are gone"
+        changed = np.count_nonzero(old != array) if old.shape == array.shape else 0
+        return f"; {changed:,} voxels that no version claims are gone" if changed else ""
 
     def rebuilt(self, case: str) -> np.ndarray:
         """Return a case's label map from its copy and the versions submitted since, array
@@ -279,10 +307,16 @@ class LabelMaps:
 
     def paint(self, case: str, array: np.ndarray) -> Stored:
         """Write a case's label map; the caller holds its lock, and notes it with `keep`."""
-        known = self._cases.row(case)
+        known = self._row(case)
         write_like(array, known.image, self.file(case))
         counts = counted_voxels(array, known.geometry)
         return Stored(counts, sha256_file(self.file(case)), labels_hash(array), None)
+
+    def _row(self, case: str) -> CaseRow:
+        """What is known of a case whose label map is written on the grid of its image."""
+        known = self._cases.row(case)
+        self._files.check_case(case, [known.image])
+        return known
 
     def write(self, case: str, array: np.ndarray) -> Stored:
         """Write a case's label map that changed as a whole, and a copy of it; see `paint`."""
@@ -290,7 +324,7 @@ class LabelMaps:
 
     def stage(self, case: str, array: np.ndarray, place: Path) -> Stored:
         """Write what will be a case's label map to `place`, and a copy of it; see `paint`."""
-        known, which = self._cases.row(case), self.next_copy(case)
+        known, which = self._row(case), self.next_copy(case)
         write_like(array, known.image, self.copy(case, which))
         copy_file(self.copy(case, which), place)
         counts = counted_voxels(array, known.geometry)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import shutil
+from pathlib import Path
 
 from alunet.project.events import Events
 
@@ -17,3 +19,10 @@ def tell(events: Events, file: str, text: str) -> None:
     """
     log.warning("%s", text)
     events.add("repaired", {"file": file, "text": text})
+
+
+def keep_apart(root: Path, file: Path) -> None:
+    """Copy a damaged file into the project's folder ``damaged``, for whoever wants to look."""
+    folder = root / "damaged"
+    folder.mkdir(exist_ok=True)
+    shutil.copyfile(file, folder / file.name)

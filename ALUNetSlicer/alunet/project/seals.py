@@ -113,6 +113,10 @@ class Seals:
         """Return all rows that mean something else than when they were written."""
         return [row for table in TABLES for row in self._rows(table) if not row.sound]
 
+    def count(self) -> int:
+        """Return how many rows are sealed."""
+        return sum(self._db.number(f"SELECT count(*) FROM {table}") for table in TABLES)
+
     def heal(self) -> list[str]:
         """Put right the rows of which one bit is wrong; return what was done, for people."""
         if self._db.read_only:
@@ -120,7 +124,7 @@ class Seals:
         done = []
         with self._db.transaction():
             for row in self.damaged():
-                right = corrected(row, self._place)
+                right = corrected(row, self.place)
                 if right is None:
                     continue
                 self._write(row, right)
@@ -136,11 +140,12 @@ class Seals:
             (*right.own, right.checksum, row.number),
         )
         sample = right.own[TABLES[row.table].index("sample_id")]
-        if self._place(sample) != right.place:
+        if self.place(sample) != right.place:
             sets = ", ".join(f"{column} = {_typed(column)}" for column in _PLACE)
             self._db.execute(f"UPDATE samples SET {sets} WHERE id = ?", (*right.place, sample))
 
-    def _place(self, sample: Value) -> tuple[Value, ...]:
+    def place(self, sample: Value) -> tuple[Value, ...]:
+        """Return the place of a sample as it is now."""
         columns = ", ".join(_read("s", column) for column in _PLACE)
         rows = self._db.rows(f"SELECT {columns} FROM samples s WHERE id = ?", (sample,))
         return rows[0] if rows else (None,) * len(_PLACE)

@@ -62,12 +62,17 @@ class Versions:
             "Restore it from a backup, or draw this slice again.",
         )
 
+    def hash_of(self, sample: int, number: int) -> str | None:
+        """Return the hash of a version's voxels; None where it is not known."""
+        select = "SELECT voxels FROM versions WHERE sample_id = ? AND number = ?"
+        found = self._db.value(select, (sample, number))
+        return None if found is None else str(found)
+
     def restore(self, sample: int, number: int, labels: np.ndarray, case: str) -> bool:
         """Write the voxels of a version again, where these are what was stored; return whether
         they are.
         """
-        select = "SELECT voxels FROM versions WHERE sample_id = ? AND number = ?"
-        if self._db.value(select, (sample, number)) != labels_hash(labels):
+        if self.hash_of(sample, number) != labels_hash(labels):
             return False
         self.write(sample, number, labels)
         del self._written[sample, number]

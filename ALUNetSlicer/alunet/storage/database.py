@@ -169,6 +169,17 @@ class Database:
                 "Wait until that ends, and open the project again.",
             )
 
+    def is_sound(self) -> bool:
+        """Return whether SQLite finds its file whole: pages, indexes, and what rows refer to."""
+        try:
+            said = self._connection.execute("PRAGMA integrity_check(1)").fetchall()
+            lost = self._connection.execute("PRAGMA foreign_key_check").fetchone()
+        except sqlite3.DatabaseError as error:
+            if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+                raise
+            return False
+        return said == [("ok",)] and lost is None
+
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write."""
         target = sqlite3.connect(path)

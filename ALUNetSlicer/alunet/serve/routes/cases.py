@@ -77,7 +77,9 @@ def _add_files(routes: APIRouter, state: State) -> None:
     ) -> Response:
         with state.projects.open(project) as opened:
             images = cases.find(opened, case).images
-        file = images[channel] if 0 <= channel < len(images) else None
+            file = images[channel] if 0 <= channel < len(images) else None
+            if file is not None:
+                opened.cases.files.check_case(case, [file])
         return send(request, file, f"{case}_{channel}", format)
 
     @serves(routes, Operations.case_annotation)
@@ -85,7 +87,9 @@ def _add_files(routes: APIRouter, state: State) -> None:
         request: Request, project: str, case: str, format: str | None = None
     ) -> Response:
         with state.projects.open(project) as opened:
-            file = opened.annotations.file(cases.find(opened, case).name)
+            found = cases.find(opened, case)
+            annotated = opened.cases.row(found.name).voxels is not None
+            file = opened.annotations.maps.sound_file(found.name) if annotated else None
         return send(request, file, f"{case}_annotation", format)
 
     @serves(routes, Operations.case_proposal)
