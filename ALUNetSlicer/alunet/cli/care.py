@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.project import PROJECT
-from alunet.errors import InputError
+from alunet.errors import EngineError, InputError
 
 if TYPE_CHECKING:
     from alunet.project import Project
@@ -105,6 +105,7 @@ def repair(
             typer.echo(f"{damage.text} {_what_to_do(damage, project, 'It would be: ')}")
         typer.echo(f"{sum(bool(damage.remedy) for damage in found)} of {len(found)} repairable.")
         return 1 if found else 0
+    _check_database(project)
     with at_work() as emit, Project.open(project) as opened:
         done = repair_project(opened, emit)
     for damage in done.done:
@@ -147,10 +148,26 @@ def restore(
     typer.echo(f"Project {made.name} in {folder}: {cases} cases.")
 
 
+def _check_database(folder: Path) -> None:
+    """Raise EngineError where SQLite finds the database damaged: nothing it says counts then."""
+    from alunet.project.checking import database_damage
+    from alunet.storage.database import is_sound
+
+    if (folder / "project.db").is_file() and not is_sound(folder / "project.db"):
+        damage = database_damage(folder)
+        raise EngineError(damage.text, damage.hint)
+
+
 @contextmanager
 def _opened(folder: Path) -> Iterator[Project]:
-    """A project beside others that use it; where it cannot be written, for reading only."""
+    """A project beside others that use it; where it cannot be written, for reading only.
+
+    Raises:
+        EngineError: its database is damaged.
+    """
     from alunet.project import Project
+
+    _check_database(folder)
 
     try:
         opened = Project.open(folder, shared=True)

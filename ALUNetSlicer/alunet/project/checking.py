@@ -12,6 +12,7 @@ from alunet.project.kept_files import HISTORY, MAPS, KeptFile
 from alunet.project.project import Project
 from alunet.project.seals import Row, corrected
 from alunet.schema import Emit, Event
+from alunet.storage.database import is_sound
 from alunet.storage.files import sha256_file, written_name
 
 DATABASE, ROW, MAP, COPY, VERSION, IMAGE, OTHER = (
@@ -79,9 +80,8 @@ def check(project: Project, emit: Emit) -> Checked:
         emit: hears progress events of the phase "check".
     """
     begun = time.time()
-    if not project.is_sound():
-        text = "SQLite finds the database damaged."
-        return Checked((Damage(DATABASE, "project.db", text),), (), 0, 0, begun)
+    if not is_sound(project.root / "project.db"):
+        return Checked((database_damage(project.root),), (), 0, 0, begun)
     damages = [_row(project, row) for row in project.seals.damaged()]
     damages += _first_hashes(project)
     kept = project.cases.files.all()
@@ -91,6 +91,11 @@ def check(project: Project, emit: Emit) -> Checked:
     return Checked(
         tuple(damages), tuple(_orphans(project)), len(kept), project.seals.count(), begun
     )
+
+
+def database_damage(root: Path) -> Damage:
+    """Return what is to be said of a project whose database SQLite finds damaged."""
+    return Damage(DATABASE, "project.db", f"SQLite finds {root / 'project.db'} damaged.")
 
 
 def _row(project: Project, row: Row) -> Damage:

@@ -199,9 +199,11 @@ class LabelMaps:
             Damaged: the label map is damaged, too.
         """
         with self.lock(case):
-            stored = self.write(case, self.read(case, locked=True))
+            self.read(case, locked=True)
+            which = self.next_copy(case)
+            copy_file(self.file(case), self.copy(case, which))
             with self._db.transaction():
-                self.keep(case, stored)
+                self._name_copy(case, which, sha256_file(self.copy(case, which)))
 
     def _sound(self, case: str, known: CaseRow) -> np.ndarray | None:
         """The label map as its file holds it; None where that is not what was stored."""
@@ -345,20 +347,24 @@ class LabelMaps:
         """
         voxels, unseen = stored.counts
         self._db.execute(
-            "UPDATE cases SET voxels = ?, unseen = ?, map = ?, copy = coalesce(?, copy) "
-            "WHERE name = ?",
-            (json.dumps(voxels), unseen, stored.voxels, stored.copy, case),
+            "UPDATE cases SET voxels = ?, unseen = ?, map = ? WHERE name = ?",
+            (json.dumps(voxels), unseen, stored.voxels, case),
         )
         self._files.note(self.file(case), case, stored.sha256)
         if stored.copy is not None:
-            for which in _COPIES:
-                self._files.forget(self.copy(case, which))
-            self._files.note(self.copy(case, stored.copy), case, stored.sha256)
-            self._db.execute("DELETE FROM painted WHERE case_name = ?", (case,))
+            self._name_copy(case, stored.copy, stored.sha256)
         self._db.many(
             "INSERT INTO painted (case_name, sample_id, number) VALUES (?, ?, ?)",
             [(case, sample, number) for sample, number in painted],
         )
+
+    def _name_copy(self, case: str, which: str, sha256: str) -> None:
+        """Note a copy in the place of the last one, and that nothing is drawn over it yet."""
+        for other in _COPIES:
+            self._files.forget(self.copy(case, other))
+        self._files.note(self.copy(case, which), case, sha256)
+        self._db.execute("UPDATE cases SET copy = ? WHERE name = ?", (which, case))
+        self._db.execute("DELETE FROM painted WHERE case_name = ?", (case,))
 
     def remove(self, case: str) -> None:
         """Remove the label map of a case in which nothing is annotated any more; the caller holds

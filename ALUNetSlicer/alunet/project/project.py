@@ -350,10 +350,6 @@ class Project:
         """Write a copy of the database as it is now; see `Database.copy_to`."""
         self._db.copy_to(path)
 
-    def is_sound(self) -> bool:
-        """Return whether SQLite finds the database whole."""
-        return self._db.is_sound()
-
     def together(self) -> contextlib.AbstractContextManager[None]:
         """All changes of the block, or none; on disk when it ends."""
         return self._db.transaction()

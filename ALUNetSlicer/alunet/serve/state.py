@@ -10,6 +10,7 @@ import psutil
 import alunet
 from alunet.loop.round_record import versions
 from alunet.schema import API, Health
+from alunet.serve.checks import Checks
 from alunet.serve.device import Device
 from alunet.serve.files import Files
 from alunet.serve.projects import Projects
@@ -32,6 +33,7 @@ class State:
         self.uploads.remove_old()
         self.files = Files(settings)
         self.supervisor = Supervisor(settings, self.projects)
+        self.checks = Checks(self.projects, settings.check_seconds, self.busy)
         self.closing = False
         self.device = Device(settings.device)
         self.started = time.time()
@@ -58,4 +60,5 @@ class State:
     def close(self) -> None:
         """The service ends; jobs go on."""
         self.closing = True
+        self.checks.close()
         self.supervisor.close()
