@@ -19,6 +19,7 @@ from alunet.imaging.writing import write_like
 from alunet.loop import outputs
 from alunet.project import Project
 from alunet.project.checking import check
+from alunet.project.identity import content_of
 from alunet.project.kept_files import Damaged, forget_digests
 from alunet.project.repairing import repair
 from alunet.project.seals import corrected
@@ -223,13 +224,11 @@ def test_an_image_of_an_older_project_is_compared_with_the_voxels_that_were_adde
     """Its hash is not that of what happens to be there."""
     image = sorted((older / "images").iterdir())[0]
     case = image.name.removesuffix("_0000.nii.gz")
-    voxels = read_labels(image)
+    voxels, added = read_labels(image), content_of([image])
     voxels[0, 0, 0] ^= 1
     write_like(voxels.astype(np.uint16), image, image)
     with Project.open(older) as project:
-        known = project._db.value("SELECT content FROM cases WHERE name = ?", (case,))
-        if known is None:
-            pytest.skip("the number of its voxels was not kept then")
+        project._db.execute("UPDATE cases SET content = ? WHERE name = ?", (added, case))
         with pytest.raises(InputError, match="not those that were added"):
             project.cases.files.check_case(case, [image])
         assert any(case in name for name in names(project))

@@ -26,6 +26,7 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
+from alunet.project.held import held_files
 from alunet.project.kept_files import MAPS, ROUNDS, Damaged, KeptFile, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
@@ -81,10 +82,10 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
     if project.settings.change is not None:
         raise InputError("The structures are being changed.", "Try again in a moment.")
     beside = file.parent if project.read_only else project.root  # hard links need the same disk
-    with tempfile.TemporaryDirectory(prefix="backup-", dir=beside) as place:
-        moment, names = _hold(project, Path(place))
+    with held_files(beside) as place:
+        moment, names = _hold(project, place)
         with atomic_path(file) as part:
-            _pack(project, Path(place), names, part, moment, emit)
+            _pack(project, place, names, part, moment, emit)
     return Backup(file, len(names), file.stat().st_size, moment)
 
 

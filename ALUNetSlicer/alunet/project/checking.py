@@ -130,10 +130,10 @@ def _with_progress(project: Project, kept: list[KeptFile], emit: Emit) -> Iterat
         now = time.monotonic()
         if now - last > _REPORT_SECONDS or file is kept[-1]:
             last = now
-            data = {"phase": "check", "unit": "MB"}
-            data |= {"done": round(done / _MEGABYTE, 1), "total": round(total / _MEGABYTE, 1)}
+            counts = {"done": round(done / _MEGABYTE, 1), "total": round(total / _MEGABYTE, 1)}
             left = (now - begun) * (total - done) / max(done, 1)
-            emit(Event("progress", {**data, "seconds_left": left}))
+            data = {"phase": "check", "unit": "MB", **counts, "seconds_left": left}
+            emit(Event("progress", data))
 
 
 def _size(path: Path) -> int:

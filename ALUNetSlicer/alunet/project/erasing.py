@@ -178,7 +178,8 @@ class Erasing:
 
     def _remove_derived(self, name: str) -> None:
         """Remove what is made of all cases together and can be made again."""
-        shutil.rmtree(self._root / "cache", ignore_errors=True)
+        for derived in ("cache", "damaged"):
+            shutil.rmtree(self._root / derived, ignore_errors=True)
         for file in [
             *self._root.glob("rounds/*/pool.npz"),
             *self._root.glob("rounds/*/question.npz"),

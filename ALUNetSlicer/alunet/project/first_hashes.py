@@ -101,10 +101,13 @@ def _note_map(database: Database, root: Path, case: str) -> None:
     samples = _samples(database, root, case)
     old = _read(file, tuple(json.loads(shape)))
     geometry = None if text is None else CaseGeometry.from_json(text)
-    if old is None and (not samples or any(sample.labels is None for sample in samples)):
+    incomplete = not samples or any(sample.labels is None for sample in samples)
+    if old is None and (incomplete or outdated):
         return
-    # one that is outdated still holds what was taken back: that is finished when the project opens
-    new = old if outdated else _as_versions_say(old, tuple(json.loads(shape)), samples, geometry)
+    if old is not None and outdated:
+        new = old  # it still holds what was taken back: that is finished when the project opens
+    else:
+        new = _as_versions_say(old, tuple(json.loads(shape)), samples, geometry)
     if old is None or not np.array_equal(old, new):
         _put_right(database, root, case, old, new, json.loads(images)[0])
     copy = root / "annotations" / "copies" / "a" / file.name

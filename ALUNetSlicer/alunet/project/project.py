@@ -19,6 +19,7 @@ from alunet.project.cases import Cases
 from alunet.project.creation import create_database, reference
 from alunet.project.erasing import Erasing
 from alunet.project.events import Events
+from alunet.project.held import remove_held_files
 from alunet.project.jobs import Jobs
 from alunet.project.label_maps import LabelMaps
 from alunet.project.learned import Learned
@@ -193,6 +194,7 @@ class Project:
             folder.mkdir(exist_ok=True)
         for folder in (*own, self.root / "cache"):
             remove_leftovers(folder)
+        remove_held_files(self.root)
         self.annotations.maps.remove_leftovers()  # of annotations: others may be writing there
 
     @classmethod

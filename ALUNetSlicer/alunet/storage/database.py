@@ -172,8 +172,8 @@ class Database:
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write.
 
-        It is of what is committed. Within a transaction of this connection nobody commits meanwhile;
-        a connection of its own reads, because SQLite lets none back up what it is writing to.
+        It is of what is committed. Within a transaction of this connection nobody commits
+        meanwhile. A connection of its own reads, because SQLite lets none back up what it writes.
         """
         source, target = sqlite3.connect(self.path, timeout=BUSY_SECONDS), sqlite3.connect(path)
         try:
