@@ -26,11 +26,11 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
         case: {"file": str(project.annotations.maps.sound_file(case)), "slices": count}
         for case, count in project.annotations.cases().items()
     }
-    for case in project.cases.all():
-        if case.name in annotated:
-            project.cases.files.check_case(case.name, case.images)
-        elif case.role == "test" and case.label is not None:
-            project.cases.files.check_case(case.name, [*case.images, case.label])
+    for own in project.cases.all():
+        if own.name in annotated:
+            project.cases.files.check_case(own.name, own.images)
+        elif own.role == "test" and own.label is not None:
+            project.cases.files.check_case(own.name, [*own.images, own.label])
     for case, voxels in project.annotations.unseen_voxels().items():
         text = f"{case}: {voxels:,} drawn voxels are where its image is 0: no training sees them."
         loop.emit(Event("message", {"text": text}))

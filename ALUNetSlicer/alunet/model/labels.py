@@ -71,9 +71,10 @@ class LabelFolder:
             labels = _mark_outside(labels, mask, self.manager.ignore_label)
         array = self.folder / f"{case}_seg.b2nd"
         write_array(labels, array, self.configuration.patch_size)
-        content = {_key(name): places for name, places in locations.items()}
+        content: dict[str, Any] = {_key(name): places for name, places in locations.items()}
+        content[_HASH] = np.array(sha256_file(array))
         with atomic_path(self.folder / f"{case}.npz") as part:
-            np.savez(part, **content, **{_HASH: np.array(sha256_file(array))})
+            np.savez(part, **content)
 
     def _on_grid(self, annotation: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         plans, configuration = self.plans, self.configuration
