@@ -25,10 +25,12 @@ def geometry(
 def drop_latest_columns(database: Any) -> None:
     """Take away what the last versions of the schema added, but for whole tables of others."""
     database.execute("DROP VIEW counted_samples")
-    database.execute("DROP TABLE learned")
+    for table in ("learned", "files", "painted"):
+        database.execute(f"DROP TABLE {table}")
     files, changes = ("content", "stamp", "notes", "dicom"), ("changed", "changed_by", "outdated")
-    own = (*files, *changes, "silent", "unseen", "planning", "learn", "state")
-    for table, columns in (("cases", own), ("rounds", ("anew",)), ("versions", ("derived",))):
+    own = (*files, *changes, "silent", "unseen", "planning", "learn", "state", "map", "copy")
+    sealed = (("versions", ("derived", "voxels", "checksum")), ("annotations", ("checksum",)))
+    for table, columns in (("cases", own), ("rounds", ("anew",)), *sealed):
         known = [row[1] for row in database.execute(f"PRAGMA table_info({table})").fetchall()]
         for column in set(columns) & set(known):
             database.execute(f"ALTER TABLE {table} DROP COLUMN {column}")

@@ -78,6 +78,9 @@ class NearestMean:
     def use_structures(self, folder: Path, labels: Mapping[str, int]) -> None:
         write_json(folder / "numbers.json", list(labels.values()))
 
+    def unprepared(self, folder: Path, names: Sequence[str]) -> list[str]:
+        return [name for name in names if not (folder / f"{name}.npy").is_file()]
+
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         geometries = []
         for case in cases:

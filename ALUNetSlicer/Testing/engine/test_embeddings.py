@@ -80,7 +80,7 @@ def test_samples_do_not_mix_and_padding_counts_for_nothing(loss, logits, inside)
 
 @pytest.fixture(scope="module")
 def reader(trained) -> TileReader:
-    return TileReader(Folders(trained.nnunet).images, trained.pool, batch_size=3)
+    return TileReader(Folders(trained.nnunet), trained.pool, batch_size=3)
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.slow
 
 @pytest.fixture(scope="module")
 def reader(trained) -> TileReader:
-    return TileReader(Folders(trained.nnunet).images, trained.pool, batch_size=5)
+    return TileReader(Folders(trained.nnunet), trained.pool, batch_size=5)
 
 
 @pytest.fixture(scope="module")

@@ -191,7 +191,7 @@ class TestUncertainty:
     def scores(loop: Loop, ids: np.ndarray, measure: str) -> np.ndarray:
         project, scoring = loop.project, loop.recipe.scoring
         model = Model(project.nnunet_dir, loop.weights(0), "cpu")
-        reader = TileReader(Folders(project.nnunet_dir).images, project.pool)
+        reader = TileReader(Folders(project.nnunet_dir), project.pool)
         if measure == "entropy":
             return score.entropy(model, reader, ids, scoring, ignore_events)
         noise = tuple(

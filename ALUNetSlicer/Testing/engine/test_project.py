@@ -389,7 +389,8 @@ def test_a_killed_process_loses_nothing_acknowledged(project: Project, sabotage:
     with Project.open(root) as again:
         assert np.flatnonzero(again.samples.labelled()).tolist() == [0]
         assert np.all(again.annotations.read("a")[again.pool.raw_slices(0)][:, :, :8] == 1)
-        assert [path.name for path in again.annotations_dir.iterdir()] == ["a.mha"]
+        files = [path for path in again.annotations_dir.rglob("*") if path.is_file()]
+        assert {path.name for path in files} == {"a.mha"}, "the copies of it have its name"
         again.annotations.annotate(
             "a", [(1, np.full((1, 16, 16), 2, np.uint8))], round=0, author="x"
         )

@@ -79,7 +79,7 @@ class TestOnARealNetwork:
     def scores(
         self, trained, model, ids=None, batch=32, seed=(1,), **settings
     ) -> score.MonteCarloMoments:
-        reader = TileReader(Folders(trained.nnunet).images, trained.pool, batch)
+        reader = TileReader(Folders(trained.nnunet), trained.pool, batch)
         chosen = trained.ids[:60] if ids is None else ids
         return score.monte_carlo(
             model, reader, chosen, ScoringSettings(**settings), seed, ignore_events

@@ -15,6 +15,7 @@ import typer
 import alunet
 from alunet.cli import (
     agent,
+    care,
     cases,
     images,
     outputs,
@@ -79,9 +80,10 @@ def _options(
         os.environ["ALUNET_DEBUG"] = "1"
 
 
-_BY_HAND, _RESULTS, _SERVICE, _TOOLS = (
+_BY_HAND, _RESULTS, _CARE, _SERVICE, _TOOLS = (
     "The loop by hand",
     "Results",
+    "Safe keeping",
     "For other programs",
     "Experiments and tools",
 )
@@ -98,6 +100,10 @@ for _panel, _name, _run, _text in (
     (_RESULTS, "predict", outputs.predict, outputs.PREDICT),
     (_RESULTS, "uncertainty", outputs.uncertainty, outputs.UNCERTAINTY),
     (_RESULTS, "export", outputs.export, outputs.EXPORT),
+    (_CARE, "check", care.check, care.CHECK),
+    (_CARE, "repair", care.repair, care.REPAIR),
+    (_CARE, "backup", care.backup, care.BACKUP),
+    (_CARE, "restore", care.restore, care.RESTORE),
     (_SERVICE, "serve", serve.serve, serve.HELP),
     (_SERVICE, "dicom-seg", images.dicom_seg, images.DICOM_SEG),
     (_TOOLS, "simulate", simulate.simulate, simulate.HELP),

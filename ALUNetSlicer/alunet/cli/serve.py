@@ -55,6 +55,13 @@ def serve(
         float | None,
         typer.Option(help="End after so many minutes without a request and without a job."),
     ] = None,
+    check_every: Annotated[
+        float,
+        typer.Option(
+            min=0,
+            help="Check each project every so many hours, while nothing else is to do; 0: never.",
+        ),
+    ] = 168,
 ) -> None:
     """Serve projects; `HELP` is what `--help` shows."""
     try:
@@ -80,5 +87,6 @@ def serve(
         typer.echo(f"alunet: {sentence}", err=True)
     token = server.read_token(token_file or root / ".alunet" / "token")
     seconds = None if idle is None else idle * 60
-    settings = ServiceSettings(root, token, device, threads, seconds)
+    checks = check_every * 3600 or None
+    settings = ServiceSettings(root, token, device, threads, seconds, checks)
     server.serve(settings, address, lambda note: typer.echo(json.dumps(to_json(note))))

@@ -195,7 +195,11 @@ def _last_words(text: str) -> str:
 
 
 def grid_of(path: Path) -> Grid:
-    """Return the grid of a 3D image file, from its header alone."""
+    """Return the grid of a 3D image file, from its header alone.
+
+    Raises:
+        InputError: the header cannot be read.
+    """
     reader = sitk.ImageFileReader()
     reader.SetFileName(str(path))
     try:
@@ -205,7 +209,9 @@ def grid_of(path: Path) -> Grid:
         failure = failure_of_reading(path)
         if failure is not None:
             raise failure from error
-        raise
+        raise InputError(
+            f"{path} cannot be read: {_last_words(str(error))}.", "Copy or convert the file again."
+        ) from error
     return Grid(reader.GetSize(), reader.GetSpacing(), reader.GetOrigin(), reader.GetDirection())
 
 
@@ -337,7 +343,7 @@ def _is_at_right_angles(path: Path) -> bool:
     """Whether every reader takes the axes of a NIfTI file as they are."""
     try:
         return shear(path, grid_of(path)) < EXACT
-    except RuntimeError:
+    except InputError:
         return False
 
 

@@ -95,7 +95,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
         budget=budget,
         ahead=further,
         names=names,
-        weights=str(loop.weights(number - 1)),
+        weights=str(loop.sound_weights(number - 1)),
         scoring=loop.scoring,
         cache=str(loop.project.data / "cache"),
         seed=loop.seed,

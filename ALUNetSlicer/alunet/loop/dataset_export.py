@@ -95,6 +95,8 @@ class _Writer:
 
     def write(self, case: Case) -> int:
         """Write images and labels of a case; return how many voxels are left open."""
+        files = [*case.images, *([case.label] if case.label else [])]
+        self._project.cases.files.check_case(case.name, files)
         part = "Ts" if case.role == "test" else "Tr"
         images = [
             self._place(f"images{part}") / f"{case.name}_{channel:04d}{self._ending}"

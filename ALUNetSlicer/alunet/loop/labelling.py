@@ -300,6 +300,7 @@ def read_for_case(
     project: Project, case: Case, file: Path, slices: Sequence[int], labels: LabelSource
 ) -> Labels:
     """Labels on the grid of the image; `NOT_ANNOTATED` where the file says nothing."""
+    project.cases.files.check_case(case.name, case.images)
     grid, axis = grid_of(case.images[0]), slice_axis(case)
     number = slices[0] if len(slices) == 1 else 0 if case.shape[axis] == 1 else None
     if number is not None:

@@ -31,7 +31,7 @@ from alunet.loop.memory import MemoryShares
 from alunet.loop.preparation import prepare
 from alunet.loop.recipe import Recipe
 from alunet.loop.round_record import NextRound, RoundRecord
-from alunet.loop.training import make_record, train
+from alunet.loop.training import make_record, note_weights, start_weights, train
 from alunet.model import hardware
 from alunet.model.interface import Framework, load_framework
 from alunet.project import Project, Round, Suggestion
@@ -228,6 +228,7 @@ class Loop:
         record = make_record(self, begun, learned)
         with self.project.together():
             self.project.worklist.release()
+            note_weights(self, number, learned["training"])
             rounds.finish(number, asdict(record))
         record.save(folder / "manifest.json")
         self._clear(number)
@@ -243,16 +244,18 @@ class Loop:
         """Begin the training of a round, or go on with it; without all that has seen what no
         longer counts.
         """
-        forgotten = self.project.learned.forgotten()
-        if forgotten:
+        forgotten, start = self.project.learned.forgotten(), start_weights(self, number)
+        lost = start is not None and not self.project.cases.files.is_sound(start, once=True)
+        if forgotten or lost:
             shutil.rmtree(folder / "training", ignore_errors=True)
             (folder / "learned.json").unlink(missing_ok=True)
-            text = (
-                f"The last model learned from {forgotten} samples that no longer count; "
-                "this training starts anew."
+            why = (
+                f"The last model learned from {forgotten} samples that no longer count"
+                if forgotten
+                else f"The weights {start} are missing or damaged"
             )
-            self.emit(Event("message", {"text": text}))
-        self.project.learned.begin(number)
+            self.emit(Event("message", {"text": f"{why}; this training starts anew."}))
+        self.project.learned.begin(number, anew=lost)
 
     def rounds(self) -> list[RoundRecord]:
         """The finished rounds, in order."""
@@ -288,13 +291,25 @@ class Loop:
         return self._folder(number) / "weights.pth"
 
     def newest_weights(self) -> Path:
-        """Where the newest model is; raises InputError where there is none, or it is gone."""
-        weights = self.weights(self.last())
+        """Where the newest model is; raises InputError where there is none, or it is damaged."""
+        return self.sound_weights(self.last())
+
+    def sound_weights(self, number: int) -> Path:
+        """Return where the model of a finished round is, after it was compared with its hash.
+
+        Raises:
+            InputError: it is gone or damaged.
+        """
+        weights = self.weights(number)
         if not weights.is_file():
             raise InputError(
-                f"The weights of round {self.last()} are gone: {weights}.",
+                f"The weights of round {number} are gone: {weights}.",
                 "Restore them, or train again.",
             )
+        beside = weights.with_name("structures.json")
+        hint = "Restore it from a backup, or train the next round, which then starts anew."
+        files = self.project.cases.files
+        files.check([weights, *([beside] if files.hash_of(beside) else [])], hint)
         return weights
 
     def _folder(self, number: int) -> Path:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
+import zlib
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
+from alunet.errors import EngineError
 from alunet.model.interface import PoolSamples, TrainedModel
 from alunet.model.settings import ScoringSettings
 from alunet.pool import Pool
@@ -64,10 +67,13 @@ class ComputedOutputs:
         )
         file = self._cache / f"mc-{self._key(settings)}.npz"
         if file not in self._mc:
-            if not file.is_file():
+            found = _kept(file)
+            if found is None:
                 self._compute(file, settings)
-            with np.load(file) as content:
-                self._mc[file] = McScores(content["var"], content["std"], content["bald"])
+                found = _kept(file)
+            if found is None:
+                raise EngineError(f"{file} cannot be read.", "Look whether its disk is sound.")
+            self._mc[file] = found
         return self._mc[file]
 
     def _compute(self, file: Path, settings: ScoringSettings) -> None:
@@ -112,3 +118,12 @@ class ComputedOutputs:
 
     def _chosen(self, rows: np.ndarray | None = None) -> PoolSamples:
         return PoolSamples(self._pool, self._ids if rows is None else self._ids[rows])
+
+
+def _kept(file: Path) -> McScores | None:
+    """Return scores that were kept; None where there are none, or none that can be trusted."""
+    try:
+        with np.load(file, allow_pickle=False) as content:  # compares the checksums of its parts
+            return McScores(content["var"], content["std"], content["bald"])
+    except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+        return None

@@ -68,7 +68,9 @@ class Oracle:
         return voxels, border
 
     def _truth(self, name: str) -> np.ndarray:
-        return read_reference(self.cases[name])
+        case = self.cases[name]
+        self.project.cases.files.check_case(name, [case.label] if case.label else [])
+        return read_reference(case)
 
 
 def read_reference(case: Case) -> np.ndarray:

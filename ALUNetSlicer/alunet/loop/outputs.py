@@ -196,7 +196,11 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
 
 
 def cases_of(project: Project, names: Sequence[str]) -> list[Case]:
-    """The cases of these names, in their order, each once; all where there are none."""
+    """The cases of these names, in their order, each once; all where there are none.
+
+    Raises:
+        InputError: there is no such case, or its image is damaged.
+    """
     known = {case.name: case for case in project.cases.all()}
     for name in names:
         if name not in known:
@@ -207,7 +211,10 @@ def cases_of(project: Project, names: Sequence[str]) -> list[Case]:
                 else f"The project has {len(known)} others."
             )
             raise InputError(f"There is no case '{name}' in the project.", hint)
-    return [known[name] for name in dict.fromkeys(names or known)]
+    found = [known[name] for name in dict.fromkeys(names or known)]
+    for case in found:  # labels and maps are written on the grid of the image
+        project.cases.files.check_case(case.name, case.images)
+    return found
 
 
 def _preprocessed(case: Case) -> Case:

@@ -29,17 +29,40 @@ def prepare(loop: Loop) -> None:
     if not any(case.role == "pool" for case in cases):
         raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
     unseen = [case for case in cases if case.geometry is None]
+    # of an earlier version, or found damaged; what another project prepared is not ours to write
+    planned_names = [case.name for case in cases if case.geometry is not None]
+    own = project.data == project.root
+    lost = loop.framework.unprepared(project.nnunet_dir, planned_names) if own else []
     planned = (
         loop.framework.plan_file(project.nnunet_dir).is_file()
         and project.settings.patch is not None
     )
-    if unseen or not planned:
+    if unseen or lost or not planned:
+        new = {*lost, *(case.name for case in unseen)} if planned else {case.name for case in cases}
+        for case in cases:
+            if case.name in new:
+                project.cases.files.check_case(case.name, case.images)
         _preprocess(loop, cases, planned)
+    _note_plan(loop)
     children.arithmetic(loop)
     enumerate_samples(project)
     if unseen or not planned:
         _note(loop, {case.name for case in (unseen if planned else cases)})
     take_training_labels(project, loop.emit)
+
+
+def _note_plan(loop: Loop) -> None:
+    """Note the hash of the plan, once; one that was made before is compared with what the last
+    round trained by.
+
+    Raises:
+        Damaged: it is another one.
+    """
+    files, file = loop.project.cases.files, loop.framework.plan_file(loop.project.nnunet_dir)
+    if files.hash_of(file) is None:
+        records = loop.rounds()
+        files.note(file, None, records[-1].hashes.get("plans") if records else None)
+    files.check([file], "Restore the plan from a backup.")
 
 
 def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
@@ -84,6 +107,7 @@ def take_training_labels(project: Project, emit: Emit) -> None:
     for name, _ in counted(left, "annotate", emit):
         case, labelled = cases[name], project.samples.labelled()
         if case.label is not None:
+            project.cases.files.check_case(name, [case.label])
             asked = [int(i) for i in project.pool.samples_of(name) if not labelled[i]]
             k, j, i = case.shape
             labels = Labels(read_reference(case), ((0, k), (0, j), (0, i)))

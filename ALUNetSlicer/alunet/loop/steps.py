@@ -201,7 +201,7 @@ def select(
     maker.limit_threads(threads)
     with step("query", emit, costs):
         settings, streams = ScoringSettings(**scoring), query.Streams(seed, round_number)
-        with np.load(question) as content:
+        with np.load(question, allow_pickle=False) as content:
             arrays = {name: content[name] for name in content.files}
         model = maker.open(Path(folder), Path(weights), device, settings, emit)
         outputs = ComputedOutputs(

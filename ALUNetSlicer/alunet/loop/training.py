@@ -24,9 +24,14 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
     recipe = children.recipe_here(loop)
     settings = recipe.first if project.rounds.anew(number) else recipe.training(number)
     annotated = {
-        case: {"file": str(project.annotations.file(case)), "slices": count}
+        case: {"file": str(project.annotations.maps.sound_file(case)), "slices": count}
         for case, count in project.annotations.cases().items()
     }
+    for own in project.cases.all():
+        if own.name in annotated:
+            project.cases.files.check_case(own.name, own.images)
+        elif own.role == "test" and own.label is not None:
+            project.cases.files.check_case(own.name, [*own.images, own.label])
     for case, voxels in project.annotations.unseen_voxels().items():
         text = f"{case}: {voxels:,} drawn voxels are where its image is 0: no training sees them."
         loop.emit(Event("message", {"text": text}))
@@ -51,7 +56,7 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
         structures={name: value for name, value in project.labels.items() if value > 0},
         training=asdict(settings),
         scoring=loop.scoring,
-        weights_in=_start(loop, number),
+        weights_in=str(start) if (start := start_weights(loop, number)) else None,
         weights_out=str(loop.weights(number)),
         seed=int(Streams(loop.seed, number).sequence("training").generate_state(1)[0]),
         device=loop.device,
@@ -60,11 +65,31 @@ def train(loop: Loop, number: int, folder: Path) -> dict[str, Any]:
     return learned
 
 
-def _start(loop: Loop, number: int) -> str | None:
-    """The final weights of the round before; not its model, if that is the best checkpoint."""
+def start_weights(loop: Loop, number: int) -> Path | None:
+    """Return the final weights of the round before, from which a training starts; None where it
+    starts from scratch.
+
+    They are not its model, if that is the best checkpoint.
+    """
     if number == 0 or loop.recipe.mode == "scratch" or loop.project.rounds.anew(number):
         return None
-    return str(loop.recipe.training(number - 1).final_weights(loop.weights(number - 1)))
+    return loop.recipe.training(number - 1).final_weights(loop.weights(number - 1))
+
+
+def note_weights(loop: Loop, number: int, trained: dict[str, Any]) -> None:
+    """Note the hashes of the weights of a round, within the caller's transaction.
+
+    Args:
+        trained: what the record says of the training.
+    """
+    model, files = loop.weights(number), loop.project.cases.files
+    files.note(model, None, trained["sha256"])
+    final = loop.recipe.training(number).final_weights(model)
+    if final != model:
+        files.note(final, None, trained["final_sha256"])
+    for beside in (model.with_name("structures.json"),):  # which structures the outputs are
+        if beside.is_file():
+            files.note(beside)
 
 
 def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecord:

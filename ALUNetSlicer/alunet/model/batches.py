@@ -18,6 +18,7 @@ from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.dataloading.nnunet_dataset import nnUNetDatasetBlosc2
 
 from alunet.model.labels import OUTSIDE, OUTSIDE_IGNORED, PADDING, LabelFolder
+from alunet.model.prepared import open_image
 
 _CACHE_BYTES = 1 << 30  # decompressed cases kept in memory by the loader of one training
 
@@ -39,9 +40,7 @@ class AnnotatedCases(nnUNetDatasetBlosc2):
         """
         if identifier in self._cache:
             return self._cache[identifier]
-        import blosc2
-
-        image = blosc2.open(str(Path(self.source_folder) / f"{identifier}.b2nd"), mode="r")
+        image = open_image(self._labels.folders, identifier)
         labels, locations = self._labels.load(identifier)
         size = int(np.prod(image.shape)) * 6  # float32 image and int16 labels
         if size <= self._room:

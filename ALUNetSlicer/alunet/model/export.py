@@ -17,6 +17,7 @@ import torch
 
 from alunet.model.classes import fit, known_numbers, numbers_of
 from alunet.model.environment import CONFIGURATION, PLANS, Folders
+from alunet.model.stored import load_tensors
 from alunet.storage.files import atomic_path
 
 TRAINER = "nnUNetTrainer"
@@ -62,7 +63,7 @@ def export_model(
         about: written as alunet.json; `name`, `round` and `cases` (annotated ones) are used here.
     """
     folders, dataset = Folders(nnunet), dataset_name(about["name"])
-    stored = torch.load(weights, map_location="cpu", weights_only=True)
+    stored = load_tensors(weights)
     known = known_numbers(weights, stored)
     described, left = _description(folders, about, ending, known)
     plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"dataset_name": dataset}

@@ -306,6 +306,10 @@ class Framework(Protocol):
         """
         ...
 
+    def unprepared(self, folder: Path, names: Sequence[str]) -> list[str]:
+        """Which of these cases `preprocess` would prepare; light, and called in any process."""
+        ...
+
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         """Bring the images onto the plan's grid; those that are there are left as they are.
 

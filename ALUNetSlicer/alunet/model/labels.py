@@ -11,6 +11,8 @@ be ignored and the outside of an annotated slice can still be learned as backgro
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +21,10 @@ import numpy as np
 from alunet.model.classes import numbers_of, to_classes
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
-from alunet.storage.files import atomic_path, write_json
+from alunet.model.prepared import open_array, open_mask, read_properties, write_array
+from alunet.storage.files import atomic_path, sha256_file, write_json
 
+_HASH = "sha256"  # of the label map, beside the locations
 _ABOUT = "structures.json"
 """Number of each class in the files beside it."""
 PADDING = -1
@@ -59,25 +63,18 @@ class LabelFolder:
                 `alunet.schema.NOT_ANNOTATED`, which becomes nnU-Net's ignore label, the highest
                 class + 1.
         """
-        import blosc2
-        from batchgenerators.utilities.file_and_folder_operations import load_pickle
-        from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
-
-        properties = load_pickle(str(self.folders.images / f"{case}.pkl"))
+        properties = read_properties(self.folders, case)
         labels = self._on_grid(annotation, properties)
         locations = self._locations(labels)
         if any(self.configuration.use_mask_for_norm):
-            mask = blosc2.open(str(self.folders.images / f"{case}_seg.b2nd"), mode="r")[:]
+            mask = open_mask(self.folders, case)[:]
             labels = _mark_outside(labels, mask, self.manager.ignore_label)
-        blocks, chunks = comp_blosc2_params(
-            labels.shape, tuple(self.configuration.patch_size), labels.itemsize
-        )
-        with atomic_path(self.folder / f"{case}_seg.b2nd") as part:
-            blosc2.asarray(
-                np.ascontiguousarray(labels), urlpath=str(part), chunks=chunks, blocks=blocks
-            )
+        array = self.folder / f"{case}_seg.b2nd"
+        write_array(labels, array, self.configuration.patch_size)
+        content: dict[str, Any] = {_key(name): places for name, places in locations.items()}
+        content[_HASH] = np.array(sha256_file(array))
         with atomic_path(self.folder / f"{case}.npz") as part:
-            np.savez(part, **{_key(name): places for name, places in locations.items()})
+            np.savez(part, **content)
 
     def _on_grid(self, annotation: np.ndarray, properties: dict[str, Any]) -> np.ndarray:
         plans, configuration = self.plans, self.configuration
@@ -99,11 +96,19 @@ class LabelFolder:
 
     def load(self, case: str) -> tuple[Any, dict[Any, np.ndarray]]:
         """The label map (a Blosc2 array, (1, slice, row, column)) and nnU-Net's class locations."""
-        import blosc2
+        labels = open_array(self.folder / f"{case}_seg.b2nd")
+        with np.load(self.folder / f"{case}.npz", allow_pickle=False) as content:
+            names = [name for name in content.files if name != _HASH]
+            return labels, {_unkey(name): content[name] for name in names}
 
-        labels = blosc2.open(str(self.folder / f"{case}_seg.b2nd"), mode="r")
-        with np.load(self.folder / f"{case}.npz") as content:
-            return labels, {_unkey(name): content[name] for name in content.files}
+    def is_sound(self, case: str) -> bool:
+        """Return whether the two files of a case are there as they were written."""
+        try:
+            with np.load(self.folder / f"{case}.npz", allow_pickle=False) as content:
+                kept = {name: content[name] for name in content.files}  # compares their checksums
+            return sha256_file(self.folder / f"{case}_seg.b2nd") == str(kept[_HASH])
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile, zlib.error):
+            return False
 
 
 def _mark_outside(labels: np.ndarray, mask: np.ndarray, ignore: int) -> np.ndarray:

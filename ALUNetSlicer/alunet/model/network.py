@@ -15,6 +15,7 @@ from alunet.model.classes import fit, known_numbers, numbers_of
 from alunet.model.environment import Folders
 from alunet.model.plan import load_plans
 from alunet.model.settings import ScoringSettings
+from alunet.model.stored import load_tensors
 
 
 class Model:
@@ -47,7 +48,7 @@ class Model:
             deep_supervision=True,
         )
         if weights is not None:
-            stored = torch.load(weights, map_location="cpu", weights_only=True)
+            stored = load_tensors(weights)
             known = known_numbers(weights, stored)
             self.network.load_state_dict(fit(stored, known, self.numbers))
         self.network.to(self.device).eval().requires_grad_(False)

@@ -80,6 +80,13 @@ class NnUnet:
         folders = environment.Folders(folder)
         use_structures((folders.raw / "dataset.json", folders.dataset_json), labels)
 
+    def unprepared(self, folder: Path, names: Sequence[str]) -> list[str]:
+        """See `Framework.unprepared`."""
+        from alunet.model.prepared import is_prepared
+
+        folders = environment.Folders(folder)
+        return [name for name in names if not is_prepared(folders, name)]
+
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         """See `Framework.preprocess`."""
         from alunet.model.plan import load_plans, preprocess
@@ -98,7 +105,8 @@ class NnUnet:
         for case, file in files.items():
             target = labels / f"{case}.npz"
             written = file.stat().st_mtime_ns
-            if not target.is_file() or target.stat().st_mtime_ns != written:
+            sound = refreshed.is_sound(case)
+            if not sound or target.stat().st_mtime_ns != written:
                 refreshed.refresh(case, read_labels(file))
                 os.utime(
                     target, ns=(written, written)
@@ -276,9 +284,9 @@ class NnUnetModel:
         from alunet.model.reader import TileReader
 
         if self._last_reader is None or self._last_reader.pool is not samples.pool:
-            images = environment.Folders(self._folder).images
+            folders = environment.Folders(self._folder)
             about = self._settings.batch_size, self._device, self._settings.memory_share
-            self._last_reader = TileReader(images, samples.pool, *about)
+            self._last_reader = TileReader(folders, samples.pool, *about)
         return self._last_reader
 
     def _gradients(self, samples: PoolSamples, heads: str) -> GradientReader:

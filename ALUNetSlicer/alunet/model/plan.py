@@ -8,6 +8,7 @@ normalisation; ours is made from the images alone and is frozen with the plan.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +20,16 @@ from alunet.imaging.outliers import without_outliers
 from alunet.model.classes import describe
 from alunet.model.environment import CONFIGURATION, Folders
 from alunet.model.interface import CaseFiles
+from alunet.model.prepared import is_prepared, read_properties, write_case
 from alunet.pool import CaseGeometry
 from alunet.schema import Emit, Event
-from alunet.storage.files import atomic_path, remove_leftovers, write_json
+from alunet.storage.files import remove_leftovers, write_json
 
 _LARGE_PATCH = 128 * 128  # pixels
 _SMALLEST_PATCH = 12  # pixels along a side
 _FLAT = 999.0  # spacing of an axis with a single voxel, in the largest of the others
+_NETWORK = re.compile(r"dynamic_network_architectures\.architectures\.[a-z_]+\.[A-Z]\w+")
+_LAYER = re.compile(r"torch\.nn(\.modules\.[a-z]+)?\.[A-Z]\w+")
 _SAMPLES_PER_CASE = 20_000  # voxels drawn of each case for the intensity statistics
 
 
@@ -221,19 +225,13 @@ def preprocess(nnunet: Path, cases: Sequence[CaseFiles], emit: Emit) -> list[str
 
 
 def _preprocess_case(folders: Folders, case: CaseFiles) -> CaseGeometry:
-    from batchgenerators.utilities.file_and_folder_operations import load_pickle, write_pickle
-
     plans, configuration, dataset = load_plans(folders)
-    target = folders.images / case.name
-    if not target.with_name(f"{case.name}.pkl").is_file():
-        # written last, so its presence means a whole case
+    if not is_prepared(folders, case.name):
         data, mask, properties = preprocess_image(
             case.name, case.images, plans, configuration, dataset
         )
-        _save_case(str(target), data, mask, configuration.patch_size)
-        with atomic_path(folders.images / f"{case.name}.pkl") as part:
-            write_pickle(properties, str(part))
-    properties = load_pickle(f"{target}.pkl")
+        write_case(folders, case.name, data, mask, properties, configuration.patch_size)
+    properties = read_properties(folders, case.name)
     return CaseGeometry.from_properties(
         case.name,
         properties["raw_shape"],
@@ -281,22 +279,38 @@ def _check_normalized(name: str, image: np.ndarray, data: np.ndarray) -> None:
             )
 
 
-def _save_case(target: str, data: np.ndarray, mask: np.ndarray, patch: Sequence[int]) -> None:
-    import blosc2
-    from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params
-
-    for array, ending in ((data.astype(np.float32), ""), (mask.astype(np.int16), "_seg")):
-        blocks, chunks = comp_blosc2_params(array.shape, tuple(patch), array.itemsize)
-        with atomic_path(Path(f"{target}{ending}.b2nd")) as part:
-            blosc2.asarray(
-                np.ascontiguousarray(array), urlpath=str(part), chunks=chunks, blocks=blocks
-            )
-
-
 def load_plans(folders: Folders) -> tuple[Any, Any, dict[str, Any]]:
-    """nnU-Net's PlansManager, the manager of the 2D configuration, and dataset.json."""
+    """nnU-Net's PlansManager, the manager of the 2D configuration, and dataset.json.
+
+    Raises:
+        InputError: the plan names another network than a planner of nnU-Net.
+    """
     from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
 
-    plans = PlansManager(json.loads(folders.plans.read_text(encoding="utf-8")))
+    plans = PlansManager(read_plans(folders))
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
     return plans, plans.get_configuration(CONFIGURATION), dataset
+
+
+def read_plans(folders: Folders) -> dict[str, Any]:
+    """Return nnU-Net's plan, plain values.
+
+    nnU-Net imports and calls what a plan names as network and as its parts, so that a plan may name
+    networks and layers alone.
+
+    Raises:
+        InputError: it names anything else.
+    """
+    content: dict[str, Any] = json.loads(folders.plans.read_text(encoding="utf-8"))
+    for configuration in content["configurations"].values():
+        network = configuration.get("architecture", {})
+        kwargs = network.get("arch_kwargs", {})
+        parts = [kwargs.get(key) for key in network.get("_kw_requires_import", ())]
+        named = [(_NETWORK, network.get("network_class_name"))]
+        for form, name in [*named, *((_LAYER, part) for part in parts)]:
+            if name is not None and not form.fullmatch(str(name)):
+                raise InputError(
+                    f"{folders.plans} names '{name}', which is no part of a network.",
+                    "Use the project that was planned here.",
+                )
+    return content

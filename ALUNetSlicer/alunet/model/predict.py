@@ -13,6 +13,7 @@ from alunet.model.classes import to_numbers
 from alunet.model.environment import Folders
 from alunet.model.network import Model
 from alunet.model.plan import preprocess_image
+from alunet.model.prepared import open_image, read_properties
 from alunet.model.settings import ScoringSettings
 
 _LOGITS = 1 << 24  # values of all classes that are in memory at a time
@@ -45,11 +46,8 @@ class Predictor:
 
         It holds the numbers of the project's structures.
         """
-        import blosc2
-        from batchgenerators.utilities.file_and_folder_operations import load_pickle
-
-        image = blosc2.open(str(self.folders.images / f"{case}.b2nd"), mode="r")
-        return self._segment(image, load_pickle(str(self.folders.images / f"{case}.pkl")))
+        image = open_image(self.folders, case)
+        return self._segment(image, read_properties(self.folders, case))
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         """Segmentation of an image that is no case, one file a channel, as `segment` gives it.

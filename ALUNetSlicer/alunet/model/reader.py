@@ -6,11 +6,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from alunet.model.environment import Folders
+from alunet.model.prepared import open_image
 from alunet.pool import Pool
 
 _WHOLE_CASE_BYTES = 256 << 20  # a case up to this size is read at once, a larger one slice by slice
@@ -31,7 +32,7 @@ class Tiles:
 
 
 class TileReader:
-    """Reads tiles of `pool` from the preprocessed images in `folder`.
+    """Reads tiles of `pool` from the preprocessed images in `folders`.
 
     Args:
         batch_size: tiles a batch; None: what suits `device` ("cpu", "cuda" or "mps").
@@ -40,13 +41,13 @@ class TileReader:
 
     def __init__(
         self,
-        folder: Path,
+        folders: Folders,
         pool: Pool,
         batch_size: int | None = None,
         device: str = "cpu",
         share: float = 1.0,
     ) -> None:
-        self.folder = folder
+        self.folders = folders
         self.pool = pool
         usual = batch_size or _BATCH_PIXELS[device] // (pool.patch[0] * pool.patch[1])
         self.batch_size = max(1, int(usual * share))
@@ -84,9 +85,7 @@ class TileReader:
 
     def _open(self, case: int) -> Any:
         if case != self._case:
-            import blosc2
-
-            image = blosc2.open(str(self.folder / f"{self.pool.cases[case]}.b2nd"), mode="r")
+            image = open_image(self.folders, self.pool.cases[case])
             small = int(np.prod(image.shape)) * 4 <= _WHOLE_CASE_BYTES
             self._case, self._image = case, image[:] if small else image
         return self._image

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from alunet.errors import InputError
 from alunet.model.classes import fit, known_numbers, note_numbers, numbers_of
 from alunet.model.environment import CONFIGURATION, Folders, resolve_device
 from alunet.model.labels import LabelFolder
+from alunet.model.plan import read_plans
 from alunet.model.settings import TrainingSettings
+from alunet.model.stored import load_tensors
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import atomic_path, sha256_file
 
@@ -63,8 +66,8 @@ def train(
     trainer = _trainer(nnunet, labels, cases, settings, device, emit, tests)
     numbers = numbers_of(trainer.dataset_json)
     interrupted = Path(trainer.output_folder) / "checkpoint_latest.pth"
-    if interrupted.is_file():
-        trainer.load_checkpoint(str(interrupted))
+    if interrupted.is_file() and (content := _checkpoint(interrupted, emit)) is not None:
+        trainer.load_checkpoint(content)
     elif weights_in is not None:
         text = load_weights(trainer.network, weights_in, settings.heads, numbers)
         if text:
@@ -82,6 +85,19 @@ def train(
     }
 
 
+def _checkpoint(file: Path, emit: Emit) -> dict[str, Any] | None:
+    """What an interrupted training left; None where that is damaged, or holds more than numbers, as
+    that of earlier versions did: the training begins anew.
+    """
+    try:
+        found: dict[str, Any] = load_tensors(file)
+        return found
+    except InputError as error:
+        text = f"The interrupted training begins anew: {error.message}"
+        emit(Event("message", {"text": text}))
+        return None
+
+
 def _trainer(
     nnunet: Path,
     labels: Path,
@@ -94,7 +110,7 @@ def _trainer(
     from alunet.model.trainer import SparseTrainer
 
     folders = Folders(nnunet)
-    plans = json.loads(folders.plans.read_text(encoding="utf-8")) | {"continue_training": False}
+    plans = read_plans(folders) | {"continue_training": False}
     dataset = json.loads(folders.dataset_json.read_text(encoding="utf-8"))
     trainer = SparseTrainer(plans, CONFIGURATION, 0, dataset, torch.device(resolve_device(device)))
     trainer.configure(settings, LabelFolder(labels, nnunet), cases, emit, tests)
@@ -152,7 +168,7 @@ def load_weights(
     Returns:
         What a person should know of that; empty where all weights fit.
     """
-    weights = torch.load(file, map_location="cpu", weights_only=True)
+    weights = load_tensors(file)
     known = known_numbers(file, weights)
     wanted = known if numbers is None else numbers
     weights = dict(fit(weights, known, wanted, network.state_dict()))

@@ -27,6 +27,7 @@ from alunet.model.labels import LabelFolder
 from alunet.model.schedules import RateSchedule, WeightAverage
 from alunet.model.score import TimedProgress
 from alunet.model.settings import TrainingSettings
+from alunet.model.stored import load_tensors, plain
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import atomic_path
 
@@ -368,26 +369,46 @@ class SparseTrainer(nnUNetTrainer):
             self.best = {"epoch": self.current_epoch + 1, "weights": copy.deepcopy(weights)}
 
     def save_checkpoint(self, filename: str) -> None:
-        """As in nnU-Net, but a kill leaves the previous checkpoint whole.
+        """As in nnU-Net, but a kill leaves the previous checkpoint whole, and it holds tensors and
+        plain values alone, so that reading it runs nothing.
 
         Random states and the best weights so far lie in the same file: of two, a kill could leave
         one of each age.
         """
-        states = {"numpy": np.random.get_state(), "torch": torch.get_rng_state(), "best": self.best}
+        kind, numbers, *rest = np.random.get_state()
+        states = {
+            "numpy": [kind, numbers, *rest],
+            "torch": torch.get_rng_state(),
+            "best": self.best,
+        }
         if self._average is not None:
             states["average"] = self._average.state()
+        content = {
+            "network_weights": self.network.state_dict(),
+            "optimizer_state": self.optimizer.state_dict(),
+            "grad_scaler_state": None
+            if self.grad_scaler is None
+            else self.grad_scaler.state_dict(),
+            "logging": self.logger.get_checkpoint(),
+            "_best_ema": self._best_ema,
+            "current_epoch": self.current_epoch + 1,
+            "init_args": self.my_init_kwargs,
+            "trainer_name": type(self).__name__,
+            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
+            _STATES: states,
+        }
         with atomic_path(Path(filename)) as part:
-            super().save_checkpoint(str(part))
-            torch.save({**torch.load(part, weights_only=False), _STATES: states}, part)
+            torch.save(plain(content), part)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
-        """As in nnU-Net, with what `save_checkpoint` added."""
-        super().load_checkpoint(filename_or_checkpoint)
+        """As in nnU-Net, with what `save_checkpoint` added; a file is read as numbers alone."""
         content = filename_or_checkpoint
         if isinstance(content, str):
-            content = torch.load(content, map_location="cpu", weights_only=False)
+            content = load_tensors(Path(content))
+        super().load_checkpoint(content)
         states = content[_STATES]
-        np.random.set_state(states["numpy"])
+        kind, numbers, *rest = states["numpy"]
+        np.random.set_state((kind, numbers.numpy(), *rest))
         torch.set_rng_state(states["torch"])
         self.best = states["best"]
         if self._average is not None:

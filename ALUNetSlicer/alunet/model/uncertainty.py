@@ -7,7 +7,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -16,6 +15,7 @@ from alunet.errors import InputError
 from alunet.model.dropout import MonteCarloDropout
 from alunet.model.environment import Folders
 from alunet.model.network import Model
+from alunet.model.prepared import read_properties
 from alunet.model.reader import TileReader
 from alunet.model.score import TimedProgress, entropy_bits, pixel_moments
 from alunet.model.settings import MEASURES, ScoringSettings
@@ -57,7 +57,7 @@ def uncertainty_map(
     """
     pool = Pool.build([geometry], model.patch)
     about = settings.batch_size, model.device.type, settings.memory_share
-    reader = TileReader(Folders(nnunet).images, pool, *about)
+    reader = TileReader(Folders(nnunet), pool, *about)
     total = np.zeros(geometry.grid_shape, np.float32)
     tiles_of = np.zeros(geometry.grid_shape, np.uint16)
     pace = TimedProgress(f"map: {measure}", len(pool), emit)
@@ -105,9 +105,7 @@ def _on_raw_grid(
     grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry
 ) -> np.ndarray:
     """Resampling, crop and transpose undone."""
-    from batchgenerators.utilities.file_and_folder_operations import load_pickle
-
-    properties: dict[str, Any] = load_pickle(str(Folders(nnunet).images / f"{geometry.case}.pkl"))
+    properties = read_properties(Folders(nnunet), geometry.case)
     spacing = [properties["spacing"][axis] for axis in geometry.transpose]
     cropped = [high - low for low, high in geometry.crop]
     resample = model.configuration.resampling_fn_probabilities

@@ -4,7 +4,6 @@ submitted.
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -15,28 +14,24 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.imaging.labels import Structures
-from alunet.imaging.reading import EXACT_ENDING, read_labels
-from alunet.imaging.writing import write_like
-from alunet.project.annotated import AnnotatedVoxels, Counts, counted_voxels
+from alunet.project.annotated import AnnotatedVoxels
 from alunet.project.cases import Cases
+from alunet.project.label_maps import LabelMaps, Placed
 from alunet.project.refusals import StaleVersion
 from alunet.project.requests import Requests
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Place, Samples
+from alunet.project.seals import Seals
 from alunet.project.settings import Settings
 from alunet.project.versions import Versions
 from alunet.project.work_rows import newest_version
 from alunet.project.worklist import Worklist
 from alunet.schema import NOT_ANNOTATED, SampleState, Status
 from alunet.storage.database import Database
-from alunet.storage.files import written_name
 from alunet.storage.locks import FileLock, InUse
 
 Beyond = tuple[np.ndarray, np.ndarray]
 """Where voxels are that are in no sample, bool (k, j, i), and the label of each."""
-
-Placed = tuple[int, Any, np.ndarray]
-"""A sample, the index of its voxels in the case's array, and their labels."""
 
 
 @dataclass(frozen=True)
@@ -66,58 +61,42 @@ class Submission:
 
 
 class Annotations(AnnotatedVoxels):
-    """The label maps and versions in `folder`, and the tables about them.
+    """The label maps and versions, and the tables about them.
 
     Args:
-        folder: of the label maps.
-        locks: folder of the locks, one for each case.
         settings: of the project; no label is stored while they say that all labels are changed.
 
     Attributes:
         versions: of the labels.
+        maps: the label maps.
     """
 
     def __init__(
         self,
         database: Database,
-        folder: Path,
-        locks: Path,
         settings: Settings,
         cases: Cases,
         samples: Samples,
         rounds: Rounds,
         worklist: Worklist,
         requests: Requests,
+        seals: Seals,
+        versions: Versions,
+        maps: LabelMaps,
     ) -> None:
         super().__init__(database, cases, samples)
-        self.folder, self._locks, self._settings = folder, locks, settings
+        self._settings, self._seals, self.versions, self.maps = settings, seals, versions, maps
         self._rounds, self._worklist, self._requests = rounds, worklist, requests
-        self.versions = Versions(database, folder / "history")
 
     # --- label maps -------------------------------------------------------------------------------
 
     def file(self, case: str) -> Path:
         """Return where a case's label map is, or will be while nothing is annotated."""
-        return self.folder / f"{case}{EXACT_ENDING}"
+        return self.maps.file(case)
 
     def read(self, case: str) -> np.ndarray:
-        """Return a case's label map on the grid of its image file, axes (k, j, i), uint8.
-
-        Voxels that were not annotated hold `NOT_ANNOTATED`.
-
-        Raises:
-            InputError: there is no such case.
-        """
-        known = self._cases.row(case)
-        shape = known.shape
-        if known.voxels is None:
-            return np.full(shape, NOT_ANNOTATED, np.uint8)
-        array = read_labels(self.file(case))
-        if array.shape != shape:
-            raise InputError(
-                f"{self.file(case)} has the shape {array.shape}, not {shape}.", "Restore it."
-            )
-        return array.astype(np.uint8, copy=False)
+        """Return a case's label map, see `LabelMaps.read`."""
+        return self.maps.read(case)
 
     def annotate(
         self,
@@ -166,7 +145,8 @@ class Annotations(AnnotatedVoxels):
             placed: list[Placed] = [
                 (sample, pool.raw_slices(sample), labels) for sample, labels in items
             ]
-            counts = self._store(case, placed + ([(-1, *beyond)] if beyond else []))
+            array = self._drawn(case, placed + ([(-1, *beyond)] if beyond else []))
+            stored = self.maps.write(case, array)
             numbers = {sample: self.versions.last(sample) for sample, _ in items}
             versioned = [(sample, labels) for sample, labels in items if numbers[sample]]
             for sample, labels in versioned:
@@ -176,56 +156,34 @@ class Annotations(AnnotatedVoxels):
                 for sample, _ in versioned:
                     about = newest_version(self._db, sample), author, Status.DONE.value
                     self.versions.note(sample, numbers[sample] + 1, *about, seconds=share)
-                self._note(case, [sample for sample, _ in items], counts, round, author, seconds)
+                self.maps.keep(case, stored)
+                self._note(case, [sample for sample, _ in items], round, author, seconds)
 
     def case_lock(self, case: str) -> FileLock:
-        """The lock of a case's label map, for everybody who reads it in order to write it."""
-        self._locks.mkdir(exist_ok=True)
-        return FileLock(self._locks / f"{case}.lock")
+        """Return the lock of a case's label map, see `LabelMaps.lock`."""
+        return self.maps.lock(case)
 
-    def remove_leftovers(self) -> None:
-        """Removes what killed processes left half written, and nothing that somebody is writing."""
-        for leftover in self.folder.glob(f"tmp-*{EXACT_ENDING}"):
-            if (name := written_name(leftover)) is None:
-                continue
-            lock = self.case_lock(name.removesuffix(EXACT_ENDING))
-            if lock.take():
-                leftover.unlink(missing_ok=True)
-            lock.release()
-
-    def _store(self, case: str, placed: Sequence[Placed]) -> Counts:
-        """Writes samples' labels into a case's label map; the caller holds its lock. Gives the
-        voxels of each class that a training sees, and how many drawn ones none sees.
-        """
-        array = self.read(case)
+    def _drawn(self, case: str, placed: Sequence[Placed]) -> np.ndarray:
+        """A case's label map with these samples' labels; the caller holds its lock."""
+        array = self.maps.read(case, locked=True)
         for sample, place, labels in placed:
             self.check_values(sample, labels, array[place].shape)
             array[place] = labels
-        return self.write_map(case, array)
-
-    def write_map(self, case: str, array: np.ndarray) -> Counts:
-        """Write a case's label map and count its voxels; the caller holds its lock."""
-        known = self._cases.row(case)
-        write_like(array, known.image, self.file(case))
-        return counted_voxels(array, known.geometry)
+        return array
 
     def _note(
         self,
         case: str,
         samples: Sequence[int],
-        counts: Counts,
         round: int,
         author: str,
         seconds: float | None,
     ) -> None:
-        """Notes in the database what `_store` wrote, within the caller's transaction."""
+        """Notes in the database that samples are labeled, within the caller's transaction."""
         share = None if seconds is None else float(seconds) / max(1, len(samples))
         now = time.time()
-        self._db.many(
-            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time)"
-            " VALUES (?, ?, ?, ?, ?, ?)",
-            [(sample, case, round, author, share, now) for sample in samples],
-        )
+        for sample in samples:
+            self.note_labeled(sample, case, round, author, share, now)
         self._db.many(
             "UPDATE samples SET state = 'labelled' WHERE id = ?", [(sample,) for sample in samples]
         )
@@ -233,15 +191,14 @@ class Annotations(AnnotatedVoxels):
             self._db.many(
                 f"DELETE FROM {table} WHERE sample_id = ?", [(sample,) for sample in samples]
             )
-        self.keep_counts(case, counts)
 
-    def keep_counts(self, case: str, counts: Counts) -> None:
-        """Note the voxels of a label map, within the caller's transaction."""
-        voxels, unseen = counts
-        self._db.execute(
-            "UPDATE cases SET voxels = ?, unseen = ? WHERE name = ?",
-            (json.dumps(voxels), unseen, case),
-        )
+    def note_labeled(
+        self, sample: int, case: str, round: int, author: str, seconds: float | None, moment: float
+    ) -> None:
+        """Note who labeled a sample, within the caller's transaction."""
+        names = ("sample_id", "case_name", "round", "author", "seconds", "time")
+        values = (sample, case, round, author, seconds, moment)
+        self._seals.add("annotations", dict(zip(names, values, strict=True)))
 
     def check_values(self, sample: int, labels: np.ndarray, shape: tuple[int, ...]) -> None:
         """Raises InputError for labels of another shape than `shape`, or with values that are
@@ -292,9 +249,10 @@ class Annotations(AnnotatedVoxels):
         stale, number = not self._is_newest(sample, submission.base, newest), last + 1
         labels, later = self._as_of_now(submission)
         self.versions.write(sample, number, labels)
-        counts = None
+        stored = None
         if submission.status is Status.DONE and not stale:
-            counts = self._store(place.case, [(sample, place.slices, labels)])
+            array = self._drawn(place.case, [(sample, place.slices, labels)])
+            stored = self.maps.paint(place.case, array)
         answer: dict[str, Any] = {"version": number, "status": submission.status.value}
         if stale:
             answer = {"version": newest, "kept": number}
@@ -308,14 +266,13 @@ class Annotations(AnnotatedVoxels):
                 seconds=submission.seconds,
                 conflict=stale,
             )
-            if counts is not None:
+            if stored is not None:
+                self.maps.keep(place.case, stored, [(sample, number)])
                 round_ = self._rounds.of_new_labels()
-                self._note(
-                    place.case, [sample], counts, round_, submission.author, submission.seconds
-                )
+                self._note(place.case, [sample], round_, submission.author, submission.seconds)
             if not stale:
                 self._worklist.note_status(sample, submission.status, submission.author)
-                if later and counts is not None:
+                if later and stored is not None:
                     reason = f"look again: '{later[0]}' is new"
                     self._worklist.look_again([sample], submission.author, reason)
             self._requests.keep(submission.key, submission.digest, answer)
@@ -366,7 +323,7 @@ class Annotations(AnnotatedVoxels):
             "SELECT 1 FROM versions WHERE sample_id = ? AND number = ?", (sample, wanted)
         )
         if known is not None:
-            return wanted, self.versions.read(sample, wanted)
+            return wanted, self.maps.version(sample, wanted)
         state = self._db.value("SELECT state FROM samples WHERE id = ?", (sample,))
         if number is None and state == "labelled":
             return 0, self.read(place.case)[place.slices]

@@ -11,6 +11,7 @@ from alunet.errors import InputError
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.labels import Removed, Structures
 from alunet.pool import CaseGeometry
+from alunet.project.kept_files import KeptFiles
 from alunet.project.settings import Settings
 from alunet.schema.names import compared
 from alunet.storage.database import Database
@@ -84,11 +85,15 @@ class CaseTable:
     Args:
         root: folder of the project.
         data: folder that holds images/ and labels/: `root`, or another project's that is only read.
+
+    Attributes:
+        files: all files that are kept, with their hashes.
     """
 
     def __init__(self, database: Database, settings: Settings, root: Path, data: Path) -> None:
         self._db, self._settings, self._root, self._data = database, settings, root, data
         self._images, self._labels = data / "images", data / "labels"
+        self.files = KeptFiles(database, root, data)
 
     def all(self, role: str | None = None, *, removed: bool = False) -> list[Case]:
         """Return the cases by name; of one role, or all. With `removed` also those."""
@@ -146,6 +151,11 @@ class CaseTable:
         geometry = None if text is None else CaseGeometry.from_json(text)
         image = self._images / json.loads(images)[0]
         return CaseRow(tuple(json.loads(shape)), image, voxels, geometry)
+
+    def sources(self, name: str) -> list[Path]:
+        """Return the files that a case was added from; they may be gone."""
+        stamp = self._db.value("SELECT stamp FROM cases WHERE name = ?", (name,))
+        return [] if stamp is None else [Path(entry[0]) for entry in json.loads(str(stamp))]
 
     def notes(self) -> dict[str, list[str]]:
         """Return what was said of cases when they were imported and planned, by the case's name."""

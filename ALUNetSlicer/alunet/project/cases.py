@@ -37,7 +37,7 @@ from alunet.project.training_labels import (
 )
 from alunet.schema import Emit, Event, ignore_events
 from alunet.schema.names import compared, composed
-from alunet.storage.files import sync_folder
+from alunet.storage.files import sha256_file, sync_folder
 
 
 class Cases(CaseTable):
@@ -259,6 +259,8 @@ class Cases(CaseTable):
                 store_case(case, self._images, self._labels, use.source, told)
             for folder in (self._images, self._labels):
                 sync_folder(folder)
+            kept = _kept_files(checked, self._images, self._labels)
+            hashes = [(file, case, sha256_file(file)) for file, case in kept]
             columns = (
                 "name, role, images, label, shape, spacing, content, stamp, notes, dicom, silent"
             )
@@ -268,6 +270,8 @@ class Cases(CaseTable):
                     f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
                     [(*_case_values(case, role), json.dumps(use.silent)) for case in checked],
                 )
+                for file, case_name, sha256 in hashes:
+                    self.files.note(file, case_name, sha256)
                 if first:
                     self._settings.label_values = list(use.source.structures.values)
                 self._note_to_learn(learned)
@@ -277,6 +281,14 @@ class Cases(CaseTable):
         if compared(name) not in self._known():
             channels = len(self._settings.about["channels"])
             remove_files(name, channels, self._images, self._labels)
+
+
+def _kept_files(
+    checked: Sequence[CheckedCase], images: Path, labels: Path
+) -> list[tuple[Path, str]]:
+    """The files that cases have in the project, each with its case."""
+    found = [(images / source.name, case.name) for case in checked for source in case.images]
+    return found + [(labels / case.kept_label, case.name) for case in checked if case.kept_label]
 
 
 def _case_values(case: CheckedCase, role: str) -> tuple[object, ...]:

@@ -58,6 +58,14 @@ def create_database(
                     database.many(
                         f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
                     )
+                    database.many(
+                        "INSERT INTO files (name, sha256, case_name) VALUES (?, ?, ?)",
+                        [
+                            (kept.name, kept.sha256, kept.case)
+                            for kept in source.cases.files.all()
+                            if kept.of_data
+                        ],
+                    )
     finally:
         lock.release()
 

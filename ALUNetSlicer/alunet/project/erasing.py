@@ -164,7 +164,7 @@ class Erasing:
                 (self._root / "labels" / label).unlink(missing_ok=True)
         rows = self._db.rows("SELECT id FROM samples WHERE case_name = ?", (name,))
         samples = {str(sample) for (sample,) in rows}
-        for file in (self._annotations.folder / "history").glob("*.npz"):
+        for file in (self._annotations.maps.folder / "history").glob("*.npz"):
             if (written_name(file) or file.name).partition("-")[0] in samples:
                 file.unlink(missing_ok=True)
         for folder in _NAMED_BY_CASE:
@@ -178,7 +178,8 @@ class Erasing:
 
     def _remove_derived(self, name: str) -> None:
         """Remove what is made of all cases together and can be made again."""
-        shutil.rmtree(self._root / "cache", ignore_errors=True)
+        for derived in ("cache", "damaged"):
+            shutil.rmtree(self._root / derived, ignore_errors=True)
         for file in [
             *self._root.glob("rounds/*/pool.npz"),
             *self._root.glob("rounds/*/question.npz"),
@@ -224,6 +225,8 @@ class Erasing:
             own = "sample_id IN (SELECT id FROM samples WHERE case_name = ?)"
             for table in ("suggestions", "skipped", "annotations", "versions", "work", "leases"):
                 self._db.execute(f"DELETE FROM {table} WHERE {own}", (name,))
+            for table in ("files", "painted"):
+                self._db.execute(f"DELETE FROM {table} WHERE case_name = ?", (name,))
             self._db.execute(
                 "UPDATE samples SET state = 'unlabelled', case_name = ? WHERE case_name = ?",
                 (neutral, name),
@@ -234,7 +237,7 @@ class Erasing:
             self._db.execute(
                 "UPDATE cases SET name = ?, images = '[]', label = NULL, voxels = NULL, source = "
                 "NULL, content = NULL, stamp = NULL, notes = '[]', dicom = NULL, outdated = 0, "
-                "unseen = 0, planning = '[]', learn = 0, silent = '[]', "
+                "unseen = 0, planning = '[]', learn = 0, silent = '[]', map = NULL, copy = NULL, "
                 "geometry = ? WHERE name = ?",
                 (neutral, geometry, name),
             )

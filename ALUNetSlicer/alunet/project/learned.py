@@ -36,14 +36,17 @@ class Learned:
         """Return whether a sample was learned from."""
         return self._db.value("SELECT 1 FROM learned WHERE sample_id = ?", (sample,)) is not None
 
-    def begin(self, number: int) -> None:
+    def begin(self, number: int, *, anew: bool = False) -> None:
         """Note that the training of a begun round starts, from all that is labeled now.
 
         From now on what is labeled counts as learned, however the training ends. Where something is
         forgotten, the round begins anew, and so does every later attempt at its training.
+
+        Args:
+            anew: begin without the weights of the round before in any case.
         """
         with self._db.transaction():
-            if self.forgotten():
+            if anew or self.forgotten():
                 self._db.execute("DELETE FROM learned")
                 self._rounds.begin_anew(number)
             self.note()

@@ -19,16 +19,20 @@ from alunet.project.cases import Cases
 from alunet.project.creation import create_database, reference
 from alunet.project.erasing import Erasing
 from alunet.project.events import Events
+from alunet.project.held import remove_held_files
 from alunet.project.jobs import Jobs
+from alunet.project.label_maps import LabelMaps
 from alunet.project.learned import Learned
 from alunet.project.requests import Requests
 from alunet.project.rewriting import Rewriting
 from alunet.project.rounds import Rounds
 from alunet.project.samples import Samples
+from alunet.project.seals import Seals
 from alunet.project.settings import Settings
 from alunet.project.structures import ProjectStructures
 from alunet.project.tables import MIGRATIONS
 from alunet.project.taking_back import TakingBack
+from alunet.project.versions import Versions
 from alunet.project.worklist import Worklist
 from alunet.schema import TILE
 from alunet.storage.database import BUSY_SECONDS, Database
@@ -49,7 +53,7 @@ class Project:
         channels: channel names as nnU-Net knows them.
         read_only: whether it was opened for reading only.
         settings, cases, samples, rounds, worklist, annotations, jobs, events, requests, structures,
-            learned, case_changes, taking_back, erasing: its parts.
+            learned, case_changes, taking_back, erasing, seals: its parts.
     """
 
     def __init__(
@@ -125,16 +129,31 @@ class Project:
         self.worklist = Worklist(
             self._db, self.cases, self.samples, self.rounds, self.events, self.requests
         )
-        self.annotations = Annotations(
+        self.seals = Seals(self._db, self.events)
+        versions = Versions(
+            self._db, self.annotations_dir / "history", self.cases.files, self.seals
+        )
+        maps = LabelMaps(
             self._db,
             self.annotations_dir,
             self.root / "locks",
+            self.settings,
+            self.cases,
+            versions,
+            self.seals,
+            self.events,
+        )
+        self.annotations = Annotations(
+            self._db,
             self.settings,
             self.cases,
             self.samples,
             self.rounds,
             self.worklist,
             self.requests,
+            self.seals,
+            versions,
+            maps,
         )
         self.jobs = Jobs(self._db, self.events, self.root / "jobs")
         self._compose_changes()
@@ -194,7 +213,8 @@ class Project:
             folder.mkdir(exist_ok=True)
         for folder in (*own, self.root / "cache"):
             remove_leftovers(folder)
-        self.annotations.remove_leftovers()  # of annotations: others may be writing there
+        remove_held_files(self.root)
+        self.annotations.maps.remove_leftovers()  # of annotations: others may be writing there
 
     @classmethod
     def create(
@@ -356,6 +376,10 @@ class Project:
     def pool(self) -> Pool:
         """The samples of a planned project, see `Samples.pool`."""
         return self.samples.pool
+
+    def copy_database(self, path: Path) -> None:
+        """Write a copy of the database as it is now; see `Database.copy_to`."""
+        self._db.copy_to(path)
 
     def together(self) -> contextlib.AbstractContextManager[None]:
         """All changes of the block, or none; on disk when it ends."""

@@ -13,7 +13,7 @@ _NAMES = ("case", "cases", "name", "tests")
 """Under these keys stand names of cases, or lists of them; "name" is that of an import."""
 _BY_CASE = ("cases", "dataset")
 """Under these keys lies something by the names of cases."""
-_ENDINGS = (*KEPT_ENDINGS, ".pkl", ".b2nd", ".npz", ".npy", ".lock")
+_ENDINGS = (*KEPT_ENDINGS, ".properties.json", ".pkl", ".b2nd", ".npz", ".npy", ".lock")
 _SHORTEST = 8
 
 

@@ -20,9 +20,9 @@ import numpy.typing as npt
 
 from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
-from alunet.project.annotated import Counts, counted_voxels
 from alunet.project.annotations import Annotations
 from alunet.project.cases import Cases
+from alunet.project.label_maps import Stored
 from alunet.project.rounds import Rounds
 from alunet.project.settings import Settings
 from alunet.schema import Status
@@ -53,12 +53,12 @@ class Staged:
 
     Attributes:
         versions: new ones, behind them that of a sample whose labels had none.
-        voxels: annotated voxels by number, of each case whose label map changes.
+        maps: the label map of each case whose label map changes.
         changed: annotated samples whose labels change, ascending.
     """
 
     versions: tuple[Version, ...]
-    voxels: dict[str, Counts]
+    maps: dict[str, Stored]
     changed: tuple[int, ...]
 
 
@@ -78,7 +78,7 @@ class Rewriting:
         self._cases, self._annotations, self._rounds = cases, annotations, rounds
         self._folder = root / "change"
         self._places = {
-            "annotations": annotations.folder,
+            "annotations": annotations.maps.folder,
             "labels": root / "labels",
         }
 
@@ -162,14 +162,14 @@ class Rewriting:
             author: of the new versions.
             references: whether hidden reference labels change, too.
         """
-        voxels: dict[str, Counts] = {}
+        maps: dict[str, Stored] = {}
         for case in self._annotated_cases():
             old = self._annotations.read(case)
             new = recode(old)
             if not np.array_equal(old, new):
-                known = self._cases.row(case)
-                write_like(new, known.image, self._staged("annotations", case))
-                voxels[case] = counted_voxels(new, known.geometry)
+                maps[case] = self._annotations.maps.stage(
+                    case, new, self._staged("annotations", case)
+                )
         for own in self._cases.all(removed=True) if references else ():
             if own.label is not None:
                 old = read_labels(own.label)
@@ -184,7 +184,7 @@ class Rewriting:
                 changed.append(sample)
         for name in self._places:
             sync_folder(self._folder / name)
-        return Staged(tuple(versions), voxels, tuple(changed))
+        return Staged(tuple(versions), maps, tuple(changed))
 
     def _staged(self, place: str, case: str) -> Path:
         return self._folder / place / self._annotations.file(case).name
@@ -232,11 +232,10 @@ class Rewriting:
             )
         cases = {version.sample: version.case for version in staged.versions}
         round_, now = self._rounds.of_new_labels(), time.time()
-        self._db.many(
-            "INSERT INTO annotations (sample_id, case_name, round, author, seconds, time)"
-            " VALUES (?, ?, ?, ?, NULL, ?)",
-            [(sample, cases[sample], round_, author, now) for sample in staged.changed],
-        )
-        for case, counts in staged.voxels.items():
-            self._annotations.keep_counts(case, counts)
+        for sample in staged.changed:
+            self._annotations.note_labeled(sample, cases[sample], round_, author, None, now)
+        for case, stored in staged.maps.items():
+            self._annotations.maps.keep(case, stored)
+        for file in sorted((self._folder / "labels").glob("*")):
+            self._cases.files.note_moved(file, self._places["labels"] / file.name)
         self._settings.change = {"state": "moving"}

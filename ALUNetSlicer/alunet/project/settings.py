@@ -186,6 +186,18 @@ class Settings:
     def structures_changed(self, moment: float) -> None:
         self._set("structures changed", moment)
 
+    @property
+    def checked(self) -> dict[str, Any] | None:
+        """What the last check by a service found, see `alunet.serve.checks`; None: there was
+        none.
+        """
+        found: dict[str, Any] | None = self._get("checked")
+        return found
+
+    @checked.setter
+    def checked(self, found: dict[str, Any]) -> None:
+        self._set("checked", found)
+
     def request_of(self, case: str) -> Any:
         """What a case was asked for with over the service; None where it was not."""
         return self._get(f"case {case}")

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from alunet.project.first_hashes import note_hashes
 from alunet.project.relabeling import mark_not_annotated
 from alunet.storage.database import Database, Migration
 
@@ -256,7 +257,30 @@ TENTH = (
     "ALTER TABLE cases ADD COLUMN learn INTEGER NOT NULL DEFAULT 0",
 )
 
-THIRTEENTH = (
+ELEVENTH = (
+    # The files that cannot be computed again, with the hash of their bytes. Names are below the
+    # project (images, references and plan: below the one that has the data).
+    """CREATE TABLE files (
+        name TEXT PRIMARY KEY,
+        sha256 TEXT NOT NULL,
+        case_name TEXT
+    )""",
+    # The versions that were drawn over the last copy of a label map, in their order.
+    """CREATE TABLE painted (
+        id INTEGER PRIMARY KEY AUTOINCREMENT,
+        case_name TEXT NOT NULL, sample_id INTEGER NOT NULL, number INTEGER NOT NULL
+    )""",
+    # Hash of the label map's voxels, and which copy of it is the last one; NULL: none.
+    "ALTER TABLE cases ADD COLUMN map TEXT",
+    "ALTER TABLE cases ADD COLUMN copy TEXT",
+    # Hash of a version's voxels; over all that a row means, see `alunet.project.seals`.
+    "ALTER TABLE versions ADD COLUMN voxels TEXT",
+    "ALTER TABLE versions ADD COLUMN checksum TEXT",
+    "ALTER TABLE annotations ADD COLUMN checksum TEXT",
+    note_hashes,
+)
+
+TWELFTH = (
     # What a status counts is found without looking at every sample.
     "CREATE INDEX IF NOT EXISTS samples_by_state ON samples (state, case_name, slice)",
 )
@@ -272,6 +296,7 @@ MIGRATIONS: list[Migration] = [
     EIGHTH,
     NINTH,
     TENTH,
-    THIRTEENTH,
+    ELEVENTH,
+    TWELFTH,
 ]
 """What leads from schema version ``i`` to ``i + 1``. Released ones are never changed."""

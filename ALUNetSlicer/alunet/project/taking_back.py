@@ -153,7 +153,8 @@ class TakingBack:
     def _take_back(
         self, case: str, places: dict[int, Place], author: str, key: str, digest: str
     ) -> None:
-        array, versions = self._annotations.read(case), self._annotations.versions
+        maps, versions = self._annotations.maps, self._annotations.versions
+        array = maps.read(case, locked=True)
         kept = self._covered(case, set(places))
         notes = []
         for sample, place in places.items():
@@ -184,8 +185,8 @@ class TakingBack:
     def _undo(
         self, case: str, places: dict[int, Place], author: str, key: str, digest: str
     ) -> None:
-        array, versions = self._annotations.read(case), self._annotations.versions
-        notes = []
+        maps, versions = self._annotations.maps, self._annotations.versions
+        array, notes = maps.read(case, locked=True), []
         for sample, place in places.items():
             newest = newest_version(self._db, sample)
             rows = self._db.rows(
@@ -207,30 +208,27 @@ class TakingBack:
             notes.append((sample, number, newest, author, Status.DONE.value))
             held = array[place.slices]
             np.copyto(held, labels, where=held == NOT_ANNOTATED, casting="unsafe")
-        counts = self._annotations.write_map(case, array)
+        stored = maps.write(case, array)
         with self._db.transaction():
             for note in notes:
                 versions.note(*note)
             for sample in places:
                 self._db.execute("UPDATE samples SET state = 'labelled' WHERE id = ?", (sample,))
                 self._worklist.note_status(sample, Status.DONE, author)
-            self._annotations.keep_counts(case, counts)
+            maps.keep(case, stored)
             self._requests.keep(key, digest, {})
 
     def _clear(self, case: str) -> None:
         """Empty the label map where no labeled sample is; the caller holds its lock."""
-        covered = self._covered(case)
+        covered, maps = self._covered(case), self._annotations.maps
         if not covered.any():
-            self._db.execute(
-                "UPDATE cases SET voxels = NULL, unseen = 0, outdated = 0 WHERE name = ?", (case,)
-            )
-            self._annotations.file(case).unlink(missing_ok=True)
+            maps.remove(case)
             return
-        array = self._annotations.read(case)
+        array = maps.read(case, locked=True)
         array[self._left(case, covered)] = NOT_ANNOTATED
-        counts = self._annotations.write_map(case, array)
+        stored = maps.write(case, array)
         with self._db.transaction():
-            self._annotations.keep_counts(case, counts)
+            maps.keep(case, stored)
             self._db.execute("UPDATE cases SET outdated = 0 WHERE name = ?", (case,))
 
     def _left(self, case: str, covered: np.ndarray) -> np.ndarray:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
+import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
 
+from alunet.project.kept_files import Damaged, KeptFiles
+from alunet.project.seals import Seals
 from alunet.storage.database import Database
 from alunet.storage.files import atomic_path
 
@@ -14,8 +19,9 @@ from alunet.storage.files import atomic_path
 class Versions:
     """The table of versions, and the files in `folder`; it is made with the first."""
 
-    def __init__(self, database: Database, folder: Path) -> None:
-        self._db, self._folder = database, folder
+    def __init__(self, database: Database, folder: Path, files: KeptFiles, seals: Seals) -> None:
+        self._db, self._folder, self._files, self._seals = database, folder, files, seals
+        self._written: dict[tuple[int, int], str] = {}
 
     def last(self, sample: int) -> int:
         """Return the last number that was given to any version, also to one that does not count;
@@ -37,12 +43,41 @@ class Versions:
             leftover.unlink(missing_ok=True)
         with atomic_path(file) as temporary:
             np.savez_compressed(temporary, labels=labels)
+        self._written[sample, number] = labels_hash(labels)
 
     def read(self, sample: int, number: int) -> np.ndarray:
-        """Return the voxels of a version, (k, j, i) of the sample's raw box."""
-        with np.load(self.file(sample, number), allow_pickle=False) as content:
-            labels: np.ndarray = content["labels"]
-        return labels
+        """Return the voxels of a version, (k, j, i) of the sample's raw box.
+
+        Raises:
+            Damaged: its file is missing or not what was stored.
+        """
+        file = self.file(sample, number)
+        try:
+            if self._files.is_sound(file):
+                return read_version(file)
+        except ValueError:
+            pass
+        raise Damaged(
+            f"{file} is damaged: version {number} of sample {sample} is not what was stored.",
+            "Restore it from a backup, or draw this slice again.",
+        )
+
+    def hash_of(self, sample: int, number: int) -> str | None:
+        """Return the hash of a version's voxels; None where it is not known."""
+        select = "SELECT voxels FROM versions WHERE sample_id = ? AND number = ?"
+        found = self._db.value(select, (sample, number))
+        return None if found is None else str(found)
+
+    def restore(self, sample: int, number: int, labels: np.ndarray, case: str) -> bool:
+        """Write the voxels of a version again, where these are what was stored; return whether
+        they are.
+        """
+        if self.hash_of(sample, number) != labels_hash(labels):
+            return False
+        self.write(sample, number, labels)
+        del self._written[sample, number]
+        self._files.note(self.file(sample, number), case)
+        return True
 
     def note(
         self,
@@ -65,18 +100,41 @@ class Versions:
             derived: a change of the structures made it of its base, and no person.
             moment: when it was drawn, seconds since 1970; None: now.
         """
-        self._db.execute(
-            "INSERT INTO versions (sample_id, number, base, conflict, derived, author, seconds, "
-            "status, time) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            (
-                sample,
-                number,
-                base,
-                int(conflict),
-                int(derived),
-                author,
-                seconds,
-                status,
-                time.time() if moment is None else moment,
-            ),
+        case = self._db.value("SELECT case_name FROM samples WHERE id = ?", (sample,))
+        self._files.note(self.file(sample, number), str(case))
+        self._seals.add(
+            "versions",
+            {
+                "sample_id": sample,
+                "number": number,
+                "base": base,
+                "conflict": int(conflict),
+                "derived": int(derived),
+                "author": author,
+                "seconds": seconds,
+                "status": status,
+                "time": time.time() if moment is None else moment,
+                "voxels": self._written.pop((sample, number)),
+            },
         )
+
+
+def read_version(file: Path) -> np.ndarray:
+    """Return the voxels in the file of a version.
+
+    Raises:
+        ValueError: it is missing or damaged.
+    """
+    try:
+        with np.load(file, allow_pickle=False) as content:
+            labels: np.ndarray = content["labels"]
+            return labels
+    except (OSError, KeyError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise ValueError(f"{file} cannot be read: {error}") from error
+
+
+def labels_hash(labels: np.ndarray) -> str:
+    """Return the SHA-256 of a version's voxels and shape."""
+    digest = hashlib.sha256(str(labels.shape).encode())
+    digest.update(np.ascontiguousarray(labels, np.uint8).data)
+    return digest.hexdigest()

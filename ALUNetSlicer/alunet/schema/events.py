@@ -20,6 +20,7 @@ kind            data
                 those that it had)
 ``structures``  ``change`` ("added", "renamed", "recolored", "removed"), ``number``, ``text``; the
                 project's ``labels`` and ``colors`` from then on
+``repaired``    ``file``, ``text``: something was found damaged and put right
 ``worklist``    ``round``, ``samples``, ``author``: somebody put these samples into the worklist of
                 that round
 ==============  ====================================================================================

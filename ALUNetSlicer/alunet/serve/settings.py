@@ -42,6 +42,8 @@ class ServiceSettings:
         token: what every request must carry.
         device: "auto", "cpu", "cuda" or "mps", for the jobs.
         threads: of a job; None: all cores.
+        check_seconds: compare each project so often with what was stored, while nothing else is to
+            do; None: never.
         idle_seconds: end after so long without a request and without a job; None: never.
     """
 
@@ -50,6 +52,7 @@ class ServiceSettings:
     device: str = "auto"
     threads: int | None = None
     idle_seconds: float | None = None
+    check_seconds: float | None = 7 * 24 * 3600.0
     limits: Limits = field(default_factory=Limits)
 
     @property

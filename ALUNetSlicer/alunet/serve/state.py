@@ -10,6 +10,7 @@ import psutil
 import alunet
 from alunet.loop.round_record import versions
 from alunet.schema import API, Health
+from alunet.serve.checks import Checks
 from alunet.serve.device import Device
 from alunet.serve.files import Files
 from alunet.serve.housekeeping import Housekeeping
@@ -33,6 +34,7 @@ class State:
         self.files = Files(settings)
         self.housekeeping = Housekeeping(settings, self.projects, self.uploads)
         self.supervisor = Supervisor(settings, self.projects)
+        self.checks = Checks(self.projects, settings.check_seconds, self.busy)
         self.closing = False
         self.device = Device(settings.device)
         self.started = time.time()
@@ -71,5 +73,6 @@ class State:
     def close(self) -> None:
         """The service ends; jobs go on."""
         self.closing = True
+        self.checks.close()
         self.supervisor.close()
         self.housekeeping.close()

@@ -32,8 +32,10 @@ def strategies() -> list[StrategyInfo]:
 
 
 def status(project: Project) -> dict[str, Any]:
-    """What `alunet status --json` says, but for the next command to type."""
-    return asdict(overview_of(AnnotationLoop(project)))
+    """What `alunet status --json` says, but for the next command to type; and ``checked``, what
+    the service's last check found.
+    """
+    return {**asdict(overview_of(AnnotationLoop(project))), "checked": project.settings.checked}
 
 
 def rounds(project: Project) -> list[RoundInfo]:

@@ -280,13 +280,18 @@ class Database:
             )
 
     def copy_to(self, path: Path) -> None:
-        """A consistent copy, taken with SQLite's backup while others may read and write."""
+        """A consistent copy, taken with SQLite's backup while others may read and write.
+
+        It is of what is committed. Within a transaction of this connection nobody commits
+        meanwhile. A connection of its own reads, because SQLite lets none back up what it writes.
+        """
         with reporting_failures(path.parent):
-            target = sqlite3.connect(path)
+            source, target = sqlite3.connect(self.path, timeout=BUSY_SECONDS), sqlite3.connect(path)
             try:
-                self._sqlite.backup(target)
+                source.backup(target)
             finally:
                 target.close()
+                source.close()
 
     def close(self) -> None:
         """Closes the connection; a second call does nothing."""
@@ -310,3 +315,20 @@ def _is_damaged(path: Path) -> bool:
         return means_damage(error)
     finally:
         copy.close()
+
+
+def is_sound(path: Path) -> bool:
+    """Return whether SQLite finds a database whole: pages, indexes, and what rows refer to.
+
+    Raises:
+        sqlite3.OperationalError: others have it for themselves for too long.
+    """
+    try:
+        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
+            said = connection.execute("PRAGMA integrity_check(1)").fetchall()
+            lost = connection.execute("PRAGMA foreign_key_check").fetchone()
+    except sqlite3.DatabaseError as error:
+        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+            raise
+        return False
+    return said == [("ok",)] and lost is None

@@ -92,7 +92,10 @@ def _add_files(routes: APIRouter, state: State) -> None:
         def find() -> Path | None:
             with state.projects.open(project) as opened:
                 images = cases.find(opened, case).images
-            return images[channel] if 0 <= channel < len(images) else None
+                file = images[channel] if 0 <= channel < len(images) else None
+                if file is not None:
+                    opened.cases.files.check_case(case, [file])
+            return file
 
         return await send(request, find, f"{case}_{channel}", format)
 
@@ -102,7 +105,9 @@ def _add_files(routes: APIRouter, state: State) -> None:
     ) -> Response:
         def find() -> Path | None:
             with state.projects.open(project) as opened:
-                return opened.annotations.file(cases.find(opened, case).name)
+                found = cases.find(opened, case)
+                annotated = opened.cases.row(found.name).voxels is not None
+                return opened.annotations.maps.sound_file(found.name) if annotated else None
 
         return await send(request, find, f"{case}_annotation", format)
 

@@ -1,0 +1,47 @@
+"""Tensors in files of a project: read as tensors and plain values, never as objects."""
+
+from __future__ import annotations
+
+import pickle
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from alunet.errors import InputError
+
+
+def load_tensors(file: Path) -> Any:
+    """Return what a file of torch holds, on the CPU: tensors and plain values alone.
+
+    Raises:
+        InputError: the file is missing or damaged, or holds anything else.
+    """
+    try:
+        with zipfile.ZipFile(file) as archive:  # torch compares no checksum
+            bad = archive.testzip()
+        if bad is None:
+            return torch.load(file, map_location="cpu", weights_only=True)
+        reason = f"its part {bad} is damaged"
+    except FileNotFoundError:
+        raise InputError(f"There are no weights {file}.", "Restore them, or train again.") from None
+    except pickle.UnpicklingError:
+        reason = "it holds more than weights"
+    except (OSError, RuntimeError, ValueError, EOFError, LookupError, zipfile.BadZipFile):
+        reason = "it is damaged"
+    raise InputError(
+        f"{file} cannot be read: {reason}.", "Restore it from a backup, or train again."
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return a value with numbers and arrays of numpy as plain numbers and tensors."""
+    if isinstance(value, dict):
+        return {key: plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(plain(item) for item in value)
+    if isinstance(value, np.ndarray):
+        return torch.from_numpy(value.copy())
+    return value.item() if isinstance(value, np.generic) else value

@@ -1,0 +1,30 @@
+"""The passing folder of a backup: second names of a project's files, while they are packed."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alunet.storage.locks import FileLock
+
+_PREFIX, _LOCK = "backup-", "lock"
+
+
+@contextmanager
+def held_files(folder: Path) -> Iterator[Path]:
+    """Give a passing folder in `folder` whose lock says that it is in use."""
+    place = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder, ignore_cleanup_errors=True)
+    with place as name, FileLock(Path(name) / _LOCK):
+        yield Path(name)
+
+
+def remove_held_files(root: Path) -> None:
+    """Remove what killed backups left in a project, and nothing of one that goes on."""
+    for folder in root.glob(f"{_PREFIX}*"):
+        lock = FileLock(folder / _LOCK)
+        if lock.take():
+            lock.release()
+            shutil.rmtree(folder, ignore_errors=True)

@@ -1,0 +1,95 @@
+"""Looks by itself whether the projects of a service are what was stored, while nothing else is to
+do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+from alunet.errors import AlunetError
+from alunet.project.checking import Checked, check
+from alunet.schema import Event
+from alunet.serve.projects import Projects
+
+_LOOK_SECONDS = 60.0
+_NAMED = 20
+_NICE = 10
+log = logging.getLogger("alunet.serve")
+
+
+class Checks:
+    """Compares one project after the other with what was stored, each so often.
+
+    When a project was checked last is kept in its database, so that a service that is restarted
+    does not begin anew.
+
+    Args:
+        every: seconds between two checks of a project; None: never.
+        busy: whether a job waits or runs; a check waits for it, and goes slowly beside one.
+    """
+
+    def __init__(
+        self,
+        projects: Projects,
+        every: float | None,
+        busy: Callable[[], bool],
+        look: float = _LOOK_SECONDS,
+    ) -> None:
+        self._projects, self._every, self._busy, self._look = projects, every, busy, look
+        self._end = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        if every is not None:
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop, in the middle of a project too."""
+        self._end.set()
+
+    def _run(self) -> None:
+        if sys.platform.startswith("linux"):  # there it concerns this thread alone
+            with contextlib.suppress(OSError):
+                os.nice(_NICE)
+        while not self._end.wait(self._look):
+            for identifier in self._projects.ids():
+                if self._end.is_set() or self._busy():
+                    break
+                try:
+                    self._check(identifier)
+                except _Stopped:
+                    break
+                except (AlunetError, OSError) as error:  # this one waits for its next turn
+                    log.warning("%s cannot be checked: %s", identifier, error)
+
+    def _check(self, identifier: str) -> None:
+        with self._projects.open(identifier) as project:
+            last = project.settings.checked
+            if last is not None and time.time() - last["moment"] < (self._every or 0):
+                return
+            found = check(project, self._heard)
+            project.settings.checked = summary(found)
+        for damage in found.damages:
+            log.error("%s: %s", identifier, damage.text)
+
+    def _heard(self, event: Event) -> None:
+        """Give way to whoever has something to do."""
+        if self._end.is_set() or self._busy():
+            raise _Stopped
+
+
+class _Stopped(Exception):
+    """A check is to end now."""
+
+
+def summary(found: Checked) -> dict[str, object]:
+    """What a project keeps of its last check: ``moment``, ``files``, ``damages`` (how many), and
+    the first of them in words.
+    """
+    says = [damage.text for damage in found.damages[:_NAMED]]
+    count = len(found.damages)
+    return {"moment": found.moment, "files": found.files, "damages": count, "says": says}
