@@ -173,17 +173,20 @@ class Room:
 
     def __init__(self, limit: int) -> None:
         self._own = _mapped() if LINUX else 0
-        self._limit = limit
-        self.size = 0
+        self._limit, self.size = limit, 0
         if LINUX:
             import resource
 
-            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-            resource.setrlimit(resource.RLIMIT_FSIZE, (_MOST_WRITTEN, _MOST_WRITTEN))
-            most = self._own + memory_for(limit)
-            resource.setrlimit(resource.RLIMIT_AS, (most, most))
-            whole = int(seconds_for(limit)) + 1
-            resource.setrlimit(resource.RLIMIT_CPU, (whole, whole + 1))
+            for which, most in (
+                (resource.RLIMIT_CORE, 0),
+                (resource.RLIMIT_FSIZE, _MOST_WRITTEN),
+                (resource.RLIMIT_AS, self._own + memory_for(limit)),
+                (resource.RLIMIT_CPU, int(seconds_for(limit)) + 1),
+            ):
+                hard = resource.getrlimit(which)[1]
+                hard = most if hard == resource.RLIM_INFINITY else min(most, hard)
+                resource.setrlimit(which, (hard, hard))
+            self.allow(0)
 
     def allow(self, size: int) -> None:
         """Set memory and time to what an image of `size` bytes of voxels may take."""

@@ -11,8 +11,16 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.imaging.forms.found import Declared
 from alunet.imaging.forms.sibling import checked_sibling
-from alunet.imaging.forms.streams import BLOCK, cut_off, is_gzip, odd, unpacked, verify
-from alunet.imaging.forms.streams import Count as _Count
+from alunet.imaging.forms.streams import (
+    BLOCK,
+    Count,
+    cut_off,
+    damaged,
+    is_gzip,
+    odd,
+    unpacked,
+    verify,
+)
 from alunet.imaging.limits import SLACK
 
 READER = "NiftiImageIO"
@@ -61,11 +69,13 @@ def _head(path: Path) -> bytes:
     with path.open("rb") as stream:
         if not is_gzip(path):
             return stream.read(_HEADER + 4)
-        head = b""
-        for block in unpacked(stream, 31, 2 * BLOCK, _Count()):
+        head, count = b"", Count()
+        for block in unpacked(stream, 31, 2 * BLOCK, count):
             head += block
             if len(head) >= _HEADER + 4:
                 break
+        if count.wrong:
+            raise damaged(path, "its packed voxels do not fit their checksum")
         return head[: _HEADER + 4]
 
 

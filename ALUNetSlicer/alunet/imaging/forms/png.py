@@ -82,7 +82,7 @@ def _verify(path: Path, rows: int) -> None:
 def _chunk(path: Path, stream: IO[bytes]) -> tuple[bytes, bytes]:
     head = stream.read(8)
     length = int.from_bytes(head[:4], "big")
-    if len(head) < 8 or length > path.stat().st_size:
+    if len(head) < 8 or stream.tell() + length + 4 > path.stat().st_size:
         raise InputError(f"{path} is cut off: it ends within a chunk.", COPY_AGAIN)
     content = stream.read(length)
     if int.from_bytes(stream.read(4), "big") != zlib.crc32(head[4:] + content):
