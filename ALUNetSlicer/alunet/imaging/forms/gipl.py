@@ -6,7 +6,7 @@ import struct
 from pathlib import Path
 
 from alunet.imaging.forms.found import Declared
-from alunet.imaging.forms.streams import BLOCK, Count, cut_off, is_gzip, odd, unpacked, verify
+from alunet.imaging.forms.streams import cut_off, first_bytes, is_gzip, odd, verify
 from alunet.imaging.limits import SLACK
 
 READER = "GiplImageIO"
@@ -22,7 +22,7 @@ def examine(path: Path, ending: str) -> Declared:
         InputError: it is odd, or there are fewer bytes than it declares.
     """
     packed = is_gzip(path)
-    head = _head(path, packed)
+    head = first_bytes(path, _HEADER)
     if len(head) < _HEADER:
         raise cut_off(path, len(head), _HEADER)
     if struct.unpack(">I", head[252:256])[0] not in _MAGIC:
@@ -36,13 +36,6 @@ def examine(path: Path, ending: str) -> Declared:
     if not packed and path.stat().st_size < _HEADER + size:
         raise cut_off(path, path.stat().st_size, _HEADER + size)
     return Declared(size, lambda: _verify(path, _HEADER + size) if packed else None)
-
-
-def _head(path: Path, packed: bool) -> bytes:
-    with path.open("rb") as stream:
-        if not packed:
-            return stream.read(_HEADER)
-        return next(unpacked(stream, 31, 2 * BLOCK, Count()), b"")[:_HEADER]
 
 
 def _verify(path: Path, need: int) -> None:

@@ -13,12 +13,10 @@ from alunet.imaging.forms.found import Declared
 from alunet.imaging.forms.sibling import checked_sibling
 from alunet.imaging.forms.streams import (
     BLOCK,
-    Count,
     cut_off,
-    damaged,
+    first_bytes,
     is_gzip,
     odd,
-    unpacked,
     verify,
 )
 from alunet.imaging.limits import SLACK
@@ -39,7 +37,7 @@ def examine(path: Path, ending: str) -> Declared:
             than it declares.
     """
     header, file = _pair(path, ending)
-    head = _head(header)
+    head = first_bytes(header, _HEADER + 4)
     if len(head) < _HEADER:
         raise cut_off(header, len(head), _HEADER)
     order = _order(header, head, single=header == file)
@@ -62,21 +60,6 @@ def _pair(path: Path, ending: str) -> tuple[Path, Path]:
     packed = path.with_suffix(".img.gz")
     plain = path.with_suffix(".img")
     return path, checked_sibling(path, packed if packed.exists() and not plain.exists() else plain)
-
-
-def _head(path: Path) -> bytes:
-    """Return the first 352 bytes, unpacked."""
-    with path.open("rb") as stream:
-        if not is_gzip(path):
-            return stream.read(_HEADER + 4)
-        head, count = b"", Count()
-        for block in unpacked(stream, 31, 2 * BLOCK, count):
-            head += block
-            if len(head) >= _HEADER + 4:
-                break
-        if count.wrong:
-            raise damaged(path, "its packed voxels do not fit their checksum")
-        return head[: _HEADER + 4]
 
 
 def _order(path: Path, head: bytes, *, single: bool) -> str:

@@ -12,6 +12,7 @@ from typing import IO
 from alunet.errors import InputError
 
 BLOCK = 1 << 20
+_WRONG = "its packed voxels do not fit their checksum"
 Hear = Callable[[bytes], None]
 """Gets the unpacked voxels, block by block."""
 COPY_AGAIN = "Copy the file again."
@@ -90,6 +91,25 @@ def unpacked(stream: IO[bytes], wbits: int, most: int, count: Count) -> Iterator
             machine, first = zlib.decompressobj(wbits), True
 
 
+def first_bytes(path: Path, length: int) -> bytes:
+    """Return the first bytes of a file, unpacked; fewer where it has fewer.
+
+    Raises:
+        InputError: it is packed, and does not fit its checksum.
+    """
+    with path.open("rb") as stream:
+        if not is_gzip(path):
+            return stream.read(length)
+        head, count = b"", Count()
+        for block in unpacked(stream, 31, 2 * BLOCK, count):
+            head += block
+            if len(head) >= length:
+                break
+    if count.wrong:
+        raise damaged(path, _WRONG)
+    return head[:length]
+
+
 def _bunzipped(stream: IO[bytes], most: int, count: Count) -> Iterator[bytes]:
     machine = bz2.BZ2Decompressor()
     count.whole = False
@@ -138,4 +158,4 @@ def verify(
     if count.length < need and not count.wrong:
         raise cut_off(path, count.length, need)
     if not count.whole:
-        raise damaged(path, "its packed voxels do not fit their checksum")
+        raise damaged(path, _WRONG)
