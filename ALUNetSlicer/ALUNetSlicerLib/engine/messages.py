@@ -162,7 +162,7 @@ class TransferNews:
 
     Attributes:
         id: number of the call.
-        phase: "checksum", "upload" or "download", of bytes; "wait", "unpack", "check" or "import"
+        phase: "checksum", "upload" or "download", of bytes; "wait", "check" or "import"
             of a case that the engine imports.
         seconds_left: of the phase.
         waiting: what it waits for, in words.

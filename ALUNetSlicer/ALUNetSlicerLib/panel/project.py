@@ -32,7 +32,6 @@ def upload_words(number: int, count: int, news: TransferNews | None = None) -> s
     phases = {
         "checksum": _("Reading {case}"),
         "upload": _("Sending {case}"),
-        "unpack": _("Unpacking {case}"),
         "check": _("Checking {case}"),
         "import": _("Copying {case}"),
     }

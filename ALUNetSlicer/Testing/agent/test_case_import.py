@@ -12,7 +12,7 @@ from alunet.schema import Operations
 
 from .conftest import PROJECT, Relay, write_image
 
-PHASES = ["checksum", "upload", "wait", "unpack", "check", "import"]
+PHASES = ["checksum", "upload", "wait", "check", "import"]
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +69,7 @@ def test_what_is_cancelled_while_the_engine_imports_leaves_nothing(agent, workin
     assert agent.answer(number)["error"]["code"] == "cancelled"
     assert [row["name"] for row in agent.ask("cases", project=PROJECT)] == ["a"]
     kept = (working.root / PROJECT / "images").iterdir()
-    assert [file.name for file in kept] == ["a_0000.nrrd"]
+    assert [file.name for file in kept] == ["a_0000.mha"]
 
 
 def test_several_at_once_wait_for_each_other_and_one_that_is_no_image_is_told(

@@ -28,7 +28,7 @@ from alunet.schema import API, Operations
 
 from .conftest import PROJECT, Relay, Service, import_case, write_image
 
-PHASES = ("checksum", "upload", "unpack", "check", "import")
+PHASES = ("checksum", "upload", "check", "import")
 needs_openssl = pytest.mark.skipif(
     shutil.which("openssl") is None, reason="no openssl to make certificates"
 )

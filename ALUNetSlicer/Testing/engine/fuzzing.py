@@ -29,6 +29,7 @@ for _folder in (HERE, HERE.parent, HERE.parents[1]):
     if str(_folder) not in sys.path:
         sys.path.append(str(_folder))
 
+import hostile  # noqa: E402
 import numpy as np  # noqa: E402
 from fuzz_corpus import ENTRIES, Entry, make_corpus  # noqa: E402
 
@@ -44,7 +45,8 @@ class Outcome:
     """What became of a spoiled file.
 
     Attributes:
-        kind: "taken", "refused", or what must not be: "crash", "hang", "defect", "changed", "bad".
+        kind: "taken", "refused", or what must not be: "crash", "hang", "defect", "changed", "bad",
+            "foreign".
         words: the last line, or the reason.
     """
 
@@ -137,6 +139,35 @@ def try_one(corpus: Path, work: Path, seed: int) -> Outcome:
     return Outcome(seed, entry.name, name, kind, said)
 
 
+def try_hostile(corpus: Path, work: Path, number: int) -> Outcome:
+    """Give a hostile file to `alunet add` (even numbers) or `alunet annotate`; see `Outcome`."""
+    place = corpus / "hostile"
+    files = json.loads((place / "files.json").read_text(encoding="utf-8"))
+    file = place / files[number // 2]
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    project = shutil.copytree(corpus / "project", work / "project")
+    before = project_content(project)
+    words = ["add", str(project), str(file)]
+    if number % 2:
+        words = ["annotate", *words[1:], "--case", "base", "--all-slices"]
+    code, text = run_command(words)
+    kind, said = judge(code, text, project, before)
+    if hostile.holds_secret(project) or hostile.SECRET.decode() in text:
+        kind, said = "foreign", "bytes of another file came back"
+    return Outcome(number, words[0], files[number // 2], kind, said)
+
+
+def make_hostile(corpus: Path) -> int:
+    """Write the hostile files into the corpus; return how many attempts they are."""
+    place = corpus / "hostile"
+    place.mkdir()
+    files = hostile.hostile_files(place, hostile.make_canary(place))
+    names = [file.relative_to(place).as_posix() for file in files]
+    (place / "files.json").write_text(json.dumps(names), encoding="utf-8")
+    return 2 * len(files)
+
+
 def run_command(words: Sequence[str]) -> tuple[int, str]:
     """Run a command in this process; its exit code, and all that it says."""
     from unittest import mock
@@ -200,38 +231,42 @@ def _wrong_in(project: Path) -> str:
 # --- many -----------------------------------------------------------------------------------------
 
 
-def run_many(corpus: Path, work: Path, seeds: range) -> Iterator[Outcome]:
+def run_many(corpus: Path, work: Path, seeds: range, what: str = "mutant") -> Iterator[Outcome]:
     """Try one mutant for each seed in child processes; a child that crashes or hangs is replaced.
+
+    Args:
+        what: "mutant", or "hostile": then the seeds are numbers of `try_hostile`.
 
     Yields:
         Their outcomes, in order.
     """
     left = seeds
     while left:
-        with _Child(corpus, work, left) as child:
+        with _Child(corpus, work, left, what) as child:
             while left:
                 line = child.line()
-                yield _crashed(child, left[0]) if line is None else Outcome(**json.loads(line))
+                if line is None:
+                    yield _crashed(child, left[0], what)
+                else:
+                    yield Outcome(**json.loads(line))
                 left = left[1:]
                 if line is None:
                     break
 
 
-def _crashed(child: _Child, seed: int) -> Outcome:
-    entry = ENTRIES[seed % len(ENTRIES)]
-    rng = np.random.default_rng(seed)
-    file = entry.spoiled[int(rng.integers(0, len(entry.spoiled)))]
+def _crashed(child: _Child, seed: int, what: str) -> Outcome:
+    name = ENTRIES[seed % len(ENTRIES)].name if what == "mutant" else what
     code = child.end()
     if code is None:
-        return Outcome(seed, entry.name, file, "hang", f"nothing in {_PATIENCE:g} s")
-    return Outcome(seed, entry.name, file, "crash", f"the process ended with {code}")
+        return Outcome(seed, name, "", "hang", f"nothing in {_PATIENCE:g} s")
+    return Outcome(seed, name, "", "crash", f"the process ended with {code}")
 
 
 class _Child:
     """A process that tries seeds one after the other, a line of JSON for each."""
 
-    def __init__(self, corpus: Path, work: Path, seeds: range) -> None:
-        words = [sys.executable, __file__, "--child", corpus, work, seeds.start, seeds.stop]
+    def __init__(self, corpus: Path, work: Path, seeds: range, what: str) -> None:
+        words = [sys.executable, __file__, "--child", corpus, work, seeds.start, seeds.stop, what]
         self._process = subprocess.Popen(
             [str(word) for word in words],
             stdout=subprocess.PIPE,
@@ -273,13 +308,14 @@ class _Child:
             self._process.stdout.close()
 
 
-def _child(corpus: Path, work: Path, seeds: range) -> None:
+def _child(corpus: Path, work: Path, seeds: range, what: str) -> None:
     if sys.platform == "linux":
         import resource
 
         resource.setrlimit(resource.RLIMIT_AS, (_MEMORY, _MEMORY))
+    attempt = try_one if what == "mutant" else try_hostile
     for seed in seeds:
-        _say(json.dumps(asdict(try_one(corpus, work, seed))))
+        _say(json.dumps(asdict(attempt(corpus, work, seed))))
 
 
 def _say(line: str) -> None:
@@ -290,7 +326,7 @@ def _say(line: str) -> None:
 def main(words: Sequence[str]) -> int:
     """Try so many seeds, and print what must not be."""
     if words[0] == "--child":
-        _child(Path(words[1]), Path(words[2]), range(int(words[3]), int(words[4])))
+        _child(Path(words[1]), Path(words[2]), range(int(words[3]), int(words[4])), words[5])
         return 0
     first = int(words[1]) if len(words) > 1 else 0
     with tempfile.TemporaryDirectory() as folder:

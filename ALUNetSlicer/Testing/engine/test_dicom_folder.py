@@ -19,7 +19,7 @@ from alunet.imaging.dicom.export import source_series
 from alunet.imaging.dicom.series import SeriesIdentity, find_series
 from alunet.imaging.dicom.volume import read_series
 from alunet.imaging.dicom_cases import SeveralSeries
-from alunet.imaging.reading import read_image
+from alunet.imaging.foreign import read_foreign
 
 DAMAGED = bytes(128) + b"DICM" + bytes(50)
 
@@ -45,7 +45,7 @@ def test_a_damaged_file_is_named_beside_the_slice_that_is_missing_for_it(series)
     for call in (
         lambda: read_dataset_description(series[0].parent),
         lambda: read_dataset_description(series[0].parent.parent),
-        lambda: read_image(series[0]),
+        lambda: read_foreign(series[0]),
     ):
         with pytest.raises(InputError, match=words) as caught:
             call()

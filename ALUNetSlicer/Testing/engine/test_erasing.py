@@ -92,7 +92,7 @@ def with_traces(project: Project) -> None:
     with zipfile.ZipFile(jobs / "9-model.zip", "w") as archive:
         archive.writestr("alunet.json", json.dumps({"cases": 3}))
     for name in (NAME, f"{NAME}-b", "other"):
-        voxels = sitk.ReadImage(str(root / "images" / f"{name}_0000.nrrd"))
+        voxels = sitk.ReadImage(str(root / "images" / f"{name}_0000.mha"))
         for place in ("rounds/000/proposals", "rounds/000/uncertainty/entropy"):
             (root / place).mkdir(parents=True, exist_ok=True)
             sitk.WriteImage(voxels, str(root / place / f"{name}.mha"))
@@ -105,7 +105,7 @@ def with_traces(project: Project) -> None:
     write(root / "nnunet/nnUNet_raw/D/dataset.json", {"labels": LABELS, "dataset": dataset})
     table = {name: {"dice": {"liver": 0.5}} for name in (NAME, "other")}
     write(root / "rounds/000/learned.json", {"evaluation": {"cases": table}})
-    items = [{"case": NAME, "images": [f"../images/{NAME}_0000.nrrd"], "reason": "random"}]
+    items = [{"case": NAME, "images": [f"../images/{NAME}_0000.mha"], "reason": "random"}]
     write(root / "rounds/000/worklist.json", {"items": items, "strategy": "random"})
     (root / "rounds/000/train.log").write_text(f"{NAME}: lost\n{NAME}-b: fine\n", encoding="utf-8")
     np.savez(root / "rounds/000/pool.npz", cases=np.array([NAME, "other"]))
@@ -179,7 +179,7 @@ def test_there_is_much_to_erase(made):
     found = traces(made)
     for name in (
         "project.db",
-        f"images/{NAME}_0000.nrrd",
+        f"images/{NAME}_0000.mha",
         "rounds/000/learned.json",
         "jobs/1-labels.zip",
     ):
@@ -223,7 +223,7 @@ def test_the_images_of_another_project_stay_and_that_is_said(made, tmp_path):
     with Project.open(root) as project, project.fork(tmp_path / "fork") as fork:
         erased = fork.erasing.erase(NAME, "Ann", lambda uploads: None)
         assert f"The images belong to {root}" in " ".join(erased.says)
-        assert (root / "images" / f"{NAME}_0000.nrrd").is_file()
+        assert (root / "images" / f"{NAME}_0000.mha").is_file()
     assert not [name for name in traces(tmp_path / "fork") if name != "lock"]
 
 

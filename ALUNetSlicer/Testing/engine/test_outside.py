@@ -100,8 +100,8 @@ class TestSegmenting:
     def test_an_image_gets_the_voxels_that_the_same_case_gets(self, loop, tmp_path):
         case = loop.project.cases.all()[0]
         before = content(loop.project.root)
-        shutil.copy(case.images[0], tmp_path / "new.nii.gz")
-        done = predict_images(loop, [tmp_path / "new.nii.gz"], tmp_path / "out", ".nii.gz")
+        shutil.copy(case.images[0], tmp_path / "new.mha")
+        done = predict_images(loop, [tmp_path / "new.mha"], tmp_path / "out", ".nii.gz")
         assert (done.files, done.failed) == ([tmp_path / "out/new.nii.gz"], {})
         assert content(loop.project.root) == before
         as_case = outputs.predict(loop, [case.name], tmp_path / "cases", ".nii.gz")[0]
@@ -118,8 +118,8 @@ class TestSegmenting:
             gone, left = list(project.labels)[1:3]
             project.structures.remove(gone, "background")
             loop, case = Loop(project, EXACTLY, seed=4, threads=1), project.cases.all()[0]
-            shutil.copy(case.images[0], tmp_path / "new.nii.gz")
-            done = predict_images(loop, [tmp_path / "new.nii.gz"], tmp_path / "out", ".nii.gz")
+            shutil.copy(case.images[0], tmp_path / "new.mha")
+            done = predict_images(loop, [tmp_path / "new.mha"], tmp_path / "out", ".nii.gz")
             as_case = outputs.predict(loop, [case.name], tmp_path / "cases", ".nii.gz")[0]
             assert done.files[0].read_bytes() == as_case.read_bytes()
             assert set(np.unique(voxels(as_case))) == {0, project.labels[left]}

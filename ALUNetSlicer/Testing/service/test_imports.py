@@ -90,7 +90,7 @@ def test_a_file_that_cannot_be_used_is_named_as_the_case_and_the_next_goes_on(co
         "Case flat: flat_0000.nii.gz holds the value 7 everywhere."
     )
     assert common.ended(project, second["id"])["state"] == "done"
-    assert names(common, project) == ["good"] and kept(common, project) == ["good_0000.nii.gz"]
+    assert names(common, project) == ["good"] and kept(common, project) == ["good_0000.mha"]
     assert common.ok("GET", f"/uploads/{upload}")["offset"], "another case can be made of it"
 
 
@@ -107,7 +107,7 @@ def test_it_says_how_far_it_is_and_how_long_it_takes(common, large):
     assert job["state"] == "done" and job["progress"]["phase"] == "import"
     told = common.ok("GET", f"/projects/{project}/events?limit=1000")
     steps = [event["data"] for event in told if event["kind"] == "progress"]
-    for phase in ("unpack", "check", "import"):
+    for phase in ("check", "import"):
         parts = [step for step in steps if step["phase"] == phase]
         assert parts[-1]["done"] == parts[-1]["total"] == 1 and parts[-1]["seconds_left"] == 0
         assert all(step.get("seconds_left", 0) >= 0 for step in parts)
@@ -126,12 +126,12 @@ def test_a_cancelled_import_leaves_nothing_and_can_be_asked_for_again(common, la
     again = asked(common, project, "c", [upload])
     assert again["id"] not in jobs
     assert common.ended(project, again["id"])["state"] == "done"
-    assert names(common, project) == ["c"] and kept(common, project) == ["c_0000.nii.gz"]
+    assert names(common, project) == ["c"] and kept(common, project) == ["c_0000.mha"]
 
 
 @pytest.mark.slow
 def test_a_cancelled_import_that_writes_for_long_is_ended_and_leaves_nothing(common, tmp_path):
-    """NIfTI that is not packed is written anew, by a library that cannot be interrupted."""
+    """An image is written anew, by a library that cannot be interrupted."""
     project, file = common.project("long"), tmp_path / "noise.nii"
     voxels = np.random.default_rng(0).integers(0, 4000, (300, 512, 512), np.int16)
     sitk.WriteImage(sitk.GetImageFromArray(voxels), str(file))
@@ -159,5 +159,5 @@ def test_an_import_survives_a_crash(service, large, dies):
         service.start()
     assert asked(service, project, "k", [upload], 200)["id"] == job
     assert service.ended(project, job)["state"] == "done"
-    assert names(service, project) == ["k"] and kept(service, project) == ["k_0000.nii.gz"]
+    assert names(service, project) == ["k"] and kept(service, project) == ["k_0000.mha"]
     service.refused("GET", f"/uploads/{upload}", 404, "not_found")

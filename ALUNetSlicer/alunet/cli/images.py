@@ -76,14 +76,15 @@ def convert(
     as_json: JSON_LINES = False,
 ) -> None:
     """Write an image as one file; `CONVERT` is what `--help` shows."""
-    from alunet.imaging.reading import EXACT_ENDING, ending_of, read_with_series, write_image
+    from alunet.imaging.foreign import read_foreign
+    from alunet.imaging.reading import EXACT_ENDING, ending_of, without_entries, write_image
 
     with _told(as_json) as (_emit, tell):
         if ending_of(out) != EXACT_ENDING:
             raise InputError(f"{out.name} does not end in {EXACT_ENDING}.", "Let it end so.")
-        voxels, series = read_with_series(image)
-        write_image(voxels, out)
-        uids = None
+        found = read_foreign(image)
+        write_image(without_entries(found.image), out)
+        uids, series = None, found.series
         if series is not None:
             uids = DicomIdentity(
                 series.series_uid, list(series.instance_uids), series.frame_of_reference_uid

@@ -16,9 +16,7 @@ from alunet.imaging.grids import Grid
 from alunet.schema import Emit, ignore_events
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-    from alunet.imaging.dicom.series import DamagedFile, DicomSeries, SeriesIdentity
+    from alunet.imaging.dicom.series import DamagedFile, DicomSeries
 
 
 _NAMED = 3  # damaged files beside a series are named, so many
@@ -55,9 +53,9 @@ def dicom_cases(
             folder), and none is named.
         InputError: no series has the name that is wanted.
     """
-    from alunet.imaging.dicom.series import find_series
+    from alunet.imaging.foreign import list_series
 
-    found = find_series(folder, lambda done: emit(looked_at(done)))
+    found = list_series(folder, lambda done: emit(looked_at(done)))
     taken = [series for series in found.usable if not wanted or wanted in _names(series)]
     if wanted and found.usable and not taken:
         raise InputError(
@@ -105,7 +103,7 @@ def _beside(series: DicomSeries, damaged: Sequence[DamagedFile]) -> str:
 
 
 def series_of(file: Path) -> DicomSeries:
-    """Return the series that a file belongs to, with its other files beside it.
+    """Return the series that a file belongs to, with its other files beside it; in this process.
 
     Raises:
         InputError: the file is no image, or the series cannot be a volume.
@@ -123,17 +121,6 @@ def series_of(file: Path) -> DicomSeries:
         words = problem.message.removesuffix(".") + _beside(found[0], folder.damaged)
         raise InputError(f"{words}.", problem.hint)
     return found[0]
-
-
-def read_series_of(file: Path) -> tuple[sitk.Image, SeriesIdentity]:
-    """Read the series that a file belongs to.
-
-    Raises:
-        InputError: see `series_of`, or a file is damaged.
-    """
-    from alunet.imaging.dicom.volume import read_series
-
-    return read_series(series_of(file))
 
 
 def _names(series: DicomSeries) -> tuple[str, ...]:

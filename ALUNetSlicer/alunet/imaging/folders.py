@@ -12,13 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.foreign import read_foreign, read_foreign_grid
 from alunet.imaging.grids import Grid
 from alunet.imaging.reading import (
     ENDINGS,
     ending_of,
-    grid_of,
     is_series,
-    read_image,
     stem_of,
 )
 from alunet.schema import SEGMENTATION_ENDING, Emit, Event, ignore_events
@@ -322,8 +321,8 @@ def _nearest(path: Path, images: Sequence[Path]) -> Path:
 def _grid_key(path: Path, grid: Grid | None) -> object:
     """Return what is equal for images on one grid; None where the header cannot be read."""
     try:
-        grid = grid or grid_of(path)
-    except RuntimeError:
+        grid = grid or read_foreign_grid(path)
+    except InputError:
         return None  # reading it says why
     return grid.size, tuple(round(v, 3) for v in (*grid.spacing, *grid.origin, *grid.direction))
 
@@ -341,7 +340,7 @@ def _look(path: Path) -> _Look:
     later.
     """
     try:
-        image = read_image(path)
+        image = read_foreign(path).image
     except InputError:
         return _Look(0, False)
     array = sitk.GetArrayViewFromImage(image)  # of memory that the image owns

@@ -16,8 +16,10 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.foreign import read_foreign, read_foreign_labels
 from alunet.imaging.grids import Grid
-from alunet.imaging.reading import ending_of, read_image, split_channels
+from alunet.imaging.limits import MOST_BYTES
+from alunet.imaging.reading import ending_of, split_channels
 from alunet.schema import NOT_ANNOTATED
 
 LABEL_FOLDERS = ("labelsTr", "labelsTs", "labels", "label")
@@ -74,20 +76,26 @@ def folded(name: str) -> str:
 
 
 def read_label_file(
-    path: Path, grid: Grid, meaning: Meaning | None = None, *, beside: bool = True
+    path: Path,
+    grid: Grid,
+    meaning: Meaning | None = None,
+    *,
+    beside: bool = True,
+    limit: int = MOST_BYTES,
 ) -> LabelFile:
     """Read a label file with what it says, else what `meaning` says, else a description beside it.
 
     Args:
         grid: of the image, on which contours (RTSTRUCT) become voxels.
         beside: whether a description beside the file counts.
+        limit: bytes of voxels that it may have.
 
     Raises:
         InputError: it cannot be read, is no label map, or its description is damaged or ambiguous.
     """
     if path.is_file() and not ending_of(path):
         return _dicom(path, grid)
-    image = read_image(path)
+    image = read_foreign(path, limit).image
     segments = _segments(image, path)
     if segments is not None:
         return LabelFile(path, _layers(image), Meaning(segments, source="its header"), named=True)
@@ -98,9 +106,7 @@ def read_label_file(
 
 def _dicom(path: Path, grid: Grid) -> LabelFile:
     """Read a SEG or RTSTRUCT object."""
-    from alunet.imaging.dicom.reading import read_dicom_labels
-
-    found = read_dicom_labels(path, grid)
+    found = read_foreign_labels(path, grid)
     segments = tuple(Segment(each.name, each.value, each.layer) for each in found.segments)
     layers = []
     for array in found.layers:

@@ -27,6 +27,7 @@ from alunet.imaging.label_file import (
     read_label_file,
     with_ignore,
 )
+from alunet.imaging.limits import MOST_BYTES
 from alunet.schema import NOT_ANNOTATED
 
 Array = npt.NDArray[Any]
@@ -152,12 +153,14 @@ class LabelSource:
             what a description beside each file says.
         ignore: value of voxels that are left open, as a person says it.
         beside: whether a description beside a file counts.
+        limit: bytes of voxels that a file may have.
     """
 
     structures: Structures
     meaning: Meaning | None = None
     ignore: int | None = None
     beside: bool = True
+    limit: int = MOST_BYTES
 
     def read(self, path: Path, grid: Grid) -> Labels:
         """Read a label file onto the grid of its image.
@@ -169,7 +172,7 @@ class LabelSource:
             InputError: the file cannot be read, holds what is no structure of the project, or has
                 its voxels elsewhere than the image.
         """
-        file = read_label_file(path, grid, self.meaning, beside=self.beside)
+        file = read_label_file(path, grid, self.meaning, beside=self.beside, limit=self.limit)
         file = replace(file, meaning=with_ignore(file.meaning, self.ignore))
         arrays = [_whole_numbers(sitk.GetArrayFromImage(layer), path) for layer in file.layers]
         if _says_nothing_is_there(file, arrays):

@@ -1,33 +1,34 @@
-"""Image files: read and checked once, then kept without loss as nnU-Net's SimpleITK reader takes
-them.
+"""Image files: how one is decoded and checked, and how images are written.
+
+What comes from elsewhere is decoded in a process of its own (`alunet.imaging.foreign`); the
+project's own files are read here.
 """
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import SimpleITK as sitk
 
 from alunet.errors import InputError
-from alunet.imaging.grids import EXACT, SAME_PLACE, Grid, in_words
-from alunet.imaging.integrity import check_integrity
+from alunet.imaging.forms import examine, reader_of
+from alunet.imaging.grids import SAME_PLACE, Grid, in_words
+from alunet.imaging.limits import MOST_BYTES, TooLarge
 from alunet.imaging.nifti import has_axes, shear
 from alunet.imaging.outliers import KEPT, largest_value, usual_values
 from alunet.imaging.stderr import discard_stderr_on_failure
 from alunet.schema import IMAGE_ENDINGS, SEGMENTATION_ENDING
 from alunet.storage.failures import failure_of_reading
 from alunet.storage.files import atomic_path
-
-if TYPE_CHECKING:
-    from alunet.imaging.dicom.series import SeriesIdentity
 
 Told = Callable[[float], None]
 """Hears which part of something is done, from 0 to 1."""
@@ -37,14 +38,17 @@ _PERMISSIVE = "ITK_NIFTI_SFORM_PERMISSIVE"
 _permissive = threading.Lock()
 
 KEPT_ENDINGS = (".nii.gz", ".nrrd", ".mha", ".gipl")
-"""Files with these endings are copied byte by byte where they hold one 3D scalar image."""
+"""Endings of the images in projects: the exact one, and those that earlier versions copied."""
+
+PAIRS = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
+"""Endings of files that have their header or their voxels in a second file beside them."""
 
 PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
 """Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no
 image to measure.
 """
 
-ENDINGS = (*IMAGE_ENDINGS, ".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
+ENDINGS = (*IMAGE_ENDINGS, *PAIRS)
 """Endings of image files that can be imported."""
 
 LARGEST = 1e8
@@ -57,6 +61,10 @@ the two.
 
 
 def ignore_part(part: float) -> None:
+    """Hear it, and do nothing."""
+
+
+def ignore_size(size: int) -> None:
     """Hear it, and do nothing."""
 
 
@@ -74,48 +82,80 @@ def stem_of(path: Path) -> str:
 
 
 def read_image(path: Path) -> sitk.Image:
-    """Read an image file, voxels included; a DICOM file stands for its series.
+    """Read an image file of a project, voxels included, in this process.
 
-    Raises:
-        InputError: see `read_with_series`.
-    """
-    return read_with_series(path)[0]
-
-
-def read_with_series(path: Path) -> tuple[sitk.Image, SeriesIdentity | None]:
-    """Read an image file, voxels included, and the series that it is, where it is DICOM.
+    What comes from elsewhere is read by `alunet.imaging.foreign`.
 
     Raises:
         InputError: the file is missing, empty, of an unknown form, damaged, or cut off.
     """
+    check_file(path)
+    with readable(path):
+        return decode(path, MOST_BYTES)
+
+
+def check_file(path: Path) -> None:
+    """Check that a file may be an image, by its name and length.
+
+    Raises:
+        InputError: it is missing, empty, or of an unknown form.
+    """
     if not path.is_file():
         raise InputError(f"There is no image file {path}.", "Check the path.")
-    ending = ending_of(path)
-    if is_series(path):
-        from alunet.imaging.dicom_cases import read_series_of
-
-        return read_series_of(path)
-    if not ending:
+    if not ending_of(path) and not is_series(path):
         raise InputError(
             f"{path} is no image file that can be read.", f"Use one of {', '.join(ENDINGS)}."
         )
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes).", "Copy the file again.")
+
+
+@contextlib.contextmanager
+def readable(path: Path) -> Iterator[None]:
+    """Turn what the system or a decoder raises into one InputError.
+
+    Raises:
+        MemoryError: there is too little memory.
+    """
     try:
-        check_integrity(path, ending)
-        with discard_stderr_on_failure():
-            image = _read(path)
-            _check_geometry(image, path)
-            return image, None
+        yield
     except OSError as error:
         raise failure_of_reading(path) or InputError(
             f"{path} cannot be read: {error.strerror}.", "It must be a file that you may read."
         ) from error
     except RuntimeError as error:
+        if "alloc" in str(error):
+            raise MemoryError from error
         reason = _last_words(str(error))
         raise failure_of_reading(path) or InputError(
             f"{path} cannot be read: {reason}.", "Copy or convert the file again."
         ) from error
+
+
+def decode(path: Path, limit: int, allow: Callable[[int], None] = ignore_size) -> sitk.Image:
+    """Read an image file, voxels included; the header is checked before any decoder sees the file.
+
+    Args:
+        limit: bytes of voxels that it may have.
+        allow: hears how many bytes of voxels there are, before memory is taken for them.
+
+    Raises:
+        TooLarge: it has more.
+        InputError: it is damaged, cut off, or its geometry cannot be used.
+        RuntimeError: the decoder says that it is damaged.
+    """
+    ending = ending_of(path)
+    found = examine(path, ending, limit)
+    allow(found.size)
+    if ending != EXACT_ENDING or allow is not ignore_size:  # a project knows its own files
+        found.verify()
+    reader = sitk.ImageFileReader()
+    reader.SetImageIO(reader_of(ending))
+    reader.SetFileName(str(path))
+    with discard_stderr_on_failure():
+        image = _read(reader, path, limit, allow)
+    _check_geometry(image, path)
+    return image
 
 
 def is_series(path: Path) -> bool:
@@ -136,19 +176,38 @@ def is_series(path: Path) -> bool:
         ) from error
 
 
-def _read(path: Path) -> sitk.Image:
+def _read(
+    reader: sitk.ImageFileReader, path: Path, limit: int, allow: Callable[[int], None]
+) -> sitk.Image:
     """Read a file; axes that are not at right angles are read as the nearest ones that are."""
     try:
-        return sitk.ReadImage(str(path))
+        return _whole(reader, limit, allow)
     except RuntimeError as error:
         if "orthonormal" not in str(error) or not has_axes(path):
             raise
     with _permissive:
         os.environ[_PERMISSIVE] = "YES"
         try:
-            return sitk.ReadImage(str(path))
+            return _whole(reader, limit, allow)
         finally:
             del os.environ[_PERMISSIVE]
+
+
+def _whole(reader: sitk.ImageFileReader, limit: int, allow: Callable[[int], None]) -> sitk.Image:
+    """Read all that a reader is set to, once the size that it found is allowed."""
+    reader.ReadImageInformation()
+    size = reader.GetNumberOfComponents() * _value_bytes(reader.GetPixelID())
+    for extent in reader.GetSize():
+        size *= extent
+    if size > limit:
+        raise TooLarge(limit)
+    allow(size)
+    return reader.Execute()
+
+
+def _value_bytes(kind: int) -> int:
+    """Return the bytes of one component of SimpleITK's pixel type; 8 where that is not known."""
+    return sitk.Image(1, 1, 1, kind).GetSizeOfPixelComponent() if kind >= 0 else 8
 
 
 def _check_geometry(image: sitk.Image, path: Path) -> None:
@@ -195,12 +254,14 @@ def _last_words(text: str) -> str:
 
 
 def grid_of(path: Path) -> Grid:
-    """Return the grid of a 3D image file, from its header alone.
+    """Return the grid of a 3D image file of a project, from its header alone.
 
     Raises:
         InputError: the header cannot be read.
     """
     reader = sitk.ImageFileReader()
+    if ending := ending_of(path):
+        reader.SetImageIO(reader_of(ending))
     reader.SetFileName(str(path))
     try:
         with discard_stderr_on_failure():
@@ -318,33 +379,14 @@ def _where(array: npt.NDArray[Any], value: float) -> str:
     return f"{i}, {j}, {k}"
 
 
-def is_kept(path: Path) -> bool:
-    """Whether a file is copied byte by byte: one file, of an ending and a geometry that
-    nnU-Net's reader knows.
-    """
-    ending = ending_of(path)
-    if ending == ".nii.gz":
-        return _is_at_right_angles(path)
-    return ending in KEPT_ENDINGS and holds_its_voxels(path)
-
-
-def holds_its_voxels(path: Path) -> bool:
-    """Whether a file with a header of NRRD or MetaImage holds its voxels itself; others do."""
-    if path.suffix.lower() not in (".nrrd", ".mha"):
-        return True
-    with path.open("rb") as stream:
-        header = stream.read(1 << 16).split(b"\n\n")[0].lower()
-    if path.suffix.lower() == ".nrrd":
-        return not re.search(rb"^data ?file:", header, re.MULTILINE)
-    return re.search(rb"elementdatafile\s*=\s*local", header) is not None
-
-
-def _is_at_right_angles(path: Path) -> bool:
-    """Whether every reader takes the axes of a NIfTI file as they are."""
-    try:
-        return shear(path, grid_of(path)) < EXACT
-    except InputError:
-        return False
+def without_entries(image: sitk.Image) -> sitk.Image:
+    """Return an image of the voxels and the geometry of another one: nothing else of its header."""
+    components = image.GetNumberOfComponentsPerPixel()
+    clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image), isVector=components > 1)
+    clean.SetSpacing(image.GetSpacing())
+    clean.SetOrigin(image.GetOrigin())
+    clean.SetDirection(image.GetDirection())
+    return clean
 
 
 def write_image(image: sitk.Image, path: Path, *, sync: bool = True) -> None:
@@ -363,7 +405,9 @@ def save_image(image: sitk.Image, path: Path) -> None:
     with discard_stderr_on_failure():
         sitk.WriteImage(image, str(path), True)
         try:
-            check_integrity(path, ending_of(path))
+            found = examine(path, ending_of(path), MOST_BYTES)
+            if ending_of(path) != EXACT_ENDING:
+                found.verify()
         except InputError as error:
             raise RuntimeError(str(error)) from error
 

@@ -10,6 +10,19 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from typing import IO
+
+
+def scratch_file() -> IO[bytes]:
+    """Open a file without a name, in memory where the system can.
+
+    Raises:
+        OSError: there is no room for one.
+    """
+    if sys.platform == "linux":
+        return os.fdopen(os.memfd_create("alunet"), "w+b")
+    return tempfile.TemporaryFile()
+
 
 _ONE_AT_A_TIME = threading.Lock()  # standard error belongs to the whole process
 
@@ -25,7 +38,7 @@ def discard_stderr_on_failure() -> Iterator[None]:
             return
         stack.callback(_ONE_AT_A_TIME.release)
         try:
-            kept = stack.enter_context(tempfile.TemporaryFile())
+            kept = stack.enter_context(scratch_file())
             own = os.dup(2)
         except OSError:  # there is no standard error, or no room for a temporary file
             own = -1

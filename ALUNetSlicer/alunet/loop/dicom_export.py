@@ -15,7 +15,8 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.imaging.dicom.export import Algorithm, write_segmentation
-from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity, find_series
+from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity
+from alunet.imaging.foreign import list_series
 from alunet.imaging.grids import Grid
 from alunet.imaging.labels import Structures
 from alunet.imaging.reading import EXACT_ENDING, grid_of, read_labels
@@ -66,7 +67,7 @@ def export_labels(
     """
     drawn, algorithm = annotated_cases(loop, names), algorithm_of_labels(loop, version)
     return write_segmentations(
-        drawn, drawn_structures(loop), find_series(source), folder, algorithm, loop.emit
+        drawn, drawn_structures(loop), list_series(source), folder, algorithm, loop.emit
     )
 
 
@@ -99,7 +100,7 @@ def export_predictions(
     """
     cases = outputs.cases_of(loop.project, names)
     identities = [_identity(loop, case) for case in cases]
-    found = find_series(source)
+    found = list_series(source)
     with tempfile.TemporaryDirectory(dir=loop.project.root) as place:
         files = outputs.predict(
             loop, [case.name for case in cases], Path(place), EXACT_ENDING, proposals=True
@@ -198,7 +199,7 @@ def write_segmentations(
     """Write SEG objects, each into ``folder/NAME.dcm``: all of them or none.
 
     Args:
-        source: what `find_series` found in the folder with the images' DICOM.
+        source: what `list_series` found in the folder with the images' DICOM.
         emit: hears the progress, and how many voxels are not annotated.
 
     Raises:

@@ -14,7 +14,8 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.imaging.dicom.export import Algorithm
-from alunet.imaging.dicom.series import SeriesIdentity, check_identity, find_series
+from alunet.imaging.dicom.series import SeriesIdentity, check_identity
+from alunet.imaging.foreign import list_series
 from alunet.imaging.reading import EXACT_ENDING, grid_of, read_labels
 from alunet.imaging.writing import write_like
 from alunet.loop.dicom_export import (
@@ -114,7 +115,7 @@ def write_package(package: Path, source: Path, folder: Path, emit: Emit) -> list
             ) from error
         if not drawn:
             raise InputError(f"{package} holds no case.", "Export annotated cases.")
-        return write_segmentations(drawn, structures, find_series(source), folder, algorithm, emit)
+        return write_segmentations(drawn, structures, list_series(source), folder, algorithm, emit)
 
 
 def _drawn(about: dict[str, Any], file: Path) -> Drawn:

@@ -12,10 +12,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.foreign import read_foreign
 from alunet.imaging.grids import Grid
 from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, LabelSource
-from alunet.imaging.reading import grid_of, read_image, split_channels
+from alunet.imaging.reading import grid_of, split_channels
 from alunet.loop.slices import has_tiles, pool_case, samples_of_slices, slice_axis, slices_of
 from alunet.project import Case, Project
 from alunet.project.annotations import Beyond
@@ -305,7 +306,7 @@ def read_for_case(
     number = slices[0] if len(slices) == 1 else 0 if case.shape[axis] == 1 else None
     if number is not None:
         samples_of_slices(project, case, [number])
-        image = read_image(file)
+        image = read_foreign(file, labels.limit).image
         if image.GetDimension() == 2 and image.GetSize() != grid.size:
             read = labels.read(file, _flat(image, file, grid, axis))
             return _of_slice(case, number, read)

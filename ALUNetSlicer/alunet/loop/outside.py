@@ -24,7 +24,6 @@ from alunet.loop.loop import Loop
 from alunet.model.interface import TrainedModel
 from alunet.model.out_of_memory import is_cause
 from alunet.project.importing import (
-    CheckedCase,
     check_case,
     check_new_names,
     counted,
@@ -210,19 +209,10 @@ def _segment(
     files, file = [Path(image) for image in entry["images"]], Path(entry["file"])
     labels = LabelSource(structures)
     case = check_case(entry["name"], files, None, channels, labels)
-    images = _as_kept(case, place, labels)
+    store_case(case, place, place, labels)
+    images = [place / source.name for source in case.images]
     table = outside_values(structures.values, structures.numbers)[0]
     part = place / f"segmentation{file.name[len(entry['name']) :]}"
     write_like(table[model.segment_files(images)], images[0], part)
     part.replace(file)
     sync_folder(file.parent)
-
-
-def _as_kept(case: CheckedCase, place: Path, labels: LabelSource) -> list[Path]:
-    """Return the channels' files as the project would keep them; those that it would copy, where
-    they are.
-    """
-    if all(source.grid is None for source in case.images):
-        return [source.path for source in case.images]
-    store_case(case, place, place, labels)
-    return [place / source.name for source in case.images]

@@ -14,6 +14,7 @@ from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles
 from alunet.imaging.label_file import folded
 from alunet.imaging.labels import LabelSource, Structures
+from alunet.imaging.limits import MOST_BYTES
 from alunet.project.case_table import CaseTable, check_role
 from alunet.project.identity import comparable, content_of, stamp_of
 from alunet.project.importing import (
@@ -113,6 +114,7 @@ class Cases(CaseTable):
         beside: bool = True,
         label_use: str = HIDDEN,
         dicom: SeriesIdentity | None = None,
+        most_bytes: int = MOST_BYTES,
         emit: Emit | None = None,
     ) -> str:
         """Imports one case from its files in channel order (or one file that holds all channels).
@@ -121,12 +123,13 @@ class Cases(CaseTable):
             ignore, label_use, emit: see `import_dataset`.
             beside: whether a description beside the label file says what its values mean.
             dicom: UIDs of the series that the image was before it became a file of another form.
+            most_bytes: of voxels that a file may have.
 
         Raises:
             InputError: the name is taken, or a file cannot be used; the message names it.
         """
         label = None if label_file is None else Path(label_file)
-        labels = LabelSource(self.structures, ignore=ignore, beside=beside)
+        labels = LabelSource(self.structures, ignore=ignore, beside=beside, limit=most_bytes)
         name = composed(name)
         case = (name, [Path(file) for file in image_files], label)
         use = LabelUse(labels, label_use)

@@ -15,6 +15,7 @@ import SimpleITK as sitk
 from alunet.errors import InputError
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles, LeftOut
+from alunet.imaging.foreign import read_foreign
 from alunet.imaging.grids import Grid
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import (
@@ -22,13 +23,10 @@ from alunet.imaging.reading import (
     KEPT_ENDINGS,
     Told,
     check_voxels,
-    copy_file,
     ending_of,
     ignore_part,
-    is_kept,
-    read_image,
-    read_with_series,
     split_channels,
+    without_entries,
     write_image,
 )
 from alunet.project.identity import Content, stamp_of
@@ -48,15 +46,13 @@ class Source:
 
     Attributes:
         path: the file that it comes from.
-        name: file name to keep it under.
         part: index among the images in the file.
-        grid: geometry to write it with; None to copy the bytes of the file unchanged.
+        name: file name to keep it under.
     """
 
     path: Path
-    name: str
-    part: int = 0
-    grid: Grid | None = None
+    part: int
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -118,8 +114,8 @@ def check_case(
         file_told = _within(told, number, len(files) + (label is not None))
         if ending_of(path) == SEGMENTATION_ENDING:
             raise InputError(f"{path} is a segmentation, no image.", "Give it as a label.")
-        whole, dicom = read_with_series(path)
-        parts = split_channels(whole, channels, path)
+        read = read_foreign(path, labels.limit)
+        dicom, parts = read.series, split_channels(read.image, channels, path)
         file_told(_READ)
         for part, image in enumerate(parts):
             own = Grid.of(image)
@@ -133,9 +129,7 @@ def check_case(
             notes += said
             flat = flat and not varies
             content.add(image, _within(_within(file_told, 1, 2), part, len(parts)))
-            scalar = whole.GetDimension() == 3 and whole.GetNumberOfComponentsPerPixel() == 1
-            unchanged = scalar and own == grid and is_kept(path)
-            found.append(Source(path, "", part, None if unchanged else grid))
+            found.append(Source(path, part))
     if flat:
         raise InputError(f"Case {name}: {notes[0]}", "Leave this case out.")
     if len(found) != channels or grid is None:
@@ -144,8 +138,7 @@ def check_case(
             "Give each once; for other channels make another project.",
         )
     images = [
-        replace(source, name=_kept_name(source, f"{name}_{i:04d}"))
-        for i, source in enumerate(found)
+        replace(source, name=f"{name}_{i:04d}{EXACT_ENDING}") for i, source in enumerate(found)
     ]
     stamp = stamp_of([*files, *([label] if label else [])])
     case = CheckedCase(
@@ -167,10 +160,6 @@ def _with_label(case: CheckedCase, read: Labels, name: str) -> CheckedCase:
     if read.open_voxels:
         notes.append(f"{name}: {read.open_voxels:,} voxels are open and count for nothing.")
     return replace(case, label_content=str(content), notes=tuple(notes))
-
-
-def _kept_name(source: Source, stem: str) -> str:
-    return stem + (ending_of(source.path) if source.grid is None else EXACT_ENDING)
 
 
 def _within(told: Told, number: int, count: int) -> Told:
@@ -197,12 +186,10 @@ def store_case(
     channels = len(case.images)
     for number, source in enumerate(case.images):
         file_told = _within(told, number, channels + (case.label is not None))
-        if source.grid is None:
-            copy_file(source.path, images / source.name, sync=False, told=file_told)
-        else:
-            part = split_channels(read_image(source.path), channels, source.path)[source.part]
-            file_told(_READ)
-            _write(part, source.grid, images / source.name)
+        read = read_foreign(source.path, labels.limit).image
+        part = split_channels(read, channels, source.path)[source.part]
+        file_told(_READ)
+        _write(part, case.grid, images / source.name)
     if case.label is None or case.kept_label is None:
         return
     classes = labels.read(case.label, case.grid).classes
@@ -235,9 +222,7 @@ def undone_on_failure(cases: Sequence[CheckedCase], images: Path, labels: Path) 
 
 
 def _write(image: sitk.Image, grid: Grid, path: Path) -> None:
-    # A new image, because the old one carries header entries of its own format, which the writer
-    # warns about.
-    clean = sitk.GetImageFromArray(sitk.GetArrayViewFromImage(image))
+    clean = without_entries(image)
     clean.SetSpacing(grid.spacing)
     clean.SetOrigin(grid.origin)
     clean.SetDirection(grid.direction)

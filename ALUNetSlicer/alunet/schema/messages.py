@@ -232,7 +232,7 @@ class CaseRequest:
     """POST /projects/{p}/cases: 202 with the job that imports the case, or 200 where the same was
     asked before and its job has not failed; 409 `exists` where another case has the name.
 
-    The job has the phases "unpack" (files), "check" and "import" (cases). The
+    The job has the phases "check" and "import" (cases). The
     uploads are used up when the case is stored, and kept where the job fails or is cancelled.
 
     Attributes:

@@ -11,7 +11,6 @@ from alunet.imaging.dicom.series import SeriesIdentity, check_identity
 from alunet.imaging.reading import ending_of
 from alunet.project import Project
 from alunet.project.case_table import check_role
-from alunet.project.importing import counted
 from alunet.project.training_labels import HIDDEN
 from alunet.schema import (
     CaseRequest,
@@ -31,7 +30,6 @@ from alunet.serve.job_context import JobContext
 from alunet.serve.problems import Refused
 from alunet.serve.projects import Projects
 from alunet.serve.settings import ServiceSettings
-from alunet.serve.upload_limits import check_image
 from alunet.serve.uploads import Uploads
 
 
@@ -94,8 +92,6 @@ def run(
         words = _Words(name, files, files[len(images) :])
         emit = words.spoken(task)
         try:
-            for file, told in counted(files, "unpack", emit, "files"):
-                check_image(file, settings.limits.image, told)
             # a large image is read at one go, of which nothing is told
             emit(Event("progress", {"phase": "check", "done": 0, "total": 1, "unit": "cases"}))
             # Before the import: a crash between the two is repaired by the next attempt.
@@ -109,6 +105,7 @@ def run(
                 beside=False,
                 label_use=label_use,
                 dicom=_identity(dicom, images),
+                most_bytes=settings.limits.image,
                 emit=emit,
             )
         except InputError as error:

@@ -6,6 +6,7 @@ import logging
 from typing import Any
 
 from alunet.errors import AlunetError, InputError, OutOfMemory
+from alunet.imaging.limits import TooLarge
 from alunet.project.changes import AnswerNeeded
 from alunet.project.refusals import (
     AlreadyAnnotated,
@@ -142,5 +143,6 @@ def _meaning(error: InputError) -> tuple[Code, dict[str, Any]]:
         (NotPlanned, Code.NOT_READY),
         (AlreadyAnnotated, Code.ANNOTATED),
         (ChannelsFixed, Code.EXISTS),
+        (TooLarge, Code.TOO_LARGE),
     )
     return next((code for kind, code in codes if isinstance(error, kind)), Code.BAD_REQUEST), {}

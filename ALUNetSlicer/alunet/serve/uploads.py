@@ -17,7 +17,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.reading import ENDINGS, ending_of
+from alunet.imaging.dicom.elements import has_preamble
+from alunet.imaging.reading import ENDINGS, PAIRS, ending_of
 from alunet.schema import PART_BYTES, SEGMENTATION_ENDING, Code, Upload, UploadRequest, to_json
 from alunet.serve.problems import Refused
 from alunet.serve.settings import ServiceSettings
@@ -26,9 +27,7 @@ from alunet.storage.locks import FileLock
 
 _ID = re.compile(r"[0-9a-f]{32}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_DETACHED = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
-"""Forms of two files: the header names the other one, which could be any file of the machine."""
-_ACCEPTED = (*(ending for ending in ENDINGS if ending not in _DETACHED), SEGMENTATION_ENDING)
+_ACCEPTED = (*(ending for ending in ENDINGS if ending not in PAIRS), SEGMENTATION_ENDING)
 
 
 class Uploads:
@@ -84,6 +83,7 @@ class Uploads:
         """Adds a part and gives the new state; when this returns the part is on disk.
 
         Raises:
+            InputError: the whole is DICOM (then the upload is dropped).
             Refused: the offset is another one, the part is too large or reaches beyond the end, or
                 the checksum of the whole does not fit (then the upload is dropped).
         """
@@ -120,6 +120,9 @@ class Uploads:
             raise Refused(
                 Code.BAD_CHECKSUM, "The bytes do not fit the checksum.", "Send the file again."
             )
+        if has_preamble(part):  # whatever it is called, it may hold a patient's name
+            self.drop(upload.id)
+            raise InputError("The file is DICOM.", "Convert it on your computer, and send that.")
         part.replace(self._whole(upload.id))
 
     def file(self, identity: str) -> Path:

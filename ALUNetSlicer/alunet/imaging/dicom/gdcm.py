@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,7 @@ import SimpleITK as sitk
 from alunet.errors import InputError
 from alunet.imaging.dicom.elements import COPY_AGAIN
 from alunet.imaging.dicom.pixels import PixelFormat
-from alunet.imaging.stderr import discard_stderr_on_failure
+from alunet.imaging.stderr import discard_stderr_on_failure, scratch_file
 
 if TYPE_CHECKING:
     from pydicom.dataset import Dataset
@@ -51,14 +52,12 @@ def one_frame(stream: bytes, syntax: str, form: PixelFormat) -> Dataset:
 
 
 def by_gdcm(stream: bytes, syntax: str, form: PixelFormat, where: Path) -> npt.NDArray[Any]:
-    """Decode one frame with the GDCM in SimpleITK, through a temporary file without any identity.
+    """Decode one frame with the GDCM in SimpleITK, through a file without any identity.
 
     Raises:
         InputError: the decoder says that the stream is damaged, and would give wrong voxels.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "frame.dcm"
-        one_frame(stream, syntax, form).save_as(file, enforce_file_format=True)
+    with _written(one_frame(stream, syntax, form)) as file:
         reader = sitk.ImageFileReader()
         reader.SetImageIO("GDCMImageIO")
         reader.SetFileName(str(file))
@@ -70,6 +69,21 @@ def by_gdcm(stream: bytes, syntax: str, form: PixelFormat, where: Path) -> npt.N
 
 
 @contextlib.contextmanager
+def _written(image: Dataset) -> Iterator[Path]:
+    """Give a file with a DICOM image: in memory where the system can, so that no disk is needed."""
+    if sys.platform == "linux":
+        with scratch_file() as memory:
+            image.save_as(memory, enforce_file_format=True)
+            memory.flush()
+            yield Path(f"/proc/self/fd/{memory.fileno()}")
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "frame.dcm"
+        image.save_as(file, enforce_file_format=True)
+        yield file
+
+
+@contextlib.contextmanager
 def _heard() -> Iterator[list[bytes]]:
     """Collect what is printed on standard error; within `discard_stderr_on_failure`, which has
     the lock.
@@ -77,7 +91,7 @@ def _heard() -> Iterator[list[bytes]]:
     said = [b""]
     with contextlib.ExitStack() as stack:
         try:
-            kept = stack.enter_context(tempfile.TemporaryFile())
+            kept = stack.enter_context(scratch_file())
             own = os.dup(2)
         except OSError:  # there is no standard error
             yield said

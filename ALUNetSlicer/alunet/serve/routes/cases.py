@@ -89,26 +89,14 @@ def _add_files(routes: APIRouter, state: State) -> None:
     async def image(
         request: Request, project: str, case: str, channel: int, format: str | None = None
     ) -> Response:
-        def find() -> Path | None:
-            with state.projects.open(project) as opened:
-                images = cases.find(opened, case).images
-                file = images[channel] if 0 <= channel < len(images) else None
-                if file is not None:
-                    opened.cases.files.check_case(case, [file])
-            return file
-
+        find = partial(_image, state, project, case, channel)
         return await send(request, find, f"{case}_{channel}", format)
 
     @serves(routes, Operations.case_annotation)
     async def annotation(
         request: Request, project: str, case: str, format: str | None = None
     ) -> Response:
-        def find() -> Path | None:
-            with state.projects.open(project) as opened:
-                found = cases.find(opened, case)
-                annotated = opened.cases.row(found.name).voxels is not None
-                return opened.annotations.maps.sound_file(found.name) if annotated else None
-
+        find = partial(_annotation, state, project, case)
         return await send(request, find, f"{case}_annotation", format)
 
     @serves(routes, Operations.case_proposal)
@@ -130,6 +118,22 @@ def _add_files(routes: APIRouter, state: State) -> None:
             raise Refused(Code.NOT_FOUND, "There is no such measure.")
         find = partial(_output, state, project, case, f"uncertainty/{measure}")
         return await send(request, find, f"{case}_{measure}", format)
+
+
+def _image(state: State, project: str, case: str, channel: int) -> Path | None:
+    with state.projects.open(project) as opened:
+        images = cases.find(opened, case).images
+        file = images[channel] if 0 <= channel < len(images) else None
+        if file is not None:
+            opened.cases.files.check_case(case, [file])
+        return file
+
+
+def _annotation(state: State, project: str, case: str) -> Path | None:
+    with state.projects.open(project) as opened:
+        found = cases.find(opened, case)
+        annotated = opened.cases.row(found.name).voxels is not None
+        return opened.annotations.maps.sound_file(found.name) if annotated else None
 
 
 def _output(state: State, project: str, case: str, what: str) -> Path | None:

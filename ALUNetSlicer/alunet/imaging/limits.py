@@ -1,0 +1,46 @@
+"""How large a foreign image may become, and what reading it may cost."""
+
+from __future__ import annotations
+
+from alunet.errors import InputError
+
+MIB = 1 << 20
+MOST_BYTES = 16 << 30
+"""Voxels of one image after unpacking, where nothing narrower is said."""
+MOST_HEADER = 4 * MIB
+"""A header in letters; segmentations of 3D Slicer name hundreds of structures in theirs."""
+SLACK = MIB
+"""Bytes that a packed file may hold beyond the voxels that its header declares."""
+
+_MEMORY = 256 * MIB
+_COPIES = 4  # of the voxels: packed, unpacked, in another type, on their way
+_SECONDS = 15.0
+_BYTES_A_SECOND = 8 * MIB
+_WALL = 10.0  # a busy computer gives a process a tenth of its time
+
+
+class TooLarge(InputError):
+    """An image has more voxels than may be read; nothing of it was unpacked into memory."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The image has more than {limit} bytes of voxels.", "Crop or split it.")
+
+
+def memory_for(size: int) -> int:
+    """Return how many bytes of memory reading an image of `size` bytes of voxels may take."""
+    return _MEMORY + _COPIES * size
+
+
+def seconds_for(size: int) -> float:
+    """Return how many seconds of a processor reading an image of `size` bytes may take."""
+    return _SECONDS + size / _BYTES_A_SECOND
+
+
+def patience_for(size: int) -> float:
+    """Return after how many seconds without a word a reader of a file of `size` bytes is ended."""
+    return _WALL * seconds_for(_COPIES * size)
+
+
+def in_mib(size: int) -> str:
+    """Return a number of bytes for people."""
+    return f"{size / MIB:,.0f} MiB"
