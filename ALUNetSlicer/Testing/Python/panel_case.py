@@ -78,7 +78,7 @@ class PanelCase(SceneTest):
             patched = patch.object(qt_ports, name, value)
             patched.start()
             self.addCleanup(patched.stop)
-        for name in ("where", "address", "token", "author", "recent"):
+        for name in ("where", "address", "token", "author", "recent", "structures"):
             qt_ports.QtSettings().set(name, "")
         qt_ports.QtSettings().set("python", PYTHON)
         self.serve()
