@@ -76,10 +76,10 @@ class Refused:
     def _take(self, rows: list[OutboxEntry]) -> None:
         before = self.entries
         self.entries = [row for row in rows if row.state == OutboxState.REFUSED]
-        if self.entries:
-            self.failed.emit(self._why())
-        elif before:
+        if not self.entries:
             self._agent.answered.emit(_ABOUT)
+        elif self.entries != before:
+            self.failed.emit(self._why())
         self.changed.emit()
 
     def _why(self) -> Failure:

@@ -33,7 +33,7 @@ class RefusedPart(Section):
         ):
             button.connect("clicked(bool)", lambda *_values, action=action: action())
         self.hear(workspace.refused.changed, self._show)
-        self.hear(workspace.opened, self._show)
+        self.hear(workspace.opened, self._opened)
         self.hear(workspace.project_changed, self._show)
         self._show()
 
@@ -70,6 +70,11 @@ class RefusedPart(Section):
         return self._rows[0] if found is None and len(self._rows) == 1 else found
 
     # --- what is shown ----------------------------------------------------------------------------
+
+    def _opened(self) -> None:
+        if self._workspace.session is not None:
+            self._workspace.session.changed.connect(self._show)
+        self._show()
 
     def _show(self) -> None:
         ui, entry = self._ui, None
