@@ -180,16 +180,8 @@ class AnnotationSession:
         them; newer paint of the slice stays.
         """
         self.keep_draft()
-        item = self.worklist.find(sample)
-        fits = item is not None and item.box.shape == labels.shape
-        if not fits or self._drafts.find(sample) is not None:
-            lost = _("The slice is in the worklist no more, or of another shape.")
-            message = _("The slice has newer paint, which stays.") if fits else lost
-            hint = _("Hand it in or clear it first.") if fits else ""
-            self.failed.emit(Failure("taken", message, hint, about="refused_labels"))
-            return
-        self._submissions.keep(Draft(labels, base, seconds, item))
-        self.go_to(sample)
+        if self._submissions.take_up(sample, labels, base, seconds):
+            self.go_to(sample)
 
     @property
     def base(self) -> int:

@@ -125,6 +125,22 @@ class Submissions:
         else:
             self._agent.answered.emit(KEEPING)
 
+    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
+        """Keep labels that were handed in and not taken as a draft; False, said with the reason,
+        where they do not fit or newer paint is there.
+        """
+        item = self._worklist.find(sample)
+        fits = item is not None and item.box.shape == labels.shape
+        newer = self._drafts.find(sample) is not None
+        if fits and not newer:
+            self.keep(Draft(labels, base, seconds, item))
+            return True
+        lost = _("The slice is in the worklist no more, or of another shape.")
+        message = _("The slice has newer paint, which stays.") if fits else lost
+        hint = _("Hand it in or clear it first.") if fits else ""
+        self.failed.emit(Failure("taken", message, hint, about="refused_labels"))
+        return False
+
     def close(self) -> None:
         """Stop listening; what was handed in arrives all the same."""
         self._agent.event.disconnect(self._hear)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,6 @@ import slicer
 from vtk.util.numpy_support import vtk_to_numpy
 
 from ALUNetSlicerLib.mrml.case_nodes import owner_of
-from ALUNetSlicerLib.ports.i18n import tr as _
 
 _LOOKED_AT = 100_000
 """So many voxels are looked at, spread over the volume."""
@@ -31,21 +31,43 @@ _SEQUENCES = {
 """Words in the names of volumes, and the channel that they stand for."""
 
 
+class Doubt(Enum):
+    """Why a volume may not belong to a project."""
+
+    EMPTY = "has no voxels"
+    LABEL_MAP = "a label map"
+    COLORS = "colors or vectors"
+    OTHERS = "a case of another project"
+    FRAME = "a frame of a sequence"
+    RESULT = "made by a module"
+    FLAT = "one line of voxels"
+    LABELS = "holds labels, it seems"
+
+
+_NEVER = (Doubt.EMPTY, Doubt.LABEL_MAP, Doubt.COLORS)
+"""With these a volume cannot be a case."""
+
+
 @dataclass(frozen=True)
 class Candidate:
     """A volume of the scene that is no case of the project yet.
 
     Attributes:
         node: its volume node.
-        doubt: why it may not belong; empty where it plausibly does.
-        usable: whether a person may take it all the same.
+        doubt: why it may not belong; None where it plausibly does.
         owner: id of the other project that has it as a case; empty for none.
+        sequence: name of the sequence that it is a frame of; empty for none.
     """
 
     node: Any
-    doubt: str = ""
-    usable: bool = True
+    doubt: Doubt | None = None
     owner: str = ""
+    sequence: str = ""
+
+    @property
+    def usable(self) -> bool:
+        """Whether a person may take it all the same."""
+        return self.doubt not in _NEVER
 
     @property
     def name(self) -> str:
@@ -86,23 +108,25 @@ def _sequence(volume: Any) -> str:
 
 
 def _look_at(node: Any) -> Candidate:
-    image, owner = node.GetImageData(), owner_of(node)[0]
+    owner, sequence = owner_of(node)[0], next(_sequences_of(node), "")
+    return Candidate(node, _doubt(node, owner, sequence), owner, sequence)
+
+
+def _doubt(node: Any, owner: str, sequence: str) -> Doubt | None:
+    image = node.GetImageData()
     if image is None or image.GetNumberOfPoints() == 0:
-        return Candidate(node, _("has no voxels"), usable=False)
-    if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        return Candidate(node, _("a label map"), usable=False)
-    if image.GetNumberOfScalarComponents() > 1:
-        return Candidate(node, _("colors or vectors"), usable=False)
-    if owner:
-        return Candidate(node, _("a case of another project"), owner=owner)
-    sequence = next(_sequences_of(node), None)
-    if sequence is not None:
-        return Candidate(node, _("a frame of {sequence}").format(sequence=sequence))
-    if node.GetStorageNode() is None and _is_derived(node):
-        return Candidate(node, _("a result"))
-    if min(image.GetDimensions()[:2]) < 2:
-        return Candidate(node, _("not a volume"))
-    return Candidate(node, _("holds labels, it seems") if _holds_labels(image) else "")
+        return Doubt.EMPTY
+    made = node.GetStorageNode() is None and bool(_MADE.search(node.GetName() or ""))
+    reasons = {
+        Doubt.LABEL_MAP: node.IsA("vtkMRMLLabelMapVolumeNode"),
+        Doubt.COLORS: image.GetNumberOfScalarComponents() > 1,
+        Doubt.OTHERS: bool(owner),
+        Doubt.FRAME: bool(sequence),
+        Doubt.RESULT: made,
+        Doubt.FLAT: min(image.GetDimensions()[:2]) < 2,
+    }
+    found = next((doubt for doubt, is_so in reasons.items() if is_so), None)
+    return found or (Doubt.LABELS if _holds_labels(image) else None)
 
 
 def _sequences_of(node: Any) -> Iterator[str]:
@@ -111,13 +135,6 @@ def _sequences_of(node: Any) -> Iterator[str]:
         if browser.IsProxyNodeID(node.GetID()):
             sequence = browser.GetSequenceNode(node)
             yield str((sequence or browser).GetName())
-
-
-def _is_derived(node: Any) -> bool:
-    """Whether a module made it of other volumes: its name says so, as Slicer's modules name what
-    they make.
-    """
-    return bool(_MADE.search(node.GetName() or ""))
 
 
 def _holds_labels(image: Any) -> bool:

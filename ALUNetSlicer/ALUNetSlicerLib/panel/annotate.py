@@ -8,8 +8,9 @@ from typing import Any
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
-from ALUNetSlicerLib.mrml.slice_words import part_words, slice_words
+from ALUNetSlicerLib.mrml.slice_place import size_across
 from ALUNetSlicerLib.panel.binding import Section, allow, head
+from ALUNetSlicerLib.panel.slice_words import part_words, slice_words
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Activity, Desktop, Timer
@@ -269,18 +270,17 @@ class AnnotateSection(Section):
     def _place(self, item: Slice) -> str:
         """Where a slice is: its number from 1 on, and the offset that the view shows."""
         volume = self._workspace.session.case_nodes.volume(item.case)
-        if volume is not None and volume.GetImageData() is not None:
-            return slice_words(
-                item.box, volume.GetImageData().GetDimensions()[2 - item.box.axis], volume
-            )
+        size = 0 if volume is None else size_across(volume, item.box)
+        if size:
+            return slice_words(item.box, size, volume)
         cases = self._workspace.case_list.cases
-        size = next((case.shape[item.box.axis] for case in cases if case.name == item.case), 0)
-        return slice_words(item.box, size, None) if size else str(item.box.index + 1)
+        shapes = (case.shape[item.box.axis] for case in cases if case.name == item.case)
+        return slice_words(item.box, next(shapes, 0), None)
 
     def _part(self, item: Slice) -> str:
         """Which part of the slice is asked for; empty for all of it."""
         volume = self._workspace.session.case_nodes.volume(item.case)
-        there = volume is not None and volume.GetImageData() is not None
+        there = volume is not None and size_across(volume, item.box)
         return part_words(item.box, volume) if there else ""
 
     def _list_again(self) -> None:

@@ -6,10 +6,21 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ALUNetSlicerLib.engine.case_upload import case_name
-from ALUNetSlicerLib.mrml.candidates import Candidate, candidates, guess_channels
+from ALUNetSlicerLib.mrml.candidates import Candidate, Doubt, candidates, guess_channels
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
+
+_DOUBTS = {
+    Doubt.EMPTY: _("has no voxels"),
+    Doubt.LABEL_MAP: _("a label map"),
+    Doubt.COLORS: _("colors or vectors"),
+    Doubt.OTHERS: _("a case of another project"),
+    Doubt.FRAME: _("a frame of a sequence"),
+    Doubt.RESULT: _("made by a module"),
+    Doubt.FLAT: _("one line of voxels"),
+    Doubt.LABELS: _("holds labels, it seems"),
+}
 
 
 class VolumeList:
@@ -78,7 +89,11 @@ class VolumeList:
     def _doubt(self, row: Candidate) -> str:
         """Why a volume may not belong; another project by its name where that is known."""
         known = [recent for recent in self._workspace.recent.all() if recent.id == row.owner]
-        return _("a case of {project}").format(project=known[0].name) if known else row.doubt
+        if known:
+            return _("a case of {project}").format(project=known[0].name)
+        if row.sequence:
+            return _("a frame of {sequence}").format(sequence=row.sequence)
+        return _DOUBTS[row.doubt]
 
     def _ticked(self) -> list[Candidate]:
         widget = self._ui.volumesList

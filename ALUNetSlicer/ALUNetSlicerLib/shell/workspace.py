@@ -4,7 +4,6 @@ knows no widget.
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from alunet.schema import (
     StrategyInfo,
     StructureChange,
 )
-from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.person import Person, login
 from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.engine.agent_process import NO_AGENT, WRONG_VERSION, AgentProcess
 from ALUNetSlicerLib.engine.case_list import CaseList
@@ -133,7 +132,7 @@ class Workspace:
     @property
     def author(self) -> str:
         """Who works here: the name that was given, else the one that the person is logged in by."""
-        return self.settings.get("author") or _login()
+        return self.settings.get("author") or login()
 
     # --- the engine -------------------------------------------------------------------------------
 
@@ -406,11 +405,3 @@ def _brings_case(event: object) -> bool:
     news = event.content if isinstance(event, ProjectNews) else None
     kind = JobKind.IMPORT
     return isinstance(news, JobNews) and (news.kind, news.state) == (kind, JobState.DONE)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        # a Python of each age has its own where the system knows no name
-        return "annotator"

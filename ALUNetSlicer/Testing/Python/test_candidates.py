@@ -12,7 +12,7 @@ import vtk
 from scenes import SceneTest, make_volume
 from vtk.util.numpy_support import numpy_to_vtk
 
-from ALUNetSlicerLib.mrml.candidates import candidates, guess_channels
+from ALUNetSlicerLib.mrml.candidates import Doubt, candidates, guess_channels
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 
 
@@ -21,7 +21,7 @@ class CandidatesTest(SceneTest):
         voxels = self.generator.integers(low, high, (4, 20, 20)).astype(np.int16)
         return make_volume(voxels, np.eye(4), name)
 
-    def doubts(self, project: str = "mine") -> dict[str, str]:
+    def doubts(self, project: str = "mine") -> dict[str, Doubt | None]:
         return {found.name: found.doubt for found in candidates(project)}
 
     def test_images_belong_and_all_else_is_named_with_its_reason(self):
@@ -45,22 +45,24 @@ class CandidatesTest(SceneTest):
         )
         self.assertNotIn("ours", doubts, "it is a case already")
         self.assertNotIn("hidden", doubts)
-        for name, words in (
-            ("Segmentation as file", "labels"),
-            ("Output volume", "result"),
-            ("theirs", "another project"),
-            ("nothing", "no voxels"),
-            ("labels", "label map"),
-            ("photograph", "colors"),
-            ("heart", "frame of heartbeats"),
-        ):
-            self.assertIn(words, doubts[name])
+        expected = {
+            "Segmentation as file": Doubt.LABELS,
+            "Output volume": Doubt.RESULT,
+            "theirs": Doubt.OTHERS,
+            "nothing": Doubt.EMPTY,
+            "labels": Doubt.LABEL_MAP,
+            "photograph": Doubt.COLORS,
+            "heart": Doubt.FRAME,
+        }
+        self.assertEqual({name: doubts[name] for name in expected}, expected)
+        frames = [found.sequence for found in candidates("mine") if found.sequence]
+        self.assertEqual(frames, ["heartbeats"])
         usable = {found.name for found in candidates("mine") if found.usable}
         self.assertEqual(
             set(doubts) - usable, {"nothing", "labels", "photograph"}, "a person decides"
         )
         self.assertEqual([found.owner for found in candidates("mine") if found.owner], ["other"])
-        self.assertIn("another project", self.doubts("")["ours"], "of a project still to be made")
+        self.assertIs(self.doubts("")["ours"], Doubt.OTHERS, "of a project still to be made")
 
     def color(self) -> None:
         node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLVectorVolumeNode", "photograph")

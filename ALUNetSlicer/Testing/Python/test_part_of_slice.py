@@ -16,7 +16,7 @@ from vtk.util.numpy_support import vtk_to_numpy
 from ALUNetSlicerLib.mrml.part_frame import part_frame
 from ALUNetSlicerLib.mrml.slice_geometry import Box, show_slice
 from ALUNetSlicerLib.mrml.slice_view import SliceView
-from ALUNetSlicerLib.mrml.slice_words import part_words, slice_words
+from ALUNetSlicerLib.panel.slice_words import part_words, slice_words
 
 
 def random_box(generator: np.random.Generator, shape: tuple[int, ...]) -> Box:
