@@ -11,6 +11,8 @@ from ALUNetSlicerLib.mrml.slice_geometry import Box, ijk_to_world
 
 _LETTERS = (("R", "L"), ("A", "P"), ("S", "I"))
 """Of the three world axes: towards the greater values, and towards the smaller."""
+_VIEW = (("L", -1), ("A", 1), ("S", 1))
+"""Direction in which a view across each of them counts, and its sign in the world."""
 
 
 @dataclass(frozen=True)
@@ -45,8 +47,8 @@ def part_of(volume: Any, box: Box) -> Part | None:
 
 
 def offset_of(volume: Any, box: Box) -> tuple[str, float] | None:
-    """Return the place of a slice as the view shows it: a letter and mm; None under a transform
-    that is not linear.
+    """Return the place of a slice as the view's bar shows it: the letter of its direction, and mm
+    along it; None under a transform that is not linear.
     """
     matrix = _matrix(volume)
     if matrix is None:
@@ -55,9 +57,9 @@ def offset_of(volume: Any, box: Box) -> tuple[str, float] | None:
     axis = int(np.argmax(np.abs(normal)))
     middle = [(low + high - 1) / 2 for low, high in reversed(box.bounds)]
     world = matrix @ [*middle, 1.0]
-    offset = float(normal @ world[:3]) * (1.0 if normal[axis] > 0 else -1.0)
-    offset = 0.0 if abs(offset) < 0.05 else offset
-    return _LETTERS[axis][offset < 0], abs(offset)
+    letter, sign = _VIEW[axis]
+    offset = float(normal @ world[:3]) * float(np.copysign(1, sign * normal[axis]))
+    return letter, 0.0 if abs(offset) < 0.05 else offset
 
 
 def _side(box: Box, axis: int, size: int, volume: Any) -> str:

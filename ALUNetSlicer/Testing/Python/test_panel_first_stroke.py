@@ -40,7 +40,7 @@ class FirstStrokeTest(PanelCase):
         self.click("connectButton")
         self.until(lambda: workspace.state == "online")
         self.click("newButton")
-        self.assertEqual(ui.channelsEdit.text, "MR", "guessed from the values")
+        self.assertEqual(ui.channelsEdit.text, "CT", "guessed from the values")
         self.type("nameEdit", "Phantoms")
         self.type("structuresEdit", "organ, lesion")
         self.assertEqual(ui.createButton.text, f"Create, add {sample_data.CASES} cases")
