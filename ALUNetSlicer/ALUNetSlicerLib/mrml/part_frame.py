@@ -21,7 +21,7 @@ _FINE = 256
 
 def part_frame(volume: Any, box: Box) -> Any | None:
     """Put the frame of a box into the one label map node for it, and return the node; None where
-    the box is the whole slice.
+    the box is the whole slice. A view draws nothing beyond the image, whose edge is the frame there.
 
     Args:
         volume: node of the case.
@@ -31,42 +31,28 @@ def part_frame(volume: Any, box: Box) -> Any | None:
     if all(box.bounds[axis] == (0, size[axis]) for axis in axes):
         return None
     width = max(1, round(max(size[axis] for axis in axes) / _FINE))
-    edge = [0 if axis == box.axis else width for axis in range(3)]
-    shape = [1 if axis == box.axis else size[axis] + 2 * width for axis in range(3)]
-    values = np.full(shape, _OUTSIDE, np.uint8)
-    values[_within(box, edge, width)] = _FRAME
-    values[_within(box, edge, 0)] = 0
+    values = np.full(
+        [1 if axis == box.axis else size[axis] for axis in range(3)], _OUTSIDE, np.uint8
+    )
+    values[_in_slice(box, width)] = _FRAME
+    values[_in_slice(box, 0)] = 0
     node, matrix = _node(), vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
-    corner = [float(box.index if axis == box.axis else -width) for axis in (2, 1, 0)]
+    corner = [float(box.index if axis == box.axis else 0) for axis in (2, 1, 0)]
     for row, value in enumerate(matrix.MultiplyPoint([*corner, 1.0])[:3]):
         matrix.SetElement(row, 3, value)
     node.SetIJKToRASMatrix(matrix)
     node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    slicer.util.updateVolumeFromArray(node, _dark_beyond(values, edge))
+    slicer.util.updateVolumeFromArray(node, values)
     return node
 
 
-def _within(box: Box, edge: list[int], more: int) -> tuple[slice, ...]:
-    """A box in the frame's own array, wider by some voxels in its plane."""
+def _in_slice(box: Box, more: int) -> tuple[slice, ...]:
+    """A box as an index of its slice, wider by some voxels in the plane."""
     return tuple(
-        slice(0, 1)
-        if axis == box.axis
-        else slice(low + edge[axis] - more, high + edge[axis] + more)
+        slice(0, 1) if axis == box.axis else slice(max(0, low - more), high + more)
         for axis, (low, high) in enumerate(box.bounds)
     )
-
-
-def _dark_beyond(values: np.ndarray, edge: list[int]) -> np.ndarray:
-    """Clear what lies beyond the image, but for the frame."""
-    inside = np.zeros(values.shape, bool)
-    inside[
-        tuple(
-            slice(width, extent - width) for width, extent in zip(edge, values.shape, strict=True)
-        )
-    ] = True
-    values[~inside & (values == _OUTSIDE)] = 0
-    return values
 
 
 def _node() -> Any:

@@ -156,7 +156,7 @@ class MessagesTest(PanelCase):
         ui, form = self.ui, plain(self.widget.shell._form)
         form.show()
         width = form.minimumSizeHint().width()
-        self.assertLessEqual(width, 379)
+        self.assertLessEqual(width, 460)
         wide = "/very" * 200
         for name in vars(ui):
             if name.endswith("Label"):

@@ -252,6 +252,7 @@ class ProjectTest(PanelCase):
         nodes = sample_data.load()
         flat = slicer.util.arrayFromVolume(nodes[1])
         flat[:] = 7
+        nodes[1].GetImageData().GetPointData().GetScalars().Modified()
         self.until(lambda: ui.volumesList.count == sample_data.CASES)
         self.assertIn("Phantom 2 – holds labels", ui.volumesList.item(1).text())
         self.tick("volumesList", 1, True)
