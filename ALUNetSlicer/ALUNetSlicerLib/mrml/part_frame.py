@@ -21,7 +21,7 @@ _FINE = 256
 
 def part_frame(volume: Any, box: Box) -> Any | None:
     """Put the frame of a box into the one label map node for it, and return the node; None where
-    the box is the whole slice. A view draws nothing beyond the image, whose edge is the frame there.
+    the box is the whole slice. A view draws nothing beyond the image: there its edge is the frame.
 
     Args:
         volume: node of the case.
