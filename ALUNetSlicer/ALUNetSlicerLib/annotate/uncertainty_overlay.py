@@ -44,7 +44,8 @@ class UncertaintyOverlay:
 
     def show(self, item: Slice | None) -> None:
         """Lay it over a slice that is on screen, where it is wanted; over none, take it away."""
-        view, self._item, self.lacking = self._view(), item, False
+        view, again = self._view(), self._item is not None and item == self._item
+        self._item, self.lacking = item, self.lacking and again and self.wanted
         if view is None:
             return
         view.overlay(None)
@@ -53,6 +54,7 @@ class UncertaintyOverlay:
 
         def take(answer: FetchedVoxels) -> None:
             if self.wanted and self._item is item:
+                self.lacking = False
                 view.overlay(self._case_nodes.overlay(item.case, item.box, answer.read()))
 
         def nothing(why: Failure) -> None:

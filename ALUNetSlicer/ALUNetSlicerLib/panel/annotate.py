@@ -293,7 +293,8 @@ class AnnotateSection(Section):
         current = None if session is None else session.current
         if current is not None:
             place = _("{case}: slice {place}").format(case=current.case, place=self._place(current))
-            waits = _("uncertainty is being computed") if session.overlay.lacking else ""
+            computes = session.overlay.lacking and self._workspace.jobs.background is not None
+            waits = _("uncertainty is being computed") if computes else ""
             words = " · ".join(filter(None, [place, self._part(current), waits]))
         self._ui.sliceLabel.text, self._ui.sliceLabel.visible = words, bool(words)
 

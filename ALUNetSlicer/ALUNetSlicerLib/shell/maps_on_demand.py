@@ -32,8 +32,8 @@ class MapsOnDemand:
 
     def _missing(self) -> None:
         item, worklist = self._session.current, self._session.worklist
-        if item is None or self._jobs.background is not None:
-            return
+        if item is None or self._jobs.background is not None or not worklist.round:
+            return  # before the first model there is nothing to compute
         if item.sample in self._asked and self._round == worklist.round:
             return  # it was tried with this model
         others = [other.sample for other in worklist if other.status in OPEN]

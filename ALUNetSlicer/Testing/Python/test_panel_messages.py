@@ -8,6 +8,7 @@ import os
 from unittest.mock import patch
 
 import numpy as np
+import qt
 import slicer
 from panel_case import PanelCase
 from planned_panel import SLICES, PlannedPanel
@@ -161,12 +162,14 @@ class MessagesTest(PanelCase):
         for name in vars(ui):
             if name.endswith("Label"):
                 getattr(ui, name).text = wide
-        plain(ui.editor).setMinimumWidth(547)
+        plain(ui.editor).layout().addWidget(plain(qt.QPushButton("a wide option " * 8)))
         for section in ("engine", "project", "annotate", "round", "results"):
             getattr(ui, f"{section}Section").collapsed = False
         ui.editor.visible = True
         slicer.app.processEvents()
         self.assertEqual(form.minimumSizeHint().width(), width)
+        content = plain(ui.sectionsBox).minimumSizeHint().width()
+        self.assertLessEqual(content, plain(ui.sectionsArea).minimumWidth(), "nothing is cut off")
 
     def test_a_helper_that_cannot_start_is_one_line_that_says_what_will_happen(self):
         broken = self.folder / "broken" / "alunet"
