@@ -40,7 +40,7 @@ class CaseVolumes:
                 if self._case_nodes.volume(case) is None:
                     self._case_nodes.load(case, Path(answer.file))
             except ValueError as error:
-                self._failed(Failure("image", str(error), _("Fetch it again.")))
+                self._failed(Failure("image", str(error), _("Fetch it again."), about="fetch"))
                 return
             then(self._case_nodes.volume(case))
 

@@ -11,10 +11,8 @@ from ALUNetSlicerLib.annotate.worklist import Slice
 
 @dataclass
 class CurrentSlice:
-    """The slice on screen: what it is, what it began with, and since when."""
+    """The slice on screen: what it is, and what it began with."""
 
     item: Slice
     base: int
     start: np.ndarray
-    since: float
-    spent: float

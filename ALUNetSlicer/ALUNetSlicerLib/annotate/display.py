@@ -46,6 +46,7 @@ class SliceDisplay:
         view, segmentation = self._view(), self._case_nodes.segmentation(item.case)
         if view is not None:
             view.show(segmentation.volume, item.box)
+            view.frame(self._case_nodes.frame(item.case, item.box))
         self._case_nodes.confine(item.case, item.box, self._locked)
         editor_node = self._case_nodes.editor_node()
         self._editor.show(editor_node, segmentation.node, segmentation.volume)

@@ -24,6 +24,8 @@ from ALUNetSlicerLib.mrml.slice_geometry import Box
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Timer
 
+KEEPING = "draft"
+"""What is tried where a draft is kept; see `Failure.about`."""
 DRAFT_SECONDS = 10.0
 """How often what is painted is kept on disk while a slice is worked on."""
 
@@ -160,4 +162,4 @@ class Drafts:
 def not_kept(error: OSError) -> Failure:
     """Say that a draft could not be kept."""
     message = _("The draft cannot be kept: {why}.").format(why=error.strerror)
-    return Failure("disk", message, _("Free space there."))
+    return Failure("disk", message, _("Free space there."), about=KEEPING)

@@ -96,7 +96,7 @@ class InitialLabels:
             else:
                 then(empty)
                 message = _("The slice begins empty, as the proposal cannot be fetched: {why}")
-                failed(Failure(why.code, message.format(why=why.message), why.hint))
+                failed(replace(why, message=message.format(why=why.message)))
 
         if item.sample in self._proposals:
             then(self._proposals[item.sample])
@@ -150,7 +150,7 @@ class InitialLabels:
                 message = _("The labels of {case} cannot be read: {why}.").format(
                     case=item.case, why=error
                 )
-                failed(Failure("spool", message, _("Show the slice again.")))
+                failed(Failure("spool", message, _("Show the slice again."), about=call))
                 return
             then(answer.version, labels)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,3 +15,12 @@ class Person:
 
     author: str
     folder: Path
+
+
+def login() -> str:
+    """The name that the person is logged in by."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError, ImportError):
+        # a Python of each age has its own where the system knows no name
+        return "annotator"

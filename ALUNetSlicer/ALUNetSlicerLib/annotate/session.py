@@ -22,6 +22,7 @@ from ALUNetSlicerLib.annotate.submissions import Submissions
 from ALUNetSlicerLib.annotate.taking_back import TakeBack
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
 from ALUNetSlicerLib.annotate.updates import Updates
+from ALUNetSlicerLib.annotate.work_clock import WorkClock
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
@@ -50,6 +51,7 @@ class AnnotationSession:
         volumes: of the cases, fetched when they are needed.
         overlay: the uncertainty over the slice on screen.
         taking_back: of labels that were handed in.
+        clock: counts the time spent on the slice on screen.
         proposals: whether a slice begins with the model's proposal.
         changed: emits nothing; the worklist changed.
         shown: emits the `Slice` that is on screen now.
@@ -72,7 +74,7 @@ class AnnotationSession:
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
         self.overlay = UncertaintyOverlay(agent, project, self.case_nodes, view)
         self.overlay.failed.connect(self.failed.emit)
-        self._timer, self._display = timer, SliceDisplay(self.case_nodes, view, editor)
+        self.clock, self._display = WorkClock(timer), SliceDisplay(self.case_nodes, view, editor)
         self.volumes = CaseVolumes(agent, project, self.case_nodes, self.failed.emit)
         self._drafts = Drafts(person.folder / "drafts", engine, project)
         self._initial_labels = InitialLabels(agent, self._drafts, project)
@@ -152,7 +154,7 @@ class AnnotationSession:
         item = self.worklist.find(sample)
         if item is None:
             message = _("Slice {number} is not in the worklist.").format(number=sample)
-            self.failed.emit(Failure(Code.NOT_FOUND.value, message, _("Refresh it.")))
+            self.failed.emit(Failure(Code.NOT_FOUND.value, message, _("Refresh it."), about="show"))
             return
         self.keep_draft()
         self._wanted, show = sample, partial(self._show, item)
@@ -171,6 +173,14 @@ class AnnotationSession:
             labels = self._display.labels(item)
             self._submissions.keep(Draft(labels, base, 0.0, item))
         if item is not None:
+            self.go_to(sample)
+
+    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> None:
+        """Show a slice with labels that were handed in and not taken, as a draft that goes on from
+        them; newer paint of the slice stays.
+        """
+        self.keep_draft()
+        if self._submissions.take_up(sample, labels, base, seconds):
             self.go_to(sample)
 
     @property
@@ -198,10 +208,12 @@ class AnnotationSession:
         try:
             self._display.show(item)
         except ValueError as error:
-            self.failed.emit(Failure("view", str(error), _("See the module Transforms.")))
+            self.failed.emit(
+                Failure("view", str(error), _("See the module Transforms."), about="show")
+            )
             return
-        spent = draft.seconds if draft is not None else 0.0
-        self._current = CurrentSlice(item, base, labels.copy(), self._timer.now(), spent)
+        self.clock.begin(draft.seconds if draft is not None else 0.0)
+        self._current = CurrentSlice(item, base, labels.copy())
         self.shown.emit(item)
         self._lease.take(item.sample)
         self._autosave.start()
@@ -275,11 +287,7 @@ class AnnotationSession:
 
     def seconds(self) -> float:
         """Time spent on the slice on screen, by whoever paints here."""
-        return (
-            0.0
-            if self._current is None
-            else self._current.spent + self._timer.now() - self._current.since
-        )
+        return 0.0 if self._current is None else self.clock.seconds
 
     def submit(self, then: Callable[[], None] | None = None) -> None:
         """Hand the slice on screen in as done; when the agent has it on disk the next one is shown.

@@ -9,13 +9,13 @@ from uuid import uuid4
 import numpy as np
 
 from alunet.schema import Status
-from ALUNetSlicerLib.annotate.drafts import Draft, Drafts, not_kept
+from ALUNetSlicerLib.annotate.drafts import KEEPING, Draft, Drafts, not_kept
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.worklist import SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.engine.messages import OutboxNews
+from ALUNetSlicerLib.engine.messages import OutboxNews, OutboxState
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.signal import Signal
 
@@ -70,7 +70,7 @@ class Submissions:
             message = _("{folder} cannot be written: {why}.").format(
                 folder=folder, why=error.strerror
             )
-            self.failed.emit(Failure("disk", message, _("Free space.")))
+            self.failed.emit(Failure("disk", message, _("Free space."), about="submit"))
             return False
 
         def on_disk(_entry: object) -> None:
@@ -122,6 +122,24 @@ class Submissions:
             self._drafts.keep(draft.item.sample, draft)
         except OSError as error:
             self.failed.emit(not_kept(error))
+        else:
+            self._agent.answered.emit(KEEPING)
+
+    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
+        """Keep labels that were handed in and not taken as a draft; False, said with the reason,
+        where they do not fit or newer paint is there.
+        """
+        item = self._worklist.find(sample)
+        fits = item is not None and item.box.shape == labels.shape
+        newer = self._drafts.find(sample) is not None
+        if fits and not newer:
+            self.keep(Draft(labels, base, seconds, item))
+            return True
+        lost = _("The slice is in the worklist no more, or of another shape.")
+        message = _("The slice has newer paint, which stays.") if fits else lost
+        hint = _("Hand it in or clear it first.") if fits else ""
+        self.failed.emit(Failure("taken", message, hint, about="refused_labels"))
+        return False
 
     def close(self) -> None:
         """Stop listening; what was handed in arrives all the same."""
@@ -140,7 +158,8 @@ class Submissions:
                 self._rebase(news.sample, version)
         elif news.error is not None:
             self._worklist.change(news.sample, sent=True, status=Status.TODO)
-            self.failed.emit(news.error)
+            if news.state != OutboxState.REFUSED:  # those are told together, see `Refused`
+                self.failed.emit(news.error)
         self.changed.emit()
 
     def _rebase(self, sample: int, version: int) -> None:

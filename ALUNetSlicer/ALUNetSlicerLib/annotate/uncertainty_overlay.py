@@ -25,6 +25,7 @@ class UncertaintyOverlay:
 
     Attributes:
         wanted: whether somebody wants to see it.
+        lacking: whether it is wanted, and has not been computed yet.
         missing: emits nothing; the uncertainty of the slice has not been computed.
         failed: emits a `Failure`.
     """
@@ -36,14 +37,15 @@ class UncertaintyOverlay:
         case_nodes: CaseNodes,
         view: Callable[[], SliceView | None],
     ) -> None:
-        self.wanted = False
+        self.wanted = self.lacking = False
         self.missing, self.failed = Signal(), Signal()
         self._agent, self._project, self._case_nodes, self._view = agent, project, case_nodes, view
         self._item: Slice | None = None
 
     def show(self, item: Slice | None) -> None:
         """Lay it over a slice that is on screen, where it is wanted; over none, take it away."""
-        view, self._item = self._view(), item
+        view, again = self._view(), self._item is not None and item == self._item
+        self._item, self.lacking = item, self.lacking and again and self.wanted
         if view is None:
             return
         view.overlay(None)
@@ -52,10 +54,12 @@ class UncertaintyOverlay:
 
         def take(answer: FetchedVoxels) -> None:
             if self.wanted and self._item is item:
+                self.lacking = False
                 view.overlay(self._case_nodes.overlay(item.case, item.box, answer.read()))
 
         def nothing(why: Failure) -> None:
             if why.code in (Code.NOT_FOUND, Code.NOT_READY):
+                self.lacking = self._item is item and self.wanted
                 self.missing.emit()
             else:
                 self.failed.emit(why)

@@ -102,10 +102,11 @@ class SliceWorklist:
         return next((item for item in self._slices if item.sample == sample), None)
 
     def next_open(self, after: int | None) -> Slice | None:
-        """The next slice to work on, from the one of rank `after` on and round
-        to the beginning.
+        """The next slice to work on, from the one of rank `after` on and round to the beginning:
+        the batch first, what is ahead when nothing of the batch is open.
         """
         free = [item for item in self._slices if item.status in OPEN and not item.owner]
+        free = [item for item in free if not item.ahead] or free
         return next(
             (item for item in free if after is None or item.rank > after), free[0] if free else None
         )

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from alunet.schema import API, from_json
@@ -24,10 +24,15 @@ from ALUNetSlicerLib.ports.signal import Signal
 _KEYED = ("submit", "set_status", "start", "erase_case", "take_back")
 _RETRY_SECONDS = (0.0, 1.0, 3.0)
 """How long to wait before the agent is started again, by the number of deaths in a row."""
+TRIES = len(_RETRY_SECONDS) + 1
+"""So often the agent is started before it is given up."""
 _CALM_SECONDS = 60.0
 """An agent that lived so long did not die of what was asked."""
+_MOST_WORDS = 200
 _GREETING = 0
 """Number of the first request to each process."""
+NO_AGENT = "agent"
+"""Code of a `Failure`: the agent does not start, and nobody tries again by themselves."""
 WRONG_VERSION = "wrong_version"
 """Code of a `Failure`: agent, engine or this side has another version of the contract."""
 
@@ -39,9 +44,25 @@ class _Request:
     done: Done
     failed: Failed
 
+    @property
+    def about(self) -> str:
+        """What is tried: the call, and of a job its kind."""
+        return about_job(self.args["kind"]) if self.call == "start" else self.call
+
     def line(self, number: int) -> bytes:
         content = {"id": number, "call": self.call, "args": self.args}
         return json.dumps(content, ensure_ascii=True, separators=(",", ":")).encode("ascii") + b"\n"
+
+
+def about_job(kind: str) -> str:
+    """What is tried where a job of that kind is started; see `Failure.about`."""
+    return f"start {getattr(kind, 'value', kind)}"
+
+
+def last_words(text: str) -> str:
+    """The line of a program's last words that says why it ended: the last, of a traceback, too."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return lines[-1][:_MOST_WORDS] if lines else _("it gave no reason")
 
 
 def _nothing(_answer: Any) -> None:
@@ -57,6 +78,7 @@ class AgentProcess:
 
     Attributes:
         event: emits each event of the agent that is read here, as one of the types of `messages`.
+        answered: emits what was tried with success, see `Failure.about`.
         failed: emits a `Failure` where an event cannot be understood.
         state: emits "running" and "ended" with the last words of the process; it is started again
             after that.
@@ -65,6 +87,7 @@ class AgentProcess:
     def __init__(self, process: Process, timer: Timer) -> None:
         self._process, self._timer = process, timer
         self.event, self.failed, self.state = Signal(), Signal(), Signal()
+        self.answered = Signal()
         self._waiting: dict[int, _Request] = {}
         self._engine: dict[str, Any] | None = None
         self._follows: dict[str, int] = {}
@@ -195,16 +218,16 @@ class AgentProcess:
         if event is not None:
             self.event.emit(event)
 
-    @staticmethod
-    def _answer(request: _Request, message: dict[str, Any]) -> None:
+    def _answer(self, request: _Request, message: dict[str, Any]) -> None:
         try:
             why = from_json(Failure, message["error"]) if "error" in message else None
             answer = None if why is not None else read_answer(request.call, message.get("result"))
         except ValueError as error:
             why = misfit(request.call, error)
         if why is not None:
-            request.failed(why)
+            request.failed(replace(why, about=request.about))
         else:
+            self.answered.emit(request.about)
             request.done(answer)
 
     def _end(self, words: str) -> None:
@@ -223,8 +246,10 @@ class AgentProcess:
     def _give_up(self, words: str) -> None:
         """It does not live: everybody who waits is told; the next `start` tries again."""
         self._deaths, self._closed = 0, True
-        message = _("The connection helper does not start: {words}").format(words=words)
-        self._fail_all(Failure("agent", message, _("See Engine, Install.")))
+        message = _("The connection helper does not start ({count} attempts): {words}.")
+        said = message.format(count=TRIES, words=last_words(words).rstrip("."))
+        hint = _("It is not tried again by itself: click Connect.")
+        self._fail_all(Failure(NO_AGENT, said, hint, about="choose"))
 
     def _fail_all(self, why: Failure) -> None:
         pending, self._waiting = self._waiting, {}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,6 +18,8 @@ from ALUNetSlicerLib.mrml.dicom_source import identity_of
 from ALUNetSlicerLib.mrml.volume_file import write_volume
 from ALUNetSlicerLib.ports.i18n import tr as _
 
+ADDING = "add volumes"
+"""What is tried where cases are made of volumes; see `Failure.about`."""
 _SENDING = ("convert", "checksum", "upload")
 _FOREIGN = re.compile(r"[^A-Za-z0-9_-]+")
 
@@ -72,6 +74,16 @@ class _Case:
     volumes: list[Any]
     made: list[Path] = field(default_factory=list)
     imported: bool = False
+
+    def named(self, text: str) -> str:
+        """A text with the names of volumes in place of those of files on their way."""
+        titles = [_title(volume) for volume in self.volumes]
+        for file, title in zip(self.made, titles, strict=False):
+            text = text.replace(str(file), title).replace(file.name, title)
+        for number, title in enumerate(titles):
+            stem = re.escape(f"{self.name}_{number:04d}")
+            text = re.sub(rf"\b{stem}(\.\w+)*\b", lambda _found, title=title: title, text)
+        return text
 
 
 class CaseUpload:
@@ -143,8 +155,10 @@ class CaseUpload:
                 files = self._written(case)
             except OSError as error:
                 hint = _("Free space there, then add the volume again.")
-                self._refused.append((case.title, Failure("disk", str(error), hint)))
-                self._clear(case)
+                self._refuse(case, Failure("disk", str(error), hint))
+                continue
+            except ValueError as error:
+                self._refuse(case, Failure("volume", str(error), _("Choose another volume.")))
                 continue
             self._ask(case, files)
         if not self._queue and not self._on_its_way:
@@ -161,12 +175,18 @@ class CaseUpload:
             if why.code == "cancelled":
                 self._cancelled = why
             else:
-                self._refused.append((case.title, why))
+                self._refuse(case, why)
             self._next()
 
         given = {"project": self._project, "name": case.name, "images": files}
         given |= {"dicom": _uids(case.volumes), **self._local()}
         self._on_its_way[self._agent.ask("add_case", taken, refused, **given)] = case
+
+    def _refuse(self, case: _Case, why: Failure) -> None:
+        """Note why a case is none, in words that name volumes as the person does."""
+        self._clear(case)
+        said = replace(why, message=case.named(why.message), hint=case.named(why.hint))
+        self._refused.append((case.title, said))
 
     def _written(self, case: _Case) -> list[str]:
         """The files of a case; volumes are written first."""
@@ -202,6 +222,7 @@ class CaseUpload:
         elif self._cancelled is not None:
             self._failed(self._cancelled)
         else:
+            self._agent.answered.emit(ADDING)
             self._done()
 
     @staticmethod
@@ -224,7 +245,7 @@ def _not_added(refused: list[tuple[str, Failure]]) -> Failure:
         reasons.setdefault(str(why), []).append(f"'{title}'")
     lines = [f"{', '.join(titles)}: {why}" for why, titles in reasons.items()]
     words = _("Not added ({count}):").format(count=len(refused))
-    return Failure("not_added", "\n".join([words, *lines]))
+    return Failure("not_added", "\n".join([words, *lines]), about=ADDING)
 
 
 def _uids(volumes: Sequence[Any]) -> dict[str, Any] | None:

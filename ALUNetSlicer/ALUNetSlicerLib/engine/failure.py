@@ -15,12 +15,14 @@ class Failure:
 
     Attributes:
         code: one of `alunet.schema.Code`, or of those that the agent and this side have beyond it.
+        about: what was tried; when that succeeds later the failure is of the past.
     """
 
     code: str
     message: str
     hint: str = ""
     details: dict[str, Any] | None = None
+    about: str = ""
 
     @classmethod
     def of_problem(cls, problem: Problem) -> Failure:

@@ -11,7 +11,7 @@ from typing import Any
 
 from alunet import schema
 from alunet.schema import ENDED, JobKind, JobState
-from ALUNetSlicerLib.engine.agent_process import AgentProcess
+from ALUNetSlicerLib.engine.agent_process import AgentProcess, about_job
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.messages import (
     Epoch,
@@ -24,6 +24,9 @@ from ALUNetSlicerLib.engine.messages import (
     read_progress,
 )
 from ALUNetSlicerLib.ports.signal import Signal
+
+BACKGROUND = (JobKind.UNCERTAINTY,)
+"""Kinds of work that give way to all others, so that nobody has to wait for them."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +61,7 @@ class JobProgress:
     def of_row(cls, row: schema.Job) -> JobProgress:
         """The job of a row as the engine gives it; progress that is not known here is left out."""
         error = None if row.error is None else Failure.of_problem(row.error)
+        error = error and replace(error, about=about_job(row.kind))
         job = cls(row.id, row.kind, row.state, waiting=row.waiting, error=error, result=row.result)
         with contextlib.suppress(ValueError):
             job = job if row.progress is None else job.told(read_progress(row.progress))
@@ -87,6 +91,8 @@ class JobProgress:
             )
         if isinstance(news, StepNews) and news.state == "started":
             return replace(running, phase=news.name, done=0, total=0, unit="", seconds_left=None)
+        if isinstance(news, JobNews) and news.state == JobState.QUEUED:
+            return replace(self, state=news.state, waiting=news.waiting)
         return self
 
 
@@ -100,12 +106,14 @@ class JobTracker:
 
     Attributes:
         current: what runs or waits now; None for nothing.
+        background: of the kinds `BACKGROUND`, what was started here; None for nothing.
         changed: emits the `JobProgress` whenever something is known of it.
         ended: emits the `JobProgress` once when it has ended.
     """
 
     def __init__(self, agent: AgentProcess, project: str) -> None:
         self.current: JobProgress | None = None
+        self.background: JobProgress | None = None
         self.changed, self.ended = Signal(), Signal()
         self._agent, self._project = agent, project
         self._waiting_for: dict[int, Callable[[JobProgress], None]] = {}
@@ -118,7 +126,7 @@ class JobTracker:
             running = [
                 JobProgress.of_row(row)
                 for row in rows
-                if row.state not in ENDED and row.kind != JobKind.IMPORT
+                if row.state not in ENDED and row.kind not in (JobKind.IMPORT, *BACKGROUND)
             ]
             if running:
                 self._set(running[0])
@@ -178,25 +186,38 @@ class JobTracker:
             self.refresh()
         if event.job is None:
             return
-        news, job = event.content, self.current
+        news, known = event.content, [self.current, self.background]
+        job = next((job for job in known if job is not None and job.id == event.job), None)
         if isinstance(news, JobNews) and news.kind == JobKind.IMPORT:
             return
         if isinstance(news, JobNews) and news.state in ENDED:
             self._ask(event.job)  # for its result, and why it failed
-        elif isinstance(news, JobNews) and news.state == JobState.RUNNING and job is None:
-            self._set(JobProgress(event.job, news.kind, news.state))  # another person started it
-        elif job is not None and event.job == job.id:
+        elif job is not None:
             self._set(job.told(news))
+        elif isinstance(news, JobNews) and self._of_others(news):
+            self._set(JobProgress(event.job, news.kind, news.state))
+
+    def _of_others(self, news: JobNews) -> bool:
+        """Whether it is work that another person started, and all wait for."""
+        free = self.current is None and news.kind not in BACKGROUND
+        return free and news.state == JobState.RUNNING
 
     def _set(self, job: JobProgress) -> None:
-        self.current = job
+        if job.kind in BACKGROUND:
+            self.background = job
+        else:
+            self.current = job
         self.changed.emit(job)
 
     def _finish(self, job: JobProgress) -> None:
-        known = self.current is not None and self.current.id == job.id
+        known = job.id in [own.id for own in (self.current, self.background) if own is not None]
         listener = self._waiting_for.pop(job.id, None)
-        if known:
+        if known and job.kind in BACKGROUND:
+            self.background = None
+        elif known:
             self.current = None
+        if job.state == JobState.DONE:
+            self._agent.answered.emit(about_job(job.kind))
         if known or listener is not None:
             self.changed.emit(job)
             self.ended.emit(job)

@@ -40,7 +40,9 @@ class LocalFiles:
         if self._place().environment is not None:
             return None
         words = _("Folders and DICOM are read by the engine on this computer, which is missing.")
-        return Failure("no_engine", words, _("Install it in the section Engine."))
+        return Failure(
+            "no_engine", words, _("Install it in the section Engine."), about="read_folder"
+        )
 
     def read_folder(
         self,

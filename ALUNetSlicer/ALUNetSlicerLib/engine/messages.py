@@ -115,6 +115,50 @@ class FetchedVoxels:
 
 
 @dataclass(frozen=True)
+class RefusedLabels(FetchedVoxels):
+    """Labels that were handed in and not taken; `version` is that which they correct."""
+
+    seconds: float = 0.0
+
+
+class OutboxState(str, Enum):
+    """How something stands that was handed in."""
+
+    WAITING = "waiting"
+    SENT = "sent"
+    CONFLICT = "conflict"
+    REFUSED = "refused"
+
+
+@dataclass(frozen=True)
+class OutboxEntry:
+    """Something that was handed in and that the engine has not taken yet.
+
+    Attributes:
+        key: of the entry.
+        annotation: whether it has voxels; else it is a status alone.
+        time: when it was handed in, seconds since the epoch.
+        answer: what the engine said last; see `why`.
+    """
+
+    key: str
+    project: str
+    sample: int
+    state: OutboxState
+    annotation: bool
+    time: float
+    answer: dict[str, Any] | None = None
+
+    @property
+    def why(self) -> Failure | None:
+        """Why the engine did not take it."""
+        try:
+            return None if self.answer is None else from_json(Failure, self.answer)
+        except ValueError:
+            return None
+
+
+@dataclass(frozen=True)
 class ConnectionStep:
     """What one step of a connection test found, and what to do."""
 
@@ -207,10 +251,15 @@ class StepNews:
 
 @dataclass(frozen=True)
 class JobNews:
-    """The state of a job has changed."""
+    """The state of a job has changed.
+
+    Attributes:
+        waiting: whom a queued job waits for, in words.
+    """
 
     kind: JobKind
     state: JobState
+    waiting: str = ""
 
 
 @dataclass(frozen=True)
@@ -277,6 +326,8 @@ ANSWERS: dict[str, Any] = {
     "read_folder": FolderListing,
     "write_segmentations": WrittenSegmentations,
     "test": list[ConnectionStep],
+    "waiting": list[OutboxEntry],
+    "refused_labels": RefusedLabels,
 }
 """Call -> type of its answer; the answers of other calls are not read."""
 _CONTENTS: dict[str, Any] = {

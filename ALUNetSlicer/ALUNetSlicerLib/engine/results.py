@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from alunet.schema import DICOM_SEG, CurvePoint, JobKind, JobState, WrittenSegmentations
-from ALUNetSlicerLib.engine.agent_process import AgentProcess
+from ALUNetSlicerLib.engine.agent_process import AgentProcess, about_job
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
 from ALUNetSlicerLib.engine.local_files import LocalFiles
@@ -66,13 +66,13 @@ class Results:
                 )
             else:
                 message = _("The segmentation of {case} was cancelled.").format(case=case)
-                failed(job.error or Failure("cancelled", message))
+                failed(job.error or Failure("cancelled", message, about=about_job(JobKind.PREDICT)))
 
         def fetched(answer: FetchedFile) -> None:
             try:
                 done(load_segmentation(case, volume, self.labels, Path(answer.file)))
             except ValueError as error:
-                failed(Failure("image", str(error), _("Segment it again.")))
+                failed(Failure("image", str(error), _("Segment it again."), about="fetch"))
 
         self._jobs.start(JobKind.PREDICT, {"cases": [case]}, predicted, failed)
 
@@ -100,7 +100,7 @@ class Results:
                 message = _("{file} cannot be written: {why}.").format(
                     file=target, why=error.strerror
                 )
-                failed(Failure("disk", message, _("Choose another folder.")))
+                failed(Failure("disk", message, _("Choose another folder."), about="fetch_result"))
                 return
             done(target)
 
@@ -158,7 +158,8 @@ class Results:
             if job.state == JobState.DONE:
                 go_on(job)
             else:
-                failed(job.error or Failure("cancelled", _("The export was cancelled.")))
+                message = _("The export was cancelled.")
+                failed(job.error or Failure("cancelled", message, about=about_job(job.kind)))
 
         return ended
 

@@ -12,6 +12,7 @@ import numpy as np
 import slicer
 
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
+from ALUNetSlicerLib.mrml.part_frame import part_frame
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 from ALUNetSlicerLib.mrml.uncertainty_volume import uncertainty_volume
 
@@ -20,6 +21,12 @@ _CASE = "ALUNet.case"
 _RESULT = "ALUNet.result"
 """Attribute of a segmentation node that the model made: the project and case that it belongs to."""
 _EDITOR = "ALUNet"
+
+
+def owner_of(node: Any) -> tuple[str, str]:
+    """The project and the case that a node belongs to; both empty for none."""
+    project, _, case = (node.GetAttribute(_CASE) or "").partition("/")
+    return project, case
 
 
 class CaseNodes:
@@ -46,12 +53,6 @@ class CaseNodes:
     def adopt(self, case: str, volume: Any) -> None:
         """Take a volume node of the scene as that of a case."""
         volume.SetAttribute(_CASE, self._key(case))
-
-    def free_volumes(self) -> list[Any]:
-        """The volume nodes of the scene that people see and that are of no case of this project."""
-        nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-        shown = [node for node in nodes if not node.GetHideFromEditors() and not self.case_of(node)]
-        return [node for node in shown if not node.IsA("vtkMRMLLabelMapVolumeNode")]
 
     def load(self, case: str, file: Path) -> Any:
         """Load the image of a case from a file into a new volume node.
@@ -155,6 +156,10 @@ class CaseNodes:
         """A volume node of one slice, to be laid over the case's; see `uncertainty_volume`."""
         return uncertainty_volume(self.volume(case), box, values, len(self._labels))
 
+    def frame(self, case: str, box: Box) -> Any | None:
+        """A label map node that shows which part of its slice a box is; see `part_frame`."""
+        return part_frame(self.volume(case), box)
+
     def unlock_others(self, case: str = "") -> None:
         """Remove the lock from every case but one."""
         for name, segmentation in self._segmentations.items():
@@ -163,7 +168,7 @@ class CaseNodes:
 
     def case_of(self, node: Any) -> str:
         """The case of this project that a node belongs to; empty where it is none's."""
-        project, _, case = (node.GetAttribute(_CASE) or "").partition("/")
+        project, case = owner_of(node)
         return case if project == self._project else ""
 
     def has_labels(self, case: str) -> bool:

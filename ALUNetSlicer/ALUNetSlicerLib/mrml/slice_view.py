@@ -63,6 +63,12 @@ class SliceView:
         layers.SetForegroundVolumeID(None if volume is None else volume.GetID())
         layers.SetForegroundOpacity(0.0 if volume is None else OPACITY)
 
+    def frame(self, labels: Any | None) -> None:
+        """Draw the frame of a part over the slice, see `part_frame`; None takes it away."""
+        layers = self._logic.GetSliceCompositeNode()
+        layers.SetLabelVolumeID(None if labels is None else labels.GetID())
+        layers.SetLabelOpacity(1.0)
+
     def place(self) -> tuple[Any, int, int] | None:
         """The volume node shown, the array axis (k, j, i) across the view and the slice; None
         without a volume.
@@ -94,6 +100,7 @@ def _restore(logic: Any, before: dict[str, Any]) -> None:
         known = slicer.mrmlScene.GetNodeByID(before[name] or "")
         getattr(layers, f"Set{name}VolumeID")(None if known is None else before[name])
     layers.SetForegroundOpacity(before["opacity"])
+    layers.SetLabelOpacity(before["label opacity"])
     layers.SetLinkedControl(before["linked"])
     if slice_node.HasSliceOrientationPreset(before["orientation"]):  # else it was oblique
         slice_node.SetOrientation(before["orientation"])
@@ -112,6 +119,7 @@ def _state(logic: Any) -> dict[str, Any]:
         "Foreground": layers.GetForegroundVolumeID(),
         "Label": layers.GetLabelVolumeID(),
         "opacity": layers.GetForegroundOpacity(),
+        "label opacity": layers.GetLabelOpacity(),
         "linked": layers.GetLinkedControl(),
         "orientation": slice_node.GetOrientation(),
         "to_ras": to_ras,

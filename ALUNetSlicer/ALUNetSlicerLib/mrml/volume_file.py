@@ -16,11 +16,17 @@ def write_volume(volume: Any, file: Path) -> None:
 
     Raises:
         OSError: the file cannot be written.
+        ValueError: the node has no voxels, or several values in each.
     """
+    image = volume.GetImageData() if volume.IsA("vtkMRMLVolumeNode") else None
+    if image is None or image.GetNumberOfPoints() == 0:
+        raise ValueError(f"'{volume.GetName()}' has no voxels.")
+    if image.GetNumberOfScalarComponents() != 1:
+        raise ValueError(f"'{volume.GetName()}' holds colors or vectors, not one value a voxel.")
     bare, matrix = slicer.vtkMRMLScalarVolumeNode(), vtk.vtkMatrix4x4()
     volume.GetIJKToRASMatrix(matrix)
     bare.SetIJKToRASMatrix(matrix)
-    bare.SetAndObserveImageData(volume.GetImageData())
+    bare.SetAndObserveImageData(image)
     storage = slicer.vtkMRMLNRRDStorageNode()
     storage.SetFileName(str(file))
     storage.SetUseCompression(False)  # the agent packs what it sends

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
-from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.panel.annotate import AnnotateSection
 from ALUNetSlicerLib.panel.cases import CasesSection
 from ALUNetSlicerLib.panel.engine import EngineSection
+from ALUNetSlicerLib.panel.messages import MessageBar
 from ALUNetSlicerLib.panel.project import ProjectSection
+from ALUNetSlicerLib.panel.refused import RefusedPart
 from ALUNetSlicerLib.panel.results import ResultsSection
 from ALUNetSlicerLib.panel.rounds import RoundSection
 from ALUNetSlicerLib.panel.structures import StructuresPart
-from ALUNetSlicerLib.ports.protocols import Desktop, Timer
+from ALUNetSlicerLib.ports.protocols import Activity, Desktop, Timer
 from ALUNetSlicerLib.shell.workspace import Workspace
 
 
@@ -26,22 +27,30 @@ class Panel:
         local: the engine on this computer.
         desktop: dialogs and cells.
         timer: of the main thread.
+        activity: whether mouse and keys are used.
     """
 
     def __init__(
-        self, ui: Any, workspace: Workspace, local: LocalEngine, desktop: Desktop, timer: Timer
+        self,
+        ui: Any,
+        workspace: Workspace,
+        local: LocalEngine,
+        desktop: Desktop,
+        timer: Timer,
+        activity: Activity,
     ) -> None:
         self._ui, self._workspace = ui, workspace
         self._unfolded: set[str] = set()
+        self.messages = MessageBar(ui, workspace)
         self.engine = EngineSection(ui, workspace, local, desktop)
         self.project = ProjectSection(ui, workspace, desktop)
         self.structures = StructuresPart(ui, workspace, desktop)
         self.cases = CasesSection(ui, workspace, desktop)
-        self.annotate = AnnotateSection(ui, workspace, desktop, timer)
+        self.annotate = AnnotateSection(ui, workspace, desktop, timer, activity)
+        self.refused = RefusedPart(ui, workspace, desktop)
         self.rounds = RoundSection(ui, workspace)
         self.results = ResultsSection(ui, workspace, desktop)
-        ui.messageLabel.visible = False
-        workspace.failed.connect(self.say)
+        workspace.refused.changed.connect(self._unfold)
         workspace.engine_changed.connect(self._unfold)
         workspace.opened.connect(self._opened)
         workspace.project_changed.connect(self._unfold)
@@ -58,10 +67,12 @@ class Panel:
         """The module was opened."""
         self.engine.resume()
         self.project.fill_volumes()
+        self.rounds.on_screen = True
         self.annotate.enter()
 
     def leave(self) -> None:
         """Another module is opened."""
+        self.rounds.on_screen = False
         self.annotate.leave()
 
     def volumes_changed(self) -> None:
@@ -72,24 +83,18 @@ class Panel:
         """The module is unloaded."""
         workspace = self._workspace
         self.annotate.leave()
-        workspace.failed.disconnect(self.say)
+        workspace.refused.changed.disconnect(self._unfold)
         workspace.engine_changed.disconnect(self._unfold)
         workspace.opened.disconnect(self._opened)
         workspace.project_changed.disconnect(self._unfold)
         project = (self.project, self.structures, self.cases)
-        for section in (self.engine, *project, self.annotate, self.rounds, self.results):
+        annotate = (self.annotate, self.refused)
+        for section in (self.messages, self.engine, *project, *annotate, self.rounds, self.results):
             section.close()
 
-    def say(self, why: Failure | None) -> None:
-        """Show what went wrong and what to do; None takes the last one away."""
-        self._ui.messageLabel.text = "" if why is None else f"⚠ {why}"
-        self._ui.messageLabel.visible = why is not None
-
     def _opened(self) -> None:
-        self.say(None)
         session = self._workspace.session
         if session is not None:
-            session.shown.connect(lambda item: self.say(None))
             session.changed.connect(self._unfold)
         self._unfold()
 
@@ -106,6 +111,8 @@ class Panel:
             self._once("cases", ui.roundSection, ui.engineSection)
             if ui.strategyCombo.currentData == "":  # somebody chooses slices: the button is there
                 self._once("own", ui.annotateSection)
+        if workspace.refused.entries:
+            self._once("refused", ui.annotateSection)
         if len(worklist):
             self._once("worklist", ui.annotateSection, ui.projectSection)
         if status.rounds and status.rounds[0].finished:

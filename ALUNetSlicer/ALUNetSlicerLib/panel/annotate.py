@@ -2,30 +2,52 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.mrml.slice_place import size_across
 from ALUNetSlicerLib.panel.binding import Section, allow, head
+from ALUNetSlicerLib.panel.slice_words import part_words, slice_words
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
-from ALUNetSlicerLib.ports.protocols import Desktop, Timer
+from ALUNetSlicerLib.ports.protocols import Activity, Desktop, Timer
 from ALUNetSlicerLib.shell.workspace import Workspace
 
 _COLUMNS = ("#", _("Case"), _("Slice"), _("Unsure"), _("Status"), _("Why"))
 _UNSURE = 3
 """The column of bars."""
 _BARS = 5
+_SHORT = 24
+"""So many letters say why a slice was chosen; its tooltip says the rest."""
+
+
+def short(reason: str) -> str:
+    """The first words of why a slice was chosen."""
+    first = re.split(r"[,;:.(]( |$)|[;(]", reason, maxsplit=1)[0].strip()
+    if len(first) <= _SHORT:
+        return first
+    return first[:_SHORT].rsplit(" ", 1)[0] + "…"
 
 
 class AnnotateSection(Section):
     """See `Panel`."""
 
-    def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop, timer: Timer) -> None:
+    def __init__(
+        self,
+        ui: Any,
+        workspace: Workspace,
+        desktop: Desktop,
+        timer: Timer,
+        activity: Activity,
+    ) -> None:
         super().__init__()
         self._ui, self._workspace, self._desktop, self._timer = ui, workspace, desktop, timer
+        self._activity, self._used = activity, activity.mark()
         self._rows: list[Slice] = []
+        self._said: list[list[tuple[str, str]]] = []
         self._stop: Callable[[], None] = lambda: None
         table = ui.worklistTable
         head(table, _COLUMNS)
@@ -50,6 +72,7 @@ class AnnotateSection(Section):
             widget.connect("toggled(bool)", action)
         self.hear(workspace.opened, self._opened)
         self.hear(workspace.project_changed, self._show)
+        self.hear(workspace.refused.changed, self._show)
         self._opened()
 
     @property
@@ -117,6 +140,7 @@ class AnnotateSection(Section):
     def _with_slice(self, action: Callable[[Any], None]) -> None:
         session = self._workspace.session
         if session is not None and session.current is not None:
+            session.clock.touch()
             action(session)
 
     def _clicked(self, row: int, _column: int = 0) -> None:
@@ -138,12 +162,14 @@ class AnnotateSection(Section):
 
     def _opened(self) -> None:
         session, ui = self._workspace.session, self._ui
-        self._rows = []
+        self._rows, self._said = [], []
         ui.worklistTable.setRowCount(0)
         if session is not None:
             session.changed.connect(self._show)
             session.taking_back.said.connect(self._desktop.status)
             session.shown.connect(self._shown)
+            self._workspace.case_list.listed.connect(self._list_again)
+            self._workspace.jobs.changed.connect(self._show_slice)
             session.proposals = bool(ui.proposalsCheck.checked)
             session.locked = bool(ui.lockCheck.checked)
             session.overlay.wanted = bool(ui.overlayCheck.checked)
@@ -190,6 +216,7 @@ class AnnotateSection(Section):
         )
         allow(ui.overlayCheck, overlay, unlearned)
         ui.editor.visible = current is not None
+        self._show_slice()
         ui.progressLabel.text = self._progress()
         ui.annotateSection.text = _("Annotate") + self._short()
         for row, item in enumerate(self._rows):
@@ -209,15 +236,16 @@ class AnnotateSection(Section):
     def _fill(self, items: list[Slice]) -> None:
         """Bring the table up to date; rows that are as they were stay."""
         table = self._ui.worklistTable
-        same = [item.sample for item in items] == [item.sample for item in self._rows]
-        if not same:
+        known = self._said if len(items) == len(self._rows) else []
+        if not known:
             table.setRowCount(len(items))
-        for row, item in enumerate(items):
-            if not same or item != self._rows[row]:
-                for column, (text, tip) in enumerate(self._cells(item)):
+        said = [self._cells(item) for item in items]
+        for row, cells in enumerate(said):
+            if not known or cells != known[row]:
+                for column, (text, tip) in enumerate(cells):
                     make = self._desktop.bar if column == _UNSURE else self._desktop.cell
                     table.setItem(row, column, make(text, tip))
-        changed, self._rows = items != self._rows, items
+        changed, self._rows, self._said = said != known, items, said
         for column in range(len(_COLUMNS) - 1) if changed else ():
             table.resizeColumnToContents(column)  # not the last one: it takes what is left
 
@@ -233,11 +261,42 @@ class AnnotateSection(Section):
         return [
             (rank, ahead if item.ahead else rank),
             (item.case, item.case),
-            (str(item.box.index), ""),
+            (self._place(item), f"{self._place(item)} {self._part(item)}".strip()),
             (unsure, percent),
             (self._status(item), ""),
-            (item.reason, item.reason),
+            (short(item.reason), item.reason),
         ]
+
+    def _place(self, item: Slice) -> str:
+        """Where a slice is: its number from 1 on, and the offset that the view shows."""
+        volume = self._workspace.session.case_nodes.volume(item.case)
+        size = 0 if volume is None else size_across(volume, item.box)
+        if size:
+            return slice_words(item.box, size, volume)
+        cases = self._workspace.case_list.cases
+        shapes = (case.shape[item.box.axis] for case in cases if case.name == item.case)
+        return slice_words(item.box, next(shapes, 0), None)
+
+    def _part(self, item: Slice) -> str:
+        """Which part of the slice is asked for; empty for all of it."""
+        volume = self._workspace.session.case_nodes.volume(item.case)
+        there = volume is not None and size_across(volume, item.box)
+        return part_words(item.box, volume) if there else ""
+
+    def _list_again(self) -> None:
+        """How many slices a case has is known now."""
+        self._fill(list(self._rows))
+
+    def _show_slice(self, *_values: Any) -> None:
+        """Say what is on screen: the case, the slice, and the part that is asked for."""
+        session, words = self._workspace.session, ""
+        current = None if session is None else session.current
+        if current is not None:
+            place = _("{case}: slice {place}").format(case=current.case, place=self._place(current))
+            computes = session.overlay.lacking and self._workspace.jobs.background is not None
+            waits = _("uncertainty is being computed") if computes else ""
+            words = " · ".join(filter(None, [place, self._part(current), waits]))
+        self._ui.sliceLabel.text, self._ui.sliceLabel.visible = words, bool(words)
 
     def _status(self, item: Slice) -> str:
         words = {
@@ -247,6 +306,9 @@ class AnnotateSection(Section):
             Status.SKIPPED: _("– skipped"),
             Status.FLAGGED: _("⚑ flagged"),
         }
+        refused = self._workspace.refused.of(self._workspace.project.id)
+        if item.sample in [entry.sample for entry in refused]:
+            return _("⚠ not taken")
         if item.owner:
             return _("with {name}").format(name=item.owner)
         return words[item.status] + ("" if item.sent else _(", on its way"))
@@ -282,5 +344,8 @@ class AnnotateSection(Section):
         self._stop()
         session = self._workspace.session
         if session is not None and session.current is not None:
+            before, self._used = self._used, self._activity.mark()
+            if self._used != before:
+                session.clock.touch()
             self._ui.timeLabel.text = clock(session.seconds())
             self._stop = self._timer.later(1.0, self._tick)

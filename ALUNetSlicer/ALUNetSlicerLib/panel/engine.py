@@ -142,6 +142,8 @@ class EngineSection(Section):
             return _("The engine is being started or reached…")
         if workspace.outdated:
             return f"● {workspace.why}"
+        if workspace.given_up:
+            return f"● {workspace.why}"
         if workspace.state == "offline" or health is None:
             return _("● Not reached; it is tried again. You can go on annotating. {why}").format(
                 why=workspace.why

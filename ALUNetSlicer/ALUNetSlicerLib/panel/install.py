@@ -106,7 +106,7 @@ class InstallPart(Section):
         self._ui.installProgress.setRange(0, 0 if fraction is None else 100)
         self._ui.installProgress.setValue(round(100 * (fraction or 0)))
         self._ui.installLabel.text = " · ".join(
-            part for part in (phase, left(seconds_left)) if part
+            part for part in (phase, left(seconds_left, fraction or 0.0)) if part
         )
 
     def _ended(self, why: Failure | None) -> None:

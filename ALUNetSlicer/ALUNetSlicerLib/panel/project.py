@@ -6,12 +6,13 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from alunet.schema import FolderListing
-from ALUNetSlicerLib.engine.case_upload import UploadProgress, case_name, free_name
+from ALUNetSlicerLib.engine.case_upload import UploadProgress, free_name
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
 from ALUNetSlicerLib.mrml.terminology import appearance_of
 from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, fill
 from ALUNetSlicerLib.panel.units import left
+from ALUNetSlicerLib.panel.volumes import VolumeList
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -38,7 +39,7 @@ def upload_words(number: int, count: int, news: TransferNews | None = None) -> s
     parts = [phases.get(news.phase, "{case}").format(case=case)]
     if news.total:
         parts.append(f"{100 * news.done / news.total:.0f} %")
-    return " · ".join([*parts, *filter(None, [left(news.seconds_left)])])
+    return " · ".join([*parts, *filter(None, [left(news.seconds_left, news.done, news.total)])])
 
 
 PRESETS = [
@@ -83,14 +84,15 @@ class ProjectSection(Section):
     def __init__(self, ui: Any, workspace: Workspace, desktop: Desktop) -> None:
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
-        self._volumes: list[Any] = []
+        self.volumes = VolumeList(ui, workspace, desktop, self._show)
         self._sending = ""
+        self._guessed = ui.channelsEdit.text
         self._closed: dict[str, str] = {}
         fill(ui.presetCombo, PRESETS)
         self._device = ""
         self._suggest_preset()
         for signal, widget, action in (
-            ("toggled(bool)", ui.newButton, self._show),
+            ("toggled(bool)", ui.newButton, self._form),
             ("clicked(bool)", ui.openButton, self.open),
             ("currentIndexChanged(int)", ui.projectCombo, self._show),
             ("clicked(bool)", ui.createButton, self.create),
@@ -100,7 +102,6 @@ class ProjectSection(Section):
             ("textChanged(QString)", ui.nameEdit, self._show),
             ("textChanged(QString)", ui.structuresEdit, self._show),
             ("textChanged(QString)", ui.channelsEdit, self._show),
-            ("itemChanged(QListWidgetItem*)", ui.volumesList, self._show),
         ):
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._engine_changed)
@@ -111,20 +112,38 @@ class ProjectSection(Section):
 
     # --- begin and open ---------------------------------------------------------------------------
 
-    def create(self) -> None:
-        """Make the project that the form names, and open it."""
+    def _form(self) -> None:
+        """Open the form with what can be guessed: the structures of the last project, the channels
+        of the volumes that are loaded.
+        """
         ui = self._ui
+        self.volumes.fill()
+        if ui.newButton.checked:
+            if not ui.structuresEdit.text.strip():
+                ui.structuresEdit.text = self._workspace.settings.get("structures")
+            guess = ", ".join(self.volumes.guess_channels())
+            if guess and ui.channelsEdit.text == self._guessed:
+                self._guessed = ui.channelsEdit.text = guess
+            ui.nameEdit.setFocus()
+        self._show()
+
+    def create(self) -> None:
+        """Make the project that the form names, open it, and send the ticked volumes."""
+        ui, groups = self._ui, self._groups()
+        self._workspace.settings.set("structures", ui.structuresEdit.text.strip())
         self._workspace.create(
             ui.nameEdit.text.strip(),
             names_in(ui.structuresEdit.text),
             names_in(ui.channelsEdit.text),
-            self._created,
+            lambda: self._created(groups),
             preset=ui.presetCombo.currentData,
         )
 
-    def _created(self) -> None:
+    def _created(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._ui.newButton.checked = False
         self._list()
+        if groups and self.volumes.agreed():
+            self._send(groups)
 
     def open(self) -> None:
         """Open the project that is chosen."""
@@ -171,53 +190,31 @@ class ProjectSection(Section):
 
     def _opened(self) -> None:
         self._sending = ""
-        self.fill_volumes()
+        self.volumes.fill()
+        self._show()
 
     # --- cases ------------------------------------------------------------------------------------
 
     def fill_volumes(self) -> None:
-        """List the volumes of the scene that are no cases yet."""
-        session, widget = self._workspace.session, self._ui.volumesList
-        ticked = {volume.GetID() for volume in self._chosen()}
-        free = session.case_nodes.free_volumes() if session is not None else []
-        known = {volume.GetID() for volume in self._volumes}
-        blocked = widget.blockSignals(True)
-        widget.clear()
-        self._volumes = free
-        for node in free:
-            widget.addItem(
-                self._desktop.tick(
-                    node.GetName(), node.GetID() in ticked or node.GetID() not in known
-                )
-            )
-        widget.blockSignals(blocked)
+        """The scene has other volumes."""
+        self.volumes.fill()
         self._show()
 
-    def _chosen(self) -> list[Any]:
-        widget = self._ui.volumesList
-        return [
-            node for row, node in enumerate(self._volumes) if self._desktop.ticked(widget.item(row))
-        ]
-
     def _groups(self) -> list[tuple[str, list[Any]]]:
-        """The cases that the ticked volumes make: as many a case as the project has channels, in
-        their order.
-        """
-        channels, volumes = len(self._workspace.project.channels), self._chosen()
-        taken, groups = self._names(), []
-        for first in range(0, len(volumes) - channels + 1, channels):
-            name = case_name(volumes[first], taken)
-            taken.append(name)
-            groups.append((name, volumes[first : first + channels]))
-        return groups
+        """The cases that the ticked volumes make."""
+        project = self._workspace.project
+        if self._ui.newButton.checked or project is None:
+            return self.volumes.groups(len(names_in(self._ui.channelsEdit.text)), [])
+        return self.volumes.groups(len(project.channels), self._names())
 
     def _names(self) -> list[str]:
         status = self._workspace.status
         return [*status.cases, *status.test_cases, *status.removed]
 
     def add_volumes(self) -> None:
-        """Send the ticked volumes."""
-        self._send(self._groups())
+        """Send the ticked volumes; another project's only where the person agrees."""
+        if self.volumes.agreed():
+            self._send(self._groups())
 
     def add_folder(self) -> None:
         """List the cases of a folder, and send those that a person agrees to."""
@@ -308,6 +305,10 @@ class ProjectSection(Section):
             ui.openButton, _("Open the project chosen on the left."), offline or nothing or closed
         )
         ui.newBox.visible = bool(ui.newButton.checked)
+        count = len(self._groups()) if ui.newButton.checked else 0
+        ui.createButton.text = (
+            _("Create, add {count} cases").format(count=count) if count else _("Create")
+        )
         allow(ui.createButton, _("Make the project on the engine."), offline or self._form_lacks())
         ui.structuresPreview.text = self._preview()
         self._show_cases(offline)
@@ -339,19 +340,14 @@ class ProjectSection(Section):
 
     def _show_cases(self, offline: str) -> None:
         ui, workspace = self._ui, self._workspace
-        ui.casesBox.visible = workspace.project is not None
+        ui.casesBox.visible = workspace.project is not None and not ui.newButton.checked
+        ui.volumesBox.visible = workspace.project is not None or bool(ui.newButton.checked)
         ui.sendLabel.text, ui.sendLabel.visible = self._sending, bool(self._sending)
         ui.cancelAddButton.visible = bool(self._sending)
+        groups = self._groups()
+        self._show_groups(groups)
         if workspace.project is None:
             return
-        channels, groups = workspace.project.channels, self._groups()
-        several = [
-            f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups
-        ]
-        ui.groupingLabel.visible = len(channels) > 1
-        ui.groupingLabel.text = _("Cases of {channels}: ").format(
-            channels=" + ".join(channels)
-        ) + "; ".join(several)
         busy = _("Cases are being sent.") if self._sending else ""
         nothing = "" if groups else _("Load volumes into Slicer and tick them.")
         allow(
@@ -364,6 +360,19 @@ class ProjectSection(Section):
             _("Images and DICOM series of a folder become cases."),
             offline or busy,
         )
+
+    def _show_groups(self, groups: list[tuple[str, list[Any]]]) -> None:
+        """Say which volumes make a case, where it takes several."""
+        ui, project = self._ui, self._workspace.project
+        form = project is None or bool(ui.newButton.checked)
+        channels = names_in(ui.channelsEdit.text) if form else project.channels
+        several = [
+            f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups
+        ]
+        ui.groupingLabel.visible = len(channels) > 1
+        ui.groupingLabel.text = _("Cases of {channels}: ").format(
+            channels=" + ".join(channels)
+        ) + "; ".join(several)
 
     def _line(self) -> str:
         project = self._workspace.project

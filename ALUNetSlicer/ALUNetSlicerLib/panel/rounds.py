@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from alunet.schema import JobKind, JobState
+from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.annotate.worklist import OPEN
 from ALUNetSlicerLib.engine.jobs import JobProgress
 from ALUNetSlicerLib.engine.messages import ProjectStatus
@@ -18,12 +19,17 @@ RECENT = 3
 
 
 class RoundSection(Section):
-    """See `Panel`."""
+    """See `Panel`.
+
+    Attributes:
+        on_screen: whether the person looks at the panel.
+    """
 
     def __init__(self, ui: Any, workspace: Workspace) -> None:
         super().__init__()
         self._ui, self._workspace = ui, workspace
         self._ended, self._first = "", True
+        self.on_screen = False
         for signal, widget, action in (
             ("clicked(bool)", ui.nextRoundButton, self.start),
             ("clicked(bool)", ui.cancelJobButton, self.cancel),
@@ -60,6 +66,15 @@ class RoundSection(Section):
         }
         self._ended = words.get(job.state, "")
         self._show()
+        session = self._workspace.session
+        if job.state == JobState.DONE and session is not None:
+            session.refresh(lambda: self._begin(session))
+
+    def _begin(self, session: AnnotationSession) -> None:
+        """Show the first slice, where the person looks here and has none on screen."""
+        here = self.on_screen and self._workspace.session is session
+        if here and session.current is None:
+            session.next()
 
     def _opened(self) -> None:
         self._ended = ""
@@ -165,7 +180,7 @@ class RoundSection(Section):
             "export": _("writing"),
         }
         if job.state == JobState.QUEUED:
-            return job.waiting or _("starting")
+            return job.waiting or _("starting")  # the engine says whom it waits for
         phase = job.phase.partition(":")[0]
         parts = [phases.get(phase, phase) or _("starting")]
         counted = {"epochs": _(", epoch {number} of {all}"), "steps": _(", step {number} of {all}")}
@@ -173,4 +188,4 @@ class RoundSection(Section):
             parts[0] += counted[job.unit].format(number=round(job.done), all=round(job.total))
         if job.dice is not None:
             parts.append(_("Dice {dice:.2f}").format(dice=job.dice))
-        return " · ".join([*parts, *filter(None, [left(job.seconds_left)])])
+        return " · ".join([*parts, *filter(None, [left(job.seconds_left, job.done, job.total)])])

@@ -10,9 +10,18 @@ def clock(seconds: float) -> str:
     return f"{int(seconds) // 60}:{int(seconds) % 60:02}"
 
 
-def left(seconds: float | None) -> str:
-    """What is left of some work; empty where nobody knows."""
-    if seconds is None:
+WORTH = 0.05
+"""A share of the work that must be done before it says anything of the rest."""
+
+
+def left(seconds: float | None, done: float = 1.0, total: float = 1.0) -> str:
+    """What is left of some work; empty where nobody knows, and at the beginning, when an estimate
+    is worth nothing.
+
+    Args:
+        done, total: how much of the work is done.
+    """
+    if seconds is None or done < WORTH * total:
         return ""
     if seconds < 60:
         return _("less than a minute left")

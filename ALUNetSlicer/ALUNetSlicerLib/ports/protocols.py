@@ -45,6 +45,13 @@ class Timer(Protocol):
         """Do something later, once; what is returned calls it off."""
 
 
+class Activity(Protocol):
+    """Whether somebody uses mouse and keys."""
+
+    def mark(self) -> Any:
+        """Something that is another one as soon as mouse or keys were used in the window."""
+
+
 class Editor(Protocol):
     """The Segment Editor that somebody paints with."""
 
@@ -98,8 +105,8 @@ class Desktop(Protocol):
     def bar(self, text: str, tip: str = "") -> Any:
         """A cell whose text is a bar."""
 
-    def tick(self, text: str, ticked: bool) -> Any:
-        """A line of a list, to be ticked."""
+    def tick(self, text: str, ticked: bool, tip: str = "", usable: bool = True) -> Any:
+        """A line of a list, to be ticked where it is usable."""
 
     def ticked(self, item: Any) -> bool:
         """Whether such a line is."""

@@ -163,6 +163,39 @@ class QtTimer:
         return timer.stop
 
 
+class QtActivity:
+    """Mouse and keys in Slicer: where the mouse is, and what the slice views hear."""
+
+    _EVENTS = ("KeyPressEvent", "LeftButtonPressEvent", "RightButtonPressEvent", "MouseMoveEvent")
+    _WHEEL = ("MouseWheelForwardEvent", "MouseWheelBackwardEvent")
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._heard: list[tuple[Any, int]] = []
+
+    def mark(self) -> Any:
+        if not self._heard:
+            self._listen()
+        place = qt.QCursor.pos()
+        active = qt.QApplication.activeWindow() is not None
+        return self._count, (place.x(), place.y()) if active else None
+
+    def close(self) -> None:
+        for interactor, tag in self._heard:
+            interactor.RemoveObserver(tag)
+        self._heard.clear()
+
+    def _listen(self) -> None:
+        manager = slicer.app.layoutManager()
+        for name in manager.sliceViewNames() if manager is not None else ():
+            interactor = manager.sliceWidget(name).sliceView().interactor()
+            for event in (*self._EVENTS, *self._WHEEL):
+                self._heard.append((interactor, interactor.AddObserver(event, self._hear)))
+
+    def _hear(self, *_values: Any) -> None:
+        self._count += 1
+
+
 class QtSettings:
     """Slicer's settings of the person."""
 
@@ -318,10 +351,13 @@ class QtDesktop:
         item.setForeground(qt.QBrush(qt.QColor(BAR_COLOR)))
         return item
 
-    def tick(self, text: str, ticked: bool) -> Any:
+    def tick(self, text: str, ticked: bool, tip: str = "", usable: bool = True) -> Any:
         item = qt.QListWidgetItem(text)
-        item.setFlags(qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable)
-        item.setCheckState(qt.Qt.Checked if ticked else qt.Qt.Unchecked)
+        item.setToolTip(tip or text)
+        item.setFlags(
+            qt.Qt.ItemIsEnabled | qt.Qt.ItemIsUserCheckable if usable else qt.Qt.NoItemFlags
+        )
+        item.setCheckState(qt.Qt.Checked if ticked and usable else qt.Qt.Unchecked)
         return item
 
     def ticked(self, item: Any) -> bool:

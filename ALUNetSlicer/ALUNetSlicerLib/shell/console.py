@@ -103,7 +103,7 @@ class Console:
                 message = _("There is no project '{name}'.").format(name=project)
                 names = ", ".join(known.name for known in projects) or _("none")
                 hint = _("There are: {names}.").format(names=names)
-                workspace.failed.emit(Failure(Code.NOT_FOUND.value, message, hint))
+                workspace.failed.emit(Failure(Code.NOT_FOUND.value, message, hint, about="project"))
 
         workspace.projects(take)
 

@@ -10,14 +10,12 @@ from typing import Any, Protocol
 
 import slicer
 
-from ALUNetSlicerLib.install.local_engine import LocalEngine
 from ALUNetSlicerLib.mrml.case_segmentation import LOCK
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell import sample_data
 from ALUNetSlicerLib.shell.console import Console
 from ALUNetSlicerLib.shell.scene_state import SceneState
-from ALUNetSlicerLib.shell.workspace import Workspace
 
 __all__ = ["Console", "Shell", "close", "describe_module", "forget", "run_tests"]
 _TESTS = Path(__file__).resolve().parents[2] / "Testing" / "Python"
@@ -66,8 +64,8 @@ class PanelLike(Protocol):
         """The scene has other volumes."""
 
 
-PanelOf = Callable[[Any, Workspace, LocalEngine, qt_ports.QtDesktop, qt_ports.QtTimer], PanelLike]
-"""Makes a panel of its widgets, the workspace, the engine on this computer, dialogs and a timer."""
+PanelOf = Callable[..., PanelLike]
+"""Makes a panel; called with what `ALUNetSlicerLib.panel.Panel` takes."""
 
 
 class Shell:
@@ -87,7 +85,9 @@ class Shell:
         parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
-        self.panel = panel_of(ui, parts.workspace, parts.local, qt_ports.QtDesktop(), parts.timer)
+        self._activity, desktop = qt_ports.QtActivity(), qt_ports.QtDesktop()
+        given = (ui, parts.workspace, parts.local, desktop, parts.timer, self._activity)
+        self.panel = panel_of(*given)
         self._keys = qt_ports.Shortcuts()
         self._entered, self._closing, self._closed = False, False, False
         self._state, self._timer = self._make_state(), parts.timer
@@ -129,6 +129,7 @@ class Shell:
         slicer.app.disconnect("aboutToQuit()", self.close)
         self._keys.remove()
         self.panel.close()
+        self._activity.close()
         self._workspace.opened.disconnect(self._opened)
         self._workspace.shutdown()
         qt_ports.wait_for_ending()

@@ -53,7 +53,12 @@ class OwnSlices:
         if not case:
             hint = _("Show a volume that you added there, then try again.")
             self.failed.emit(
-                Failure("no_case", _("The Red view shows no case of this project."), hint)
+                Failure(
+                    "no_case",
+                    _("The Red view shows no case of this project."),
+                    hint,
+                    about="add_slice",
+                )
             )
             return
 

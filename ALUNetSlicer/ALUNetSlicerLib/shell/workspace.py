@@ -5,8 +5,8 @@ knows no widget.
 from __future__ import annotations
 
 import contextlib
-import getpass
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,9 @@ from alunet.schema import (
     StrategyInfo,
     StructureChange,
 )
-from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.person import Person, login
 from ALUNetSlicerLib.annotate.session import AnnotationSession
-from ALUNetSlicerLib.engine.agent_process import WRONG_VERSION, AgentProcess
+from ALUNetSlicerLib.engine.agent_process import NO_AGENT, WRONG_VERSION, AgentProcess
 from ALUNetSlicerLib.engine.case_list import CaseList
 from ALUNetSlicerLib.engine.case_upload import CaseUpload, UploadProgress
 from ALUNetSlicerLib.engine.failure import Done, Failed, Failure
@@ -36,16 +36,21 @@ from ALUNetSlicerLib.engine.messages import (
     ProjectWithStatus,
 )
 from ALUNetSlicerLib.engine.place import EnginePlace
+from ALUNetSlicerLib.engine.refused import Refused
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Timer, UserSettings
 from ALUNetSlicerLib.ports.signal import Signal
+from ALUNetSlicerLib.shell.maps_on_demand import MapsOnDemand
+from ALUNetSlicerLib.shell.notices import Notices
 from ALUNetSlicerLib.shell.own_slices import OwnSlices
 from ALUNetSlicerLib.shell.recent import RecentProjects
 
 _DEVICES = 15.0
 """Seconds that an engine takes at most to find its devices."""
+_CONNECTION = "connection"
+"""What is tried where the engine is reached; see `Failure.about`."""
 _SOON = 1.0
 """Seconds until the project is asked about again after a slice arrived; many may arrive at once."""
 
@@ -64,6 +69,7 @@ class Workspace:
         place: the engine's; None before one is chosen.
         state: "none", "starting", "online" or "offline".
         outdated: whether it is offline because of different versions of the contract.
+        given_up: whether it is offline and nobody tries again but a person.
         health: what the engine said of itself last; None at first.
         strategies: ways to choose slices that the engine offers, the usual ones first; empty while
             that is not known.
@@ -73,6 +79,8 @@ class Workspace:
         project: what the engine says of it; None where none is open.
         recent: projects that were opened on this computer.
         local_files: lists the person's folders.
+        refused: what was handed in and this engine did not take.
+        notices: what a person must know now, and the log of it.
         engine_changed, project_changed: emit nothing.
         opened: emits nothing, after another project was opened or the open one closed.
         failed: emits a `Failure` for a person.
@@ -89,7 +97,7 @@ class Workspace:
         local: Callable[[], EnginePlace],
     ) -> None:
         self.place: EnginePlace | None = None
-        self.state, self.why, self.outdated = "none", "", False
+        self.state, self.why, self.outdated, self.given_up = "none", "", False, False
         self.health: Health | None = None
         self.strategies: list[StrategyInfo] = []
         self.session: AnnotationSession | None = None
@@ -113,7 +121,11 @@ class Workspace:
         with contextlib.suppress(OSError):  # drafts are patients' images
             folder.chmod(0o700)
         agent.event.connect(self._hear)
-        agent.failed.connect(self.failed.emit)
+        self.refused, self.notices = Refused(agent), Notices()
+        self.failed.connect(self.notices.add)
+        agent.answered.connect(self.notices.settle)
+        for part in (agent, self.refused):
+            part.failed.connect(self.failed.emit)
 
     @property
     def status(self) -> ProjectStatus:
@@ -123,7 +135,7 @@ class Workspace:
     @property
     def author(self) -> str:
         """Who works here: the name that was given, else the one that the person is logged in by."""
-        return self.settings.get("author") or _login()
+        return self.settings.get("author") or login()
 
     # --- the engine -------------------------------------------------------------------------------
 
@@ -132,9 +144,10 @@ class Workspace:
         if self.project is not None:
             self.close()
         self.place, self.state, self.why, self.health = place, "starting", "", None
-        self.outdated = False
+        self.outdated = self.given_up = False
         self.agent.start()
         self.agent.ask("choose", failed=self._unreachable, **place.args())
+        self.refused.refresh()
         self.engine_changed.emit()
 
     def test(self, place: EnginePlace, done: Done, failed: Failed) -> None:
@@ -144,6 +157,8 @@ class Workspace:
 
     def _unreachable(self, why: Failure) -> None:
         self.state, self.why, self.outdated = "offline", str(why), why.code == WRONG_VERSION
+        self.given_up = why.code == NO_AGENT
+        self.failed.emit(replace(why, about=_CONNECTION))
         self.engine_changed.emit()
 
     # --- projects ---------------------------------------------------------------------------------
@@ -185,6 +200,7 @@ class Workspace:
         def take(found: ProjectWithStatus) -> None:
             self.close()
             self.project = found
+            self.notices.put_away(but=(_CONNECTION, "outbox"))
             self._set_up(found)
             self.recent.opened(self.place.to, found.id, found.name)
             self.opened.emit()
@@ -212,7 +228,8 @@ class Workspace:
         self.own_slices.added.connect(self.refresh)
         for part in (self.session, self.own_slices, self.case_list):
             part.failed.connect(self.failed.emit)
-        self.session.overlay.missing.connect(self._compute_overlay)
+        self.session.shown.connect(lambda _item: self.agent.answered.emit("show"))
+        self._maps = MapsOnDemand(self.session, self.jobs, self.failed.emit)
         self.jobs.ended.connect(self._job_ended)
         self.jobs.refresh(self.failed.emit)
 
@@ -328,17 +345,9 @@ class Workspace:
         self._stop_asking()
         self.agent.event.disconnect(self._hear)
         self.agent.failed.disconnect(self.failed.emit)
+        self.agent.answered.disconnect(self.notices.settle)
+        self.refused.close()
         self.agent.close()
-
-    def _compute_overlay(self) -> None:
-        """The uncertainty of this model has not been computed: do that once, then show it."""
-        if self.jobs.current is None and self.session.current is not None:
-            cases = {"cases": [self.session.current.case]}
-            self.jobs.start(JobKind.UNCERTAINTY, cases, self._overlay_ready, self.failed.emit)
-
-    def _overlay_ready(self, job: JobProgress) -> None:
-        if job.state == JobState.DONE and self.session is not None:
-            self.session.overlay.show(self.session.current)
 
     def _job_ended(self, job: JobProgress) -> None:
         if job.error is not None:
@@ -377,8 +386,13 @@ class Workspace:
         self.state, self.health = news.state, news.health or self.health
         self.why = "" if news.error is None else str(news.error)
         self.outdated = news.error is not None and news.error.code == WRONG_VERSION
+        self.given_up = False
+        if news.error is not None:
+            self.failed.emit(replace(news.error, about=_CONNECTION))
         self.engine_changed.emit()
         if self.state == "online":
+            self.notices.settle(_CONNECTION)
+            self.refused.refresh()
             self.agent.ask("strategies", self._take_strategies)
         if self.health is not None and self.health.device == "unknown":
             self._timer.later(_DEVICES, self._ask_health)
@@ -394,11 +408,3 @@ def _brings_case(event: object) -> bool:
     news = event.content if isinstance(event, ProjectNews) else None
     kind = JobKind.IMPORT
     return isinstance(news, JobNews) and (news.kind, news.state) == (kind, JobState.DONE)
-
-
-def _login() -> str:
-    try:
-        return getpass.getuser()
-    except (OSError, KeyError, ImportError):
-        # a Python of each age has its own where the system knows no name
-        return "annotator"

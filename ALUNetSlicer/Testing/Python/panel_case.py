@@ -78,7 +78,7 @@ class PanelCase(SceneTest):
             patched = patch.object(qt_ports, name, value)
             patched.start()
             self.addCleanup(patched.stop)
-        for name in ("where", "address", "token", "author", "recent"):
+        for name in ("where", "address", "token", "author", "recent", "structures"):
             qt_ports.QtSettings().set(name, "")
         qt_ports.QtSettings().set("python", PYTHON)
         self.serve()
@@ -96,9 +96,13 @@ class PanelCase(SceneTest):
         self.widget.enter()
         self.ui, self.workspace = self.widget.shell.ui, self.widget.logic.workspace
 
-    def until(self, condition, seconds: float = 60.0):
-        end = time.monotonic() + seconds
+    def until(self, condition, seconds: float = 60.0, progress=lambda: None):
+        """Wait for a condition; the time begins anew whenever `progress` gives something else."""
+        end, before = time.monotonic() + seconds, progress()
         while not (value := condition()):
+            now = progress()
+            if now != before:
+                end, before = time.monotonic() + seconds, now
             self.assertLess(
                 time.monotonic(),
                 end,
@@ -177,7 +181,11 @@ class PanelCase(SceneTest):
         self.click("nextRoundButton")
         self.until(lambda: self.workspace.jobs.current is not None)
         self.assertTrue(self.ui.jobBox.isVisibleTo(self.ui.roundSection))
-        self.until(lambda: self.workspace.session.worklist.round != before, seconds)
+        self.until(
+            lambda: self.workspace.session.worklist.round != before,
+            seconds,
+            lambda: self.workspace.jobs.current,
+        )
         self.until(lambda: self.workspace.jobs.current is None)
 
     def shown(self) -> int:

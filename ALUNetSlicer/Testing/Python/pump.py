@@ -39,10 +39,19 @@ class Pump:
         """From any thread."""
         self._ready.put(action)
 
-    def until(self, condition: Callable[[], Any], seconds: float = 60.0) -> Any:
-        """Turns the loop until a condition holds, and gives its value."""
-        end = self.now() + seconds
+    def until(
+        self,
+        condition: Callable[[], Any],
+        seconds: float = 60.0,
+        progress: Callable[[], Any] = lambda: None,
+    ) -> Any:
+        """Turns the loop until a condition holds, and gives its value; the time begins anew
+        whenever `progress` gives something else.
+        """
+        end, before = self.now() + seconds, progress()
         while not (value := condition()):
+            if (now := progress()) != before:
+                end, before = self.now() + seconds, now
             if self.now() > end:
                 raise AssertionError("waited in vain")
             while self._later and self._later[0][0] <= self.now():

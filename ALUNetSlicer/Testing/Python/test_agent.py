@@ -90,8 +90,8 @@ class AgentTest(unittest.TestCase):
                 self.pump.until(lambda: self.states[-1] == "ended")
         self.pump.until(lambda: len(answers) == 30)
         waiting = self.ask("waiting")
-        self.assertEqual([entry["sample"] for entry in waiting], list(range(30)))
-        self.assertEqual({entry["key"] for entry in waiting}, {answer["key"] for answer in answers})
+        self.assertEqual([entry.sample for entry in waiting], list(range(30)))
+        self.assertEqual({entry.key for entry in waiting}, {answer["key"] for answer in answers})
         self.assertEqual(self.states.count("ended"), 3)
 
     def test_an_agent_that_does_not_start_is_told_to_all_who_wait(self):

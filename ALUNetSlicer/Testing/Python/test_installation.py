@@ -6,6 +6,7 @@ Most of it installs small packages made here; the slow test installs the engine.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import os
@@ -37,6 +38,13 @@ def lives(pid: int) -> bool:
         )
     except (OSError, IndexError):
         return False
+
+
+def end_all(process: subprocess.Popen) -> None:
+    """End a program with all that it started: Slicer's Python is a launcher of another."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 class InstallTest(InstallationCase):
@@ -116,10 +124,13 @@ class InstallTest(InstallationCase):
         code = "import alunet, time; print('here', flush=True); time.sleep(600)"
         variables = packages.environment(first, self.base)
         engine = subprocess.Popen(
-            [sys.executable, "-c", code], env=variables, stdout=subprocess.PIPE
+            [sys.executable, "-c", code],
+            env=variables,
+            stdout=subprocess.PIPE,
+            start_new_session=True,
         )
         self.addCleanup(engine.stdout.close)
-        self.addCleanup(engine.kill)
+        self.addCleanup(end_all, engine)
         engine.stdout.readline()
         self.assertEqual(self.run_to_end(installer).code, "in_use")
         failures: list = []
@@ -130,8 +141,7 @@ class InstallTest(InstallationCase):
         self.want("alunetother")
         self.assertIsNone(self.run_to_end(installer))
         self.assertTrue((first / "alunetsmall" / "__init__.py").exists())
-        engine.kill()
-        engine.wait()
+        end_all(engine)
         self.assertIsNone(self.run_to_end(installer))
         self.assertFalse(first.exists(), "nobody needs it any more")
 

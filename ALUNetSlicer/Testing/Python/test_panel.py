@@ -102,9 +102,9 @@ class PanelTest(PanelCase):
 
     def annotate_batch(self, nodes: list) -> None:
         ui, session = self.ui, self.workspace.session
-        self.assertIn("Click a slice", ui.doneButton.toolTip)
-        self.pick("worklistTable", 0)
         self.until(lambda: self.shown() >= 0)
+        self.assertEqual(session.current.rank, 0, "the first slice is shown by itself")
+        self.pick("worklistTable", 0)
         item = session.current
         volume = session.case_nodes.volume(item.case)
         self.assertIn(volume, nodes, "the volume of the scene is shown, not a copy")
@@ -155,6 +155,9 @@ class PanelTest(PanelCase):
         self.click("proposalButton")
         self.click("overlayCheck")
         if slicer.app.layoutManager() is not None:
+            self.until(lambda: self.workspace.jobs.background is not None)
+            self.assertTrue(ui.segmentButton.enabled, "nobody waits for a look at the uncertainty")
+            self.assertTrue(ui.nextRoundButton.enabled)
             self.until(
                 lambda: slicer.util.getFirstNodeByName("ALUNet uncertainty") is not None, 120
             )

@@ -260,27 +260,55 @@ class ProjectTest(PanelCase):
         self.click("cancelAddButton")
         self.until(lambda: ui.addVolumesButton.enabled)
         self.assertLess(len(self.workspace.status.cases), 2)
-        self.assertTrue(ui.messageLabel.isHidden(), "who cancels need not be told")
+        self.assertEqual(ui.messageLabel.text, "", "who cancels need not be told")
 
     def test_what_cannot_be_a_case_is_named_and_the_next_goes_on(self):
         ui = self.ui
         self.connect()
         self.create("Some")
-        nodes = sample_data.load()[:3]
+        nodes = sample_data.load()
         flat = slicer.util.arrayFromVolume(nodes[1])
         flat[:] = 7
+        nodes[1].GetImageData().GetPointData().GetScalars().Modified()
         self.until(lambda: ui.volumesList.count == sample_data.CASES)
-        for row in range(3, sample_data.CASES):
-            self.tick("volumesList", row, False)
+        self.assertIn("Phantom 2 – holds labels", ui.volumesList.item(1).text())
+        self.tick("volumesList", 1, True)
+        self.tick("volumesList", 3, True)
+        nodes[3].GetImageData().Initialize()  # it lost its voxels since it was listed
         said = set()
         self.click("addVolumesButton")
-        self.until(lambda: said.add(ui.sendLabel.text) or not ui.messageLabel.isHidden())
-        self.assertIn("Not added (1):\n'Phantom 2': ", ui.messageLabel.text)
-        self.assertIn("holds the value 7 everywhere.", ui.messageLabel.text)
+        self.until(lambda: said.add(ui.sendLabel.text) or ui.messageLabel.text)
+        self.assertIn("Not added (2):\n", ui.messageLabel.text)
+        self.assertIn("'Phantom 2': ", ui.messageLabel.text)
+        self.assertIn("Phantom 2 holds the value 7 everywhere.", ui.messageLabel.text)
+        self.assertIn("'Phantom 4': 'Phantom 4' has no voxels.", ui.messageLabel.text)
+        for path in (str(self.folder), ".nrrd", "_0000"):
+            self.assertNotIn(path, ui.messageLabel.text, "a file on its way is no name")
         self.until(lambda: self.workspace.status.cases == ["Phantom_1", "Phantom_3"])
         self.assertTrue(any(text.startswith(("Reading", "Sending")) for text in said), said)
         self.until(lambda: ui.addVolumesButton.enabled)
         self.assertIsNone(self.workspace.jobs.current, "an import is no round")
+
+    def test_what_is_another_projects_is_asked_about_once(self):
+        ui = self.ui
+        self.connect()
+        self.create("First")
+        self.add_phantoms()
+        self.answers.agrees = False
+        self.create("Second")
+        self.assertEqual(self.workspace.status.cases, [], "nothing is ticked, nothing is asked")
+        self.until(lambda: ui.volumesList.count == sample_data.CASES)
+        self.assertEqual(ui.volumesList.item(0).text(), "Phantom 1 – a case of First")
+        self.assertFalse(ui.addVolumesButton.enabled)
+        self.tick("volumesList", 0, True)
+        self.click("addVolumesButton")
+        self.assertIn(
+            "Send these to Second, too? Phantom 1 (a case of First)", self.answers.asked[-1]
+        )
+        self.assertTrue(ui.sendLabel.isHidden())
+        self.answers.agrees = True
+        self.click("addVolumesButton")
+        self.until(lambda: self.workspace.status.cases == ["Phantom_1"])
 
     def test_a_job_is_cancelled(self):
         self.connect()

@@ -66,7 +66,7 @@ class RoundsTest(EngineCase):
     def round(self, **options):
         ended: list = []
         self.jobs.start("round", options, ended.append, self.failures.append)
-        self.pump.until(lambda: ended or self.failures, 300)
+        self.pump.until(lambda: ended or self.failures, 300, lambda: len(self.told))
         self.assertEqual(self.failures, [])
         return ended[0]
 

@@ -250,7 +250,12 @@ class NearestMeanModel:
         return self.probabilities(voxels(images[0])).argmax(-1).astype(np.uint8)
 
     def uncertainty(
-        self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
+        self,
+        geometry: CaseGeometry,
+        measure: str,
+        class_weights: np.ndarray,
+        seed: tuple[int, ...],
+        slices: Sequence[int] | None = None,
     ) -> np.ndarray:
         image = np.load(self.folder / f"{geometry.case}.npy")
         variance, bald = self.moments(image, self.settings.dropout, self.settings.passes, seed)
@@ -260,7 +265,8 @@ class NearestMeanModel:
             "bald": bald,
             "entropy": bits(self.probabilities(image)),
         }
-        return found[measure].astype(np.float32)
+        values = found[measure].astype(np.float32)
+        return values if slices is None else values[list(slices)]
 
 
 def bits(probabilities: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import read_labels
 from alunet.loop import Loop, outputs
 from alunet.loop.oracle import Oracle
+from alunet.loop.slice_maps import make_slice_maps
 from alunet.model.interface import SHIPPED, Framework, load_framework, name_of
 from alunet.model.settings import MEASURES
 from alunet.project import Project
@@ -107,8 +108,24 @@ def assert_outputs(loop: Loop, folder: Path) -> None:
         file = outputs.uncertainty(loop, "e", folder / f"{measure}.nrrd", measure)
         values = sitk.GetArrayFromImage(sitk.ReadImage(str(file)))
         assert values.shape == (5, 28, 36) and np.isfinite(values).all() and values.max() > 0
+        assert_slices(loop, measure)
     with np.load(outputs.export_model(loop, folder / "model.zip")) as content:
         assert content["means"].tolist() == pytest.approx([100, 200, 300], abs=15)
+
+
+def assert_slices(loop: Loop, measure: str) -> None:
+    """Single slices are those of the map of the whole case, and are not computed again."""
+    pool, name = loop.project.samples.pool, loop.project.cases.all("pool")[0].name
+    samples = [int(sample) for sample in pool.samples_of(name)][::7]
+    whole = outputs.uncertainty(loop, name, loop.project.root / "whole.nrrd", measure)
+    values = sitk.GetArrayFromImage(sitk.ReadImage(str(whole)))
+    files = make_slice_maps(loop, samples, measure)
+    for sample, file in zip(samples, files, strict=True):
+        expected = values[loop.project.samples.place(sample).slices]
+        assert np.allclose(np.load(file), expected, atol=1e-6), (measure, sample)
+    times = [file.stat().st_mtime_ns for file in files]
+    assert make_slice_maps(loop, samples, measure) == files
+    assert [file.stat().st_mtime_ns for file in files] == times
 
 
 @pytest.mark.slow

@@ -216,8 +216,9 @@ class TestUncertainty:
         monkeypatch.setattr(model, "patch", (24, 16))  # several tiles a slice
         monkeypatch.setattr(uncertainty, "entropy_bits", lambda probabilities: probabilities[:, 0])
         monkeypatch.setattr(model, "full_resolution", lambda precision: _Same())
-        show = lambda geometry: uncertainty.uncertainty_map(  # noqa: E731
-            nnunet, model, geometry, "entropy", np.zeros(3), RECIPE.scoring, (1,), ignore_events
+        given = (np.zeros(3), RECIPE.scoring, (1,), ignore_events)
+        show = lambda geometry, slices=None: uncertainty.uncertainty_map(  # noqa: E731
+            nnunet, model, geometry, "entropy", *given, slices
         )
         import blosc2
 
@@ -225,18 +226,20 @@ class TestUncertainty:
         plain = show(whole)
         assert np.allclose(plain, image, rtol=1e-6, atol=1e-6)
         larger = (raw[2] + 5, raw[0] + 3, raw[1] + 4)  # as if nnU-Net had transposed and cropped
-        moved = show(
-            CaseGeometry(
-                name, larger, (1, 2, 0), ((1, raw[0] + 1), (2, raw[1] + 2), (3, raw[2] + 3)), raw
-            )
-        )
+        crop = ((1, raw[0] + 1), (2, raw[1] + 2), (3, raw[2] + 3))
+        geometry = CaseGeometry(name, larger, (1, 2, 0), crop, raw)
+        moved = show(geometry)
         expected = np.zeros(larger, np.float32)
         expected[3 : raw[2] + 3, 1 : raw[0] + 1, 2 : raw[1] + 2] = plain.transpose(2, 0, 1)
         assert moved.shape == larger and np.array_equal(moved, expected)
+        alone = show(geometry, [2, 5])  # slices of the crop, across the image's second axis
+        assert np.array_equal(alone, expected[:, [3, 6]])
         finer = (raw[0], 2 * raw[1], 2 * raw[2])
         resampled = show(CaseGeometry(name, finer, (0, 1, 2), tuple((0, n) for n in finer), raw))
         assert resampled.shape == finer
         assert resampled.mean() == pytest.approx(plain.mean(), rel=1e-3)
+        alone = show(CaseGeometry(name, finer, (0, 1, 2), tuple((0, n) for n in finer), raw), [4])
+        assert np.allclose(alone, resampled[4:5], rtol=1e-5, atol=1e-5)
 
 
 class _Same(torch.nn.Module):

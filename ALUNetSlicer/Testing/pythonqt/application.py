@@ -13,6 +13,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import slicer
+import vtk
 from PySide6 import QtCore, QtGui, QtWidgets
 
 from pythonqt import core, scripted, widgets
@@ -58,6 +59,7 @@ class _LayoutManager:
 
     def __init__(self) -> None:
         self._views: dict[str, Any] = {}
+        self._interactors: dict[str, Any] = {}
 
     def sliceWidget(self, name: str) -> Any:
         """As in Slicer the logic stays the same one, and has its node again after the scene was
@@ -68,7 +70,9 @@ class _LayoutManager:
             self._views[name] = widgets.slice_view(name)
         elif known.GetSliceNode() is None or known.GetSliceNode().GetScene() is None:
             widgets.give_node(known, name)
-        return SimpleNamespace(sliceLogic=lambda: self._views[name])
+        interactor = self._interactors.setdefault(name, vtk.vtkRenderWindowInteractor())
+        view = SimpleNamespace(interactor=lambda: interactor)
+        return SimpleNamespace(sliceLogic=lambda: self._views[name], sliceView=lambda: view)
 
     def sliceViewNames(self) -> tuple[str, ...]:
         return ("Red", "Green", "Yellow")

@@ -286,7 +286,7 @@ def test_cancel_ends_the_process_and_its_children(service, scan):
     project = new(service, scan, "cancel")
     job = at_work(service, project)
     waiting = start(service, project, "plan")
-    assert f"Job {job}" in wait_for_reason(service, project, waiting)
+    assert f"job {job}" in wait_for_reason(service, project, waiting)
     service.ok("DELETE", f"/projects/{project}/jobs/{waiting}")
     assert wait(service, project, waiting)["state"] == "cancelled"
     service.ok("DELETE", f"/projects/{project}/jobs/{job}")

@@ -291,6 +291,20 @@ def waiting(session: ViewerSession, task: RunningCall) -> Any:
 
 
 @call("local")
+def refused_labels(session: ViewerSession, task: RunningCall, key: str) -> Any:
+    """Give the labels of an entry that was not acknowledged, in a file of the spool folder, with
+    the version that they correct and the time that was spent on them.
+    """
+    entry, voxels = session.outbox.get(key), session.outbox.voxels(key)
+    if entry is None or voxels is None:
+        raise InputError("These labels are not in the outbox any more.", "List what waits again.")
+    target = session.spool_file(f"outbox-{entry.sample}.raw")
+    target.write_bytes(voxels)
+    about_them = {name: entry.content[name] for name in ("shape", "dtype", "seconds")}
+    return {"file": str(target), "version": entry.content["base_version"], **about_them}
+
+
+@call("local")
 def retry(session: ViewerSession, task: RunningCall, key: str) -> Any:
     """Send a refused entry again."""
     session.line.sender.retry(key)

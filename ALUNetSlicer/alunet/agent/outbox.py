@@ -227,6 +227,12 @@ class Outbox:
             found = self._select(database, "key = ?", (key,))
         return found[0] if found else None
 
+    def voxels(self, key: str) -> bytes | None:
+        """Voxels of an entry as they were handed in; None where it has none, or none any more."""
+        with self._transaction() as database:
+            row = database.execute("SELECT body FROM entries WHERE key = ?", (key,)).fetchone()
+        return None if row is None or row[0] is None else gzip.decompress(row[0])
+
     def retry(self, key: str) -> None:
         """Let a refused entry wait again, at its old place."""
         with self._transaction() as database:

@@ -208,7 +208,12 @@ class TrainedModel(Protocol):
         ...
 
     def uncertainty(
-        self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
+        self,
+        geometry: CaseGeometry,
+        measure: str,
+        class_weights: np.ndarray,
+        seed: tuple[int, ...],
+        slices: Sequence[int] | None = None,
     ) -> np.ndarray:
         """(k, j, i) float32: how unsure the model is of each voxel, on its image's grid.
 
@@ -218,6 +223,8 @@ class TrainedModel(Protocol):
             class_weights: (K,), for "variance".
             seed: of the dropout passes; with that of `monte_carlo` a sample's score is the mean of
                 its voxels here.
+            slices: of the preprocessed image, ascending; the result has these alone across its
+                sliced axis. Without: all.
         """
         ...
 

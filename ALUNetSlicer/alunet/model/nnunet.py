@@ -258,7 +258,12 @@ class NnUnetModel:
         return self._predictor.segment_files(images)
 
     def uncertainty(
-        self, geometry: CaseGeometry, measure: str, class_weights: np.ndarray, seed: tuple[int, ...]
+        self,
+        geometry: CaseGeometry,
+        measure: str,
+        class_weights: np.ndarray,
+        seed: tuple[int, ...],
+        slices: Sequence[int] | None = None,
     ) -> np.ndarray:
         """See `TrainedModel.uncertainty`."""
         from alunet.model.uncertainty import uncertainty_map
@@ -272,6 +277,7 @@ class NnUnetModel:
             self._settings,
             seed,
             self._emit,
+            slices,
         )
 
     @cached_property

@@ -4,7 +4,7 @@ averaged.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -36,6 +36,7 @@ def uncertainty_map(
     settings: ScoringSettings,
     seed: tuple[int, ...],
     emit: Emit,
+    slices: Sequence[int] | None = None,
 ) -> np.ndarray:
     """A measure of every voxel of a preprocessed case, on the grid of its image file: (k, j, i)
     float32.
@@ -51,6 +52,8 @@ def uncertainty_map(
             dropout, bits.
         weights: (K,), of the classes for "variance".
         seed: of the dropout masks.
+        slices: of the preprocessed image that are wanted, ascending; the result has these alone,
+            across its sliced axis. Without: all, with those outside of the crop.
 
     Raises:
         InputError: there is no such measure.
@@ -58,19 +61,23 @@ def uncertainty_map(
     pool = Pool.build([geometry], model.patch)
     about = settings.batch_size, model.device.type, settings.memory_share
     reader = TileReader(Folders(nnunet), pool, *about)
-    total = np.zeros(geometry.grid_shape, np.float32)
-    tiles_of = np.zeros(geometry.grid_shape, np.uint16)
-    pace = TimedProgress(f"map: {measure}", len(pool), emit)
+    wanted = np.arange(geometry.grid_shape[0]) if slices is None else np.asarray(slices)
+    ids = np.flatnonzero(np.isin(pool.slice, wanted))
+    total = np.zeros((len(wanted), *geometry.grid_shape[1:]), np.float32)
+    tiles_of = np.zeros(total.shape, np.uint16)
+    pace = TimedProgress(f"map: {measure}", len(ids), emit)
     with _pixels(model, measure, weights, settings, seed) as pixels:
-        for tiles in reader.batches(np.arange(len(pool))):
+        for tiles in reader.batches(ids):
             values = pixels(torch.from_numpy(tiles.images).to(model.device)).cpu().numpy()
-            for sample, value, valid in zip(tiles.rows, values, tiles.valid, strict=True):
+            for row, value, valid in zip(tiles.rows, values, tiles.valid, strict=True):
+                sample = ids[row]
                 top, bottom, left, right = pool.box[sample]
-                place = pool.slice[sample], slice(top, bottom), slice(left, right)
+                number = np.searchsorted(wanted, pool.slice[sample])
+                place = number, slice(top, bottom), slice(left, right)
                 total[place] += value[valid].reshape(bottom - top, right - left)
                 tiles_of[place] += 1
             pace.report(int(tiles.rows[-1]) + 1)
-    return _on_raw_grid(total / tiles_of, nnunet, model, geometry)
+    return _on_raw_grid(total / tiles_of, nnunet, model, geometry, slices is None)
 
 
 @contextmanager
@@ -102,14 +109,16 @@ def _pixels(
 
 
 def _on_raw_grid(
-    grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry
+    grid: np.ndarray, nnunet: Path, model: Model, geometry: CaseGeometry, whole_case: bool
 ) -> np.ndarray:
-    """Resampling, crop and transpose undone."""
+    """Resampling, crop and transpose undone; of some slices the crop of the slices stays."""
     properties = read_properties(Folders(nnunet), geometry.case)
     spacing = [properties["spacing"][axis] for axis in geometry.transpose]
-    cropped = [high - low for low, high in geometry.crop]
+    crop = [geometry.crop[0] if whole_case else (0, len(grid)), *geometry.crop[1:]]
+    cropped = [high - low for low, high in crop]
     resample = model.configuration.resampling_fn_probabilities
     back = resample(grid[None], cropped, [spacing[0], *model.configuration.spacing], spacing)[0]
-    whole = np.zeros([geometry.raw_shape[axis] for axis in geometry.transpose], np.float32)
-    whole[tuple(slice(low, high) for low, high in geometry.crop)] = back
+    shape = [geometry.raw_shape[axis] for axis in geometry.transpose]
+    whole = np.zeros([shape[0] if whole_case else len(grid), *shape[1:]], np.float32)
+    whole[tuple(slice(low, high) for low, high in crop)] = back
     return np.ascontiguousarray(whole.transpose(np.argsort(geometry.transpose)))

@@ -76,6 +76,13 @@ class Jobs:
         where = "WHERE id = ? AND state IN ('queued', 'running')"
         self._db.execute(f"UPDATE jobs SET {changes} {where}", (*columns.values(), number))
 
+    def wait(self, number: int, why: str) -> None:
+        """Notes, and tells, that a job waits and whom it waits for, in words."""
+        with self._db.transaction():
+            if self.get(number).state not in ENDED:
+                self.note(number, state=JobState.QUEUED.value, waiting=why)
+                self._tell(number)
+
     def begin(self, number: int) -> None:
         """Notes that a job runs now, once more or for the first time."""
         self.note(number, state=JobState.RUNNING.value, waiting="")
@@ -141,6 +148,7 @@ class Jobs:
         job = self.get(number)
         error = None if job.error is None else to_json(job.error)
         data = {"job": number, "kind": job.kind.value, "state": job.state.value, "error": error}
+        data |= {"waiting": job.waiting} if job.waiting else {}
         self._events.add("job", data)
 
 

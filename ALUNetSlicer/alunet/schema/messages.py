@@ -300,7 +300,8 @@ class JobRequest:
                      another time is asked for.
     ``predict``      ``cases`` (list of names; without: all). Stores proposals.
     ``uncertainty``  ``cases`` (without: all in the worklist), ``measure`` ("entropy"). Stores
-                     uncertainty maps of the newest model.
+                     uncertainty maps of the newest model. With ``samples`` (list of numbers) those
+                     of these boxes alone, one after the other; such a job gives way to all others.
     ``export``       ``what`` ("model", "labels", or "predictions", which must be there), ``format``
                      and ``cases`` of labels. The result is a zip file; with the format "dcm", the
                      one of predictions, the person's side makes DICOM SEG objects of it, beside the

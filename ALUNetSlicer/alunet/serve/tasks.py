@@ -19,11 +19,12 @@ from alunet.loop import outputs
 from alunet.loop.choice import usual_choice
 from alunet.loop.dicom_package import pack_labels, pack_predictions
 from alunet.loop.recipe import check_seconds
+from alunet.loop.slice_maps import make_slice_maps
 from alunet.project import Project
 from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
 from alunet.serve import imports
+from alunet.serve.background import let_others_first
 from alunet.serve.job_context import JobContext
-from alunet.serve.priority import let_others_first
 from alunet.storage.files import atomic_path, write_json
 
 ON_DEVICE = (JobKind.ROUND, JobKind.PREDICT, JobKind.UNCERTAINTY, JobKind.SIMULATE)
@@ -102,9 +103,17 @@ def _predict(task: JobContext, cases: Sequence[str] = ()) -> None:
     outputs.predict(loop, cases, loop.folder() / "proposals", EXACT_ENDING, proposals=True)
 
 
-def _uncertainty(task: JobContext, cases: Sequence[str] = (), measure: str = "entropy") -> None:
+def _uncertainty(
+    task: JobContext,
+    cases: Sequence[str] = (),
+    measure: str = "entropy",
+    samples: Sequence[int] = (),
+) -> None:
     loop = task.annotation_loop().loop
     loop.last()
+    if samples:
+        make_slice_maps(loop, samples, measure)
+        return
     names = list(cases) or list(dict.fromkeys(row.case for row in task.project.worklist.rows()))
     for name in names:
         file = loop.folder() / "uncertainty" / measure / f"{name}{EXACT_ENDING}"
@@ -247,7 +256,11 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
         "train_for": _seconds,
     },
     JobKind.PREDICT: {"cases": _list(_text)},
-    JobKind.UNCERTAINTY: {"cases": _list(_text), "measure": _text},
+    JobKind.UNCERTAINTY: {
+        "cases": _list(_text),
+        "measure": _text,
+        "samples": _list(_number(0, (1 << 31) - 1)),
+    },
     JobKind.EXPORT: {
         "what": ("model", "labels", "predictions").__contains__,
         "format": (*FILE_FORMATS, DICOM_SEG).__contains__,

@@ -26,6 +26,13 @@ from alunet.schema import ENDED, Code, Event, Job, JobKind, JobState, Problem
 from alunet.schema.private import close_to_others
 from alunet.serve import imports, tasks
 from alunet.serve.job_context import JobContext
+from alunet.serve.priority import (
+    comes_before,
+    gives_way,
+    note_holder,
+    waits_for,
+    waits_for_device,
+)
 from alunet.serve.problems import problem_of
 from alunet.storage.disk_space import check_room
 from alunet.storage.failures import Locked, StorageFailure
@@ -43,8 +50,10 @@ class Watch(threading.Thread):
     full; has a connection of its own.
 
     Attributes:
-        cancel: set when the job is to end.
+        cancel: set when the job is to end, or to give way.
         failure: why it is to end, where nobody cancelled it.
+        way: set when it is to give way to another one, and to go on afterwards.
+        running: whether it has its turn.
     """
 
     def __init__(self, folder: Path, number: int) -> None:
@@ -54,6 +63,7 @@ class Watch(threading.Thread):
         self._waiting: list[Event] = []
         self.cancel, self._done = threading.Event(), threading.Event()
         self.failure: StorageFailure | None = None
+        self.way, self.running = threading.Event(), False
 
     def emit(self, event: Event) -> None:
         """Takes an event from any thread."""
@@ -75,6 +85,7 @@ class Watch(threading.Thread):
             beats = time.monotonic() - beat > _BEAT_SECONDS
             beat = time.monotonic() if beats else beat
             if self._look(project, beats):
+                self.way.clear()
                 asked = asked or time.monotonic()
                 self.cancel.set()
                 if not last and time.monotonic() - asked > _PATIENCE_SECONDS:
@@ -87,6 +98,9 @@ class Watch(threading.Thread):
             if beats:
                 project.jobs.note(self._number, heartbeat=time.time())
                 check_room(project.root)
+            if self.running and self._must_give_way(project):
+                self.way.set()
+                self.cancel.set()
             return (
                 self.failure is not None or project.jobs.cancelled_since(self._number) is not None
             )
@@ -95,6 +109,10 @@ class Watch(threading.Thread):
         except StorageFailure as failure:
             self.failure = self.failure or failure
             return True
+
+    def _must_give_way(self, project: Project) -> bool:
+        job = project.jobs.get(self._number)
+        return gives_way(job) and comes_before(project, job) is not None
 
     def finish(self) -> None:
         """Writes what is left and ends."""
@@ -170,10 +188,7 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     watch.start()
     state, problem, result = JobState.DONE, None, None
     try:
-        with _turn(root, project, job, watch) as owned:
-            check_room(project.root)
-            project.jobs.begin(job.id)
-            result = tasks.run(JobContext(root, owned, job, threads, watch.emit, watch.cancel))
+        result = _in_turn(root, project, job, threads, watch)
     except Cancelled:
         state = JobState.CANCELLED
     except AlunetError as error:
@@ -187,15 +202,40 @@ def _work(root: Path, project: Project, job: Job, threads: int | None) -> None:
     project.jobs.end(job.id, state, problem, result)
 
 
+def _in_turn(
+    root: Path, project: Project, job: Job, threads: int | None, watch: Watch
+) -> Path | None:
+    """Do the job when it is its turn; where it had to give way, once more when the others are
+    done.
+    """
+    while True:
+        try:
+            with _turn(root, project, job, watch) as owned:
+                check_room(project.root)
+                project.jobs.begin(job.id)
+                watch.running = True
+                return tasks.run(JobContext(root, owned, job, threads, watch.emit, watch.cancel))
+        except Cancelled:
+            if not watch.way.is_set():
+                raise
+        finally:
+            watch.running = False
+        watch.way.clear()
+        watch.cancel.clear()
+
+
 @contextlib.contextmanager
 def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Project]:
     """Waits until the job may run, and gives the project for it alone."""
     device = FileLock(root / ".alunet" / "device.lock")
     try:
-        while (earlier := _earlier(project, job)) is not None:
-            _wait(project, job, watch, comes_first(earlier))
+        while (earlier := comes_before(project, job)) is not None:
+            _wait(project, job, watch, waits_for(earlier))
+        holder = root / ".alunet" / "device.holder"
         while job.kind in tasks.ON_DEVICE and not device.take():
-            _wait(project, job, watch, "Another project's job is using the device.")
+            _wait(project, job, watch, waits_for_device(holder))
+        if job.kind in tasks.ON_DEVICE:
+            note_holder(holder, project, job)
         with _own(project, job, watch) as owned:
             yield owned
     finally:
@@ -205,12 +245,6 @@ def _turn(root: Path, project: Project, job: Job, watch: Watch) -> Iterator[Proj
 def comes_first(number: int) -> str:
     """Why a job waits for that one."""
     return f"Job {number} of this project comes first."
-
-
-def _earlier(project: Project, job: Job) -> int | None:
-    return next(
-        (other.id for other in project.jobs.all(unfinished=True) if other.id < job.id), None
-    )
 
 
 def _own(project: Project, job: Job, watch: Watch) -> Project:
@@ -223,7 +257,7 @@ def _own(project: Project, job: Job, watch: Watch) -> Project:
 
 def _wait(project: Project, job: Job, watch: Watch, why: str) -> None:
     if project.jobs.get(job.id).waiting != why:
-        project.jobs.note(job.id, waiting=why)
+        project.jobs.wait(job.id, why)
     if watch.cancel.wait(_LOOK_SECONDS):
         raise Cancelled("Cancelled before it began.")
 
