@@ -11,10 +11,13 @@ from ALUNetSlicerLib.annotate.worklist import Slice
 
 @dataclass
 class CurrentSlice:
-    """The slice on screen: what it is, what it began with, and since when."""
+    """The slice on screen: what it is, what it began with, since when, and when it was painted
+    last.
+    """
 
     item: Slice
     base: int
     start: np.ndarray
     since: float
     spent: float
+    painted: float = 0.0

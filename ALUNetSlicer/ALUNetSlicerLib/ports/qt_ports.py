@@ -180,7 +180,8 @@ class QtEditor:
 
     Args:
         widget: qMRMLSegmentEditorWidget, before a scene is set.
-        hidden: ids of segments that the editor does not list.
+        attribute: of the segmentation node that may be edited: the editor takes no other, also
+            where that one is removed.
     """
 
     EFFECTS = (
@@ -195,7 +196,7 @@ class QtEditor:
     )
     UNDO_STATES = 20
 
-    def __init__(self, widget: Any, hidden: Sequence[str]) -> None:
+    def __init__(self, widget: Any, attribute: str) -> None:
         self._widget = widget
         widget.setMaximumNumberOfUndoStates(self.UNDO_STATES)
         widget.setEffectNameOrder(self.EFFECTS)
@@ -208,7 +209,9 @@ class QtEditor:
         widget.maskingSectionVisible = False
         widget.addRemoveSegmentButtonsVisible = False
         widget.show3DButtonVisible = False
-        slicer.util.findChild(widget, "SegmentsTableView").setHideSegments(list(hidden))
+        nodes = slicer.util.findChild(widget, "SegmentationNodeComboBox")
+        nodes.addAttribute("vtkMRMLSegmentationNode", attribute, "1")
+        nodes.showHidden = nodes.noneEnabled = True
 
     def show(self, node: Any, segmentation: Any, volume: Any) -> None:
         self._widget.setMRMLSegmentEditorNode(node)

@@ -78,6 +78,7 @@ class SessionTest(SceneTest):
 
     def open(self, author: str = "ann") -> None:
         """As a viewer does when it starts."""
+        self.failures.clear()
         self.process = PipeProcess(self.pump, agent_command(self.folder / "home"), self.environment)
         self.agent = AgentProcess(self.process, self.pump)
         self.agent.start()
@@ -236,7 +237,7 @@ class SessionTest(SceneTest):
         for file in self.folder.rglob("*.npz"):
             file.unlink()
         self.open()
-        self.go(self.session.resume, item.sample, 0)
+        self.go(self.session.resume, item.sample)
         np.testing.assert_array_equal(self.session.labels(), labels)
 
     def test_a_closed_scene_loses_nothing(self):
@@ -250,20 +251,17 @@ class SessionTest(SceneTest):
 
     def test_leaving_lifts_the_lock_and_coming_back_sets_it(self):
         self.go(self.session.next)
-        node, everywhere = (
-            self.session.case_nodes.editor_node(),
-            slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere,
-        )
-        self.assertNotEqual(node.GetMaskMode(), everywhere)
+        canvas = self.session.case_nodes.canvas
+        self.assertIsNot(canvas.node, canvas.case.node)
         self.session.leave()
-        self.assertEqual(node.GetMaskMode(), everywhere)
+        self.assertIs(canvas.node, canvas.case.node)
         self.assertEqual(self.editor.told[-1], "rest")
         self.go(self.session.enter)
-        self.assertNotEqual(node.GetMaskMode(), everywhere)
+        self.assertIsNot(canvas.node, canvas.case.node)
         self.session.locked = False
-        self.assertEqual(node.GetMaskMode(), everywhere)
+        self.assertIs(canvas.node, canvas.case.node)
         self.session.locked = True
-        self.assertNotEqual(node.GetMaskMode(), everywhere)
+        self.assertIsNot(canvas.node, canvas.case.node)
 
     def test_beginning_again_can_be_undone(self):
         self.go(self.session.next)
