@@ -68,7 +68,8 @@ class SliceDisplay:
         item, canvas = self._item, self._case_nodes.canvas
         self._case_nodes.open(item.case, item.box, self.confined, labels)
         if self._edited:
-            self._editor.show(self._case_nodes.edit(), canvas.node, canvas.case.volume)
+            node, volume = self._case_nodes.edit(), canvas.case.volume
+            self._editor.show(node, canvas.node, volume, self.confined)
             self._editor.forget()  # an undo would bring back the slice before
 
     def labels(self) -> np.ndarray:

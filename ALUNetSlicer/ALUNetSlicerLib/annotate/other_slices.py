@@ -5,15 +5,17 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate.drafts import Draft
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
+from ALUNetSlicerLib.annotate.submissions import Submissions
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.mrml.canvas import Canvas
+from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 
 Place = tuple[str, int, int]
@@ -24,27 +26,32 @@ class OtherSlices:
     """Paint in a listed slice is a draft of that slice; of paint in others is known where it is.
 
     Args:
-        canvas: what the slice on screen is painted on.
-        worklist, initial_labels: of the project.
-        keep: keeps a draft.
+        case_nodes, worklist, initial_labels, submissions: of the project.
 
     Attributes:
-        further: slices in no worklist that were painted and are not handed in.
+        further: slices in no worklist that were painted, and nobody was asked about.
     """
 
     def __init__(
         self,
-        canvas: Canvas,
+        case_nodes: CaseNodes,
         worklist: SliceWorklist,
         initial_labels: InitialLabels,
-        keep: Callable[[Draft], None],
+        submissions: Submissions,
     ) -> None:
         self.further: dict[Place, None] = {}
-        self._worklist, self._initial_labels, self._keep = worklist, initial_labels, keep
-        self._canvas, self._strokes = canvas, 0
+        self._case_nodes, self._canvas, self._strokes = case_nodes, case_nodes.canvas, 0
+        self._worklist, self._initial_labels = worklist, initial_labels
+        self._submissions = submissions
+        self._waiting: dict[int, list[Callable[[], None]]] = {}
         self._item: Slice | None = None
         self._case: CaseSegmentation | None = None
         self._before: np.ndarray | None = None
+
+    def keep(self, draft: Draft) -> None:
+        """Keep a draft, and let the scene say that it has it."""
+        self._submissions.keep(draft)
+        self._case_nodes.begin(draft.item.case, draft.item.sample, draft.base, draft.at)
 
     def watch(self, item: Slice) -> None:
         """Begin: what is in the case's node now is not paint of a person.
@@ -58,6 +65,34 @@ class OtherSlices:
     def stop(self) -> None:
         """Nothing is painted in other slices any more."""
         self._item = self._case = self._before = None
+
+    def all_of(self, case: str) -> np.ndarray:
+        """What the scene has of a case, (k, j, i) of its volume."""
+        return self._case_nodes.segmentation(case).read_all()
+
+    def hand_in(self, item: Slice, painted: np.ndarray) -> None:
+        """Hand in a slice that was painted before it was in the worklist. One with labels on the
+        engine becomes a draft that goes on from them.
+
+        Args:
+            painted: of the whole case; see `all_of`.
+        """
+        labels = painted[item.box.slices].copy()
+        if not labels.any():
+            return
+        if self._worklist.find(item.sample) is None:
+            self._worklist.fill([*self._worklist, item])
+        if item.version:
+            self._put(item, labels, labels > 0)
+        else:
+            draft = Draft(labels, 0, 0.0, item, time.time())
+            end = partial(self._case_nodes.end, item.case, item.sample)
+            self._submissions.hand_in(draft, end)
+
+    def take_further(self) -> list[Place]:
+        """Give `further`, once: who is asked and does not want them has them in the scene."""
+        found, self.further = list(self.further), {}
+        return found
 
     def collect(self) -> bool:
         """Keep what was painted since; whether anything was."""
@@ -89,17 +124,28 @@ class OtherSlices:
     def _put(self, item: Slice, labels: np.ndarray, painted: np.ndarray) -> None:
         """Lay paint over what the slice begins with; what the engine has is not lost by it."""
         at, begun = time.time(), replace(item, status=Status.IN_PROGRESS)
-        ready: list[bool] = []
+        self._waiting[item.sample] = []
+
+        def answered() -> None:
+            for action in self._waiting.pop(item.sample, []):
+                action()
 
         def take(base: int, start: np.ndarray) -> None:
-            ready.append(True)
-            self._keep(Draft(np.where(painted, labels, start), base, 0.0, begun, at))
+            self.keep(Draft(np.where(painted, labels, start), base, 0.0, begun, at))
+            answered()
 
         def failed(_why: Failure) -> None:
-            """The engine cannot be asked: it will say that there is another version."""
+            answered()  # it cannot be asked: it will refuse the draft, and say that it has labels
 
         self._initial_labels.find(item, False, take, failed)
-        if not ready:
-            self._keep(Draft(labels.copy(), 0, 0.0, begun, at))
+        if item.sample in self._waiting:
+            self.keep(Draft(labels.copy(), 0, 0.0, begun, at))
         if item.status == Status.TODO:
             self._worklist.change(item.sample, status=Status.IN_PROGRESS)
+
+    def after(self, sample: int, action: Callable[[], None]) -> None:
+        """Do something when what was painted in a slice is its draft."""
+        if sample in self._waiting:
+            self._waiting[sample].append(action)
+        else:
+            action()

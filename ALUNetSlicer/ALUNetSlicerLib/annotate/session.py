@@ -91,7 +91,7 @@ class AnnotationSession:
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
         self.other_slices = OtherSlices(
-            self.case_nodes.canvas, self.worklist, self._initial_labels, self._keep
+            self.case_nodes, self.worklist, self._initial_labels, self._submissions
         )
         self.interrupted: Slice | None = None
         self.case_nodes.canvas.painted.connect(self._painted)
@@ -167,7 +167,7 @@ class AnnotationSession:
             return
         self.keep_draft()
         self._wanted, show = sample, partial(self._show, item)
-        self._begin(item, show, self.failed.emit)
+        self.other_slices.after(sample, partial(self._begin, item, show, self.failed.emit))
 
     def resume(self, sample: int) -> None:
         """Show a slice that a scene was saved with; of scene and draft the newer counts, for each
@@ -357,13 +357,10 @@ class AnnotationSession:
         labels = self.labels()
         if not np.array_equal(labels, known.start):
             begun = replace(item, status=status)
-            self._keep(Draft(labels, known.base, self.seconds(), begun, known.painted))
+            draft = Draft(labels, known.base, self.seconds(), begun, known.painted)
+            self.other_slices.keep(draft)
         if self.other_slices.collect():
             self.changed.emit()
-
-    def _keep(self, draft: Draft) -> None:
-        self._submissions.keep(draft)
-        self.case_nodes.begin(draft.item.case, draft.item.sample, draft.base, draft.at)
 
     def leave(self) -> None:
         """The person does something else for now: the draft is kept, view and painting are as

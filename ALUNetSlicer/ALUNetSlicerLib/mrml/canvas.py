@@ -140,10 +140,11 @@ class Canvas:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentationNode")
         node.UnRegister(None)
         node.SetName(_NAME)
-        node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node.SetAttribute(CANVAS, "1")
         slicer.mrmlScene.AddNode(node)
+        # not before: the subject hierarchy complains of segments of a node that it does not know
+        node.SetHideFromEditors(True)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         display.SetSaveWithScene(False)
@@ -168,6 +169,8 @@ class Canvas:
                 self._see(node, event, self._check)
             self._see(node, segmentation.SegmentModified, self._look)
             self._see(node.GetDisplayNode(), vtk.vtkCommand.ModifiedEvent, self._look)
+            # an undo tells of nothing else
+            self._see(node, slicer.vtkMRMLDisplayableNode.DisplayModifiedEvent, self._take)
 
     def _see(self, caller: Any, event: Any, action: Callable[..., None]) -> None:
         if caller is not None:

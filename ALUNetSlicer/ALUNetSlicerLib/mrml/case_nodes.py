@@ -93,7 +93,8 @@ class CaseNodes:
         known = self._segmentations.get(case)
         # which a person may have changed
         segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        if known is None or known.node is not segmentation or known.volume is not volume:
+        same = known is not None and known.node is segmentation and known.volume is volume
+        if not (same and known.is_whole):
             known = CaseSegmentation(segmentation, volume, self._labels, self._colors)
         if not known.is_on_grid:  # what it holds is of other voxels than those of the volume
             segmentation.RemoveAttribute(_CASE)
@@ -123,6 +124,8 @@ class CaseNodes:
             node.UnRegister(None)
             node.SetSingletonTag(_EDITOR)
             node.SetSaveWithScene(False)  # it names a node that is not saved either
+            # Slicer's own, 1000, is for whole volumes: of one slice it would leave nothing
+            node.SetAttribute("Islands.MinimumSize", "10")
             node = slicer.mrmlScene.AddNode(node)
         return node
 

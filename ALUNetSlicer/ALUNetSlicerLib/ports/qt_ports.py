@@ -184,7 +184,7 @@ class QtEditor:
             where that one is removed.
     """
 
-    EFFECTS = (
+    IN_SLICE = (
         "Paint",
         "Draw",
         "Erase",
@@ -193,13 +193,30 @@ class QtEditor:
         "Islands",
         "Scissors",
         "Smoothing",
+        "Margin",
     )
+    """Effects that do in one slice what they say."""
+    EVERYWHERE = (
+        "Paint",
+        "Draw",
+        "Erase",
+        "Threshold",
+        "Level tracing",
+        "Scissors",
+        "Fill between slices",
+    )
+    """Those that do no harm to labels of single slices where they reach all of them."""
+    OUT_OF_PLACE = (
+        ("Islands", "splitAllOptionRadioButton"),  # its new segments are no structures
+        ("Threshold", "useForPaintButton"),  # the controls to end that are not on screen
+    )
+    """Options of effects that are not offered, by the names that Slicer has for them."""
     UNDO_STATES = 20
 
     def __init__(self, widget: Any, attribute: str) -> None:
         self._widget = widget
         widget.setMaximumNumberOfUndoStates(self.UNDO_STATES)
-        widget.setEffectNameOrder(self.EFFECTS)
+        widget.setEffectNameOrder(self.IN_SLICE)
         widget.unorderedEffectsVisible = False
         widget.autoShowSourceVolumeNode = False
         widget.segmentationNodeSelectorVisible = False
@@ -213,13 +230,25 @@ class QtEditor:
         nodes.addAttribute("vtkMRMLSegmentationNode", attribute, "1")
         nodes.showHidden = nodes.noneEnabled = True
 
-    def show(self, node: Any, segmentation: Any, volume: Any) -> None:
+    def show(self, node: Any, segmentation: Any, volume: Any, confined: bool) -> None:
+        self._offer(self.IN_SLICE if confined else self.EVERYWHERE)
         self._widget.setMRMLSegmentEditorNode(node)
         self._widget.setMRMLScene(slicer.mrmlScene)
         self._widget.setSegmentationNode(segmentation)
         self._widget.setSourceVolumeNode(volume)
         self._widget.installKeyboardShortcuts()
         self._widget.setupViewObservations()
+
+    def _offer(self, effects: Sequence[str]) -> None:
+        active = self._widget.activeEffect()
+        if active is not None and active.name not in effects:
+            self._widget.setActiveEffect(None)
+        self._widget.setEffectNameOrder(effects)
+        for name, option in self.OUT_OF_PLACE:
+            effect = self._widget.effectByName(name)
+            control = getattr(effect.self(), option, None) if effect is not None else None
+            if control is not None:
+                control.hide()
 
     def remember(self) -> None:
         self._widget.saveStateForUndo()
@@ -238,7 +267,7 @@ class QtEditor:
 class NoEditor:
     """Without a window nothing is painted by hand."""
 
-    def show(self, node: Any, segmentation: Any, volume: Any) -> None: ...
+    def show(self, node: Any, segmentation: Any, volume: Any, confined: bool) -> None: ...
 
     def remember(self) -> None: ...
 

@@ -113,7 +113,7 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
         nodes.hide()
 
     def setEffectNameOrder(self, names: Any) -> None:
-        for name in names[:5]:
+        for name in names[: 5 - self._row.count()]:
             self._row.addWidget(QtWidgets.QToolButton(self, text=name))
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
@@ -132,6 +132,12 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
 
     def setSourceVolumeNode(self, node: Any) -> None:
         self._volume = node
+
+    def activeEffect(self) -> Any:
+        return None
+
+    def effectByName(self, name: str) -> Any:
+        return None
 
     def setActiveEffect(self, effect: Any) -> None:
         self.told.append("no effect")
