@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.mrml.canvas import Lost
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor
 
 
@@ -28,7 +30,7 @@ class SliceDisplay:
         self._locked = True
         self._item: Slice | None = None
         self._edited = False
-        case_nodes.canvas.moved.connect(self._follow)
+        case_nodes.canvas.moved = self._follow
 
     @property
     def locked(self) -> bool:
@@ -119,3 +121,14 @@ class SliceDisplay:
         self.rest()
         if (view := self._view()) is not None:
             view.forget()
+
+
+def lost_words(why: Lost, name: str) -> str:
+    """Say what happened to a node."""
+    words = {
+        Lost.REMOVED: _("“{name}” was removed from the scene."),
+        Lost.EMPTIED: _("Structures of “{name}” were removed in the scene."),
+        Lost.REPLACED: _("The voxels of “{name}” were replaced, or lie elsewhere now."),
+        Lost.BENT: _("“{name}” was put under a transform that is not linear."),
+    }
+    return words[why].format(name=name)

@@ -14,7 +14,7 @@ import numpy as np
 from alunet.schema import Code, Status
 from ALUNetSlicerLib.annotate.case_volumes import CaseVolumes
 from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
-from ALUNetSlicerLib.annotate.display import SliceDisplay
+from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_words
 from ALUNetSlicerLib.annotate.drafts import Autosave, Draft, Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
 from ALUNetSlicerLib.annotate.lease import SliceLease
@@ -28,6 +28,7 @@ from ALUNetSlicerLib.annotate.updates import Updates
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.mrml.canvas import Lost
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -94,8 +95,8 @@ class AnnotationSession:
             self.case_nodes, self.worklist, self._initial_labels, self._submissions
         )
         self.interrupted: Slice | None = None
-        self.case_nodes.canvas.painted.connect(self._painted)
-        self.case_nodes.canvas.lost.connect(self._lost)
+        self.case_nodes.canvas.painted = self._painted
+        self.case_nodes.canvas.lost = self._lost
         self._updates.erased.connect(self._erased)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
@@ -415,7 +416,7 @@ class AnnotationSession:
             known.painted = time.time()
             self.case_nodes.begin(known.item.case, known.item.sample, known.base, known.painted)
 
-    def _lost(self, why: str) -> None:
+    def _lost(self, why: Lost, name: str) -> None:
         """A node goes that the slice needs, or went: what is painted is known all the same."""
         item = self.current
         if item is None:
@@ -424,7 +425,8 @@ class AnnotationSession:
         self._display.rest()
         self._end_slice()
         self.interrupted = item
-        message = _("{why} What you painted is kept.").format(why=why)
+        words = lost_words(why, name)
+        message = _("{what} What you painted is kept.").format(what=words)
         self.failed.emit(Failure("nodes", message, _("Go on with the slice.")))
         self.changed.emit()
 

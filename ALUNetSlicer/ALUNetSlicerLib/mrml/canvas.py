@@ -8,6 +8,7 @@ scene; what is painted is in the case's node at once.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from enum import Enum, auto
 from typing import Any
 
 import numpy as np
@@ -16,12 +17,19 @@ import vtk
 
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box
-from ALUNetSlicerLib.ports.i18n import tr as _
-from ALUNetSlicerLib.ports.signal import Signal
 
 CANVAS = "ALUNet.canvas"
 """Attribute of the segmentation node that the Segment Editor has: it can choose no other."""
 _NAME = "ALUNet slice"
+
+
+class Lost(Enum):
+    """What happened to a node that the slice on screen needs."""
+
+    REMOVED = auto()
+    EMPTIED = auto()
+    REPLACED = auto()
+    BENT = auto()
 
 
 class Canvas:
@@ -29,14 +37,16 @@ class Canvas:
 
     Attributes:
         strokes: changes of voxels so far, also in other slices of a node that is not confined.
-        painted: emits nothing; what is painted in the slice changed.
-        moved: emits nothing; the volume lies elsewhere now.
-        lost: emits why, for people, before a node goes that the slice needs, or after something in
-            it went. `labels` are still those that were painted.
+        painted: called when what is painted in the slice changed.
+        moved: called when the volume lies elsewhere.
+        lost: gets what happened and the name of a node, before a node goes that the slice needs,
+            or after something in it went. `labels` are still those that were painted.
     """
 
     def __init__(self) -> None:
-        self.painted, self.moved, self.lost = Signal(), Signal(), Signal()
+        self.painted: Callable[[], None] = lambda: None
+        self.moved: Callable[[], None] = lambda: None
+        self.lost: Callable[[Lost, str], None] = lambda why, name: None
         self.strokes = 0
         self._case: CaseSegmentation | None = None
         self._own: CaseSegmentation | None = None
@@ -179,32 +189,29 @@ class Canvas:
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _removed(self, _caller: Any, _event: str, node: Any) -> None:
         if any(node is needed for needed in self._needed):
-            self._lose(_("“{name}” was removed from the scene.").format(name=node.GetName()))
+            self._lose(Lost.REMOVED, node)
 
     def _moved(self, *_values: Any) -> None:
         """The labels go where the volume goes, and nowhere else."""
         volume = self._case.volume
         transform = volume.GetParentTransformNode()
         if transform is not None and not transform.IsTransformToWorldLinear():
-            message = _("“{name}” was put under a transform that is not linear.")
-            self._lose(message.format(name=volume.GetName()))
+            self._lose(Lost.BENT, volume)
             return
         for node in {self.node, self._case.node}:
             if node.GetTransformNodeID() != volume.GetTransformNodeID():
                 node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        self.moved.emit()
+        self.moved()
 
     def _changed(self, *_values: Any) -> None:
         if _place(self._case.volume) != self._place:
-            message = _("The voxels of “{name}” were replaced, or lie elsewhere now.")
-            self._lose(message.format(name=self._case.volume.GetName()))
+            self._lose(Lost.REPLACED, self._case.volume)
 
     def _check(self, *_values: Any) -> bool:
         """Whether the nodes have all structures; else the slice is lost."""
         if all(each is None or each.is_whole for each in (self._case, self._own)):
             return True
-        message = _("Structures of “{name}” were removed in the scene.")
-        self._lose(message.format(name=self._case.node.GetName()))
+        self._lose(Lost.EMPTIED, self._case.node)
         return False
 
     def _take(self, caller: Any, *_values: Any) -> None:
@@ -226,7 +233,7 @@ class Canvas:
                 other.write(self._box, labels)
             finally:
                 self._busy = False
-        self.painted.emit()
+        self.painted()
 
     def _look(self, caller: Any, *_values: Any) -> None:
         """Let both nodes have the same names and colors, and hide the same."""
@@ -241,9 +248,9 @@ class Canvas:
         finally:
             self._busy = False
 
-    def _lose(self, why: str) -> None:
+    def _lose(self, why: Lost, node: Any) -> None:
         self._release()  # once
-        self.lost.emit(why)
+        self.lost(why, node.GetName())
 
 
 def _place(volume: Any) -> tuple[Any, ...]:

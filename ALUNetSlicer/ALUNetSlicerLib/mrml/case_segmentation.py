@@ -14,7 +14,7 @@ import vtk
 from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from ALUNetSlicerLib.mrml.slice_geometry import Box
-from ALUNetSlicerLib.mrml.terminology import appearance_of
+from ALUNetSlicerLib.mrml.terminology import appearances_of
 
 _PREFIX = "ALUNet_"
 _LOCK = "ALUNetLock"
@@ -48,12 +48,13 @@ class CaseSegmentation:
         self._colors = dict(colors or {})
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         self._remove_others()
+        self._looks = appearances_of(labels, self._colors)
         for name, value in labels.items():
             if value and self._segments.GetSegment(self._ids[value]) is None:
                 self._add(name, value)
 
     def _add(self, name: str, value: int) -> None:
-        appearance = appearance_of(name, value, color=self._colors.get(name, ""))
+        appearance = self._looks[name]
         self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
         if appearance.entry:
             self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
@@ -76,7 +77,7 @@ class CaseSegmentation:
         """
         old, earlier = {value: name for name, value in before.items()}, self._colors
         self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
-        self._colors = dict(colors)
+        self._colors, self._looks = dict(colors), appearances_of(labels, colors)
         self._remove_others()
         for name, value in labels.items():
             segment = self._segments.GetSegment(self._ids[value]) if value else None
@@ -84,7 +85,7 @@ class CaseSegmentation:
                 self._add(name, value)
             elif value:
                 renamed, color = old.get(value, name) != name, self._colors.get(name, "")
-                appearance = appearance_of(name, value, color=color)
+                appearance = self._looks[name]
                 if renamed:
                     segment.SetName(name)
                     segment.SetTerminology(appearance.entry)

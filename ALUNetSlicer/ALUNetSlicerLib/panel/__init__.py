@@ -63,6 +63,7 @@ class Panel:
     def leave(self) -> None:
         """Another module is opened."""
         self.annotate.leave()
+        self.results.close_plot()
 
     def volumes_changed(self) -> None:
         """The scene has other volumes."""

@@ -113,3 +113,6 @@ class Desktop(Protocol):
 
     def chart(self, chart: Any) -> None:
         """Show a chart."""
+
+    def close_chart(self) -> None:
+        """Lay the views out as they were before the chart, where nobody did otherwise since."""

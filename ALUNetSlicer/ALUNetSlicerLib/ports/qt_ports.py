@@ -308,6 +308,9 @@ class RedView(Generic[View]):
 class QtDesktop:
     """Dialogs, cells and charts."""
 
+    _layouts = (0, 0)
+    """Before and with a chart."""
+
     def confirm(self, text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="ALUNet"))
 
@@ -365,8 +368,15 @@ class QtDesktop:
     def chart(self, chart: Any) -> None:
         """Show a chart in a plot view."""
         manager = slicer.app.layoutManager()
-        logic = slicer.modules.plots.logic()
-        logic.ShowChartInLayout(chart) if manager is not None else None
+        if manager is not None:
+            before = manager.layout
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+            self._layouts = before, manager.layout
+
+    def close_chart(self) -> None:
+        manager, (before, during) = slicer.app.layoutManager(), self._layouts
+        if manager is not None and manager.layout == during != before:
+            manager.setLayout(before)
 
 
 class Shortcuts:

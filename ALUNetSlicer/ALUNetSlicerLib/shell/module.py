@@ -130,6 +130,7 @@ class Shell:
         self.panel.close()
         self._workspace.opened.disconnect(self._opened)
         self._workspace.shutdown()
+        self._widget.logic.end()
         qt_ports.wait_for_ending()
 
     # --- the scene --------------------------------------------------------------------------------
