@@ -24,6 +24,8 @@ _RESULT = "ALUNet.result"
 _BEGUN = "ALUNet.begun"
 """Attribute of a case's segmentation node: its slices that are painted and not handed in."""
 _EDITOR = "ALUNet"
+_DEFAULTS = "ALUNet.defaults"
+"""Attribute of the editor's node that has our defaults of effects."""
 
 
 class CaseNodes:
@@ -124,8 +126,6 @@ class CaseNodes:
             node.UnRegister(None)
             node.SetSingletonTag(_EDITOR)
             node.SetSaveWithScene(False)  # it names a node that is not saved either
-            # Slicer's own, 1000, is for whole volumes: of one slice it would leave nothing
-            node.SetAttribute("Islands.MinimumSize", "10")
             node = slicer.mrmlScene.AddNode(node)
         return node
 
@@ -139,6 +139,10 @@ class CaseNodes:
     def edit(self) -> Any:
         """Let the editor's state be at the slice that is open, and return its node."""
         node, canvas = self.editor_node(), self.canvas
+        if not node.GetAttribute(_DEFAULTS):  # a scene that is closed resets them
+            node.SetAttribute(_DEFAULTS, "1")
+            # Slicer's own, 1000, is for whole volumes: of one slice it would leave nothing
+            node.SetAttribute("Islands.MinimumSize", "10")
         canvas.node.SetAttribute(CANVAS, "1")
         node.SourceVolumeIntensityMaskOff()  # its controls are not on screen
         node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
