@@ -11,8 +11,9 @@ from ALUNetSlicerLib.annotate.worklist import Slice
 
 @dataclass
 class CurrentSlice:
-    """The slice on screen: what it is, and what it began with."""
+    """The slice on screen: what it is, what it began with, and when it was painted last."""
 
     item: Slice
     base: int
     start: np.ndarray
+    painted: float = 0.0

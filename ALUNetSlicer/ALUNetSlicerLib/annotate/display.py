@@ -7,8 +7,10 @@ from collections.abc import Callable
 import numpy as np
 
 from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.mrml.canvas import Lost
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor
 
 
@@ -26,58 +28,109 @@ class SliceDisplay:
     ) -> None:
         self._case_nodes, self._view, self._editor = case_nodes, view, editor
         self._locked = True
+        self._item: Slice | None = None
+        self._edited = False
+        case_nodes.canvas.moved = self._follow
 
     @property
     def locked(self) -> bool:
-        """Whether painting is confined to the slice and its box."""
+        """Whether painting is to be confined to the slice and its box."""
         return self._locked
 
     @locked.setter
     def locked(self, locked: bool) -> None:
         self._locked = locked
-        self._case_nodes.mask(locked)
+        if self._edited:
+            self.open()
 
-    def show(self, item: Slice) -> None:
-        """Put the slice into the view and the case into the editor.
+    @property
+    def confined(self) -> bool:
+        """Whether nothing can be painted beyond the slice and its box."""
+        return self._locked and self._edited
+
+    def show(self, item: Slice, labels: np.ndarray) -> None:
+        """Put the slice into the view, and the case into the editor.
+
+        Args:
+            labels: what the slice begins with.
 
         Raises:
             ValueError: a transform of the volume is not linear.
         """
-        view, segmentation = self._view(), self._case_nodes.segmentation(item.case)
+        view, volume = self._view(), self._case_nodes.volume(item.case)
         if view is not None:
-            view.show(segmentation.volume, item.box)
+            view.show(volume, item.box)
             view.frame(self._case_nodes.frame(item.case, item.box))
-        self._case_nodes.confine(item.case, item.box, self._locked)
-        editor_node = self._case_nodes.editor_node()
-        self._editor.show(editor_node, segmentation.node, segmentation.volume)
-        self._editor.forget()  # an undo would bring back the lock of the slice before
+        self._item, self._edited = item, True
+        self.open(labels)
 
-    def labels(self, item: Slice) -> np.ndarray:
-        """What is painted in a slice: its box, (k, j, i)."""
-        return self._case_nodes.segmentation(item.case).read(item.box)
+    def open(self, labels: np.ndarray | None = None) -> None:
+        """Let the slice be painted on, with these labels or with what is there; nothing that was
+        painted before can be undone.
+        """
+        item, canvas = self._item, self._case_nodes.canvas
+        self._case_nodes.open(item.case, item.box, self.confined, labels)
+        if self._edited:
+            node, volume = self._case_nodes.edit(), canvas.case.volume
+            self._editor.show(node, canvas.node, volume, self.confined)
+            self._editor.forget()  # an undo would bring back the slice before
 
-    def paint(self, item: Slice, labels: np.ndarray) -> None:
-        """Replace what is painted in a slice; it can be undone.
+    def labels(self) -> np.ndarray:
+        """What is painted in the slice: its box, (k, j, i)."""
+        return self._case_nodes.canvas.labels
+
+    def paint(self, labels: np.ndarray) -> None:
+        """Replace what is painted in the slice; it can be undone.
 
         Raises:
             ValueError: not of the box's shape.
         """
         self._editor.remember()
-        self._case_nodes.segmentation(item.case).write(item.box, labels)
+        self._case_nodes.canvas.write(labels)
 
-    def changed(self) -> None:
-        """Segments came or went: nothing before that can be undone."""
-        self._editor.forget()
+    def _follow(self) -> None:
+        """The volume lies elsewhere now."""
+        view, item = self._view(), self._item
+        if view is not None and self._edited:
+            view.show(self._case_nodes.volume(item.case), item.box)
+            view.frame(self._case_nodes.frame(item.case, item.box))
+
+    def rest(self) -> None:
+        """Nothing is painted on."""
+        self._editor.rest()
+        self._case_nodes.canvas.close()
+        self._item, self._edited = None, False
+
+    def leave(self) -> None:
+        """Make view and painting as they were before the first slice; what somebody paints in the
+        case's own node meanwhile counts.
+        """
+        self._editor.rest()
+        self._edited = False
+        if self._item is not None:
+            self.open()
+        if (view := self._view()) is not None:
+            view.restore()
 
     def restore(self) -> None:
-        """Make view and painting as they were before the first slice."""
-        self._editor.rest()
-        self._case_nodes.unlock_others()
+        """As `leave`, for good."""
+        self.rest()
         if (view := self._view()) is not None:
             view.restore()
 
     def forget(self) -> None:
         """There is nothing to go back to: the scene closes."""
-        self._editor.rest()
+        self.rest()
         if (view := self._view()) is not None:
             view.forget()
+
+
+def lost_words(why: Lost, name: str) -> str:
+    """Say what happened to a node."""
+    words = {
+        Lost.REMOVED: _("“{name}” was removed from the scene."),
+        Lost.EMPTIED: _("Structures of “{name}” were removed in the scene."),
+        Lost.REPLACED: _("The voxels of “{name}” were replaced, or lie elsewhere now."),
+        Lost.BENT: _("“{name}” was put under a transform that is not linear."),
+    }
+    return words[why].format(name=name)

@@ -39,12 +39,14 @@ class Draft:
         base: version that it corrects, 0 where there was none.
         seconds: spent on it so far.
         item: the slice, by which it is found again when it is in no worklist any more.
+        at: when it was painted, seconds since 1970; 0 where that is not known.
     """
 
     labels: np.ndarray
     base: int
     seconds: float
     item: Slice
+    at: float = 0.0
 
 
 class Autosave:
@@ -97,9 +99,8 @@ class Drafts:
         """
         packed = io.BytesIO()
         about = json.dumps(asdict(draft.item))
-        np.savez_compressed(
-            packed, labels=draft.labels, base=draft.base, seconds=draft.seconds, item=about
-        )
+        numbers = {"base": draft.base, "seconds": draft.seconds, "at": draft.at}
+        np.savez_compressed(packed, labels=draft.labels, item=about, **numbers)
         part = self._folder / f"tmp-{uuid.uuid4().hex}"
         try:
             with part.open("wb") as stream:
@@ -119,8 +120,9 @@ class Drafts:
                     float(content["seconds"]),
                     json.loads(str(content["item"])),
                 )
+                at = float(content["at"]) if "at" in content else 0.0
                 read = {"box": Box.of(**item["box"]), "status": Status(item["status"])}
-                return Draft(content["labels"], base, seconds, Slice(**{**item, **read}))
+                return Draft(content["labels"], base, seconds, Slice(**{**item, **read}), at)
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             return None
 

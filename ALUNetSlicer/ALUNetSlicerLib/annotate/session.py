@@ -4,6 +4,7 @@ widget.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -13,11 +14,13 @@ import numpy as np
 from alunet.schema import Code, Status
 from ALUNetSlicerLib.annotate.case_volumes import CaseVolumes
 from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
-from ALUNetSlicerLib.annotate.display import SliceDisplay
+from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_words
 from ALUNetSlicerLib.annotate.drafts import Autosave, Draft, Drafts
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
 from ALUNetSlicerLib.annotate.lease import SliceLease
+from ALUNetSlicerLib.annotate.other_slices import OtherSlices
 from ALUNetSlicerLib.annotate.person import Person
+from ALUNetSlicerLib.annotate.saved_paint import newer_paint
 from ALUNetSlicerLib.annotate.submissions import Submissions
 from ALUNetSlicerLib.annotate.taking_back import TakeBack
 from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
@@ -26,6 +29,7 @@ from ALUNetSlicerLib.annotate.work_clock import WorkClock
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.mrml.canvas import Lost
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -52,6 +56,8 @@ class AnnotationSession:
         overlay: the uncertainty over the slice on screen.
         taking_back: of labels that were handed in.
         clock: counts the time spent on the slice on screen.
+        other_slices: what is painted while painting is not confined to the slice.
+        interrupted: the slice on screen until a node that it needs went; None where none did.
         proposals: whether a slice begins with the model's proposal.
         changed: emits nothing; the worklist changed.
         shown: emits the `Slice` that is on screen now.
@@ -87,6 +93,12 @@ class AnnotationSession:
         for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
             part.failed.connect(self.failed.emit)
+        self.other_slices = OtherSlices(
+            self.case_nodes, self.worklist, self._initial_labels, self._submissions
+        )
+        self.interrupted: Slice | None = None
+        self.case_nodes.canvas.painted = self._painted
+        self.case_nodes.canvas.lost = self._lost
         self._updates.erased.connect(self._erased)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
@@ -115,16 +127,16 @@ class AnnotationSession:
             colors: #rrggbb by name.
             replaced: value of a removed structure -> what its voxels are now.
         """
-        known, item = self._current, self.current
-        in_scene = item is not None and self.case_nodes.volume(item.case) is not None
-        painted = self.labels() if known is not None and in_scene else None
+        known = self._current
+        painted = self.labels() if known is not None else None
         self.keep_draft()
         self._initial_labels.forget()
+        self.case_nodes.canvas.pause()
         self.know_structures(labels, colors, replaced)
         if known is not None and painted is not None:
             known.start = self._initial_labels.current(known.start)
-            self.paint(self._initial_labels.current(painted))
-            self._display.changed()
+            self._display.open(self._initial_labels.current(painted))
+            self._watch(known.item)
         self.refresh()
 
     def know_structures(
@@ -158,21 +170,15 @@ class AnnotationSession:
             return
         self.keep_draft()
         self._wanted, show = sample, partial(self._show, item)
-        self._begin(item, show, self.failed.emit)
+        self.other_slices.after(sample, partial(self._begin, item, show, self.failed.emit))
 
-    def resume(self, sample: int, base: int) -> None:
-        """Show a slice that a scene was saved with, and what was painted in it then, where no
-        newer draft is here.
+    def resume(self, sample: int) -> None:
+        """Show a slice that a scene was saved with; of scene and draft the newer counts, for each
+        slice that was begun, where nothing was handed in since.
         """
-        item = self.worklist.find(sample)
-        if (
-            item is not None
-            and self._drafts.find(sample) is None
-            and self.case_nodes.has_labels(item.case)
-        ):
-            labels = self._display.labels(item)
-            self._submissions.keep(Draft(labels, base, 0.0, item))
-        if item is not None:
+        for draft in newer_paint(self.case_nodes, self.worklist, self._drafts):
+            self._submissions.keep(draft)
+        if self.worklist.find(sample) is not None:
             self.go_to(sample)
 
     def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> None:
@@ -183,10 +189,10 @@ class AnnotationSession:
         if self._submissions.take_up(sample, labels, base, seconds):
             self.go_to(sample)
 
-    @property
-    def base(self) -> int:
-        """Version of the labels that the slice on screen began with."""
-        return 0 if self._current is None else self._current.base
+    def go_on(self) -> None:
+        """Show the slice again that was on screen until a node went."""
+        if self.interrupted is not None:
+            self.go_to(self.interrupted.sample)
 
     def next(self) -> None:
         """Show the next slice that is to be done."""
@@ -204,16 +210,19 @@ class AnnotationSession:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
         draft = self._drafts.find(item.sample)
-        self.case_nodes.segmentation(item.case).write(item.box, labels)
+        self.keep_draft()  # the one before, painted while this one came
         try:
-            self._display.show(item)
+            self._display.show(item, labels)
         except ValueError as error:
             self.failed.emit(
                 Failure("view", str(error), _("See the module Transforms."), about="show")
             )
             return
         self.clock.begin(draft.seconds if draft is not None else 0.0)
-        self._current = CurrentSlice(item, base, labels.copy())
+        at = draft.at if draft is not None else 0.0
+        self._current = CurrentSlice(item, base, self._display.labels(), at)
+        self.interrupted = None
+        self._watch(item)
         self.shown.emit(item)
         self._lease.take(item.sample)
         self._autosave.start()
@@ -249,7 +258,16 @@ class AnnotationSession:
 
     @locked.setter
     def locked(self, locked: bool) -> None:
+        self.keep_draft()
         self._display.locked = locked
+        if self._current is not None:
+            self._watch(self._current.item)
+
+    def _watch(self, item: Slice) -> None:
+        """See what is painted in other slices, where that is possible."""
+        self.other_slices.stop()
+        if not self._display.confined:
+            self.other_slices.watch(item)
 
     def set_overlay(self, wanted: bool) -> None:
         """Lay the model's uncertainty over the slice, or not."""
@@ -273,7 +291,7 @@ class AnnotationSession:
 
     def labels(self) -> np.ndarray:
         """What is painted in the slice on screen: its box, (k, j, i)."""
-        return self._display.labels(self._current.item)
+        return self._display.labels()
 
     def paint(self, labels: np.ndarray) -> None:
         """Replace what is painted in the slice on screen; it can be undone.
@@ -281,7 +299,7 @@ class AnnotationSession:
         Raises:
             ValueError: not of the box's shape.
         """
-        self._display.paint(self._current.item, labels)
+        self._display.paint(labels)
 
     # --- handing in -------------------------------------------------------------------------------
 
@@ -297,9 +315,12 @@ class AnnotationSession:
         """
         if self._current is None:
             return
-        draft = Draft(self.labels(), self._current.base, self.seconds(), self._current.item)
+        self.other_slices.collect()
+        known = self._current
+        draft = Draft(self.labels(), known.base, self.seconds(), known.item, known.painted)
 
         def safe() -> None:
+            self.case_nodes.end(draft.item.case, draft.item.sample)
             if self._is_current(draft.item.sample):
                 self._current.start = draft.labels  # what is painted from now on is a draft again
             (then or self.next)()
@@ -338,22 +359,26 @@ class AnnotationSession:
 
     def keep_draft(self, status: Status = Status.IN_PROGRESS) -> None:
         """Keep what is painted and not handed in, if anything was."""
-        item = self.current
-        if item is not None and self.case_nodes.volume(item.case) is not None:
-            # else the scene was closed
-            labels, known = self.labels(), self._current
-            if not np.array_equal(labels, known.start):
-                self._submissions.keep(
-                    Draft(labels, known.base, self.seconds(), replace(item, status=status))
-                )
+        item, known = self.current, self._current
+        if item is None or known is None:
+            return
+        labels = self.labels()
+        if not np.array_equal(labels, known.start):
+            begun = replace(item, status=status)
+            draft = Draft(labels, known.base, self.seconds(), begun, known.painted)
+            self.other_slices.keep(draft)
+        if self.other_slices.collect():
+            self.changed.emit()
 
     def leave(self) -> None:
         """The person does something else for now: the draft is kept, view and painting are as
-        they were before.
+        they were before. What is painted in the case's labels elsewhere counts as paint.
         """
         self.keep_draft()
         self._autosave.stop()
-        self._display.restore()
+        self._display.leave()
+        if self._current is not None:
+            self._watch(self._current.item)
 
     def enter(self) -> None:
         """Go on with the slice that was on screen."""
@@ -369,14 +394,17 @@ class AnnotationSession:
         self.case_nodes.forget()
 
     def close(self) -> None:
-        """The person goes: as `leave`, and the slice is given back."""
-        self.leave()
+        """The person goes: as `leave`, the slice is given back, and nothing is shown any more."""
+        self.keep_draft()
+        self._display.restore()
         self._end_slice()
+        self.case_nodes.hide()
         self._submissions.close()
         self._updates.close()
 
     def _end_slice(self) -> None:
         self._autosave.stop()
+        self.other_slices.stop()
         self._lease.give_back()
         self._current = self._wanted = None
 
@@ -387,6 +415,27 @@ class AnnotationSession:
         self.worklist.change(sample, owner=why.author)
         self.changed.emit()
         self.failed.emit(why)
+
+    def _painted(self) -> None:
+        """Let the scene say when: it may be saved, and it must be known which is newer then."""
+        known = self._current
+        if known is not None:
+            known.painted = time.time()
+            self.case_nodes.begin(known.item.case, known.item.sample, known.base, known.painted)
+
+    def _lost(self, why: Lost, name: str) -> None:
+        """A node goes that the slice needs, or went: what is painted is known all the same."""
+        item = self.current
+        if item is None:
+            return
+        self.keep_draft()
+        self._display.rest()
+        self._end_slice()
+        self.interrupted = item
+        words = lost_words(why, name)
+        message = _("{what} What you painted is kept.").format(what=words)
+        self.failed.emit(Failure("nodes", message, _("Go on with the slice.")))
+        self.changed.emit()
 
     def _erased(self, samples: list[int]) -> None:
         """The slice on screen must not become a draft again."""

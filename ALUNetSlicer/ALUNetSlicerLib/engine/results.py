@@ -9,7 +9,14 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import DICOM_SEG, CurvePoint, JobKind, JobState, WrittenSegmentations
+from alunet.schema import (
+    DICOM_SEG,
+    SEGMENTATION_ENDING,
+    CurvePoint,
+    JobKind,
+    JobState,
+    WrittenSegmentations,
+)
 from ALUNetSlicerLib.engine.agent_process import AgentProcess, about_job
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
@@ -17,6 +24,7 @@ from ALUNetSlicerLib.engine.local_files import LocalFiles
 from ALUNetSlicerLib.engine.messages import FetchedFile
 from ALUNetSlicerLib.mrml.case_segmentation import load_segmentation
 from ALUNetSlicerLib.mrml.curve_chart import Curves, curve_chart
+from ALUNetSlicerLib.mrml.terminology import hex_colors
 from ALUNetSlicerLib.ports.i18n import tr as _
 
 DICE = "dice"
@@ -33,6 +41,9 @@ class Results:
         project: id.
         labels: structure name -> value.
         local: writes files of the person on this computer.
+
+    Attributes:
+        labels, colors: the structures' values and own colors, by name.
     """
 
     def __init__(
@@ -45,6 +56,7 @@ class Results:
     ) -> None:
         self._agent, self._jobs, self._project, self.labels = agent, jobs, project, labels
         self._local = local
+        self.colors: Mapping[str, str] = {}
 
     def curve(self, done: Callable[[list[CurvePoint]], None], failed: Failed) -> None:
         """One point for each finished round."""
@@ -83,7 +95,8 @@ class Results:
 
         Args:
             what: "model" or "labels".
-            ending: format of the labels, "nrrd" or "nii.gz"; of no meaning for a model.
+            ending: format of the labels, "seg.nrrd", "nrrd" or "nii.gz"; of no meaning for a
+                model.
             target: the file.
         """
 
@@ -104,7 +117,11 @@ class Results:
                 return
             done(target)
 
-        options = {"what": what} | ({"format": ending} if what == "labels" else {})
+        options: dict[str, Any] = {"what": what}
+        if what == "labels":
+            options["format"] = ending
+        if ending == SEGMENTATION_ENDING[1:]:
+            options["colors"] = hex_colors(self.labels, self.colors)
         self._jobs.start(JobKind.EXPORT, options, self._then(made, failed), failed)
 
     def export_dicom(
@@ -170,7 +187,12 @@ def segmentation_file(case: str, folder: Path) -> Path | None:
     return file if file.exists() else None
 
 
-def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> Any | None:
+def plot(
+    points: list[CurvePoint],
+    metric: str = DICE,
+    title: str = _TITLE,
+    colors: Mapping[str, str] | None = None,
+) -> Any | None:
     """The learning curve as a chart: a metric of every structure, and the mean, over the labeled
     slices.
 
@@ -181,6 +203,7 @@ def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> A
         points: see `Results.curve`.
         metric: name, as the engine has it.
         title: of the metric.
+        colors: #rrggbb of structures by name, as their segments have them.
 
     Returns:
         vtkMRMLPlotChartNode, the same one each time; None where nothing was measured.
@@ -193,7 +216,9 @@ def plot(points: list[CurvePoint], metric: str = DICE, title: str = _TITLE) -> A
         name: [(slices, values[name]) for slices, values in known if name in values]
         for name in names
     }
-    return _chart("ALUNet learning curve", title, words, curves) if any(curves.values()) else None
+    if not any(curves.values()):
+        return None
+    return _chart("ALUNet learning curve", title, words, curves, colors or {})
 
 
 def is_tested(point: CurvePoint) -> bool:
@@ -216,8 +241,9 @@ def measured(point: CurvePoint, tested: bool, metric: str = DICE) -> dict[str, f
 
 def plot_study(curves: Curves) -> Any:
     """The curves of a simulation as a chart: strategy -> (labeled slices, Dice) of each round."""
-    return _chart("ALUNet simulation", _TITLE, _("{metric} on the test cases"), curves)
+    return _chart("ALUNet simulation", _TITLE, _("{metric} on the test cases"), curves, {})
 
 
-def _chart(name: str, title: str, words: str, curves: Curves) -> Any:
-    return curve_chart(name, title, curves, _("labeled slices"), words.format(metric=title))
+def _chart(name: str, title: str, words: str, curves: Curves, colors: Mapping[str, str]) -> Any:
+    measure = words.format(metric=title)
+    return curve_chart(name, title, curves, _("labeled slices"), measure, colors)

@@ -4,13 +4,15 @@ is laid over them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import slicer
 
+from ALUNetSlicerLib.mrml.canvas import CANVAS, Canvas
 from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.part_frame import part_frame
 from ALUNetSlicerLib.mrml.slice_geometry import Box
@@ -20,7 +22,11 @@ _CASE = "ALUNet.case"
 """Attribute of a node: the project and case that it belongs to. It is saved with the scene."""
 _RESULT = "ALUNet.result"
 """Attribute of a segmentation node that the model made: the project and case that it belongs to."""
+_BEGUN = "ALUNet.begun"
+"""Attribute of a case's segmentation node: its slices that are painted and not handed in."""
 _EDITOR = "ALUNet"
+_DEFAULTS = "ALUNet.defaults"
+"""Attribute of the editor's node that has our defaults of effects."""
 
 
 def owner_of(node: Any) -> tuple[str, str]:
@@ -37,6 +43,9 @@ class CaseNodes:
         project: id of it.
         labels: structure name -> value, with the background's 0.
         colors: #rrggbb of structures that have a color of their own, by name.
+
+    Attributes:
+        canvas: what the slice on screen is painted on.
     """
 
     def __init__(
@@ -45,6 +54,7 @@ class CaseNodes:
         self._project, self._labels = project, labels
         self._colors: Mapping[str, str] = colors or {}
         self._segmentations: dict[str, CaseSegmentation] = {}
+        self.canvas = Canvas()
 
     def volume(self, case: str) -> Any | None:
         """The volume node of a case, None where it is not in the scene."""
@@ -86,10 +96,15 @@ class CaseNodes:
         known = self._segmentations.get(case)
         # which a person may have changed
         segmentation.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-        if known is None or known.node is not segmentation or known.volume is not volume:
-            known = self._segmentations[case] = CaseSegmentation(
-                segmentation, volume, self._labels, self._colors
-            )
+        same = known is not None and known.node is segmentation and known.volume is volume
+        if not (same and known.is_whole):
+            known = CaseSegmentation(segmentation, volume, self._labels, self._colors)
+        if not known.is_on_grid:  # what it holds is of other voxels than those of the volume
+            segmentation.RemoveAttribute(_CASE)
+            segmentation.SetName(f"{case} labels, before the volume was moved")
+            segmentation.GetDisplayNode().SetVisibility(False)
+            return self.segmentation(case)
+        self._segmentations[case] = known
         return known
 
     @property
@@ -111,18 +126,63 @@ class CaseNodes:
             node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentEditorNode")
             node.UnRegister(None)
             node.SetSingletonTag(_EDITOR)
+            node.SetSaveWithScene(False)  # it names a node that is not saved either
             node = slicer.mrmlScene.AddNode(node)
         return node
 
-    def confine(self, case: str, box: Box, locked: bool) -> None:
-        """Confine painting in a case to a box, or not."""
-        segmentation, node = self.segmentation(case), self.editor_node()
-        self.unlock_others(case)
+    def open(self, case: str, box: Box, confined: bool, labels: np.ndarray | None = None) -> None:
+        """Begin to paint in a slice of a case, and show its labels alone; see `Canvas.open`."""
+        segmentation, needed = self.segmentation(case), [self.editor_node()]
+        structures = self._labels, self._colors
+        self.canvas.open(segmentation, structures, box, confined, needed, labels)
         self._show_only(case)
-        node.SetAndObserveSegmentationNode(segmentation.node)
-        node.SetAndObserveSourceVolumeNode(segmentation.volume)
-        segmentation.lock(node, box)
-        self.mask(locked)
+
+    def edit(self) -> Any:
+        """Let the editor's state be at the slice that is open, and return its node."""
+        node, canvas = self.editor_node(), self.canvas
+        if not node.GetAttribute(_DEFAULTS):  # a scene that is closed resets them
+            node.SetAttribute(_DEFAULTS, "1")
+            # Slicer's own, 1000, is for whole volumes: of one slice it would leave nothing
+            node.SetAttribute("Islands.MinimumSize", "10")
+        canvas.node.SetAttribute(CANVAS, "1")
+        node.SourceVolumeIntensityMaskOff()  # its controls are not on screen
+        node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
+        # a segment of the person's own that is hidden stays as it is
+        node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)
+        node.SetAndObserveSegmentationNode(canvas.node)
+        node.SetAndObserveSourceVolumeNode(canvas.case.volume)
+        return node
+
+    # --- what was begun, as it is saved with the scene --------------------------------------------
+
+    def begin(self, case: str, sample: int, base: int, at: float) -> None:
+        """Note that a slice is painted and not handed in.
+
+        Args:
+            base: version of the labels that it began with.
+            at: seconds since 1970.
+        """
+        node = self._find("vtkMRMLSegmentationNode", case)
+        if node is not None:
+            node.SetAttribute(_BEGUN, json.dumps(_begun(node) | {str(sample): [base, at]}))
+
+    def end(self, case: str, sample: int) -> None:
+        """Note that a slice was handed in."""
+        node = self._find("vtkMRMLSegmentationNode", case)
+        if node is not None and str(sample) in (known := _begun(node)):
+            del known[str(sample)]
+            node.SetAttribute(_BEGUN, json.dumps(known))
+
+    def begun(self) -> Iterator[tuple[int, int, float, Callable[[Box], np.ndarray]]]:
+        """What the scene holds that was begun: sample, base, when it was painted, and what reads
+        its labels.
+        """
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            case = self.case_of(node)
+            if case and self.volume(case) is not None:
+                known = CaseSegmentation(node, self.volume(case), self._labels, self._colors)
+                for sample, (base, at) in _begun(node).items() if known.is_on_grid else ():
+                    yield int(sample), base, at, known.read
 
     def add_result(self, case: str, segmentation: Any, on_screen: str) -> None:
         """Belong a segmentation of a whole case to it; it is hidden where another case is on
@@ -132,25 +192,21 @@ class CaseNodes:
         segmentation.GetDisplayNode().SetVisibility(on_screen in ("", case))
 
     def _show_only(self, case: str) -> None:
-        """Hide the segmentations of the other cases, which lie in the same place, and what the
-        model made of this.
+        """Hide the labels of other cases, which lie in the same place, and what models made of
+        any: of this project and of all others.
         """
         for node in self._nodes("vtkMRMLSegmentationNode"):
-            if self.case_of(node) and node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility(self.case_of(node) == case)
-            elif (node.GetAttribute(_RESULT) or "").startswith(
-                self._key("")
-            ) and node.GetDisplayNode() is not None:
-                node.GetDisplayNode().SetVisibility(False)
+            known = node.GetAttribute(_CASE)
+            if (known or node.GetAttribute(_RESULT)) and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(known == self._key(case))
 
-    def mask(self, locked: bool) -> None:
-        """Confine painting to the lock that there is, or allow it everywhere; an undo works
-        across that.
-        """
-        inside, everywhere = "EditAllowedInsideSingleSegment", "EditAllowedEverywhere"
-        self.editor_node().SetMaskMode(
-            getattr(slicer.vtkMRMLSegmentationNode, inside if locked else everywhere)
-        )
+    def hide(self) -> None:
+        """Hide all that belongs to the project: another one is opened, or none."""
+        for node in self._nodes("vtkMRMLSegmentationNode"):
+            keys = node.GetAttribute(_CASE), node.GetAttribute(_RESULT)
+            ours = any((key or "").startswith(self._key("")) for key in keys)
+            if ours and node.GetDisplayNode() is not None:
+                node.GetDisplayNode().SetVisibility(False)
 
     def overlay(self, case: str, box: Box, values: np.ndarray) -> Any:
         """A volume node of one slice, to be laid over the case's; see `uncertainty_volume`."""
@@ -160,23 +216,10 @@ class CaseNodes:
         """A label map node that shows which part of its slice a box is; see `part_frame`."""
         return part_frame(self.volume(case), box)
 
-    def unlock_others(self, case: str = "") -> None:
-        """Remove the lock from every case but one."""
-        for name, segmentation in self._segmentations.items():
-            if name != case and slicer.mrmlScene.IsNodePresent(segmentation.node):
-                segmentation.unlock(self.editor_node())
-
     def case_of(self, node: Any) -> str:
         """The case of this project that a node belongs to; empty where it is none's."""
         project, case = owner_of(node)
         return case if project == self._project else ""
-
-    def has_labels(self, case: str) -> bool:
-        """Whether the scene has a segmentation of the case, and its volume."""
-        return (
-            self._find("vtkMRMLSegmentationNode", case) is not None
-            and self.volume(case) is not None
-        )
 
     def forget(self) -> None:
         """The scene is closed: no node is known any more."""
@@ -197,3 +240,12 @@ class CaseNodes:
         nodes.UnRegister(None)
         for number in range(nodes.GetNumberOfItems()):
             yield nodes.GetItemAsObject(number)
+
+
+def _begun(node: Any) -> dict[str, list[Any]]:
+    """What is noted in a node; nothing where somebody else wrote there."""
+    try:
+        noted = json.loads(node.GetAttribute(_BEGUN) or "{}")
+        return {str(int(sample)): [int(base), float(at)] for sample, (base, at) in noted.items()}
+    except (ValueError, TypeError, AttributeError):
+        return {}

@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
-from vtk.util.numpy_support import vtk_to_numpy
+from vtk.util.numpy_support import get_vtk_array_type, vtk_to_numpy
 
 from ALUNetSlicerLib.mrml.slice_geometry import Box
-from ALUNetSlicerLib.mrml.terminology import appearance_of
+from ALUNetSlicerLib.mrml.terminology import appearances_of
 
-LOCK = "ALUNetLock"
-"""Id of the hidden segment that painting is confined to."""
 _PREFIX = "ALUNet_"
+_LOCK = "ALUNetLock"
+"""Id of a helper segment that scenes of before may hold."""
 _MAP = "Binary labelmap"
 _SAME = 1e-5
 """Grids that differ by less, mm, are one."""
+_MOVED = 1e-2
+"""Those that differ by more are of other voxels; a file may round what is between."""
 
 
 class CaseSegmentation:
@@ -46,12 +48,13 @@ class CaseSegmentation:
         self._colors = dict(colors or {})
         node.SetReferenceImageGeometryParameterFromVolumeNode(volume)
         self._remove_others()
+        self._looks = appearances_of(labels, self._colors)
         for name, value in labels.items():
             if value and self._segments.GetSegment(self._ids[value]) is None:
                 self._add(name, value)
 
     def _add(self, name: str, value: int) -> None:
-        appearance = appearance_of(name, value, color=self._colors.get(name, ""))
+        appearance = self._looks[name]
         self._segments.AddEmptySegment(self._ids[value], name, appearance.color)
         if appearance.entry:
             self._segments.GetSegment(self._ids[value]).SetTerminology(appearance.entry)
@@ -60,7 +63,8 @@ class CaseSegmentation:
         """Remove segments of structures that left the project; a person's own stay."""
         for name in list(self._segments.GetSegmentIDs()):
             number = name.removeprefix(_PREFIX)
-            if name != number and number.isdigit() and int(number) not in self._ids:
+            gone = name != number and number.isdigit() and int(number) not in self._ids
+            if gone or name == _LOCK:
                 self._segments.RemoveSegment(name)
 
     def use(
@@ -73,7 +77,7 @@ class CaseSegmentation:
         """
         old, earlier = {value: name for name, value in before.items()}, self._colors
         self._ids = {value: f"{_PREFIX}{value}" for value in labels.values() if value}
-        self._colors = dict(colors)
+        self._colors, self._looks = dict(colors), appearances_of(labels, colors)
         self._remove_others()
         for name, value in labels.items():
             segment = self._segments.GetSegment(self._ids[value]) if value else None
@@ -81,7 +85,7 @@ class CaseSegmentation:
                 self._add(name, value)
             elif value:
                 renamed, color = old.get(value, name) != name, self._colors.get(name, "")
-                appearance = appearance_of(name, value, color=color)
+                appearance = self._looks[name]
                 if renamed:
                     segment.SetName(name)
                     segment.SetTerminology(appearance.entry)
@@ -97,6 +101,35 @@ class CaseSegmentation:
     def _segments(self) -> Any:
         return self.node.GetSegmentation()
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether the node has a segment of each structure: somebody may have removed some."""
+        known = self._segments
+        return known is not None and all(map(known.GetSegment, self._ids.values()))
+
+    @property
+    def is_on_grid(self) -> bool:
+        """Whether all that is labeled lies on the volume's grid: somebody may have moved that."""
+        return all(self._on_grid(image, _MOVED) for image in self._images)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no change is under way: VTK tells of an image's new extent before it has the
+        voxels.
+        """
+        scalars = [(image, image.GetPointData().GetScalars()) for image in self._images]
+        return all(
+            values is not None and values.GetNumberOfTuples() == image.GetNumberOfPoints()
+            for image, values in scalars
+        )
+
+    @property
+    def _images(self) -> set[Any]:
+        """The label maps that hold something; several structures may share one."""
+        segments = [self._segments.GetSegment(name) for name in self._ids.values()]
+        images = {segment.GetRepresentation(_MAP) for segment in segments if segment is not None}
+        return {image for image in images if image is not None and not image.IsEmpty()}
+
     def read(self, box: Box) -> np.ndarray:
         """The labels in a box, (k, j, i), uint8, or uint16 where there are more than 255
         structures.
@@ -104,12 +137,27 @@ class CaseSegmentation:
         Where segments overlap the one with the largest value counts; a voxel in none of them is
         background, 0.
         """
-        labels = np.zeros(box.shape, np.uint8 if max(self._ids, default=0) < 256 else np.uint16)
+        return self._read(box.bounds)
+
+    def read_all(self) -> np.ndarray:
+        """The labels of the whole volume; see `read`."""
+        size = self.volume.GetImageData().GetDimensions()[::-1]
+        return self._read(tuple((0, length) for length in size))
+
+    def _read(self, bounds: tuple[tuple[int, int], ...]) -> np.ndarray:
+        shape = tuple(high - low for low, high in bounds)
+        labels = np.zeros(shape, self._dtype)
         for value in sorted(self._ids):
+            if self._segments.GetSegment(self._ids[value]) is None:
+                continue
             image, own = self._map(self._ids[value])
-            for inner, outer in _overlap(image, box):
+            for inner, outer in _overlap(image, bounds):
                 labels[inner][_array(image)[outer] == own] = value
         return labels
+
+    @property
+    def _dtype(self) -> type[np.unsignedinteger]:
+        return np.uint8 if max(self._ids, default=0) < 256 else np.uint16
 
     def _map(self, name: str) -> tuple[Any, int]:
         """A label map with a segment in it, and its value there: the one that is shared where it
@@ -186,14 +234,14 @@ class CaseSegmentation:
             image.Modified()
         return True
 
-    def _on_grid(self, image: Any) -> bool:
+    def _on_grid(self, image: Any, within: float = _SAME) -> bool:
         """Whether an image counts voxels as the volume does."""
         own, other = vtk.vtkMatrix4x4(), vtk.vtkMatrix4x4()
         self.volume.GetIJKToRASMatrix(own)
         image.GetImageToWorldMatrix(other)
         places = [(row, column) for row in range(3) for column in range(4)]
         return all(
-            abs(own.GetElement(*place) - other.GetElement(*place)) < _SAME for place in places
+            abs(own.GetElement(*place) - other.GetElement(*place)) < within for place in places
         )
 
     def _merge(self, extent: tuple[int, ...], labels: np.ndarray) -> None:
@@ -207,40 +255,44 @@ class CaseSegmentation:
                 image = self._image(extent, mask)
                 logic.SetBinaryLabelmapToSegment(image, self.node, segment, logic.MODE_MERGE_MASK)
 
-    def lock(self, editor_node: Any, box: Box) -> None:
-        """Confine painting with an editor to a box. The editor's undo history must be emptied by
-        whoever has it.
+    def confine(self, box: Box, labels: np.ndarray) -> None:
+        """Make a box all that there is: nothing can be painted beyond it, and of what was here
+        nothing is left.
+
+        Args:
+            labels: what is in the box now.
         """
-        if self._segments.GetSegment(LOCK) is None:
-            self._segments.AddEmptySegment(LOCK, "(this slice only)")
-        segment = self._segments.GetSegment(LOCK)
-        segment.SetLabelValue(1)
-        # in a map of its own
-        segment.AddRepresentation(_MAP, self._image(box.extent, np.ones(box.shape, np.uint8)))
-        if self.node.GetDisplayNode() is not None:
-            self.node.GetDisplayNode().SetSegmentVisibility(LOCK, False)
-        # before the mode: the editor drops a mode whose segment it does not know
-        editor_node.SetMaskSegmentID(LOCK)
-        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedInsideSingleSegment)
-        editor_node.SetOverwriteMode(slicer.vtkMRMLSegmentEditorNode.OverwriteVisibleSegments)
+        image = self._image(box.extent, labels, self._dtype)
+        for value, name in self._ids.items():
+            segment = self._segments.GetSegment(name)
+            segment.SetLabelValue(value)
+            segment.AddRepresentation(_MAP, image)  # one map for all
+        self._segments.SetConversionParameter(
+            slicer.vtkSegmentationConverter.GetReferenceImageGeometryParameterName(),
+            slicer.vtkSegmentationConverter.SerializeImageGeometry(image),
+        )
 
-    def unlock(self, editor_node: Any) -> None:
-        """Painting is allowed everywhere again."""
-        editor_node.SetMaskMode(slicer.vtkMRMLSegmentationNode.EditAllowedEverywhere)
-        editor_node.SetMaskSegmentID("")
-        self._remove_lock()
+    def look_like(self, other: CaseSegmentation) -> None:
+        """Take names, colors and what is hidden from another node with the same structures."""
+        ours, theirs = self.node.GetDisplayNode(), other.node.GetDisplayNode()
+        for name in self._ids.values():
+            segment, model = (each._segments.GetSegment(name) for each in (self, other))
+            if segment is None or model is None:
+                continue
+            if segment.GetName() != model.GetName():
+                segment.SetName(model.GetName())
+            if segment.GetColor() != model.GetColor():
+                segment.SetColor(*model.GetColor())
+            if ours is not None and theirs is not None:
+                ours.SetSegmentVisibility(name, theirs.GetSegmentVisibility(name))
 
-    def _remove_lock(self) -> None:
-        if self._segments.GetSegment(LOCK) is not None:
-            self._segments.RemoveSegment(LOCK)
-
-    def _image(self, extent: tuple[int, ...], values: np.ndarray) -> Any:
+    def _image(self, extent: tuple[int, ...], values: np.ndarray, dtype: Any = np.uint8) -> Any:
         matrix = vtk.vtkMatrix4x4()
         self.volume.GetIJKToRASMatrix(matrix)
         image = slicer.vtkOrientedImageData()
         image.SetGeometryFromImageToWorldMatrix(matrix)
         image.SetExtent(*extent)
-        image.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
+        image.AllocateScalars(get_vtk_array_type(dtype), 1)
         vtk_to_numpy(image.GetPointData().GetScalars())[:] = values.ravel()
         return image
 
@@ -320,13 +372,15 @@ def _array(image: Any) -> np.ndarray:
     return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(k, j, i)
 
 
-def _overlap(image: Any, box: Box) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
-    """What an image and a box share, as an index of the box and one of the image; nothing where
-    they share nothing.
+def _overlap(
+    image: Any, bounds: tuple[tuple[int, int], ...]
+) -> Iterator[tuple[tuple[slice, ...], tuple[slice, ...]]]:
+    """What an image and a box of these bounds share, as an index of the box and one of the image;
+    nothing where they share nothing.
     """
     extent = image.GetExtent()
     inner, outer = [], []
-    for (low, high), first, last in zip(box.bounds, extent[4::-2], extent[5::-2], strict=True):
+    for (low, high), first, last in zip(bounds, extent[4::-2], extent[5::-2], strict=True):
         begin, end = max(low, first), min(high, last + 1)
         if begin >= end:
             return

@@ -11,9 +11,20 @@ import slicer
 Curves = Mapping[str, list[tuple[float, float]]]
 """Name -> (labeled slices, measure) of each round."""
 _X = "labeled slices"
+MEAN = "mean"
+"""The engine's name of the mean of all structures."""
+_NEUTRAL = "#606060"
+"""Of the mean: no structure's."""
 
 
-def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title: str) -> Any:
+def curve_chart(
+    title: str,
+    measure: str,
+    curves: Curves,
+    x_title: str,
+    y_title: str,
+    colors: Mapping[str, str],
+) -> Any:
     """Draw curves into the chart of that title, and return its node; those without points are left
     out.
 
@@ -23,6 +34,7 @@ def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title:
         title: names the chart; the same one is used each time.
         measure: what the curves show, for the legend.
         x_title, y_title: of the axes.
+        colors: #rrggbb of curves by name; the others are all different.
 
     Returns:
         vtkMRMLPlotChartNode.
@@ -31,7 +43,9 @@ def curve_chart(title: str, measure: str, curves: Curves, x_title: str, y_title:
     chart.RemoveAllPlotSeriesNodeIDs()
     for name, points in curves.items():
         if points:
-            chart.AddAndObservePlotSeriesNodeID(_series(title, measure, name, points).GetID())
+            series = _series(title, measure, name, points)
+            _paint(series, name, colors)
+            chart.AddAndObservePlotSeriesNodeID(series.GetID())
     chart.SetXAxisTitle(x_title)
     chart.SetYAxisTitle(y_title)
     chart.SetYAxisRangeAuto(
@@ -52,9 +66,16 @@ def _series(title: str, measure: str, name: str, points: list[tuple[float, float
     series.SetYColumnName(name)
     series.SetPlotType(slicer.vtkMRMLPlotSeriesNode.PlotTypeScatter)
     series.SetMarkerStyle(slicer.vtkMRMLPlotSeriesNode.MarkerStyleCircle)
-    series.SetLineWidth(4 if name == "mean" else 2)
-    series.SetUniqueColor()
+    series.SetLineWidth(4 if name == MEAN else 2)
     return series
+
+
+def _paint(series: Any, name: str, colors: Mapping[str, str]) -> None:
+    color = colors.get(name, _NEUTRAL if name == MEAN else "")
+    if color:
+        series.SetColor(*(int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)))
+    else:
+        series.SetUniqueColor()
 
 
 def _node(kind: str, name: str) -> Any:

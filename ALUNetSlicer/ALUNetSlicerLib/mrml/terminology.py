@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import colorsys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Any
 
 import slicer
+
+from ALUNetSlicerLib.mrml.distinct_colors import apart_from
 
 _CONTEXT = "Segmentation category and type - 3D Slicer General Anatomy list"
 _GOLDEN = 0.618034
@@ -36,6 +38,40 @@ def appearance_of(name: str, value: int, context: str = _CONTEXT, color: str = "
     """
     known = _known(name, value, context)
     return replace(known, color=_parts(color)) if color else known
+
+
+def appearances_of(
+    labels: Mapping[str, int], colors: Mapping[str, str], context: str = _CONTEXT
+) -> dict[str, Appearance]:
+    """Return the appearance of each structure of a project; no two colors are alike.
+
+    A color that a person chose stays. Of the others the one with the lower number keeps what the
+    terminology recommends, so that a structure that is added changes none.
+
+    Args:
+        labels: structure name -> value, with the background's 0.
+        colors: #rrggbb of structures that have a color of their own, by name.
+    """
+    found = {
+        name: appearance_of(name, value, context, colors.get(name, ""))
+        for name, value in labels.items()
+        if value
+    }
+    given = [found[name].color for name in found if colors.get(name)]
+    for name in sorted(found, key=lambda name: labels[name]):
+        if not colors.get(name):
+            color = apart_from(found[name].color, given, labels[name])
+            found[name] = replace(found[name], color=color)
+            given.append(color)
+    return found
+
+
+def hex_colors(labels: Mapping[str, int], colors: Mapping[str, str]) -> dict[str, str]:
+    """Return the color of each structure of a project, #rrggbb; see `appearances_of`."""
+    return {
+        name: "#" + "".join(f"{round(255 * part):02x}" for part in appearance.color)
+        for name, appearance in appearances_of(labels, colors).items()
+    }
 
 
 def _parts(color: str) -> tuple[float, float, float]:

@@ -74,6 +74,7 @@ class Panel:
         """Another module is opened."""
         self.rounds.on_screen = False
         self.annotate.leave()
+        self.results.close_plot()
 
     def volumes_changed(self) -> None:
         """The scene has other volumes."""

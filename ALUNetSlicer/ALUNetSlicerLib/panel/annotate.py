@@ -60,6 +60,7 @@ class AnnotateSection(Section):
             (ui.nothingButton, self.nothing_here),
             (ui.emptyButton, self.empty),
             (ui.takeBackButton, self.take_back),
+            (ui.goOnButton, self.go_on),
             (ui.proposalButton, self.proposal),
             (ui.addSliceButton, self.add_slice),
         ):
@@ -102,8 +103,16 @@ class AnnotateSection(Section):
     # --- what the person does ---------------------------------------------------------------------
 
     def done(self) -> None:
-        """Hand in, and show the next."""
-        self._with_slice(lambda session: session.submit())
+        """Hand in, and show the next; where slices in no list were painted, ask about them."""
+        self._with_slice(self._hand_in)
+
+    def _hand_in(self, session: Any) -> None:
+        session.keep_draft()
+        further = session.other_slices.take_further()
+        question = _("Also hand in further slices that you painted ({count})?")
+        if further and self._desktop.confirm(question.format(count=len(further))):
+            self._workspace.own_slices.hand_in(further)
+        session.submit()
 
     def previous(self) -> None:
         """Show the slice before."""
@@ -132,6 +141,11 @@ class AnnotateSection(Section):
     def take_back(self) -> None:
         """Take its labels back, or undo that."""
         self._with_slice(lambda session: session.take_back())
+
+    def go_on(self) -> None:
+        """Show the slice again that a node was removed under."""
+        if self._workspace.session is not None:
+            self._workspace.session.go_on()
 
     def add_slice(self) -> None:
         """Put the slice of the view into the worklist."""
@@ -205,6 +219,7 @@ class AnnotateSection(Section):
         ):
             allow(widget, tip, unseen)
         self._show_taking_back(unseen)
+        ui.goOnButton.visible = session is not None and session.interrupted is not None
         allow(
             ui.addSliceButton,
             _("Put the slice of the Red view into the worklist, by your own choice."),

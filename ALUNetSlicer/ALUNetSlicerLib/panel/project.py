@@ -9,7 +9,7 @@ from alunet.schema import FolderListing
 from ALUNetSlicerLib.engine.case_upload import UploadProgress, free_name
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
-from ALUNetSlicerLib.mrml.terminology import appearance_of
+from ALUNetSlicerLib.mrml.terminology import appearances_of
 from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, fill
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.panel.volumes import VolumeList
@@ -180,16 +180,21 @@ class ProjectSection(Section):
                 recent.index(row.id) if row.id in recent else len(recent),
             ),
         )
-        fill(self._ui.projectCombo, [(project.name, project.id) for project in projects])
+        combo, opened = self._ui.projectCombo, self._workspace.project
+        fill(combo, [(project.name, project.id) for project in projects])
         why = [
             "" if row.problem is None else str(Failure.of_problem(row.problem)) for row in projects
         ]
-        disable_rows(self._ui.projectCombo, why)
+        disable_rows(combo, why)
         self._closed = {row.id: text for row, text in zip(projects, why, strict=True) if text}
+        if opened is not None:
+            combo.setCurrentIndex(combo.findData(opened.id))
         self._show()
 
     def _opened(self) -> None:
         self._sending = ""
+        if self._workspace.project is not None:
+            self._list()  # it may have been made elsewhere: by a script, by another person
         self.volumes.fill()
         self._show()
 
@@ -329,8 +334,9 @@ class ProjectSection(Section):
 
     def _preview(self) -> str:
         parts = []
-        for value, name in enumerate(names_in(self._ui.structuresEdit.text), 1):
-            known = appearance_of(name, value)
+        names = names_in(self._ui.structuresEdit.text)
+        labels = {name: value for value, name in enumerate(names, 1)}
+        for name, known in appearances_of(labels, {}).items():
             color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
             safe = name.replace("&", "&amp;").replace("<", "&lt;")
             parts.append(

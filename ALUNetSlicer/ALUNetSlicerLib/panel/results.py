@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from alunet.schema import DICOM_SEG, CurvePoint, WrittenSegmentations
+from alunet.schema import DICOM_SEG, SEGMENTATION_ENDING, CurvePoint, WrittenSegmentations
 from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.engine.results import is_tested, measured, plot, segmentation_file
 from ALUNetSlicerLib.mrml.dicom_source import source_folder
+from ALUNetSlicerLib.mrml.terminology import hex_colors
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -17,6 +18,7 @@ from ALUNetSlicerLib.shell.workspace import Workspace
 
 _MODEL_SEG = "model"
 FORMATS = [
+    (_("3D Slicer: names and colors"), SEGMENTATION_ENDING[1:]),
     ("NIfTI", "nii.gz"),
     ("NRRD", "nrrd"),
     (_("DICOM SEG: labels of the case"), DICOM_SEG),
@@ -32,6 +34,7 @@ class ResultsSection(Section):
         super().__init__()
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self._points: list[CurvePoint] = []
+        self._plotted = False
         fill(ui.formatCombo, FORMATS)
         ui.exportLabel.visible = False
         for widget, action in (
@@ -55,12 +58,25 @@ class ResultsSection(Section):
         self._show()
 
     def plot(self) -> None:
-        """Show the learning curve in a plot view."""
-        chart = plot(self._points)
+        """Show the learning curve in a plot view, or give its place back."""
+        if self._plotted:
+            self.close_plot()
+            return
+        project = self._workspace.project
+        chart = plot(self._points, colors=hex_colors(project.labels, project.colors))
         if chart is not None:
             self._desktop.chart(chart)
+            self._plotted = True
+            self._show()
         else:
             self._desktop.status(_("No Dice was measured in any round."))
+
+    def close_plot(self) -> None:
+        """Show the views again that were there before the learning curve."""
+        if self._plotted:
+            self._plotted = False
+            self._desktop.close_chart()
+            self._show()
 
     def segment(self) -> None:
         """Segment a whole case with the current model."""
@@ -128,6 +144,7 @@ class ResultsSection(Section):
         self._ui.exportLabel.visible = True
 
     def _opened(self) -> None:
+        self.close_plot()
         self._points = []
         self._ui.exportLabel.visible = False
         if self._workspace.jobs is not None:
@@ -150,6 +167,7 @@ class ResultsSection(Section):
         )
         model = "" if self._points else _("There is no model yet: finish a round.")
         labels = "" if status.labelled else _("No slice is annotated yet.")
+        ui.plotButton.text = _("Close the curve") if self._plotted else _("Learning curve")
         allow(
             ui.plotButton,
             _("Show Dice over the labeled slices in Slicer's plot view."),

@@ -6,7 +6,7 @@ from typing import Any
 
 from alunet.schema import Code, StructureChange
 from ALUNetSlicerLib.engine.failure import Failure
-from ALUNetSlicerLib.mrml.terminology import appearance_of
+from ALUNetSlicerLib.mrml.terminology import hex_colors
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
@@ -97,8 +97,7 @@ class StructuresPart(Section):
     def _color(self, number: int) -> str:
         project = self._workspace.project
         name = next(name for name, value in project.labels.items() if value == number)
-        parts = appearance_of(name, number, color=project.colors.get(name, "")).color
-        return "#" + "".join(f"{round(255 * part):02x}" for part in parts)
+        return hex_colors(project.labels, project.colors)[name]
 
     def _show(self) -> None:
         ui, workspace = self._ui, self._workspace

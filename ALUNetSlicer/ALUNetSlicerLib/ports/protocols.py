@@ -55,8 +55,12 @@ class Activity(Protocol):
 class Editor(Protocol):
     """The Segment Editor that somebody paints with."""
 
-    def show(self, node: Any, segmentation: Any, volume: Any) -> None:
-        """Edit a segmentation node over a volume node, with the state of a segment editor node."""
+    def show(self, node: Any, segmentation: Any, volume: Any, confined: bool) -> None:
+        """Edit a segmentation node over a volume node, with the state of a segment editor node.
+
+        Args:
+            confined: whether the node is of one slice alone.
+        """
 
     def remember(self) -> None:
         """Keep what is painted now for an undo: a change follows that no brush made."""
@@ -116,3 +120,6 @@ class Desktop(Protocol):
 
     def chart(self, chart: Any) -> None:
         """Show a chart."""
+
+    def close_chart(self) -> None:
+        """Lay the views out as they were before the chart, where nobody did otherwise since."""

@@ -213,10 +213,11 @@ class QtEditor:
 
     Args:
         widget: qMRMLSegmentEditorWidget, before a scene is set.
-        hidden: ids of segments that the editor does not list.
+        attribute: of the segmentation node that may be edited: the editor takes no other, also
+            where that one is removed.
     """
 
-    EFFECTS = (
+    IN_SLICE = (
         "Paint",
         "Draw",
         "Erase",
@@ -225,13 +226,30 @@ class QtEditor:
         "Islands",
         "Scissors",
         "Smoothing",
+        "Margin",
     )
+    """Effects that do in one slice what they say."""
+    EVERYWHERE = (
+        "Paint",
+        "Draw",
+        "Erase",
+        "Threshold",
+        "Level tracing",
+        "Scissors",
+        "Fill between slices",
+    )
+    """Those that do no harm to labels of single slices where they reach all of them."""
+    OUT_OF_PLACE = (
+        ("Islands", "splitAllOptionRadioButton"),  # its new segments are no structures
+        ("Threshold", "useForPaintButton"),  # the controls to end that are not on screen
+    )
+    """Options of effects that are not offered, by the names that Slicer has for them."""
     UNDO_STATES = 20
 
-    def __init__(self, widget: Any, hidden: Sequence[str]) -> None:
+    def __init__(self, widget: Any, attribute: str) -> None:
         self._widget = widget
         widget.setMaximumNumberOfUndoStates(self.UNDO_STATES)
-        widget.setEffectNameOrder(self.EFFECTS)
+        widget.setEffectNameOrder(self.IN_SLICE)
         widget.unorderedEffectsVisible = False
         widget.autoShowSourceVolumeNode = False
         widget.segmentationNodeSelectorVisible = False
@@ -241,15 +259,29 @@ class QtEditor:
         widget.maskingSectionVisible = False
         widget.addRemoveSegmentButtonsVisible = False
         widget.show3DButtonVisible = False
-        slicer.util.findChild(widget, "SegmentsTableView").setHideSegments(list(hidden))
+        nodes = slicer.util.findChild(widget, "SegmentationNodeComboBox")
+        nodes.addAttribute("vtkMRMLSegmentationNode", attribute, "1")
+        nodes.showHidden = nodes.noneEnabled = True
 
-    def show(self, node: Any, segmentation: Any, volume: Any) -> None:
+    def show(self, node: Any, segmentation: Any, volume: Any, confined: bool) -> None:
+        self._offer(self.IN_SLICE if confined else self.EVERYWHERE)
         self._widget.setMRMLSegmentEditorNode(node)
         self._widget.setMRMLScene(slicer.mrmlScene)
         self._widget.setSegmentationNode(segmentation)
         self._widget.setSourceVolumeNode(volume)
         self._widget.installKeyboardShortcuts()
         self._widget.setupViewObservations()
+
+    def _offer(self, effects: Sequence[str]) -> None:
+        active = self._widget.activeEffect()
+        if active is not None and active.name not in effects:
+            self._widget.setActiveEffect(None)
+        self._widget.setEffectNameOrder(effects)
+        for name, option in self.OUT_OF_PLACE:
+            effect = self._widget.effectByName(name)
+            control = getattr(effect.self(), option, None) if effect is not None else None
+            if control is not None:
+                control.hide()
 
     def remember(self) -> None:
         self._widget.saveStateForUndo()
@@ -268,7 +300,7 @@ class QtEditor:
 class NoEditor:
     """Without a window nothing is painted by hand."""
 
-    def show(self, node: Any, segmentation: Any, volume: Any) -> None: ...
+    def show(self, node: Any, segmentation: Any, volume: Any, confined: bool) -> None: ...
 
     def remember(self) -> None: ...
 
@@ -308,6 +340,9 @@ class RedView(Generic[View]):
 
 class QtDesktop:
     """Dialogs, cells and charts."""
+
+    _layouts = (0, 0)
+    """Before and with a chart."""
 
     def confirm(self, text: str) -> bool:
         return bool(slicer.util.confirmOkCancelDisplay(text, windowTitle="ALUNet"))
@@ -369,8 +404,15 @@ class QtDesktop:
     def chart(self, chart: Any) -> None:
         """Show a chart in a plot view."""
         manager = slicer.app.layoutManager()
-        logic = slicer.modules.plots.logic()
-        logic.ShowChartInLayout(chart) if manager is not None else None
+        if manager is not None:
+            before = manager.layout
+            slicer.modules.plots.logic().ShowChartInLayout(chart)
+            self._layouts = before, manager.layout
+
+    def close_chart(self) -> None:
+        manager, (before, during) = slicer.app.layoutManager(), self._layouts
+        if manager is not None and manager.layout == during != before:
+            manager.setLayout(before)
 
 
 class Shortcuts:

@@ -44,6 +44,7 @@ class Console:
 
     def __init__(self) -> None:
         self._parts: assembly.Parts | None = None
+        self._studies: list[Simulation] = []
 
     def assemble(self, editor: Editor) -> assembly.Parts:
         """Make the workspace, with the editor of the panel; once."""
@@ -170,9 +171,15 @@ class Console:
             options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit,
                 seed, group, …
         """
-        return assembly.simulate(
-            self.assemble(assembly.qt_ports.NoEditor()), dataset, out, strategies, options
-        )
+        parts = self.assemble(assembly.qt_ports.NoEditor())
+        study = assembly.simulate(parts, dataset, out, strategies, options)
+        self._studies.append(study)
+        return study
+
+    def end(self) -> None:
+        """Slicer ends: a simulation that runs ends, too; the same call goes on where it was."""
+        for study in self._studies:
+            study.cancel()
 
     def _need(self) -> AnnotationSession:
         if self.session is None:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 import slicer
 
-from ALUNetSlicerLib.mrml.case_segmentation import LOCK
+from ALUNetSlicerLib.mrml.canvas import CANVAS
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell import sample_data
@@ -82,7 +82,7 @@ class Shell:
         widget.layout.addWidget(self._form)
         ui = slicer.util.childWidgetVariables(self._form)
         # nothing to paint in
-        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, hidden=[LOCK]))
+        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, CANVAS))
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
         self._activity, desktop = qt_ports.QtActivity(), qt_ports.QtDesktop()
@@ -103,7 +103,6 @@ class Shell:
             (scene.EndImportEvent, self._scene_loaded),
             (scene.NodeAddedEvent, self._nodes_changed),
             (scene.NodeRemovedEvent, self._nodes_changed),
-            (scene.StartSaveEvent, self._scene_saved),
         ):
             widget.addObserver(scene, event, action)
         slicer.app.connect("aboutToQuit()", self.close)
@@ -132,6 +131,7 @@ class Shell:
         self._activity.close()
         self._workspace.opened.disconnect(self._opened)
         self._workspace.shutdown()
+        self._widget.logic.end()
         qt_ports.wait_for_ending()
 
     # --- the scene --------------------------------------------------------------------------------
@@ -149,11 +149,7 @@ class Shell:
             self._workspace.place.to,
             self._workspace.project.id,
         )
-        self._state.sample, self._state.base = item.sample, self._workspace.session.base
-
-    def _scene_saved(self, *_values: Any) -> None:
-        if self._workspace.session is not None:
-            self._workspace.session.keep_draft()
+        self._state.sample = item.sample
 
     def _scene_closes(self, *_values: Any) -> None:
         self._closing = True
@@ -172,8 +168,8 @@ class Shell:
         workspace = self._workspace
         known = workspace.place is not None and workspace.place.to == state.engine
         if state.project and state.sample >= 0 and known:
-            sample, base = state.sample, state.base
-            workspace.open(state.project, lambda: workspace.session.resume(sample, base))
+            sample = state.sample
+            workspace.open(state.project, lambda: workspace.session.resume(sample))
         self._nodes_changed()
 
     def _nodes_changed(self, *_values: Any) -> None:

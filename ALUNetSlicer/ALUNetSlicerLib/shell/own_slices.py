@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
+
+import numpy as np
 
 from alunet.schema import Code, JobKind, JobState, WorkRow
+from ALUNetSlicerLib.annotate.other_slices import Place
 from ALUNetSlicerLib.annotate.session import AnnotationSession
+from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.jobs import JobProgress, JobTracker
@@ -74,6 +79,24 @@ class OwnSlices:
 
         self._add(case, place[1], place[2], refused)
 
+    def hand_in(self, places: list[Place]) -> None:
+        """Put slices into the worklist that were painted without being asked for, and hand them
+        in.
+        """
+        others = self._session.other_slices
+        painted = {case: others.all_of(case) for case, _axis, _index in places}
+        known = {item.sample for item in self._session.worklist}  # what is painted there is a draft
+
+        def listed(rows: list[WorkRow], whole: np.ndarray) -> None:
+            new = [row for row in rows if row.sample not in known]
+            for row in new if not self._closed else ():
+                others.hand_in(Slice.of_row(row, self._author), whole)
+            self.added.emit()
+
+        for case, axis, index in places:
+            then = partial(listed, whole=painted[case])
+            self._ask_for(case, axis, index, then, self.failed.emit)
+
     def close(self) -> None:
         """Add nothing more."""
         self._closed = True
@@ -84,6 +107,16 @@ class OwnSlices:
                 self._session.refresh(lambda: self._session.go_to(rows[0].sample))
                 self.added.emit()
 
+        self._ask_for(case, axis, index, added, failed)
+
+    def _ask_for(
+        self,
+        case: str,
+        axis: int,
+        index: int,
+        added: Callable[[list[WorkRow]], None],
+        failed: Failed,
+    ) -> None:
         self._agent.ask(
             "add_slice",
             added,

@@ -11,10 +11,8 @@ class SceneState:
     Attributes:
         engine, project: which project; empty for none.
         sample: the slice on screen, -1 for none.
-        base: version of the labels that it corrects.
     """
 
     engine: str
     project: str
     sample: int = -1
-    base: int = 0

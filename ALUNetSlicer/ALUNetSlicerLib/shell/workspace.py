@@ -221,6 +221,7 @@ class Workspace:
         self.case_list = CaseList(self.agent, name, self.author)
         self.case_list.changed.connect(self.refresh)
         self.results = Results(self.agent, self.jobs, name, labels, self.local_files)
+        self.results.colors = project.colors
         self.session.know_structures(*structures_of(project))
         self.own_slices = OwnSlices(
             self.agent, name, self.author, self.session, self.jobs, self._view
@@ -264,7 +265,7 @@ class Workspace:
     def _use_structures(self, project: ProjectWithStatus) -> None:
         """Let the session know the structures of the project as they are now."""
         self.session.use_structures(*structures_of(project))
-        self.results.labels = project.labels
+        self.results.labels, self.results.colors = project.labels, project.colors
 
     def change_structures(
         self, call: str, done: Callable[[StructureChange], None], failed: Failed, **given: Any

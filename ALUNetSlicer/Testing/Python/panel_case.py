@@ -57,6 +57,9 @@ class Answers(qt_ports.QtDesktop):
     def chart(self, chart) -> None:
         self.charts.append(chart)
 
+    def close_chart(self) -> None:
+        self.charts.append(None)
+
 
 class PanelCase(SceneTest):
     """What a person does; `test_extension` holds that every control of the form is used in one

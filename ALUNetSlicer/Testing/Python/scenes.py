@@ -66,7 +66,7 @@ class QuietEditor:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def show(self, node, segmentation, volume) -> None:
+    def show(self, node, segmentation, volume, confined) -> None:
         self.told.append("show")
 
     def remember(self) -> None:

@@ -6,10 +6,9 @@ import unittest
 
 import numpy as np
 import slicer
-import vtk
 from scenes import SceneTest, random_volume
 
-from ALUNetSlicerLib.mrml.case_segmentation import LOCK, CaseSegmentation
+from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
 LABELS = {"background": 0, "liver": 1, "tumor": 2, "vessel": 3}
@@ -82,63 +81,6 @@ class CaseSegmentationTest(SegmentationCase):
         again = CaseSegmentation(first.node, first.volume, LABELS)
         self.assertEqual(first.segment_ids, again.segment_ids)
         self.assertEqual(len(first.node.GetSegmentation().GetSegmentIDs()), 3)
-
-
-class LockTest(SegmentationCase):
-    """Painting through Slicer's own editor logic, with a brush that reaches far beyond the
-    slice.
-    """
-
-    def editor(self, segmentation):
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentEditorNode")
-        node.SetAndObserveSegmentationNode(segmentation.node)
-        node.SetAndObserveSourceVolumeNode(segmentation.volume)
-        logic = slicer.vtkSlicerSegmentEditorLogic()
-        logic.SetMRMLScene(slicer.mrmlScene)
-        logic.SetSegmentEditorNode(node)
-        return node, logic
-
-    def paint(self, segmentation, node, logic, value):
-        """The whole volume in one stroke."""
-        segment = segmentation.segment_ids[value - 1]
-        node.SetSelectedSegmentID(segment)
-        logic.UpdateMaskLabelmap()
-        i, j, k = segmentation.volume.GetImageData().GetDimensions()
-        stroke = slicer.vtkOrientedImageData()
-        stroke.DeepCopy(
-            segmentation._image((0, i - 1, 0, j - 1, 0, 0), np.ones((1, j, i), np.uint8))
-        )
-        stroke.SetExtent(0, i - 1, 0, j - 1, 0, k - 1)
-        stroke.AllocateScalars(vtk.VTK_UNSIGNED_CHAR, 1)
-        stroke.GetPointData().GetScalars().Fill(1)
-        logic.ModifySegmentByLabelmap(
-            segmentation.node, segment, stroke, logic.ModificationModeAdd, False, False
-        )
-
-    def test_painting_stays_in_the_box_and_labels_stay_disjoint(self):
-        for _ in range(8):
-            segmentation = self.segmentation(random_volume(self.generator))
-            node, logic = self.editor(segmentation)
-            before = self.everything(segmentation)
-            box = self.random_box(before.shape)
-            segmentation.lock(node, box)
-            self.paint(segmentation, node, logic, 1)
-            self.paint(segmentation, node, logic, 3)
-            expected = before.copy()
-            expected[box.slices] = 3
-            np.testing.assert_array_equal(self.everything(segmentation), expected)
-            helper = slicer.vtkOrientedImageData()
-            segmentation.node.GetBinaryLabelmapRepresentation(LOCK, helper)
-            self.assertEqual(helper.GetExtent(), box.extent)
-
-    def test_unlocked_painting_goes_everywhere(self):
-        segmentation = self.segmentation(random_volume(self.generator))
-        node, logic = self.editor(segmentation)
-        segmentation.lock(node, self.random_box(whole(segmentation.volume)))
-        segmentation.unlock(node)
-        self.assertIsNone(segmentation.node.GetSegmentation().GetSegment(LOCK))
-        self.paint(segmentation, node, logic, 2)
-        self.assertTrue((self.everything(segmentation) == 2).all())
 
 
 if __name__ == "__main__":

@@ -77,16 +77,14 @@ def _flag(name: str) -> Any:
     return QtCore.Property(bool, lambda self: self.flags.get(name, True), change)
 
 
-class qMRMLSegmentsTableView(QtWidgets.QWidget):
-    """The list of the segments."""
+class qMRMLNodeComboBox(QtWidgets.QComboBox):
+    """The list of the nodes that may be edited."""
 
-    hidden: tuple[str, ...] = ()
+    showHidden = QtCore.Property(bool, lambda self: True, lambda self, on: None)
+    noneEnabled = QtCore.Property(bool, lambda self: True, lambda self, on: None)
 
-    def setHideSegments(self, segments: Any) -> None:
-        self.hidden = tuple(segments)
-
-    def hideSegments(self) -> tuple[str, ...]:
-        return self.hidden
+    def addAttribute(self, kind: str, name: str, value: str) -> None:
+        self.attribute = name
 
 
 class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
@@ -110,10 +108,12 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
         self.setFrameShape(QtWidgets.QFrame.StyledPanel)
         self.setMinimumHeight(120)
         self._row = QtWidgets.QHBoxLayout(self)
-        qMRMLSegmentsTableView(self).setObjectName("SegmentsTableView")
+        nodes = qMRMLNodeComboBox(self)
+        nodes.setObjectName("SegmentationNodeComboBox")
+        nodes.hide()
 
     def setEffectNameOrder(self, names: Any) -> None:
-        for name in names[:5]:
+        for name in names[: 5 - self._row.count()]:
             self._row.addWidget(QtWidgets.QToolButton(self, text=name))
 
     def setMRMLSegmentEditorNode(self, node: Any) -> None:
@@ -132,6 +132,12 @@ class qMRMLSegmentEditorWidget(QtWidgets.QFrame):
 
     def setSourceVolumeNode(self, node: Any) -> None:
         self._volume = node
+
+    def activeEffect(self) -> Any:
+        return None
+
+    def effectByName(self, name: str) -> Any:
+        return None
 
     def setActiveEffect(self, effect: Any) -> None:
         self.told.append("no effect")

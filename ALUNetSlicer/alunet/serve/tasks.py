@@ -4,10 +4,11 @@ and go on from disk.
 
 from __future__ import annotations
 
+import re
 import shutil
 import tempfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,17 @@ from alunet.loop import outputs
 from alunet.loop.choice import usual_choice
 from alunet.loop.dicom_package import pack_labels, pack_predictions
 from alunet.loop.recipe import check_seconds
+from alunet.loop.segmentation_export import export_segmentations
 from alunet.loop.slice_maps import make_slice_maps
 from alunet.project import Project
-from alunet.schema import DICOM_SEG, FILE_FORMATS, NOT_ANNOTATED, Event, JobKind
+from alunet.schema import (
+    DICOM_SEG,
+    FILE_FORMATS,
+    NOT_ANNOTATED,
+    SEGMENTATION_ENDING,
+    Event,
+    JobKind,
+)
 from alunet.serve import imports
 from alunet.serve.background import let_others_first
 from alunet.serve.job_context import JobContext
@@ -122,7 +131,11 @@ def _uncertainty(
 
 
 def _export(
-    task: JobContext, what: str = "model", format: str = "nii.gz", cases: Sequence[str] = ()
+    task: JobContext,
+    what: str = "model",
+    format: str = "nii.gz",
+    cases: Sequence[str] = (),
+    colors: Mapping[str, str] | None = None,
 ) -> Path:
     if what == "model":
         return outputs.export_model(task.annotation_loop().loop, task.result("model.zip"))
@@ -133,7 +146,10 @@ def _export(
     if what == "predictions":
         raise InputError(f"Predictions cannot be exported as '{format}'.", f"Ask for {DICOM_SEG}.")
     with tempfile.TemporaryDirectory(dir=task.project.jobs.folder) as folder:
-        outputs.export_labels(task.project, cases, Path(folder), f".{format}")
+        if format == SEGMENTATION_ENDING[1:]:
+            export_segmentations(task.project, cases, Path(folder), colors)
+        else:
+            outputs.export_labels(task.project, cases, Path(folder), f".{format}")
         _pack([file for file in Path(folder).iterdir() if file.is_file()], Path(folder), target)
     return target
 
@@ -232,6 +248,13 @@ def _text(value: Any) -> bool:
     return isinstance(value, str) and 0 < len(value) <= 200
 
 
+def _colors(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        _text(name) and isinstance(color, str) and re.fullmatch("#[0-9a-fA-F]{6}", color)
+        for name, color in value.items()
+    )
+
+
 def _list(of: Callable[[Any], bool]) -> Callable[[Any], bool]:
     return lambda value: (
         isinstance(value, list) and len(value) <= 10_000 and all(of(item) for item in value)
@@ -263,8 +286,9 @@ _OPTIONS: dict[JobKind, dict[str, Callable[[Any], bool]]] = {
     },
     JobKind.EXPORT: {
         "what": ("model", "labels", "predictions").__contains__,
-        "format": (*FILE_FORMATS, DICOM_SEG).__contains__,
+        "format": (*FILE_FORMATS, DICOM_SEG, SEGMENTATION_ENDING[1:]).__contains__,
         "cases": _list(_text),
+        "colors": _colors,
     },
     JobKind.SIMULATE: {
         "strategies": _list(_text),
