@@ -157,19 +157,7 @@ def _killed(root: Path, image: Path, chance: random.Random, tally: _Tally, about
     """A service that dies under an agent; the other user takes its port before it is back."""
     way = chance.choice(_WAYS)
     try:
-        link = link_to(parse(f"local:{root}"), Access())
-        client = link.connect()
-        found = json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))
-        if not _use(client, image):
-            tally.useless.append(about)
-        _kill(root)
-        relay = _port_of(find_or_start(sys.executable, root)) if way == "relay" else 0
-        port = int(found["address"].rsplit(":", 1)[1])
-        with other_user.listening(way, port=port, relay=relay, api=API) as thief:
-            _use(client, image)
-            if not _use(link.connect(), image):
-                tally.useless.append(about)
-        tally.hear(thief.heard, found["token"], f"{about}: {way} after a kill")
+        _outlive(root, link_to(parse(f"local:{root}"), Access()), image, way, tally, about)
     finally:
         _kill(root)
     tally.played("ports of killed services")
@@ -182,26 +170,30 @@ def _tunnel(root: Path, image: Path, chance: random.Random, tally: _Tally, about
     sshd, way = Sshd(keys), chance.choice(_WAYS)
     link: Link = link_to(parse(sshd.address(root)), sshd.access())
     try:
-        client = link.connect()
-        if not _use(client, image):
-            tally.useless.append(about)
-        ends = [Path(place) for place in _near_ends()]
-        near = [path for end in ends for path in (end.parent, end)]
-        tally.files += [f"{about}: {what}" for what in other_user.tries(near, [])]
-        found = json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))
-        _kill(root)
-        relay = _port_of(find_or_start(sys.executable, root)) if way == "relay" else 0
-        port = int(found["address"].rsplit(":", 1)[1])
-        with other_user.listening(way, port=port, relay=relay, api=API) as thief:
-            _use(client, image)
-            if not _use(link.connect(), image):
-                tally.useless.append(about)
-        tally.hear(thief.heard, found["token"], f"{about}: {way} behind a tunnel")
+        _outlive(root, link, image, way, tally, f"{about}, a tunnel")
     finally:
         link.close()
         _kill(root)
         sshd.stop()
     tally.played("tunnels")
+
+
+def _outlive(root: Path, link: Link, image: Path, way: str, tally: _Tally, about: str) -> None:
+    """Use an engine, let it die and the other user take its port, and use it once more."""
+    client = link.connect()
+    if not _use(client, image):
+        tally.useless.append(about)
+    near = [path for end in map(Path, _near_ends()) for path in (end.parent, end)]
+    tally.files += [f"{about}: {what}" for what in other_user.tries(near, [])]
+    found = json.loads((root / ".alunet" / "service.json").read_text(encoding="utf-8"))
+    _kill(root)
+    relay = _port_of(find_or_start(sys.executable, root)) if way == "relay" else 0
+    port = int(found["address"].rsplit(":", 1)[1])
+    with other_user.listening(way, port=port, relay=relay, api=API) as thief:
+        _use(client, image)
+        if not _use(link.connect(), image):
+            tally.useless.append(about)
+    tally.hear(thief.heard, found["token"], f"{about}: {way} after a kill")
 
 
 def _near_ends() -> list[str]:
