@@ -211,6 +211,7 @@ def test_nothing_ends_a_thread_of_the_service_and_what_it_cannot_do_is_told(capl
         return 60.0
 
     thread = ServiceThread("The thread", step)
+    thread.start()
     said = set()
     while not done:
         said.update(thread.stuck())
@@ -226,6 +227,7 @@ def test_nothing_ends_a_thread_of_the_service_and_what_it_cannot_do_is_told(capl
 def test_a_thread_that_hangs_or_ended_is_told(monkeypatch):
     monkeypatch.setattr("alunet.serve.service_thread.STUCK_SECONDS", 0.05)
     thread = ServiceThread("The thread", lambda: time.sleep(0.5) or 60.0)
+    thread.start()
     time.sleep(0.2)
     assert "The thread has not looked for" in thread.stuck()[0]
     thread.close()
