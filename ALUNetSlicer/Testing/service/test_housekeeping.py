@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from running import Service
 
+from alunet.agent.client import Client
 from alunet.project import Project, tidying
 from alunet.schema import JobKind, JobState
 from alunet.serve.housekeeping import Housekeeping, forget_copies
@@ -129,6 +130,25 @@ def test_old_events_and_jobs_are_forgotten_and_clients_are_told(settings, monkey
         assert made == {"8-labels.zip", "9-labels.zip"}
         assert [job.id for job in project.jobs.all() if job.result] == [8, 9]
         assert sorted(file.stem for file in project.jobs.folder.glob("*.log")) == list("6789")
+
+
+def test_who_follows_from_a_forgotten_event_is_told_and_misses_nothing_more(common):
+    project = common.project("gap")
+    with Project.open(common.root / project, shared=True) as opened:
+        for number in range(30):
+            opened.events.add("message", {"text": str(number)})
+        assert opened.events.forget(10, 100) == 20
+        client = Client(common.announced["address"], common.token)
+        stream = (event for event in client.follow(project, 3) if event is not None)
+        found = [next(stream) for _ in range(11)]
+        assert [event.kind for event in found] == ["gap", *["message"] * 10]
+        assert found[0].data == {"after": 3, "first": 21}
+        assert [event.number for event in found] == list(range(20, 31))
+        opened.events.add("message", {"text": "news"})
+        assert next(stream).data == {"text": "news"}
+    listed = common.ok("GET", f"/projects/{project}/events?after=3&limit=2")
+    assert [event["number"] for event in listed] == [20, 21, 22]
+    assert common.ok("GET", f"/projects/{project}/events?after=20&limit=1")[0]["number"] == 21
 
 
 def test_what_killed_jobs_left_goes_but_nothing_of_a_job_that_goes_on(settings):
