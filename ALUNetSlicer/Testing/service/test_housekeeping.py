@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from running import Service
 
+from alunet.agent.client import Client
 from alunet.project import Project, tidying
 from alunet.schema import JobKind, JobState
 from alunet.serve.housekeeping import Housekeeping, forget_copies
@@ -131,6 +132,25 @@ def test_old_events_and_jobs_are_forgotten_and_clients_are_told(settings, monkey
         assert sorted(file.stem for file in project.jobs.folder.glob("*.log")) == list("6789")
 
 
+def test_who_follows_from_a_forgotten_event_is_told_and_misses_nothing_more(common):
+    project = common.project("gap")
+    with Project.open(common.root / project, shared=True) as opened:
+        for number in range(30):
+            opened.events.add("message", {"text": str(number)})
+        assert opened.events.forget(10, 100) == 20
+        client = Client(common.announced["address"], common.token)
+        stream = (event for event in client.follow(project, 3) if event is not None)
+        found = [next(stream) for _ in range(11)]
+        assert [event.kind for event in found] == ["gap", *["message"] * 10]
+        assert found[0].data == {"after": 3, "first": 21}
+        assert [event.number for event in found] == list(range(20, 31))
+        opened.events.add("message", {"text": "news"})
+        assert next(stream).data == {"text": "news"}
+    listed = common.ok("GET", f"/projects/{project}/events?after=3&limit=2")
+    assert [event["number"] for event in listed] == [20, 21, 22]
+    assert common.ok("GET", f"/projects/{project}/events?after=20&limit=1")[0]["number"] == 21
+
+
 def test_what_killed_jobs_left_goes_but_nothing_of_a_job_that_goes_on(settings):
     with Project.create(settings.root / "p-1", name="p", labels=LABELS, channels=["CT"]) as project:
         waiting = project.jobs.add(JobKind.SIMULATE, {})
@@ -211,6 +231,7 @@ def test_nothing_ends_a_thread_of_the_service_and_what_it_cannot_do_is_told(capl
         return 60.0
 
     thread = ServiceThread("The thread", step)
+    thread.start()
     said = set()
     while not done:
         said.update(thread.stuck())
@@ -226,6 +247,7 @@ def test_nothing_ends_a_thread_of_the_service_and_what_it_cannot_do_is_told(capl
 def test_a_thread_that_hangs_or_ended_is_told(monkeypatch):
     monkeypatch.setattr("alunet.serve.service_thread.STUCK_SECONDS", 0.05)
     thread = ServiceThread("The thread", lambda: time.sleep(0.5) or 60.0)
+    thread.start()
     time.sleep(0.2)
     assert "The thread has not looked for" in thread.stuck()[0]
     thread.close()

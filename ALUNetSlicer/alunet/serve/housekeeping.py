@@ -48,6 +48,7 @@ class Housekeeping:
         projects.clear_making()
         remove_leftovers(settings.own)  # nobody else writes there
         self._thread = ServiceThread("The housekeeping", self._tidy)
+        self._thread.start()
 
     def stuck(self) -> list[str]:
         """What does not go on, a line each."""

@@ -29,6 +29,10 @@ class ServiceThread:
         self._failure, self._failures = "", 0
         self._due = time.monotonic()
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+
+    def start(self) -> None:
+        """Begin, when all is there that the step needs."""
+        self._due = time.monotonic()
         self._thread.start()
 
     def wake(self) -> None:

@@ -83,6 +83,7 @@ class Supervisor:
         self._active, self._running = set(identifiers) - projects.catalog.idle(identifiers), 0
         self._lock = threading.Lock()
         self._thread = ServiceThread("The supervisor of the jobs", self._look_at_all)
+        self._thread.start()
 
     @property
     def running(self) -> int:
