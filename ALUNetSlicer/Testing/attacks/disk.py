@@ -91,7 +91,7 @@ class _Play:
         sample, running = number % 11, None
         version = self._acknowledged.get(sample, (0,))[0]
         array, key = labels(1 + number % 2), f"{self._kind} {number}"
-        if number % _JOB_EVERY == 0:
+        if self._acknowledged and number % _JOB_EVERY == 1:
             running = self._service.ok("POST", "/projects/work/jobs", 202, json=_EXPORT)["id"]
         filler = fill(self._disk, level)
         try:
