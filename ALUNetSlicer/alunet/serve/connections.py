@@ -13,6 +13,7 @@ import asyncio
 import logging
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections import OrderedDict
 from collections.abc import MutableMapping
 from typing import Any
@@ -30,8 +31,10 @@ IDLE_SECONDS = 30.0
 _UNREAD_SECONDS = 120.0
 """How long an answer may wait for its reader."""
 _LOOK_SECONDS = 1.0
-_MOST_HANDSHAKES = 512
-"""Strangers with TLS; each takes a quarter of a MiB."""
+_MOST_HANDSHAKES, _TLS_BUFFER = 4096, 32 << 10
+"""Strangers with TLS, each of 0.1 MiB, and bytes kept for each: asyncio would keep eight times as
+many.
+"""
 _MOST_FILES, _SAFE_FILES = 65_536, 10_240
 HEAD_BYTES = 16 << 10
 """Of the first line and all headers."""
@@ -53,6 +56,7 @@ class Connections:
         self.context = context
         self.most_strangers, self.most_known = files // 4, files // 2  # the rest: projects
         if context is not None:
+            SSLProtocol.max_size = _TLS_BUFFER
             self.most_strangers = min(self.most_strangers, _MOST_HANDSHAKES)
         self.strangers: OrderedDict[Connection, None] = OrderedDict()
         self.known: OrderedDict[Connection, None] = OrderedDict()
