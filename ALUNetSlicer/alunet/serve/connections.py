@@ -56,7 +56,7 @@ class Connections:
         self.context = context
         self.most_strangers, self.most_known = files // 4, files // 2  # the rest: projects
         if context is not None:
-            SSLProtocol.max_size = _TLS_BUFFER
+            SSLProtocol.max_size = _TLS_BUFFER  # type: ignore[attr-defined]
             self.most_strangers = min(self.most_strangers, _MOST_HANDSHAKES)
         self.strangers: OrderedDict[Connection, None] = OrderedDict()
         self.known: OrderedDict[Connection, None] = OrderedDict()
