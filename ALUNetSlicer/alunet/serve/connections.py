@@ -58,10 +58,10 @@ class Connections:
         if context is not None:
             SSLProtocol.max_size = _TLS_BUFFER  # type: ignore[attr-defined]
             self.most_strangers = min(self.most_strangers, _MOST_HANDSHAKES)
-        self.strangers: OrderedDict[Connection, None] = OrderedDict()
-        self.known: OrderedDict[Connection, None] = OrderedDict()
+        self.strangers: OrderedDict[HttpConnection, None] = OrderedDict()
+        self.known: OrderedDict[HttpConnection, None] = OrderedDict()
 
-    def arrived(self, connection: Connection) -> None:
+    def arrived(self, connection: HttpConnection) -> None:
         """Take up a connection, in the place of the oldest stranger where there are too many."""
         self.strangers[connection] = None
         while len(self.strangers) > self.most_strangers:
@@ -72,7 +72,7 @@ class Connections:
         if self.strangers:
             self.strangers.popitem(last=False)[0].end()
 
-    def showed_token(self, connection: Connection) -> None:
+    def showed_token(self, connection: HttpConnection) -> None:
         """A request with the token came over a connection."""
         if connection.closed:
             return
@@ -84,7 +84,7 @@ class Connections:
             if idle is not None:
                 idle.end()
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: HttpConnection) -> None:
         """A connection is closed."""
         self.strangers.pop(connection, None)
         self.known.pop(connection, None)
@@ -115,7 +115,7 @@ class Connections:
             log.error("%s", context.get("message"), exc_info=error)
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One connection: uvicorn's, and what `Connections` wants to know of it.
 
     Attributes:
@@ -247,7 +247,7 @@ class Connection(H11Protocol):
 def showed_token(scope: MutableMapping[str, Any]) -> None:
     """Tell the connection of a request that it carried the token."""
     connection = scope.get("state", {}).get("connection")
-    if isinstance(connection, Connection):
+    if isinstance(connection, HttpConnection):
         connection.showed_token()
 
 
