@@ -9,9 +9,9 @@ from __future__ import annotations
 import gzip
 import statistics
 import tempfile
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -156,28 +156,16 @@ class _Saving:
 
     def row(self, when: str, beside: Callable[[], Any] | None) -> tuple[str, float, float, str]:
         """Save slices for as long as `beside` takes, or twenty."""
-        failed: list[BaseException] = []
-
-        def work() -> None:
-            try:
-                assert beside is not None  # noqa: S101
-                beside()
-            except BaseException as error:  # noqa: BLE001  told below
-                failed.append(error)
-
         begun = time.perf_counter()
-        if beside is None:
-            times = [self.save() for _ in range(20)]
-        else:
-            thread, times = threading.Thread(target=work), []
-            thread.start()
-            while thread.is_alive() or len(times) < 20:
+        with ThreadPoolExecutor(1) as other:
+            work, times = other.submit(beside or (lambda: None)), []
+            while not work.done() or len(times) < 20:
                 times.append(self.save())
-        if failed:
-            raise failed[0]
+            work.result()
         spent, times = time.perf_counter() - begun, sorted(times)
         late = times[min(len(times) - 1, int(0.99 * len(times)))]
-        note = f"99th percentile of {len(times)} in {spent:.0f} s; median {statistics.median(times):.0f}"
+        middle = statistics.median(times)
+        note = f"99th percentile of {len(times)} in {spent:.0f} s; median {middle:.0f}"
         return f"saving a slice {when}", late, _SAVE_BAR, note
 
     def save_some(self, count: int) -> None:

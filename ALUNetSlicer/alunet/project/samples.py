@@ -210,8 +210,8 @@ class Samples:
             "  GROUP BY case_name, slice HAVING count(*) > 1)"
         )
         slices: dict[tuple[str, int], list[tuple[int, ...]]] = {}
-        for case, number, *box in rows:
-            slices.setdefault((case, number), []).append(tuple(box))
+        for case, number, *extents in rows:
+            slices.setdefault((case, number), []).append(tuple(extents))
         for found in slices.values():
             own = np.array(found, np.int64).reshape(-1, 3, 2)
             low, high = own[:, :, 0].min(0), own[:, :, 1].max(0)

@@ -13,6 +13,7 @@ import asyncio
 import logging
 import ssl
 import sys
+from asyncio.sslproto import SSLProtocol
 from collections import OrderedDict
 from collections.abc import MutableMapping
 from typing import Any
@@ -30,8 +31,10 @@ IDLE_SECONDS = 30.0
 _UNREAD_SECONDS = 120.0
 """How long an answer may wait for its reader."""
 _LOOK_SECONDS = 1.0
-_MOST_HANDSHAKES = 512
-"""Strangers with TLS; each takes a quarter of a MiB."""
+_MOST_HANDSHAKES, _TLS_BUFFER = 4096, 32 << 10
+"""Strangers with TLS, each of 0.1 MiB, and bytes kept for each: asyncio would keep eight times as
+many.
+"""
 _MOST_FILES, _SAFE_FILES = 65_536, 10_240
 HEAD_BYTES = 16 << 10
 """Of the first line and all headers."""
@@ -53,11 +56,12 @@ class Connections:
         self.context = context
         self.most_strangers, self.most_known = files // 4, files // 2  # the rest: projects
         if context is not None:
+            SSLProtocol.max_size = _TLS_BUFFER  # type: ignore[attr-defined]
             self.most_strangers = min(self.most_strangers, _MOST_HANDSHAKES)
-        self.strangers: OrderedDict[Connection, None] = OrderedDict()
-        self.known: OrderedDict[Connection, None] = OrderedDict()
+        self.strangers: OrderedDict[HttpConnection, None] = OrderedDict()
+        self.known: OrderedDict[HttpConnection, None] = OrderedDict()
 
-    def arrived(self, connection: Connection) -> None:
+    def arrived(self, connection: HttpConnection) -> None:
         """Take up a connection, in the place of the oldest stranger where there are too many."""
         self.strangers[connection] = None
         while len(self.strangers) > self.most_strangers:
@@ -68,7 +72,7 @@ class Connections:
         if self.strangers:
             self.strangers.popitem(last=False)[0].end()
 
-    def showed_token(self, connection: Connection) -> None:
+    def showed_token(self, connection: HttpConnection) -> None:
         """A request with the token came over a connection."""
         if connection.closed:
             return
@@ -80,7 +84,7 @@ class Connections:
             if idle is not None:
                 idle.end()
 
-    def left(self, connection: Connection) -> None:
+    def left(self, connection: HttpConnection) -> None:
         """A connection is closed."""
         self.strangers.pop(connection, None)
         self.known.pop(connection, None)
@@ -111,7 +115,7 @@ class Connections:
             log.error("%s", context.get("message"), exc_info=error)
 
 
-class Connection(H11Protocol):
+class HttpConnection(H11Protocol):
     """One connection: uvicorn's, and what `Connections` wants to know of it.
 
     Attributes:
@@ -243,7 +247,7 @@ class Connection(H11Protocol):
 def showed_token(scope: MutableMapping[str, Any]) -> None:
     """Tell the connection of a request that it carried the token."""
     connection = scope.get("state", {}).get("connection")
-    if isinstance(connection, Connection):
+    if isinstance(connection, HttpConnection):
         connection.showed_token()
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 import sys
 import time
+from typing import TextIO
 
 _SECONDS, _MOST = 60.0, 200
 
@@ -39,11 +41,10 @@ class Repeated(logging.Filter):
 
 def log_to_stderr() -> None:
     """Write warnings and errors of the service on standard error."""
-    try:
+    stream: TextIO = sys.stderr
+    with contextlib.suppress(OSError):
         # a number of its own: the usual one is held back while an image is read
         stream = os.fdopen(os.dup(2), "w", encoding="utf-8", errors="replace", buffering=1)
-    except OSError:
-        stream = sys.stderr
     handler = logging.StreamHandler(stream)
     handler.addFilter(Repeated())
     logging.basicConfig(

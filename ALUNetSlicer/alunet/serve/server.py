@@ -26,8 +26,8 @@ from alunet.serve.connections import (
     ACCEPTED,
     HEAD_BYTES,
     WAITING,
-    Connection,
     Connections,
+    HttpConnection,
     raise_limit,
 )
 from alunet.serve.guard import RequestGuard
@@ -153,7 +153,7 @@ def _run(
     config = uvicorn.Config(
         guard,
         # uvicorn gives no header a time, and begins TLS before it knows of a connection
-        http=partial(Connection, all_connections=connections),  # type: ignore[arg-type]
+        http=partial(HttpConnection, all_connections=connections),  # type: ignore[arg-type]
         h11_max_incomplete_event_size=HEAD_BYTES,
         backlog=ACCEPTED,
         log_config=None,
