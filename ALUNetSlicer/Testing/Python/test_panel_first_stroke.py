@@ -50,5 +50,6 @@ class FirstStrokeTest(PanelCase):
         self.until(lambda: self.shown() >= 0, 300, lambda: workspace.jobs.current)
         self.assertLessEqual((self.clicks + BRUSH, self.typed), (CLICKS, TYPED))
         self.assertFalse(ui.annotateSection.collapsed)
+        self.fold("projectSection")
         self.click("newButton")
         self.assertEqual(ui.structuresEdit.text, "organ, lesion", "offered the next time")
