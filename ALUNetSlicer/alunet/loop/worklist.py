@@ -127,7 +127,7 @@ def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
 
 
 def _grid(project: Project, case: Case) -> Grid:
-    """The grid of a case; raises Damaged where its image cannot be read."""
+    """The grid of a case; raises NotAsStored where its image cannot be read."""
     try:
         return grid_of(case.images[0])
     except RuntimeError:
