@@ -22,7 +22,7 @@ from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.project.backup import MANIFEST, back_up, restore
 from alunet.project.checking import check
-from alunet.project.kept_files import Damaged, forget_digests
+from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.schema import ignore_events
 from alunet.storage.database import is_sound
 from alunet.storage.files import sha256_file
@@ -125,7 +125,7 @@ def test_damage_is_not_backed_up(root, tmp_path):
     content = bytearray(image.read_bytes())
     content[-5] ^= 1
     image.write_bytes(content)
-    with Project.open(root, shared=True) as project, pytest.raises(Damaged, match="Repair the"):
+    with Project.open(root, shared=True) as project, pytest.raises(NotAsStored, match="Repair the"):
         back_up(project, tmp_path / "backup.zip", ignore_events)
     assert not (tmp_path / "backup.zip").exists()
 

@@ -20,7 +20,7 @@ from alunet.loop import outputs
 from alunet.project import Project
 from alunet.project.checking import check
 from alunet.project.identity import content_of
-from alunet.project.kept_files import Damaged, forget_digests
+from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.project.repairing import repair
 from alunet.project.seals import corrected
 from alunet.schema import NOT_ANNOTATED, ignore_events
@@ -102,7 +102,9 @@ def test_a_label_map_with_all_its_witnesses_damaged_is_refused_in_one_line(root)
     with Project.open(root) as project:
         for file in (root / "annotations").rglob("a.mha"):
             flip(file)
-        with pytest.raises(Damaged, match=r"a\.mha is damaged, and so is what it could be rebuilt"):
+        with pytest.raises(
+            NotAsStored, match=r"a\.mha is damaged, and so is what it could be rebuilt"
+        ):
             project.annotations.read("a")
         assert "annotations/a.mha" in names(project)
 
@@ -151,7 +153,7 @@ def test_a_training_whose_start_is_damaged_starts_anew(root):
     with Project.open(root) as project:
         loop, heard = rot.loop_of(project), []
         loop.emit = heard.append
-        with pytest.raises(Damaged, match="train the next round, which then starts anew"):
+        with pytest.raises(NotAsStored, match="train the next round, which then starts anew"):
             outputs.predict(loop, [], root.parent / "out", ".mha")
         rot._next_annotation(loop, root)
         rot._read_to_train(loop, root)
@@ -179,7 +181,7 @@ def test_more_than_a_bit_in_a_row_is_refused_in_one_line(root):
     with Project.open(root) as project:
         case = project.seals._rows("annotations")[0].own[2].decode()
         project._db.execute("UPDATE annotations SET author = 'Eve' WHERE id = 1")
-        with pytest.raises(Damaged, match=f"annotations of case '{case}' is damaged"):
+        with pytest.raises(NotAsStored, match=f"annotations of case '{case}' is damaged"):
             project.annotations.read(case)
         assert repair(project, ignore_events).left[0].name == "annotations 1"
 

@@ -56,7 +56,7 @@ def _note_plan(loop: Loop) -> None:
     round trained by.
 
     Raises:
-        Damaged: it is another one.
+        NotAsStored: it is another one.
     """
     files, file = loop.project.cases.files, loop.framework.plan_file(loop.project.nnunet_dir)
     if files.hash_of(file) is None:

@@ -110,9 +110,7 @@ def save_worklist(project: Project, worklist: RoundWorklist) -> RoundWorklist:
 
 def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
     cases = {case.name: case for case in project.cases.all("pool")}
-    grids = {
-        name: grid_of(cases[name].images[0]) for name in {item.case for item in worklist.items}
-    }
+    grids = {name: _grid(project, cases[name]) for name in {item.case for item in worklist.items}}
     ordered = sorted(worklist.items, key=lambda item: (item.case, item.slice, item.sample))
     return {
         "project": project.name,
@@ -126,6 +124,15 @@ def _manifest(project: Project, worklist: RoundWorklist) -> dict[str, Any]:
         "labels": _label_table(project),
         "items": [_entry(project, item, cases[item.case], grids[item.case]) for item in ordered],
     }
+
+
+def _grid(project: Project, case: Case) -> Grid:
+    """The grid of a case; raises NotAsStored where its image cannot be read."""
+    try:
+        return grid_of(case.images[0])
+    except RuntimeError:
+        project.cases.files.check_case(case.name, case.images)  # says what is wrong with it
+        raise
 
 
 def _label_table(project: Project) -> list[dict[str, Any]]:

@@ -45,3 +45,31 @@ def plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
         return torch.from_numpy(value.copy())
     return value.item() if isinstance(value, np.generic) else value
+
+
+def checkpoint_of(trainer: Any) -> dict[str, Any]:
+    """Return what nnU-Net's trainer keeps of itself in a checkpoint."""
+    scaler = trainer.grad_scaler
+    return {
+        "network_weights": trainer.network.state_dict(),
+        "optimizer_state": trainer.optimizer.state_dict(),
+        "grad_scaler_state": None if scaler is None else scaler.state_dict(),
+        "logging": trainer.logger.get_checkpoint(),
+        "_best_ema": trainer._best_ema,
+        "current_epoch": trainer.current_epoch + 1,
+        "init_args": trainer.my_init_kwargs,
+        "trainer_name": type(trainer).__name__,
+        "inference_allowed_mirroring_axes": trainer.inference_allowed_mirroring_axes,
+    }
+
+
+def random_states() -> dict[str, Any]:
+    """Return the states of the random numbers of numpy and torch, plain values and tensors."""
+    return {"numpy": plain(list(np.random.get_state())), "torch": torch.get_rng_state()}
+
+
+def restore_random_states(states: dict[str, Any]) -> None:
+    """Go on with the random numbers of these states."""
+    kind, numbers, *rest = states["numpy"]
+    np.random.set_state((kind, numbers.numpy(), *rest))
+    torch.set_rng_state(states["torch"])

@@ -21,13 +21,12 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from alunet.errors import EngineError, InputError
-from alunet.model import batches
+from alunet.model import batches, stored
 from alunet.model.arithmetic import memory_format
 from alunet.model.labels import LabelFolder
 from alunet.model.schedules import RateSchedule, WeightAverage
 from alunet.model.score import TimedProgress
 from alunet.model.settings import TrainingSettings
-from alunet.model.stored import load_tensors, plain
 from alunet.schema import Emit, Event, ignore_events
 from alunet.storage.files import atomic_path
 
@@ -375,41 +374,20 @@ class SparseTrainer(nnUNetTrainer):
         Random states and the best weights so far lie in the same file: of two, a kill could leave
         one of each age.
         """
-        kind, numbers, *rest = np.random.get_state()
-        states = {
-            "numpy": [kind, numbers, *rest],
-            "torch": torch.get_rng_state(),
-            "best": self.best,
-        }
+        states = {**stored.random_states(), "best": self.best}
         if self._average is not None:
             states["average"] = self._average.state()
-        content = {
-            "network_weights": self.network.state_dict(),
-            "optimizer_state": self.optimizer.state_dict(),
-            "grad_scaler_state": None
-            if self.grad_scaler is None
-            else self.grad_scaler.state_dict(),
-            "logging": self.logger.get_checkpoint(),
-            "_best_ema": self._best_ema,
-            "current_epoch": self.current_epoch + 1,
-            "init_args": self.my_init_kwargs,
-            "trainer_name": type(self).__name__,
-            "inference_allowed_mirroring_axes": self.inference_allowed_mirroring_axes,
-            _STATES: states,
-        }
         with atomic_path(Path(filename)) as part:
-            torch.save(plain(content), part)
+            torch.save(stored.plain({**stored.checkpoint_of(self), _STATES: states}), part)
 
     def load_checkpoint(self, filename_or_checkpoint: dict[str, Any] | str) -> None:
         """As in nnU-Net, with what `save_checkpoint` added; a file is read as numbers alone."""
         content = filename_or_checkpoint
         if isinstance(content, str):
-            content = load_tensors(Path(content))
+            content = stored.load_tensors(Path(content))
         super().load_checkpoint(content)
         states = content[_STATES]
-        kind, numbers, *rest = states["numpy"]
-        np.random.set_state((kind, numbers.numpy(), *rest))
-        torch.set_rng_state(states["torch"])
+        stored.restore_random_states(states)
         self.best = states["best"]
         if self._average is not None:
             self._average.restore(states["average"])

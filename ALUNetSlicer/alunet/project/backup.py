@@ -27,7 +27,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
 from alunet.project.held import held_files
-from alunet.project.kept_files import MAPS, ROUNDS, Damaged, KeptFile, forget_digests
+from alunet.project.kept_files import MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
 from alunet.schema import Emit, Event
@@ -72,7 +72,7 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
         emit: hears progress events of the phase "back up".
 
     Raises:
-        Damaged: a file is not what was stored and cannot be rebuilt.
+        NotAsStored: a file is not what was stored and cannot be rebuilt.
         InputError: the file cannot be written.
     """
     file = Path(file).absolute()
@@ -105,7 +105,9 @@ def _hold(project: Project, place: Path) -> tuple[float, list[str]]:
     found = [name for name in names if (place / name).is_file()]
     lost = [file.name for file in kept if file.name not in found]
     if lost:
-        raise Damaged(f"{lost[0]} is missing, or not what was stored.", "Repair the project first.")
+        raise NotAsStored(
+            f"{lost[0]} is missing, or not what was stored.", "Repair the project first."
+        )
     return moment, [_DATABASE, *found]
 
 

@@ -30,7 +30,7 @@ _OF_DATA = ("images/", "labels/", "nnunet/")
 _digests: dict[Path, tuple[tuple[int, int, int], str]] = {}
 
 
-class Damaged(InputError):
+class NotAsStored(InputError):
     """A file or a row is not as it was stored."""
 
 
@@ -123,12 +123,12 @@ class KeptFiles:
         """Compare files with their hashes, once for each process.
 
         Raises:
-            Damaged: one is missing or not as it was written.
+            NotAsStored: one is missing or not as it was written.
         """
         for path in paths:
             if not self.is_sound(path, once=True):
                 what = "is damaged: it is not as it was stored" if path.is_file() else "is missing"
-                raise Damaged(f"{path} {what}.", hint)
+                raise NotAsStored(f"{path} {what}.", hint)
 
     def check_case(self, name: str, files: Iterable[Path]) -> None:
         """Compare files of a case, images or its reference label, with their hashes.
@@ -137,7 +137,7 @@ class KeptFiles:
         that was kept then, and the hashes of all its files are noted from now on.
 
         Raises:
-            Damaged: one is missing or not as it was stored.
+            NotAsStored: one is missing or not as it was stored.
         """
         wanted = list(files)
         self.check(wanted, self._hint(name))
@@ -151,7 +151,7 @@ class KeptFiles:
         own = [self._data / "images" / file for file in json.loads(images)]
         content = comparable(kept)
         if content is not None and content_of(own) != content:
-            raise Damaged(
+            raise NotAsStored(
                 f"The images of case '{name}' are damaged: their voxels are not those that were "
                 "added.",
                 self._hint(name),

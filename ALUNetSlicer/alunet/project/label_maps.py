@@ -26,7 +26,7 @@ from alunet.imaging.writing import write_like
 from alunet.project.annotated import Counts, counted_voxels
 from alunet.project.case_table import CaseRow, CaseTable
 from alunet.project.events import Events
-from alunet.project.kept_files import Damaged
+from alunet.project.kept_files import NotAsStored
 from alunet.project.repairs import keep_apart, tell
 from alunet.project.seals import Seals
 from alunet.project.settings import Settings
@@ -117,7 +117,7 @@ class LabelMaps:
 
         Raises:
             InputError: there is no such case.
-            Damaged: it cannot be rebuilt, or what the database says of it is damaged.
+            NotAsStored: it cannot be rebuilt, or what the database says of it is damaged.
         """
         known = self._cases.row(case)
         if known.voxels is None:
@@ -130,7 +130,7 @@ class LabelMaps:
         """Return the file of an annotated case's label map, which is what was stored.
 
         Raises:
-            Damaged: see `read`.
+            NotAsStored: see `read`.
         """
         self._seals.check_case(case)
         if not self._files.is_sound(self.file(case)):
@@ -142,13 +142,13 @@ class LabelMaps:
         them, from there, and the file is written again.
 
         Raises:
-            Damaged: it is lost.
+            NotAsStored: it is lost.
         """
         case = str(self._db.value("SELECT case_name FROM samples WHERE id = ?", (sample,)))
         self._seals.check_case(case)
         try:
             return self._versions.read(sample, number)
-        except Damaged:
+        except NotAsStored:
             labels = self._held(case, sample)
             if labels is None or not self._versions.restore(sample, number, labels, case):
                 raise
@@ -196,7 +196,7 @@ class LabelMaps:
         """Make another copy of a label map; what was drawn over the last one is in it.
 
         Raises:
-            Damaged: the label map is damaged, too.
+            NotAsStored: the label map is damaged, too.
         """
         with self.lock(case):
             self.read(case, locked=True)
@@ -266,7 +266,7 @@ class LabelMaps:
         (k, j, i).
 
         Raises:
-            Damaged: they do not give what was stored.
+            NotAsStored: they do not give what was stored.
         """
         rows = self._db.rows("SELECT shape, copy, map FROM cases WHERE name = ?", (case,))
         shape, which, wanted = rows[0]
@@ -284,8 +284,8 @@ class LabelMaps:
             raise self._lost(case)
         return array
 
-    def _lost(self, case: str) -> Damaged:
-        return Damaged(
+    def _lost(self, case: str) -> NotAsStored:
+        return NotAsStored(
             f"{self.file(case)} is damaged, and so is what it could be rebuilt from.",
             "Restore the project from a backup.",
         )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from alunet.project.events import Events
-from alunet.project.kept_files import HISTORY, Damaged
+from alunet.project.kept_files import HISTORY, NotAsStored
 from alunet.project.repairs import tell
 from alunet.storage.database import Database
 
@@ -86,13 +86,13 @@ class Seals:
         right.
 
         Raises:
-            Damaged: a row means something else than when it was written.
+            NotAsStored: a row means something else than when it was written.
         """
         if self._is_sound(case):
             return
         self.heal()
         if not self._is_sound(case):
-            raise Damaged(
+            raise NotAsStored(
                 f"What the database says of the annotations of case '{case}' is damaged.",
                 "Restore the project from a backup; a check names the rows.",
             )

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from alunet.project.kept_files import Damaged, KeptFiles
+from alunet.project.kept_files import KeptFiles, NotAsStored
 from alunet.project.seals import Seals
 from alunet.storage.database import Database
 from alunet.storage.files import atomic_path
@@ -49,7 +49,7 @@ class Versions:
         """Return the voxels of a version, (k, j, i) of the sample's raw box.
 
         Raises:
-            Damaged: its file is missing or not what was stored.
+            NotAsStored: its file is missing or not what was stored.
         """
         file = self.file(sample, number)
         try:
@@ -57,7 +57,7 @@ class Versions:
                 return read_version(file)
         except ValueError:
             pass
-        raise Damaged(
+        raise NotAsStored(
             f"{file} is damaged: version {number} of sample {sample} is not what was stored.",
             "Restore it from a backup, or draw this slice again.",
         )
