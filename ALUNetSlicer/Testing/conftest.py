@@ -71,8 +71,8 @@ def _own_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 def _no_process_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """What a file of tests leaves running is ended, and fails the file's last test."""
     yield
-    if (foreign := sys.modules.get("alunet.imaging.foreign")) is not None:
-        foreign.stop()  # the next file of tests starts it again
+    if (asking := sys.modules.get("alunet.imaging.asking")) is not None:
+        asking.stop()  # the next file of tests starts it again
     left = processes.end(tmp_path_factory.getbasetemp())
     if left:
         pytest.fail("Processes were left behind:\n" + "\n".join(left), pytrace=False)

@@ -22,7 +22,7 @@ from attacks import assert_holds
 from attacks import files as attack_on_files
 
 from alunet.errors import InputError
-from alunet.imaging import foreign, reader_process, sandbox
+from alunet.imaging import asking, reader_process, sandbox
 from alunet.imaging.foreign import read_foreign
 from alunet.imaging.forms import examine
 from alunet.imaging.limits import MOST_BYTES, TooLarge
@@ -142,30 +142,30 @@ def test_a_file_that_ends_the_reader_is_damaged_and_the_next_one_is_read(
         "own.main()\n",
         encoding="utf-8",
     )
-    monkeypatch.setattr(foreign, "_MODULE", "ending")
+    monkeypatch.setattr(asking, "_MODULE", "ending")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    foreign.stop()
+    asking.stop()
     try:
         assert "is damaged: its content ends the program that reads it" in refusal(ending)
-        helper = foreign._helper
+        helper = asking._helper
         assert read_foreign(good).image.GetSize() == (20, 16, 4)
-        assert foreign._helper is helper
+        assert asking._helper is helper
         words = refusal(good.rename(tmp_path / "eats.mha"))
         assert re.search(r"needs more than 256 MiB of memory\. An image of 0 MiB", words)
-        monkeypatch.setattr(foreign, "patience_for", lambda size: 1.0)
+        monkeypatch.setattr(asking, "patience_for", lambda size: 1.0)
         words = refusal((tmp_path / "eats.mha").rename(tmp_path / "hangs.mha"))
         assert "takes more than 1 s to read" in words
     finally:
-        foreign.stop()
+        asking.stop()
 
 
 @linux
 def test_a_killed_server_is_started_again(tmp_path: Path) -> None:
     file = save(tmp_path / "a.mha")
     read_foreign(file)
-    assert foreign._helper is not None
-    foreign._helper.process.kill()
-    foreign._helper.process.wait()
+    assert asking._helper is not None
+    asking._helper.process.kill()
+    asking._helper.process.wait()
     assert read_foreign(file).image.GetSize() == (20, 16, 4)
 
 
@@ -176,8 +176,8 @@ def test_without_a_fork_a_plain_helper_reads_the_same(
     file, bad = save(tmp_path / "a.nii.gz"), save(tmp_path / "bad.mha")
     bad.write_bytes(bad.read_bytes()[:-20])
     wanted = sitk.GetArrayFromImage(read_foreign(file).image)
-    monkeypatch.setattr(foreign, "LINUX", False)
-    monkeypatch.setattr(foreign, "_MODULE", "plain")
+    monkeypatch.setattr(asking, "LINUX", False)
+    monkeypatch.setattr(asking, "_MODULE", "plain")
     (tmp_path / "plain.py").write_text(
         "from alunet.imaging import reader_process, sandbox\n"
         "reader_process.LINUX = sandbox.LINUX = False\n"
@@ -185,13 +185,13 @@ def test_without_a_fork_a_plain_helper_reads_the_same(
         encoding="utf-8",
     )
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    foreign.stop()
+    asking.stop()
     try:
         for _ in range(2):
             assert np.array_equal(sitk.GetArrayFromImage(read_foreign(file).image), wanted)
             assert "cut off" in refusal(bad)
     finally:
-        foreign.stop()
+        asking.stop()
 
 
 def test_threads_read_one_after_the_other(tmp_path: Path) -> None:
@@ -221,7 +221,7 @@ def test_relative_paths_are_read_and_named_as_they_were_given(
 
 def test_no_secret_of_this_process_is_handed_on(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("ALUNET_TOKEN", "secret")
-    assert "ALUNET_TOKEN" not in foreign._PASSED_ON
+    assert "ALUNET_TOKEN" not in asking._PASSED_ON
 
 
 # --- what headers may say -------------------------------------------------------------------------
@@ -357,8 +357,8 @@ def test_the_readings_are_logged_for_the_attack(tmp_path: Path, monkeypatch) -> 
     if not sandbox.LINUX:
         pytest.skip("only the server of Linux knows what a reading took")
     monkeypatch.setenv(reader_process.LOG, str(tmp_path / "log"))
-    foreign.stop()
+    asking.stop()
     read_foreign(save(tmp_path / "a.mha"))
-    foreign.stop()
+    asking.stop()
     assert '"what": "image"' in (tmp_path / "log").read_text("utf-8")
     assert os.environ[reader_process.LOG] and fuzzing.SLOW == 20

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -189,7 +190,7 @@ def _send(out: IO[bytes], message: dict[str, Any], arrays: Sequence[Array] = ())
     content = json.dumps(message).encode()
     out.write(wire.LENGTH.pack(len(content)) + content)
     for array in arrays:
-        out.write(memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8)))
+        out.write(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     out.flush()
 
 
@@ -253,6 +254,7 @@ def _fork(request: dict[str, Any], descriptor: int) -> int:
 def serve(control: socket.socket) -> None:
     """Answer questions, each in a process of its own, until nobody asks any more."""
     ready = False
+    gc.freeze()  # so that a fork copies no more than it writes to
     while (found := _receive(control)) is not None:
         request, descriptor = found
         if request["dicom"] and not ready:

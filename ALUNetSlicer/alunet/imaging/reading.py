@@ -202,7 +202,8 @@ def _whole(reader: sitk.ImageFileReader, limit: int, allow: Callable[[int], None
     if size > limit:
         raise TooLarge(limit)
     allow(size)
-    return reader.Execute()
+    image: sitk.Image = reader.Execute()
+    return image
 
 
 def _value_bytes(kind: int) -> int:

@@ -35,7 +35,7 @@ def landlock_version() -> int:
     """Return the version of Landlock that the system has, 0 where it has none."""
     if not LINUX:
         return 0
-    return max(0, _libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1))
+    return max(0, int(_libc().syscall(_CREATE_RULESET, None, ctypes.c_size_t(0), 1)))
 
 
 def _libc() -> ctypes.CDLL:

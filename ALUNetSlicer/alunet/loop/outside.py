@@ -24,6 +24,7 @@ from alunet.loop.loop import Loop
 from alunet.model.interface import TrainedModel
 from alunet.model.out_of_memory import is_cause
 from alunet.project.importing import (
+    Held,
     check_case,
     check_new_names,
     counted,
@@ -208,7 +209,7 @@ def _segment(
 ) -> None:
     files, file = [Path(image) for image in entry["images"]], Path(entry["file"])
     labels = LabelSource(structures)
-    case = check_case(entry["name"], files, None, channels, labels)
+    case = check_case(entry["name"], files, None, channels, labels, held=Held())
     store_case(case, place, place, labels)
     images = [place / source.name for source in case.images]
     table = outside_values(structures.values, structures.numbers)[0]

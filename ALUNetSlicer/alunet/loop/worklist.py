@@ -130,7 +130,7 @@ def _grid(project: Project, case: Case) -> Grid:
     """The grid of a case; raises NotAsStored where its image cannot be read."""
     try:
         return grid_of(case.images[0])
-    except RuntimeError:
+    except InputError:
         project.cases.files.check_case(case.name, case.images)  # says what is wrong with it
         raise
 

@@ -19,6 +19,7 @@ from alunet.project.case_table import CaseTable, check_role
 from alunet.project.identity import comparable, content_of, stamp_of
 from alunet.project.importing import (
     CheckedCase,
+    Held,
     KnownCase,
     check_case,
     check_new_names,
@@ -158,8 +159,9 @@ class Cases(CaseTable):
         new = [case for case in cases if not self._is_unchanged(case, role, known)]
         say_removed(cases, known, emit)
         check_new_names(new)
+        held = Held()
         checked = [
-            check_case(*case, channels, use.source, told)
+            check_case(*case, channels, use.source, told, held)
             for case, told in counted(new, "check", emit)
         ]
         checked = [case for case in checked if self._is_new(case, role, known, emit)]

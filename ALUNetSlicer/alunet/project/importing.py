@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -48,11 +48,33 @@ class Source:
         path: the file that it comes from.
         part: index among the images in the file.
         name: file name to keep it under.
+        voxels: as they were checked, where they are held until they are stored.
     """
 
     path: Path
     part: int
     name: str = ""
+    voxels: sitk.Image | None = field(default=None, compare=False, repr=False)
+
+
+class Held:
+    """Holds voxels between check and storing while they are few, so that they are read once.
+
+    Args:
+        room: bytes that may be held.
+    """
+
+    def __init__(self, room: int = 512 << 20) -> None:
+        self._room = room
+
+    def take(self, image: sitk.Image) -> sitk.Image | None:
+        """Return the image where there is room to hold it, else None."""
+        values = image.GetNumberOfPixels() * image.GetNumberOfComponentsPerPixel()
+        size = values * image.GetSizeOfPixelComponent()
+        if size > self._room:
+            return None
+        self._room -= size
+        return image
 
 
 @dataclass(frozen=True)
@@ -91,6 +113,7 @@ def check_case(
     channels: int,
     labels: LabelSource,
     told: Told = ignore_part,
+    held: Held | None = None,
 ) -> CheckedCase:
     """Reads all files of a case once and decides how each is kept.
 
@@ -101,6 +124,7 @@ def check_case(
         channels: number of channels that the project needs.
         labels: what values of the label file mean.
         told: hears how much of the case is checked; what it raises ends the check.
+        held: what holds the voxels until they are stored; None: nothing does.
 
     Raises:
         InputError: a file cannot be used, or the files do not fit each other.
@@ -129,7 +153,7 @@ def check_case(
             notes += said
             flat = flat and not varies
             content.add(image, _within(_within(file_told, 1, 2), part, len(parts)))
-            found.append(Source(path, part))
+            found.append(Source(path, part, voxels=None if held is None else held.take(image)))
     if flat:
         raise InputError(f"Case {name}: {notes[0]}", "Leave this case out.")
     if len(found) != channels or grid is None:
@@ -186,8 +210,10 @@ def store_case(
     channels = len(case.images)
     for number, source in enumerate(case.images):
         file_told = _within(told, number, channels + (case.label is not None))
-        read = read_foreign(source.path, labels.limit).image
-        part = split_channels(read, channels, source.path)[source.part]
+        part = source.voxels
+        if part is None:
+            read = read_foreign(source.path, labels.limit).image
+            part = split_channels(read, channels, source.path)[source.part]
         file_told(_READ)
         _write(part, case.grid, images / source.name)
     if case.label is None or case.kept_label is None:

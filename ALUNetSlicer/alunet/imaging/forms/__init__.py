@@ -6,7 +6,6 @@ asked for. A new form of one file is one module here, with `READER` and `examine
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -20,12 +19,12 @@ class Form(Protocol):
 
     Attributes:
         READER: the name of SimpleITK's reader.
-        examine: returns what a header declares; raises InputError where it is odd or the file too
-            short.
     """
 
     READER: str
-    examine: Callable[[Path, str], Declared]
+
+    def examine(self, path: Path, ending: str) -> Declared:
+        """Return what a header declares; raise InputError where it is odd, or the file short."""
 
 
 _FORMS: dict[str, Form] = {

@@ -21,7 +21,7 @@ _TYPES = (
     (8, "ulonglong,unsigned long long,unsigned long long int,uint64,uint64_t,double"),
 )
 _BYTES = {name: size for size, names in _TYPES for name in names.split(",")}
-_PACKED = {"gzip": 31, "gz": 31, "bzip2": "bz2", "bz2": "bz2"}
+_PACKED: dict[str, int | str] = {"gzip": 31, "gz": 31, "bzip2": "bz2", "bz2": "bz2"}
 _MAGIC = re.compile(rb"NRRD000[1-5]\r?\n")
 _DETACHED = re.compile(r"\s*data\s*file\s*:", re.IGNORECASE)
 _LONGEST_FIELD = 512  # letters; teem writes beyond its buffer in longer ones

@@ -14,8 +14,16 @@ from alunet.imaging.forms.streams import BLOCK, COPY_AGAIN, cut_off, damaged, od
 READER = "PNGImageIO"
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
-_SEVEN_PASSES = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2))
-_SEVEN_PASSES += ((0, 1, 1, 2),)  # first column and row of each pass of Adam7, and its steps
+_SEVEN_PASSES = (
+    (0, 0, 8, 8),
+    (4, 0, 8, 8),
+    (0, 4, 4, 8),
+    (2, 0, 4, 4),
+    (0, 2, 2, 4),
+    (1, 0, 2, 2),
+    (0, 1, 1, 2),
+)
+"""First column and row of each pass of Adam7, and its steps."""
 _MOST_PIXELS = 1 << 16  # a side
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from alunet.errors import InputError
@@ -11,11 +12,12 @@ _DATA = (".raw", ".zraw", ".gz", ".bz2", ".bin", ".img", ".dat")
 
 
 def named_sibling(header: Path, name: str) -> Path:
-    """Return the file of voxels that a header names.
+    """Return the file of voxels that a header names, its bytes as letters of Latin-1.
 
     Raises:
         InputError: the name is more than a plain name of a file of voxels, or the file is missing.
     """
+    name = os.fsdecode(name.encode("latin-1"))
     if not name or Path(name).name != name or "\\" in name or ":" in name or "%" in name:
         raise odd(header, "its header names a file elsewhere")
     if not name.isprintable() or not name.lower().endswith(_DATA):
