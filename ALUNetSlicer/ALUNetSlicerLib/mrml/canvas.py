@@ -96,7 +96,10 @@ class Canvas:
         self._case, self._box = case, box
         self._labels, self._place = case.read(box), _place(case.volume)
         if confined:
-            self._own = CaseSegmentation(self._node(), case.volume, *structures)
+            node = self._node()
+            self._own = CaseSegmentation(node, case.volume, *structures)
+            if node.GetScene() is None:
+                self._add(node)
             self._own.node.SetAndObserveTransformNodeID(case.volume.GetTransformNodeID())
             self._own.confine(box, self._labels)
             self._own.look_like(case)
@@ -150,11 +153,16 @@ class Canvas:
         node = slicer.mrmlScene.CreateNodeByClass("vtkMRMLSegmentationNode")
         node.UnRegister(None)
         node.SetName(_NAME)
+        # from the beginning: an item of the subject hierarchy would be saved with a scene
+        node.SetHideFromEditors(True)
         node.SetSaveWithScene(False)
         node.SetAttribute(CANVAS, "1")
+        return node
+
+    @staticmethod
+    def _add(node: Any) -> None:
+        """Put the node into the scene, with its segments: it complains of those that come later."""
         slicer.mrmlScene.AddNode(node)
-        # not before: the subject hierarchy complains of segments of a node that it does not know
-        node.SetHideFromEditors(True)
         node.CreateDefaultDisplayNodes()
         display = node.GetDisplayNode()
         display.SetSaveWithScene(False)
@@ -162,7 +170,6 @@ class Canvas:
         display.SetOpacity2DFill(0)
         display.SetOpacity2DOutline(0)
         display.SetVisibility3D(False)
-        return node
 
     # --- what happens to the nodes ----------------------------------------------------------------
 
