@@ -298,7 +298,7 @@ def refused_labels(session: ViewerSession, task: RunningCall, key: str) -> Any:
     entry, voxels = session.outbox.get(key), session.outbox.voxels(key)
     if entry is None or voxels is None:
         raise InputError("These labels are not in the outbox any more.", "List what waits again.")
-    target = session.spool_file(f"outbox-{entry.sample}.raw")
+    target = session.spool.file(f"outbox-{entry.sample}.raw")
     target.write_bytes(voxels)
     about_them = {name: entry.content[name] for name in ("shape", "dtype", "seconds")}
     return {"file": str(target), "version": entry.content["base_version"], **about_them}

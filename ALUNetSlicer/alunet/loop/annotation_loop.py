@@ -109,9 +109,9 @@ def create(
             raise
         project = Project.open(root)
         asked = (name, sorted(labels, key=labels.__getitem__), list(channels), asdict(setup), unit)
-        kept = asdict(Setup(**(project.settings.annotation or {}))), project.settings.unit
+        chosen = asdict(Setup(**(project.settings.annotation or {}))), project.settings.unit
         structures = list(project.labels)
-        if (project.name, structures, project.channels, *kept) == asked:
+        if (project.name, structures, project.channels, *chosen) == asked:
             return project
         project.close()
         if structures == asked[1] and project.channels != asked[2]:

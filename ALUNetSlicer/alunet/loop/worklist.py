@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from alunet.errors import InputError
 from alunet.imaging.grids import Grid
 from alunet.imaging.reading import EXACT_ENDING, grid_of
 from alunet.loop.labelling import position
