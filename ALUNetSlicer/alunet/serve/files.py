@@ -154,7 +154,8 @@ class Files:
                 self._made_now[name] = task
                 task.add_done_callback(lambda _: self._made_now.pop(name, None))
             await asyncio.shield(task)
-        target.touch()  # housekeeping removes what nobody uses
+        with contextlib.suppress(OSError):  # on a disk that is read-only for now
+            target.touch()  # housekeeping removes what nobody uses
         return target
 
 
