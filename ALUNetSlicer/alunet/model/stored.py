@@ -63,6 +63,20 @@ def checkpoint_of(trainer: Any) -> dict[str, Any]:
     }
 
 
+def restore_trainer(trainer: Any, content: dict[str, Any]) -> None:
+    """Go on from a checkpoint, as nnU-Net's trainer does from a file that it unpickles itself."""
+    if not trainer.was_initialized:
+        trainer.initialize()
+    trainer.network.load_state_dict(content["network_weights"])
+    trainer.optimizer.load_state_dict(content["optimizer_state"])
+    if trainer.grad_scaler is not None and content["grad_scaler_state"] is not None:
+        trainer.grad_scaler.load_state_dict(content["grad_scaler_state"])
+    trainer.logger.load_checkpoint(content["logging"])
+    trainer.my_init_kwargs = content["init_args"]
+    trainer.current_epoch, trainer._best_ema = content["current_epoch"], content["_best_ema"]
+    trainer.inference_allowed_mirroring_axes = content["inference_allowed_mirroring_axes"]
+
+
 def random_states() -> dict[str, Any]:
     """Return the states of the random numbers of numpy and torch, plain values and tensors."""
     return {"numpy": plain(list(np.random.get_state())), "torch": torch.get_rng_state()}

@@ -385,7 +385,7 @@ class SparseTrainer(nnUNetTrainer):
         content = filename_or_checkpoint
         if isinstance(content, str):
             content = stored.load_tensors(Path(content))
-        super().load_checkpoint(content)
+        stored.restore_trainer(self, content)
         states = content[_STATES]
         stored.restore_random_states(states)
         self.best = states["best"]
