@@ -143,8 +143,8 @@ def test_where_all_is_annotated_there_is_no_ignore_label(project: Project, tmp_p
 def test_cases_to_evaluate_on_come_along_where_asked_for(project: Project, tmp_path: Path) -> None:
     annotate(project, tmp_path / "drawn", "b", which=Which(all_slices=True))
     assert exported(project, tmp_path / "out", with_tests=True).tests == ["t"]
-    assert (tmp_path / "out/imagesTs/t_0000.nrrd").is_file()
-    np.testing.assert_array_equal(voxels(tmp_path / "out/labelsTs/t.nrrd"), drawing())
+    assert (tmp_path / "out/imagesTs/t_0000.mha").is_file()
+    np.testing.assert_array_equal(voxels(tmp_path / "out/labelsTs/t.mha"), drawing())
 
 
 def test_several_channels(tmp_path: Path) -> None:

@@ -285,6 +285,15 @@ def test_segmentations_with_long_headers_are_read(tmp_path: Path) -> None:
     assert found.GetMetaData("Segment399_Name") == "structure 399"
 
 
+def test_a_segment_whose_name_is_no_utf_8_is_no_defect(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.ones((2, 4, 4), np.uint8))
+    image.SetMetaData("Segment0_Name", "liver")
+    sitk.WriteImage(image, str(tmp_path / "l.seg.nrrd"))
+    content = (tmp_path / "l.seg.nrrd").read_bytes()
+    (tmp_path / "l.seg.nrrd").write_bytes(content.replace(b"liver", b"li\xffer"))
+    assert read_foreign(tmp_path / "l.seg.nrrd").image.GetMetaData("Segment0_Name") == "li?er"
+
+
 @pytest.mark.parametrize("ending", [".nii.gz", ".mha", ".nrrd", ".png", ".gipl.gz"])
 def test_a_checksum_that_does_not_fit_is_noticed(tmp_path: Path, ending: str) -> None:
     if ending == ".png":

@@ -58,7 +58,8 @@ def read_foreign(path: Path, limit: int = MOST_BYTES) -> ForeignImage:
         image.SetOrigin(grid.origin)
         image.SetDirection(grid.direction)
         for key, entry in value["entries"].items():
-            image.SetMetaData(str(key), str(entry))
+            # bytes that are no UTF-8 would be taken by no other program either
+            image.SetMetaData(str(key), str(entry).encode("utf-8", "replace").decode("utf-8"))
         return ForeignImage(image, wire.identity_from(value["series"]))
 
 
