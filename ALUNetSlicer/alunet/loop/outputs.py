@@ -177,13 +177,7 @@ def export_labels(project: Project, names: Sequence[str], folder: Path, ending: 
         InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be
             written.
     """
-    annotated = project.annotations.cases()
-    if not annotated:
-        raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
-    cases = cases_of(project, names or list(annotated))
-    for case in cases:
-        if case.name not in annotated:
-            raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
+    cases = annotated_cases(project, names)
     structures = project.cases.structures
     values, ignore = outside_values(structures.values, structures.numbers)
     with all_or_none(_named(cases, folder, ending), structures, ignore) as (parts, targets):
@@ -215,6 +209,20 @@ def cases_of(project: Project, names: Sequence[str]) -> list[Case]:
     for case in found:  # labels and maps are written on the grid of the image
         project.cases.files.check_case(case.name, case.images)
     return found
+
+
+def annotated_cases(project: Project, names: Sequence[str]) -> list[Case]:
+    """The annotated cases of these names, all where there are none; InputError where one is not
+    annotated.
+    """
+    annotated = project.annotations.cases()
+    if not annotated:
+        raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
+    cases = cases_of(project, names or list(annotated))
+    for case in cases:
+        if case.name not in annotated:
+            raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
+    return cases
 
 
 def _preprocessed(case: Case) -> Case:

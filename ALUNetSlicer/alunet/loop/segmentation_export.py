@@ -8,9 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from alunet.errors import InputError
 from alunet.imaging.writing import WrittenSegment, write_segments
-from alunet.loop.outputs import all_or_none, cases_of
+from alunet.loop.outputs import all_or_none, annotated_cases
 from alunet.project import Project
 from alunet.schema import NOT_ANNOTATED, SEGMENTATION_ENDING
 
@@ -34,13 +33,7 @@ def export_segmentations(
         InputError: a case is unknown or not annotated, nothing is annotated, or the files cannot be
             written.
     """
-    annotated = project.annotations.cases()
-    if not annotated:
-        raise InputError("Nothing is annotated yet.", "Annotate a slice first.")
-    cases = cases_of(project, names or list(annotated))
-    for case in cases:
-        if case.name not in annotated:
-            raise InputError(f"Nothing is annotated in case '{case.name}'.", "Leave it out.")
+    cases = annotated_cases(project, names)
     segments = _segments(project, colors or {})
     targets = [Path(folder) / f"{case.name}{SEGMENTATION_ENDING}" for case in cases]
     with all_or_none(targets) as (parts, targets):
