@@ -17,7 +17,7 @@ LABELS = {"background": 0, "organ": 1, "lesion": 2}
 
 def make_projects(root: Path, count: int) -> None:
     """Fill a service's folder up to `count` projects, copies of one with other names."""
-    from alunet.loop.annotation_loop import Setup, create
+    from alunet.loop.setup import Setup, create
 
     first = root / "copy-00000000"
     if not first.exists():
@@ -37,7 +37,7 @@ def make_projects(root: Path, count: int) -> None:
 
 def make_long_project(root: Path, cases: int = CASES, rounds: int = ROUNDS) -> None:
     """A project of many cases that has gone through many rounds; of its last batch half is done."""
-    from alunet.loop.annotation_loop import Setup, create
+    from alunet.loop.setup import Setup, create
     from alunet.pool import CaseGeometry, Pool
     from alunet.project import Project
 

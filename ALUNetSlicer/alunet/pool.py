@@ -254,8 +254,7 @@ class Pool:
         Args:
             geometries: one a case, in any order.
             patch: (rows, columns) of the plan's patch.
-            whole_slices: a sample is all of a slice, however large; only a network that is applied
-                tile by tile can read it.
+            whole_slices: a sample is all of a slice, however large.
 
         Raises:
             InputError: there is no case, or one occurs twice.
@@ -328,18 +327,6 @@ class Pool:
         (k0, k1), (j0, j1), (i0, i1) = self.raw_box[sample].tolist()
         return slice(k0, k1), slice(j0, j1), slice(i0, i1)
 
-    def padding(self, sample: int) -> tuple[Range, Range]:
-        """Pixels to add before and after, per (row, column), to make a sample's valid box a full
-        patch.
-
-        The padding is centred: ``floor(missing / 2)`` before, the rest after, as nnU-Net's
-        predictor pads.
-        """
-        row_lo, row_hi, col_lo, col_hi = self.box[sample].tolist()
-        row, col = self.start[sample].tolist()
-        rows = (row_lo - row, row + self.patch[0] - row_hi)
-        return rows, (col_lo - col, col + self.patch[1] - col_hi)
-
     def sha256(self) -> str:
         """Hash of the whole content, the same on every platform."""
         digest = hashlib.sha256(json.dumps([self.cases, self.patch]).encode("ascii"))
@@ -378,14 +365,10 @@ class Pool:
         return cls(cases=cases, patch=(rows, cols), **columns)
 
 
-def _tile_size(
-    geometry: CaseGeometry, patch: tuple[int, int], whole_slices: bool
-) -> tuple[int, int]:
-    """Rows and columns of a case's tiles; as large as its slices where these are not cut."""
-    if not whole_slices:
-        return patch
+def _tile_size(geometry: CaseGeometry, patch: tuple[int, int], whole: bool) -> tuple[int, int]:
+    """Rows and columns of a case's tiles; at least those of its slices where these are whole."""
     _, rows, cols = geometry.grid_shape
-    return max(patch[0], rows), max(patch[1], cols)
+    return (max(patch[0], rows), max(patch[1], cols)) if whole else patch
 
 
 def _case_columns(index: int, geometry: CaseGeometry, patch: tuple[int, int]) -> dict[str, Column]:

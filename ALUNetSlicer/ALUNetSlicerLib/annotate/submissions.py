@@ -158,7 +158,7 @@ class Submissions:
                 self._rebase(news.sample, version)
         elif news.error is not None:
             self._worklist.change(news.sample, sent=True, status=Status.TODO)
-            if news.state != OutboxState.REFUSED:  # those are told together, see `Refused`
+            if news.state != OutboxState.REFUSED:  # those are told together, see `OutboxRefusals`
                 self.failed.emit(news.error)
         self.changed.emit()
 

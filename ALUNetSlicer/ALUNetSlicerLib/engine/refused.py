@@ -17,7 +17,7 @@ from ALUNetSlicerLib.ports.signal import Signal
 _ABOUT = "outbox"
 
 
-class Refused:
+class OutboxRefusals:
     """The refused entries of one engine, of all its projects.
 
     Args:

@@ -36,7 +36,7 @@ from ALUNetSlicerLib.engine.messages import (
     ProjectWithStatus,
 )
 from ALUNetSlicerLib.engine.place import EnginePlace
-from ALUNetSlicerLib.engine.refused import Refused
+from ALUNetSlicerLib.engine.refused import OutboxRefusals
 from ALUNetSlicerLib.engine.results import Results
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -121,7 +121,7 @@ class Workspace:
         with contextlib.suppress(OSError):  # drafts are patients' images
             folder.chmod(0o700)
         agent.event.connect(self._hear)
-        self.refused, self.notices = Refused(agent), Notices()
+        self.refused, self.notices = OutboxRefusals(agent), Notices()
         self.failed.connect(self.notices.add)
         agent.answered.connect(self.notices.settle)
         for part in (agent, self.refused):

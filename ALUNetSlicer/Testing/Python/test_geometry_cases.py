@@ -27,7 +27,7 @@ SHOWN = 5
 """So many slices along each axis, the first and the last among them."""
 REFUSED = {
     "test.mgz": "no image file that can be read",
-    "example_nifti2.nii.gz": "form",
+    "example_nifti2.nii.gz": "NIfTI-2",
     "nan.mha": "NaN",
     "multi_chunk.nii.gz": "component",
     "functional.nii": "4",

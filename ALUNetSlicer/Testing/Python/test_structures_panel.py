@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from planned_project import plan, suggest
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 
 root = Path(sys.argv[1])
 labels = {"background": 0, "organ": 1, "lesion": 2}

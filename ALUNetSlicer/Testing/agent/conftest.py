@@ -25,7 +25,7 @@ from planned_project import plan, suggest
 
 from alunet.agent.client import Client
 from alunet.agent.connections.starting import own_environment
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.schema import ENDED, Operations
 

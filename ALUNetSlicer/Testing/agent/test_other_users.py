@@ -6,8 +6,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import other_user
@@ -228,13 +230,28 @@ def test_no_module_in_the_current_folder_runs(tmp_path, monkeypatch):
     assert list(ran.iterdir()) == []
 
 
+def wait_until_free(port: int) -> None:
+    """Wait until a process that was killed is gone from its port."""
+    for _ in range(200):
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                time.sleep(0.05)
+            else:
+                return
+
+
 def test_a_service_that_was_killed_is_never_found_by_its_note(tmp_path):
     root = tmp_path / "root"
     try:
         first = find_or_start(sys.executable, root)
         assert find_or_start(sys.executable, root) == first
         os.kill(first.pid, 9)
-        with other_user.listening("agrees", port=int(first.address.rsplit(":", 1)[1])) as taken:
+        port = int(first.address.rsplit(":", 1)[1])
+        wait_until_free(port)
+        with other_user.listening("agrees", port=port) as taken:
             found = find_or_start(sys.executable, root)
             assert found.address != first.address and found.pid != first.pid
         assert taken.heard == b""

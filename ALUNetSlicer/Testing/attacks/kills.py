@@ -25,7 +25,7 @@ import SimpleITK as sitk
 from insisting import annotate, bring_case, insist, labels_of, upload
 from running import Service, kill, tree
 
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 from alunet.storage.files import written_name
 
 from . import Finding

@@ -279,7 +279,7 @@ def _simulate(loop: Loop, out: Path) -> None:
     """Let the references answer."""
     from alunet.loop.oracle import Oracle
 
-    Oracle(loop.project).counts()
+    Oracle(loop.project).counts(loop.project.pool)
 
 
 USES: dict[str, tuple[Use, ...]] = {

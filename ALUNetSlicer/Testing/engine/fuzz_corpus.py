@@ -159,7 +159,7 @@ def _write_labels(folder: Path) -> None:
 def _make_project(folder: Path) -> None:
     from planned_project import plan
 
-    from alunet.loop.annotation_loop import Setup, create
+    from alunet.loop.setup import Setup, create
 
     labels = {"background": 0, "a": 1, "b": 2}
     _save(_voxels()[::-1], folder / "base.mha")

@@ -226,9 +226,9 @@ PROBLEMS: dict[str, tuple[Spoil, str]] = {
     "empty file": (cut(image, 0), "is empty (0 bytes). Copy the file again."),
     "gzip cut off early": (cut(image, 0.02), "is cut off: "),
     "gzip cut off": (cut(image, 0.5), "is cut off: "),
-    "gzip without its last bytes": (cut(image, 0.9999), "is cut off: "),
+    "gzip without its last bytes": (cut(image, 0.9999), "do not fit their checksum"),
     "label cut off": (cut(label, 0.5), "is cut off: "),
-    "text": (lambda f: image(f).write_text("no image"), "its content is no image of that form"),
+    "text": (lambda f: image(f).write_text("no image"), "is cut off: 8 of 348 bytes"),
     "longer text": (
         lambda f: image(f).write_text("no image " * 99),
         "its content is no image of that form",
@@ -239,9 +239,9 @@ PROBLEMS: dict[str, tuple[Spoil, str]] = {
     ),
     "MetaImage cut off": (
         replaced(".mha", 0.5),
-        "cannot be read: its voxels are missing or cut off",
+        "cannot be read: its content is no image of that form",
     ),
-    "NRRD cut off": (replaced(".nrrd", 0.5), ".nrrd cannot be read: "),
+    "NRRD cut off": (replaced(".nrrd", 0.5), ".nrrd is cut off: "),
     "TIFF cut off": (replaced(".tif", 0.5), ".tif is cut off: page "),
     "GIPL cut off": (replaced(".gipl", 0.5), ".gipl is cut off: "),
     "NaN": (voxels(image, np.nan), "has 1 voxels that are NaN or infinite. Replace them"),

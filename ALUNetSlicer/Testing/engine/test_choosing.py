@@ -14,8 +14,9 @@ import SimpleITK as sitk
 from planned_project import drop_latest_columns, plan
 
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.round_record import selected
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.project import Project, tables
 from alunet.project.annotations import Submission

@@ -18,9 +18,10 @@ from typer.testing import CliRunner
 from alunet import cli
 from alunet.errors import InputError
 from alunet.imaging.grids import Grid
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.dataset_export import ExportedDataset, export_dataset
 from alunet.loop.label_folder import Which
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.schema import NOT_ANNOTATED, ignore_events
 

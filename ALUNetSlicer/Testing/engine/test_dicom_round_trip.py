@@ -19,8 +19,9 @@ from alunet.imaging.dicom.segmentation import read_segmentation
 from alunet.imaging.dicom.series import find_series
 from alunet.imaging.dicom.volume import read_series
 from alunet.imaging.reading import read_labels
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.dicom_export import export_labels
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.schema import Event
 

@@ -22,7 +22,8 @@ from planned_project import plan, suggest
 from test_hand import LABELS
 
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.model.child import with_source
 from alunet.project import Project

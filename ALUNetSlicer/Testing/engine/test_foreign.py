@@ -331,7 +331,7 @@ def test_of_a_header_only_geometry_and_segments_survive(tmp_path: Path) -> None:
 
 def test_the_parent_opens_no_foreign_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A whole import with labels, in which this process's own readers see project files alone."""
-    from alunet.loop.annotation_loop import Setup, create
+    from alunet.loop.setup import Setup, create
 
     image = save(tmp_path / "foreign" / "a.nii.gz", (4, 40, 48))
     label = sitk.GetImageFromArray(np.ones((4, 40, 48), np.uint8))

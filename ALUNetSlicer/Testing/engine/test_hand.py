@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 from alunet import cli
 from alunet.errors import AlunetError, InputError
 from alunet.imaging.reading import read_labels
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.preparation import enumerate_samples
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project, tables

@@ -15,8 +15,9 @@ from typer.testing import CliRunner
 from alunet import cli
 from alunet.errors import InputError
 from alunet.imaging.folders import labels_by_name
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.label_folder import FolderTaken, Which
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.schema import NOT_ANNOTATED
 

@@ -21,8 +21,8 @@ from small import RECIPE
 from alunet.errors import EngineError, OutOfMemory
 from alunet.imaging.dataset import read_dataset_description
 from alunet.loop import Loop
-from alunet.loop.annotation_loop import Setup
 from alunet.loop.oracle import Oracle
+from alunet.loop.setup import Setup
 from alunet.model import child, out_of_memory
 from alunet.model.hardware import kills_for_memory
 from alunet.project import Project

@@ -21,8 +21,8 @@ from alunet.errors import Cancelled, InputError
 from alunet.imaging.grids import EXACT, Grid, displacement
 from alunet.imaging.reading import grid_of
 from alunet.loop import Loop, outputs
-from alunet.loop.annotation_loop import Setup
 from alunet.loop.outside import outside_images, predict_images
+from alunet.loop.setup import Setup
 from alunet.project import Project
 from alunet.schema import Event
 

@@ -13,9 +13,10 @@ import SimpleITK as sitk
 from typer.testing import CliRunner
 
 from alunet.cli import app
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.evaluation import LabelledCase, evaluate
 from alunet.loop.planning_notes import planning_notes
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project

@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 
 from alunet import cli
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 
 PLAIN = {"background": 0, "edema": 1, "core": 2, "enhancing": 3}
 REGIONS = {

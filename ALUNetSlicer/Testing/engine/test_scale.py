@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.pool import CaseGeometry, Pool
 from alunet.project import Project

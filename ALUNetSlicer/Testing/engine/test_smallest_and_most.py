@@ -11,7 +11,8 @@ import pytest
 import SimpleITK as sitk
 
 from alunet.loop import outputs
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 
 pytestmark = pytest.mark.slow

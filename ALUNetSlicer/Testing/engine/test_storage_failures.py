@@ -14,7 +14,7 @@ import pytest
 from small_disks import NoMount, fill, mounted
 
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.project.tables import MIGRATIONS
@@ -264,7 +264,7 @@ def test_a_backup_is_asked_for_where_sqlite_finds_damage(tmp_path: Path) -> None
     for start, length in ((0, 50), (len(content) // 2, 30_000)):
         spoiled = content[:start] + b"\xff" * length + content[start + length :]
         file.write_bytes(spoiled)
-        with pytest.raises(failures.Damaged, match=r"Restore it from a backup"):
+        with pytest.raises(failures.DamagedDatabase, match=r"Restore it from a backup"):
             keys(opened(tmp_path))
         for left in tmp_path.glob("project.db-*"):
             left.unlink()

@@ -21,9 +21,10 @@ from alunet import cli
 from alunet.errors import InputError
 from alunet.imaging.reading import read_labels
 from alunet.loop import Loop, outputs
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.evaluation import LabelledCase, evaluate
 from alunet.loop.oracle import Oracle
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.project.annotations import Submission
 from alunet.project.changes import AnswerNeeded

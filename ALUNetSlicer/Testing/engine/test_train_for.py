@@ -18,9 +18,10 @@ from small import RECIPE
 from alunet.cli.training import seconds_of
 from alunet.errors import Cancelled, InputError
 from alunet.loop import PRESETS, preset
-from alunet.loop.annotation_loop import AnnotationLoop, Setup
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.oracle import Oracle
 from alunet.loop.recipe import check_seconds
+from alunet.loop.setup import Setup
 from alunet.loop.status import status
 from alunet.loop.steps import paced, written_length
 from alunet.model.settings import TrainingSettings

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 
 from alunet import cli
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import AnnotationLoop, Setup, create
+from alunet.loop.annotation_loop import AnnotationLoop
 from alunet.loop.preparation import take_training_labels
+from alunet.loop.setup import Setup, create
 from alunet.loop.status import status
 from alunet.project import Project
 from alunet.schema import NOT_ANNOTATED, ignore_events

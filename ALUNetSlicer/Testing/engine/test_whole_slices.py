@@ -18,9 +18,9 @@ from small import RECIPE
 
 from alunet.errors import InputError
 from alunet.loop import Loop
-from alunet.loop.annotation_loop import Setup, create
 from alunet.loop.oracle import Oracle
-from alunet.loop.tiles import Tiles
+from alunet.loop.setup import Setup, create
+from alunet.loop.tiles import Tiling
 from alunet.pool import Pool
 from alunet.project import Project
 from alunet.schema import SLICE, TILE
@@ -81,7 +81,7 @@ def test_each_tile_is_of_the_sample_of_its_slice_whatever_was_added_or_removed_s
         add(project, tmp_path, name, seed)
     loop.prepare()
     project.case_changes.remove("c")
-    pool, tiles = project.pool, Tiles.of(project)
+    pool, tiles = project.pool, Tiling.of(project)
     assert pool.cases == ("c", "d", "b", "e") and len(pool) == 4 * SHAPE[0]
     assert len(tiles.pool) == 12 * len(pool)
     for column in ("case", "slice", "slice_raw"):
@@ -93,7 +93,7 @@ def test_each_tile_is_of_the_sample_of_its_slice_whatever_was_added_or_removed_s
 
 
 def test_a_batch_has_each_slice_once_with_what_was_said_of_its_first_tile():
-    tiles = Tiles(Pool.build([geometry("a", SHAPE)], (16, 16)), np.repeat(np.arange(5), 12))
+    tiles = Tiling(Pool.build([geometry("a", SHAPE)], (16, 16)), np.repeat(np.arange(5), 12))
     assert tiles.enough(2, 1) == 3 * 12 - 2
     picks = {"ids": [13, 12, 50, 14, 1, 30], "gains": [6, 5, 4, 3, 2, 1], "reasons": list("abcdef")}
     found = tiles.asked_for({**picks, "uncertainty": None, "diagnostics": {}}, 3)

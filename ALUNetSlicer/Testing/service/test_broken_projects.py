@@ -120,8 +120,13 @@ def neighbors(tmp_path_factory) -> Iterator[Service]:
     running.stop()
 
 
+CODES = {damaged: "damaged", damaged_within: "damaged"}
+STATUS = {"unusable": 409, "damaged": 500, "locked": 503}
+
+
 def works_beside(service: Service, ill: str, scan, name: str, code: str = "unusable") -> None:
     """Everything that others do goes on; the project itself says why it does not."""
+    service.refused("GET", f"/projects/{ill}", STATUS[code], code)
     listed = {row["id"]: row for row in service.ok("GET", "/projects")}
     problem = listed[ill]["problem"]
     assert problem["code"] == code and problem["message"] and "\n" not in problem["message"]
@@ -132,8 +137,9 @@ def works_beside(service: Service, ill: str, scan, name: str, code: str = "unusa
     body = {"name": "a", "role": "pool", "images": [service.upload(scan("a.nii.gz"))]}
     job = service.imported(well, body)
     assert job["state"] == "done" and service.ok("GET", f"/projects/{well}/cases")[0]["name"] == "a"
-    assert service.refused("GET", f"/projects/{ill}", 409, code)["message"] == problem["message"]
-    service.refused("GET", f"/projects/{ill}/jobs", 409, code)
+    told = service.refused("GET", f"/projects/{ill}", STATUS[code], code)["message"]
+    assert told == problem["message"]
+    service.refused("GET", f"/projects/{ill}/jobs", STATUS[code], code)
     assert any(ill in line for line in service.ok("GET", "/health")["stuck"])
 
 
@@ -144,7 +150,7 @@ def test_a_project_that_cannot_be_opened_troubles_no_other(neighbors, scan, way)
     while neighbors.ok("GET", f"/projects/{ill}/jobs/1")["state"] in ("queued", "running"):
         time.sleep(0.05)
     way(neighbors.root / ill)
-    works_beside(neighbors, ill, scan, way.__name__)
+    works_beside(neighbors, ill, scan, way.__name__, CODES.get(way, "unusable"))
 
 
 def test_a_project_that_another_program_holds_troubles_no_other(neighbors, scan):
@@ -154,9 +160,9 @@ def test_a_project_that_another_program_holds_troubles_no_other(neighbors, scan)
     ) as database:
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("BEGIN EXCLUSIVE")
-        works_beside(neighbors, ill, scan, "held", "busy")
+        works_beside(neighbors, ill, scan, "held", "locked")
         body = {"name": "held", "labels": ["organ"], "channels": ["MRI"]}
-        neighbors.refused("POST", "/projects", 409, "busy", json=body)
+        neighbors.refused("POST", "/projects", 503, "locked", json=body)
     found = {row["id"]: row for row in neighbors.ok("GET", "/projects")}
     assert found[ill]["problem"] is None, "it is free again"
     assert not any(ill in line for line in neighbors.ok("GET", "/health")["stuck"])
@@ -170,8 +176,9 @@ def test_a_service_starts_and_works_beside_all_of_them(tmp_path, scan):
         for way, identifier in ill.items():
             way(service.root / identifier)
         service.start()
-        for identifier in ill.values():
-            service.refused("GET", f"/projects/{identifier}", 409, "unusable")
+        for way, identifier in ill.items():
+            code = CODES.get(way, "unusable")
+            service.refused("GET", f"/projects/{identifier}", STATUS[code], code)
         works_beside(service, ill[newer], scan, "all")
         listed = service.ok("GET", "/projects")
         assert {row["id"] for row in listed if row["problem"]} == set(ill.values())

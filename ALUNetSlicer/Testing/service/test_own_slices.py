@@ -160,8 +160,8 @@ def test_many_who_choose_at_once_get_each_slice_once(common, ready):
         ({"slice": "x"}, 400, "bad_request", "slice"),
         ({"case": "zz"}, 404, "not_found", "no case 'zz'"),
         ({"case": "t"}, 400, "bad_request", "for evaluation"),
-        ({"author": " "}, 400, "bad_request", "author"),
-        ({"author": "a" * 101}, 400, "bad_request", "author"),
+        ({"author": " "}, 400, "bad_request", "name of a person"),
+        ({"author": "a" * 101}, 400, "bad_request", "name of a person"),
     ],
 )
 def test_what_cannot_be_chosen_changes_nothing(common, ready, scan, change, status, code, says):

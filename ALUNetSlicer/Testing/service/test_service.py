@@ -38,7 +38,12 @@ def test_the_strategies_are_those_of_the_registry(common):
     found = {info["name"]: info for info in common.ok("GET", "/strategies")}
     assert sorted(found) == query.names()
     assert list(found)[:2] == ["spread", "usimf"], "the usual ones come first"
-    assert {name for name, info in found.items() if info["first"]} == {"full", "random", "spread"}
+    assert {name for name, info in found.items() if info["first"]} == {
+        "fixed-interval",
+        "full",
+        "random",
+        "spread",
+    }
     assert {name for name, info in found.items() if info["simulation"]} == {
         "full",
         "random-fg33",

@@ -13,7 +13,7 @@ import pytest
 import SimpleITK as sitk
 from planned_project import plan, suggest
 
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 
 SHAPE = (6, 20, 24)

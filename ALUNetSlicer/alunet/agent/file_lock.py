@@ -13,7 +13,7 @@ else:
     import fcntl
 
 
-class FileLock:
+class AgentLock:
     """A lock on a file, which is made where it is missing and left behind, empty.
 
     Args:

@@ -12,14 +12,17 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import requests
 from requests.adapters import HTTPAdapter
+from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection
 from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 from alunet.agent.contract import WrongVersion
-from alunet.agent.proxies import Stranger
-from alunet.schema import Code
+from alunet.agent.proxies import Stranger, in_the_way
+from alunet.errors import AlunetError
+from alunet.schema import Code, Header
 from alunet.schema.proof import NoProofError, ask_proof, spelled
 
 
@@ -77,17 +80,22 @@ class Expected:
     def _dialed(self, connection: socket.socket) -> str:
         return self.tunnel.address if self.tunnel else spelled(*connection.getpeername()[:2])
 
-    def _refused(self, error: NoProofError) -> Stranger | WrongVersion:
+    def _refused(self, error: NoProofError) -> AlunetError:
         if error.status is None:
             words = f"{self.base} does not answer as an ALUNet service does."
             return Stranger(words, "Check name and port; another program may use them.")
-        if error.status == 200:
+        answer = requests.Response()
+        answer.status_code, answer.headers = error.status, CaseInsensitiveDict(error.headers)
+        says_version = Header.API in answer.headers
+        if not says_version and (found := in_the_way(self.base, None, answer)) is not None:
+            return found
+        if says_version and error.status == 200:
             return Unproven(
                 f"What answers at {self.base} does not know the token.",
                 "Check the token; a service that was started anew may have another one, or another "
                 "program has taken its port.",
             )
-        if error.api is not None:
+        if says_version:
             return WrongVersion(
                 f"The engine ({self.place}) cannot prove that it knows the token: it is older.",
                 f"Update ALUNet there ({self.place}) and start its service anew. What is annotated "

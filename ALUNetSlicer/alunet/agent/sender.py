@@ -10,7 +10,7 @@ from typing import Any
 from alunet.agent.client import Client
 from alunet.agent.contract import WrongVersion
 from alunet.agent.defects import log_defect
-from alunet.agent.file_lock import FileLock
+from alunet.agent.file_lock import AgentLock
 from alunet.agent.http_transport import ServiceError, Unreachable, described, is_code
 from alunet.agent.outbox import Entry, Outbox, OutboxError
 from alunet.agent.proxies import Stranger
@@ -104,7 +104,7 @@ class Sender:
 
     def _take_turn(self) -> bool:
         """Send what waits, unless another agent does; whether nothing waits then."""
-        lock = FileLock(self._outbox.folder / f"sending-{_digest(self._engine)}")
+        lock = AgentLock(self._outbox.folder / f"sending-{_digest(self._engine)}")
         if not lock.take():
             return False
         try:

@@ -9,7 +9,7 @@ import time
 import uuid
 from pathlib import Path
 
-from alunet.agent.file_lock import FileLock
+from alunet.agent.file_lock import AgentLock
 from alunet.schema.private import private_folder
 
 SPOOL_DAYS = 2.0
@@ -36,7 +36,7 @@ class Spool:
                     _remove_unused(old)
         self.folder = folder / f"{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self.folder.mkdir(mode=0o700)
-        self._lock = FileLock(self.folder / _LOCK)
+        self._lock = AgentLock(self.folder / _LOCK)
         self._lock.take()
 
     def file(self, name: str) -> Path:
@@ -60,7 +60,7 @@ def _remove_unused(folder: Path) -> None:
     """
     if not (folder / _LOCK).exists() and _lives(folder.name.partition("-")[0]):
         return
-    lock = FileLock(folder / _LOCK)
+    lock = AgentLock(folder / _LOCK)
     if lock.take():
         lock.release()  # Windows removes no open file
         shutil.rmtree(folder)

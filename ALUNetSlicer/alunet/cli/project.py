@@ -117,7 +117,7 @@ def init(
     ] = "tile",
 ) -> None:
     """Make a project; `INIT` is what `--help` shows."""
-    from alunet.loop.annotation_loop import Setup, create
+    from alunet.loop.setup import Setup, create
 
     labels, channels = _described(label or [], channel or [], like)
     setup = Setup(preset, epochs, iterations, seed, device, optional_seconds(train_for))

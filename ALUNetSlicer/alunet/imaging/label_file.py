@@ -16,10 +16,11 @@ from pathlib import Path
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.channels import split_channels
 from alunet.imaging.foreign import read_foreign, read_foreign_labels
 from alunet.imaging.grids import Grid
 from alunet.imaging.limits import MOST_BYTES
-from alunet.imaging.reading import ending_of, split_channels
+from alunet.imaging.reading import ending_of
 from alunet.schema import NOT_ANNOTATED
 
 LABEL_FOLDERS = ("labelsTr", "labelsTs", "labels", "label")

@@ -41,7 +41,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass
-class Asked:
+class Question:
     """What is to be read, and how to answer.
 
     Attributes:
@@ -65,7 +65,7 @@ Answer = tuple[Any, Sequence[Array]]
 """JSON-able data, and arrays."""
 
 
-def _image(asked: Asked) -> Answer:
+def _image(asked: Question) -> Answer:
     """Read an image file, or the series of a DICOM file."""
     series = None
     if reading.ending_of(asked.path):
@@ -94,27 +94,27 @@ def _image(asked: Asked) -> Answer:
     return about, [sitk.GetArrayViewFromImage(image)]
 
 
-def _allow_series(asked: Asked, found: Any) -> None:
+def _allow_series(asked: Question, found: Any) -> None:
     voxels = 4 * int(np.prod(found.grid.shape))
     if voxels > asked.limit:
         raise TooLarge(asked.limit)
     asked.room.allow(voxels + 2 * max(file.stat().st_size for file in found.files))
 
 
-def _grid(asked: Asked) -> Answer:
+def _grid(asked: Question) -> Answer:
     """Read where the voxels of an image are."""
     examine(asked.path, reading.ending_of(asked.path), asked.limit)
     grid = reading.grid_of(asked.path)
     return wire.grid_data(grid), []
 
 
-def _sibling(asked: Asked) -> Answer:
+def _sibling(asked: Question) -> Answer:
     """Find the other file of a pair."""
     found = examine(asked.path, reading.ending_of(asked.path), asked.limit)
     return None if found.sibling is None else found.sibling.name, []
 
 
-def _series(asked: Asked) -> Answer:
+def _series(asked: Question) -> Answer:
     """List the DICOM series of a folder."""
     from alunet.imaging.dicom.series import find_series
 
@@ -122,7 +122,7 @@ def _series(asked: Asked) -> Answer:
     return wire.folder_data(find_series(asked.path, asked.tell)), []
 
 
-def _labels(asked: Asked) -> Answer:
+def _labels(asked: Question) -> Answer:
     """Read a SEG or RTSTRUCT object."""
     from alunet.imaging.dicom.reading import read_dicom_labels
 
@@ -133,7 +133,7 @@ def _labels(asked: Asked) -> Answer:
     return wire.labels_data(found), found.layers
 
 
-_READINGS: dict[str, Callable[[Asked], Answer]] = {
+_READINGS: dict[str, Callable[[Question], Answer]] = {
     "image": _image,
     "grid": _grid,
     "sibling": _sibling,
@@ -152,7 +152,7 @@ def _read(request: dict[str, Any], room: Room, out: IO[bytes]) -> None:
     def tell(done: int) -> None:
         _send(out, {"kind": "progress", "done": done})
 
-    asked = Asked(path, int(request["limit"]), request["about"], room, tell)
+    asked = Question(path, int(request["limit"]), request["about"], room, tell)
     try:
         with reading.readable(path), _all_imported():
             value, arrays = _READINGS[request["what"]](asked)

@@ -13,7 +13,7 @@ from alunet import query
 from alunet.errors import InputError
 from alunet.loop import steps
 from alunet.loop.oracle import Oracle
-from alunet.loop.tiles import Tiles
+from alunet.loop.tiles import Tiling
 from alunet.model import child
 from alunet.project import Project
 from alunet.project.rounds import CHOSEN, UNASKED
@@ -76,7 +76,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
             "costs": {},
         }
     needs, names = query.parse(strategy).needs, list(loop.project.labels)
-    tiles = Tiles.of(loop.project)
+    tiles = Tiling.of(loop.project)
     arrays = _question(loop, tiles, folder / "question.npz", Need.TRUTH in needs)
     further = tiles.enough(budget, ahead)
     if needs <= {Need.TRUTH}:  # no model, no child process
@@ -106,7 +106,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
     return tiles.asked_for(chosen, budget + ahead)
 
 
-def _question(loop: Loop, tiles: Tiles, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
+def _question(loop: Loop, tiles: Tiling, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
     """What a strategy is told, also written to `file` for a child process; hidden labels only
     where it asks.
     """

@@ -12,11 +12,12 @@ import numpy as np
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.channels import split_channels
 from alunet.imaging.foreign import read_foreign
 from alunet.imaging.grids import Grid
 from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, LabelSource
-from alunet.imaging.reading import grid_of, split_channels
+from alunet.imaging.reading import grid_of
 from alunet.loop.slices import has_tiles, pool_case, samples_of_slices, slice_axis, slices_of
 from alunet.project import Case, Project
 from alunet.project.annotations import Beyond

@@ -20,7 +20,7 @@ Ids = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class Tiles:
+class Tiling:
     """The tiles of a project.
 
     Attributes:
@@ -32,7 +32,7 @@ class Tiles:
     sample: Ids
 
     @classmethod
-    def of(cls, project: Project) -> Tiles:
+    def of(cls, project: Project) -> Tiling:
         """Return the tiles of a project; raises InputError where it is not planned."""
         samples = project.pool
         if project.settings.unit == TILE:

@@ -149,15 +149,11 @@ class TrainedModel(Protocol):
         ...
 
     def class_entropy(self, samples: PoolSamples) -> Floats:
-        """(n, K) float32: mean over the pixels of the probability of each class times the entropy,
-        in one pass without dropout, bits; the rows add up to `entropy`.
-        """
+        """(n, K) float32: mean of each class's probability times the entropy; adds up to it."""
         ...
 
     def predicted_pixels(self, samples: PoolSamples) -> tuple[Ints, Ints]:
-        """(n, K) int64, twice: how many pixels one pass without dropout predicts to be of each
-        class, and how many of these are on the border of their class.
-        """
+        """(n, K) int64: pixels of each class that one pass predicts; those on its border."""
         ...
 
     def monte_carlo(
@@ -314,8 +310,7 @@ class Framework(Protocol):
         ...
 
     def unprepared(self, folder: Path, names: Sequence[str]) -> list[str]:
-        """Which of these cases `preprocess` would prepare; light, and called in any process."""
-        ...
+        """Which of these cases `preprocess` would prepare; light, called in any process."""
 
     def preprocess(self, folder: Path, cases: Sequence[CaseFiles], emit: Emit) -> Prepared:
         """Bring the images onto the plan's grid; those that are there are left as they are.

@@ -13,6 +13,7 @@ from typing import TypeVar
 import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.channels import check_voxels, split_channels
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles, LeftOut
 from alunet.imaging.foreign import read_foreign
@@ -22,10 +23,8 @@ from alunet.imaging.reading import (
     EXACT_ENDING,
     KEPT_ENDINGS,
     Told,
-    check_voxels,
     ending_of,
     ignore_part,
-    split_channels,
     without_entries,
     write_image,
 )

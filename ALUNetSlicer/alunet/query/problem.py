@@ -76,9 +76,7 @@ class ModelOutputs(Protocol):
         """(n,) mean pixel entropy of one deterministic pass, bits."""
 
     def class_entropy(self) -> Floats:
-        """(n, K) mean over the pixels of the probability of each class times the entropy, bits;
-        one deterministic pass.
-        """
+        """(n, K) mean of the probability of each class times the entropy of one pass, bits."""
 
     def predicted(self) -> Truth:
         """The labels that one deterministic pass predicts, counted as hidden ones are."""
@@ -111,12 +109,10 @@ class ModelOutputs(Protocol):
 
 @dataclass(frozen=True)
 class Truth:
-    """Labels of the candidates, counted: hidden ones, for strategies that exist in simulation only,
-    or those that the model predicts.
+    """Labels of the candidates: hidden ones (in simulation only), or those that are predicted.
 
     Attributes:
-        voxels: (n, K) counts of the voxels of each class that lie in the candidate's box (of the
-            boxes that overlap there, the one with the nearest centre; predicted ones count in all).
+        voxels: (n, K) voxels of each class in a box; of hidden ones, the box of the nearest centre.
         border: (n, K) of these, the ones on the border of their class.
     """
 

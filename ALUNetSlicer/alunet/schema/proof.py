@@ -18,10 +18,10 @@ import json
 import re
 import secrets
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from alunet.schema.constants import PREFIX
-from alunet.schema.messages import Header
 
 PROOF_PATH = f"{PREFIX}/proof/"
 """Of the request, with the number behind it; it needs no token."""
@@ -35,12 +35,12 @@ class NoProofError(Exception):
 
     Attributes:
         status: of its answer; None where it speaks no HTTP.
-        api: what it says of its version of the contract; None where it says nothing.
+        headers: of its answer, by name; which of them there are tells who answers.
     """
 
-    def __init__(self, status: int | None = None, api: str | None = None) -> None:
+    def __init__(self, status: int | None = None, headers: Iterable[tuple[str, str]] = ()) -> None:
         super().__init__(f"no proof (status {status})")
-        self.status, self.api = status, api
+        self.status, self.headers = status, dict(headers)
 
 
 @dataclass(frozen=True)
@@ -89,14 +89,14 @@ def ask_proof(connection: socket.socket, token: str) -> str:
         except (http.client.HTTPException, ValueError) as error:
             raise NoProofError from error
         if answer.status != 200 or not answer.isclosed() or answer.will_close:
-            raise NoProofError(answer.status, answer.headers.get(Header.API))
+            raise NoProofError(answer.status, answer.getheaders())
     try:
         said = json.loads(content)
         address, proof = str(said["address"]), str(said["proof"])
     except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise NoProofError(answer.status) from error
+        raise NoProofError(answer.status, answer.getheaders()) from error
     if not hmac.compare_digest(proof.encode(), _mac(token, number, address).encode()):
-        raise NoProofError(answer.status, answer.headers.get(Header.API))
+        raise NoProofError(answer.status, answer.getheaders())
     return address
 
 

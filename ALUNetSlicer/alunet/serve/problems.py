@@ -19,7 +19,7 @@ from alunet.project.refusals import (
 from alunet.project.requests import KeyReused
 from alunet.schema import Code, Problem, to_json
 from alunet.storage.failures import (
-    Damaged,
+    DamagedDatabase,
     DiskError,
     DiskFull,
     Locked,
@@ -85,7 +85,7 @@ _STORAGE: dict[type[StorageFailure], Problem] = {
     DiskError: Problem(
         Code.DISK_ERROR, "The disk of the engine fails.", "Check that disk, then try again."
     ),
-    Damaged: Problem(
+    DamagedDatabase: Problem(
         Code.DAMAGED, "The database of the project is damaged.", "Restore it from a backup."
     ),
 }

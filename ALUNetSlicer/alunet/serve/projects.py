@@ -15,7 +15,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.loop.annotation_loop import Setup, create
+from alunet.loop.setup import Setup, create
 from alunet.project import Project
 from alunet.project.refusals import ChannelsFixed
 from alunet.schema import Code, ProjectInfo, ProjectRequest

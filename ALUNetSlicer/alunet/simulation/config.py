@@ -65,7 +65,6 @@ class Study:
             lists = {name: tuple(runs[name]) for name in _GROWING if name != "rounds"}
             fixed = {
                 "split": BY_CASE,
-                "unit": TILE,
                 **content["fixed"],
                 "recipe": Recipe.from_json(content["fixed"]["recipe"]).to_json(),
             }
@@ -125,7 +124,8 @@ def save(out: Path, study: Study) -> None:
 
 def _data_part(fixed: dict[str, Any]) -> dict[str, Any]:
     """What the imported and preprocessed images depend on: all that counts before the first run."""
-    kept = {name: fixed[name] for name in ("dataset", "test set", "unit")}
+    kept = {name: fixed[name] for name in ("dataset", "test set")}
+    kept["unit"] = fixed.get("unit", TILE)
     return {**kept, "recipe": {name: fixed["recipe"][name] for name in ("dropout", "width")}}
 
 

@@ -149,7 +149,8 @@ def simulate(
         load_framework().resolve_device(device)
     data = _Data.read(Path(dataset), None if test is None else Path(test), limit, group)
     fixed = {**data.fingerprint(), "recipe": recipe.to_json(), "budget": budget, "initial": initial}
-    fixed["unit"] = check_unit(unit)
+    if check_unit(unit) != TILE:  # studies of before units were known have none
+        fixed["unit"] = unit
     wanted = config.Study(
         fixed, names, rounds, tuple(dict.fromkeys(folds)), tuple(dict.fromkeys(seeds))
     )
@@ -262,7 +263,7 @@ def _open_data(out: Path, study: config.Study, data: _Data, emit: Emit) -> Proje
                 name=data.pool.name,
                 labels=data.pool.labels,
                 channels=data.pool.channels,
-                unit=study.fixed["unit"],
+                unit=study.fixed.get("unit", TILE),
             ) as project:
                 project.cases.import_dataset(data.path, role="pool", limit=data.limit, emit=emit)
                 if data.test_path is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.storage.failures import (
-    Damaged,
+    DamagedDatabase,
     DiskError,
     DiskFull,
     Locked,
@@ -169,7 +169,7 @@ class Database:
 
     def _damage(self, error: sqlite3.Error) -> StorageFailure:
         if _is_damaged(self.path):
-            return Damaged(
+            return DamagedDatabase(
                 f"{self.path} is not a usable database: {error}.", "Restore it from a backup."
             )
         return DiskError(

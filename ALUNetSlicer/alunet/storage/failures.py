@@ -40,7 +40,7 @@ class DiskError(StorageFailure):
     """The disk fails to read or write."""
 
 
-class Damaged(StorageFailure):
+class DamagedDatabase(StorageFailure):
     """SQLite's own check found damage in the database."""
 
 
