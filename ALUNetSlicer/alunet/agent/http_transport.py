@@ -277,12 +277,7 @@ class HttpTransport:
         if answer.status_code in PASSING:
             words = f"the way to the service is busy (status {answer.status_code})"
             return Unreachable(f"{self.base}: {words}.", "Try again.")
-        return Stranger(
-            f"{self.base} answers with status {answer.status_code}, but not as an ALUNet service "
-            "does.",
-            "Check name and port; another program, a proxy or the network's login page may stand "
-            f"there: open {self.base} in a browser to see.",
-        )
+        return proxies.stranger(self.base, answer.status_code)
 
     def _session(self) -> requests.Session:
         """A session of this thread's own; what the environment says about proxies does not

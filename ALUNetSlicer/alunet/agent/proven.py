@@ -20,7 +20,7 @@ from urllib3.connectionpool import HTTPConnectionPool
 from urllib3.exceptions import NewConnectionError
 
 from alunet.agent.contract import WrongVersion
-from alunet.agent.proxies import Stranger, in_the_way
+from alunet.agent.proxies import Stranger, in_the_way, stranger
 from alunet.errors import AlunetError
 from alunet.schema import Code, Header
 from alunet.schema.proof import NoProofError, ask_proof, spelled
@@ -101,10 +101,7 @@ class Expected:
                 f"Update ALUNet there ({self.place}) and start its service anew. What is annotated "
                 "meanwhile waits on this computer, and is sent then.",
             )
-        return Stranger(
-            f"{self.base} answers with status {error.status}, but not as an ALUNet service does.",
-            "Check name and port; another program may stand there.",
-        )
+        return stranger(self.base, error.status)
 
 
 class ProvenAdapter(HTTPAdapter):

@@ -117,6 +117,15 @@ def in_the_way(base: str, proxy: Proxy | None, answer: requests.Response) -> Pro
     return None
 
 
+def stranger(base: str, status: int) -> Stranger:
+    """Return what is said of an answer that is not the engine's, and of which no more is known."""
+    return Stranger(
+        f"{base} answers with status {status}, but not as an ALUNet service does.",
+        "Check name and port; another program, a proxy or the network's login page may stand "
+        f"there: open {base} in a browser to see.",
+    )
+
+
 def through(proxy: Proxy | None) -> str:
     """Return words for a sentence about a way; empty where no proxy is on it."""
     return f" through the proxy {proxy.address}" if proxy else ""
