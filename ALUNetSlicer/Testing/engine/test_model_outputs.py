@@ -271,7 +271,8 @@ class TestModel:
         source = tmp_path / "images"
         for folder in (*map(Path, place.values()), source):
             folder.mkdir()
-        (source / case.images[0].name).write_bytes(case.images[0].read_bytes())
+        image = sitk.ReadImage(str(case.images[0]))
+        sitk.WriteImage(image, str(source / f"{case.name}_0000.nii.gz"))
         with zipfile.ZipFile(file) as archive:
             dataset = archive.namelist()[0].split("/")[0]
         environment = {

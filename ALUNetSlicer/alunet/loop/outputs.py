@@ -17,7 +17,7 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.imaging.label_file import check_description, write_description
 from alunet.imaging.labels import Structures, outside_values
-from alunet.imaging.reading import ending_of
+from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
 from alunet.model.interface import TrainedModel, load_framework
@@ -150,13 +150,15 @@ def export_model(loop: Loop, file: Path) -> Path:
         "versions": record.versions,
     }
     endings = Counter(ending_of(case.images[0]) for case in project.cases.all())
+    kept = endings.most_common(1)[0][0]
     with all_or_none([file]) as (parts, targets):
         loop.run_child(
             "alunet.loop.outputs:pack_model",
             weights.with_name("export.log"),
             weights=str(weights),
             file=str(parts[0]),
-            ending=endings.most_common(1)[0][0],
+            # cases are kept in a form of ours; what others predict on has nnU-Net's usual one
+            ending=".nii.gz" if kept == EXACT_ENDING else kept,
             mirroring=loop.recipe.scoring.mirroring,
             about=about,
         )
