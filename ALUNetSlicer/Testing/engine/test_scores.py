@@ -95,7 +95,7 @@ class TestOnARealNetwork:
     def test_one_pass_gives_entropies_classes_and_predictions(self, trained, model):
         from scipy import ndimage
 
-        reader = TileReader(Folders(trained.nnunet).images, trained.pool, 16)
+        reader = TileReader(Folders(trained.nnunet), trained.pool, 16)
         chosen = trained.ids[:24]
         asked = model, reader, chosen, ScoringSettings(), ignore_events
         entropy, of_class = score.entropy(*asked), score.class_entropy(*asked)

@@ -78,13 +78,15 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
     needs, names = query.parse(strategy).needs, list(loop.project.labels)
     tiles = Tiling.of(loop.project)
     arrays = _question(loop, tiles, folder / "question.npz", Need.TRUTH in needs)
-    further = tiles.enough(budget, ahead)
+    further, most = tiles.enough(budget, ahead), budget + ahead
+    if query.parse(strategy).info.takes_all:
+        most = len(loop.project.pool)
     if needs <= {Need.TRUTH}:  # no model, no child process
         costs: dict[str, dict[str, float]] = {}
         with child.step("query", loop.emit, costs):
             streams = Streams(loop.seed, number)
             batch = steps.ask(strategy, arrays, budget, further, names, None, streams, "cpu")
-        return tiles.asked_for({**batch, "costs": costs}, budget + ahead)
+        return tiles.asked_for({**batch, "costs": costs}, most)
     tiles.pool.save(folder / "pool.npz")
     chosen: dict[str, Any] = loop.run_child(
         "alunet.loop.steps:select",
@@ -103,7 +105,7 @@ def choose(loop: Loop, strategy: str, budget: int, ahead: int, folder: Path) -> 
         device=loop.device,
         threads=loop.threads,
     )
-    return tiles.asked_for(chosen, budget + ahead)
+    return tiles.asked_for(chosen, most)
 
 
 def _question(loop: Loop, tiles: Tiling, file: Path, with_truth: bool) -> dict[str, np.ndarray]:
