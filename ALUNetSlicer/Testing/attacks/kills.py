@@ -145,7 +145,7 @@ class Assault:
     def _import(self, number: int) -> None:
         file = scan(self._work / f"case{number}.nii.gz", number)
         bring_case(self.service, "mine", f"case{number}", upload(self.service, file, 1 << 20))
-        self._cases[f"case{number}"] = file.read_bytes()
+        self._cases[f"case{number}"] = sitk.GetArrayFromImage(sitk.ReadImage(file)).tobytes()
 
     def _annotate(self, number: int) -> None:
         row = self._random.choice(self.service.ok("GET", "/projects/mine/worklist"))
@@ -187,7 +187,7 @@ class Assault:
             if [file.read_bytes() for file in there] != [content]:
                 found.append(f"upload {identity}")
         for name, content in self._cases.items():
-            if service.send("GET", f"/projects/mine/cases/{name}/images/0").content != content:
+            if self._voxels(name) != content:
                 found.append(name)
         for sample, labels in self._annotated.items():
             if labels_of(service, "mine", sample) != labels:
@@ -197,6 +197,15 @@ class Assault:
             if hashlib.sha256(content).hexdigest() != digest:
                 found.append(f"result of job {job}")
         return found
+
+    def _voxels(self, case: str) -> bytes:
+        """Voxels of a case; none, where its image is not there."""
+        answer = self.service.send("GET", f"/projects/mine/cases/{case}/images/0")
+        if answer.status_code != 200:
+            return b""
+        file = self._work / "back.mha"
+        file.write_bytes(answer.content)
+        return sitk.GetArrayFromImage(sitk.ReadImage(file)).tobytes()
 
     def leftovers(self, seconds: float = 60.0) -> list[str]:
         """What the kills left in folders, once the service that was started last has tidied up."""

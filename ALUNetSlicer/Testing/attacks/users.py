@@ -216,10 +216,12 @@ def _files(root: Path, tally: _Tally, about: str) -> None:
         found = find_or_start(sys.executable, root)
         client = Client(found.address, found.token)
         project = _project(client, root)
+        old = os.umask(0o077)  # as the agent's process does
         session = ViewerSession(home, lambda event: None)
         content = {"base_version": 0, "author": "ada", "status": "done", "shape": [1, 1, 1]}
         session.outbox.put(Entry("local", project, 1, content, _SECRET))
         session.spool.file("image.nrrd").write_bytes(_SECRET)
+        os.umask(old)
         places = [place for top in (root, home) for place in (top, *top.rglob("*"))]
         planted = [place for place in places if place.parent == root and place.suffix == ".py"]
         # what the careless administrator left open is not the service's

@@ -4,6 +4,7 @@ model stays.
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -24,13 +25,16 @@ pytestmark = pytest.mark.slow
 
 
 def poison(nnunet: Path, case: str) -> None:
-    """Make every voxel of a preprocessed image infinite, as a broken disk or a foreign program
-    might.
-    """
-    file = Folders(nnunet).images / f"{case}.b2nd"
+    """Make every voxel of a preprocessed image infinite, as a preparation that goes wrong might."""
+    folders = Folders(nnunet)
+    file = folders.images / f"{case}.b2nd"
     image = blosc2.open(str(file), mode="r")[:]
     file.unlink()
     blosc2.asarray(np.full_like(image, np.inf), urlpath=str(file))
+    properties = folders.preprocessed / "properties" / f"{case}.properties.json"
+    content = json.loads(properties.read_text(encoding="utf-8"))
+    content["sha256"][file.name] = sha256_file(file)
+    properties.write_text(json.dumps(content), encoding="utf-8")
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_and_names_the_case(trained, tmp_path):
@@ -52,7 +56,8 @@ def test_the_round_stays_open_and_the_last_good_model_stays(started, tmp_path):
         before = sha256_file(loop.weights(0))
         batch = [entry.sample for entry in loop.suggest("random", 6)]
         Oracle(project).reveal(np.array(batch, np.int64), 1)
-        healthy = shutil.copytree(Folders(project.nnunet_dir).images, tmp_path / "healthy")
+        prepared = Folders(project.nnunet_dir).preprocessed
+        healthy = shutil.copytree(prepared, tmp_path / "healthy")
         for case in project.annotations.cases():
             poison(project.nnunet_dir, case)
         with pytest.raises(EngineError, match="not finite"):
@@ -61,7 +66,7 @@ def test_the_round_stays_open_and_the_last_good_model_stays(started, tmp_path):
         assert [entry.sample for entry in project.worklist.suggestions(1)] == batch
         assert sha256_file(loop.weights(0)) == before
         assert not loop.weights(1).exists()
-        shutil.copytree(healthy, Folders(project.nnunet_dir).images, dirs_exist_ok=True)
+        shutil.copytree(healthy, prepared, dirs_exist_ok=True)
         assert loop.learn().number == 1
 
 

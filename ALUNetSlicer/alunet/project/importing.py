@@ -262,18 +262,20 @@ def counted(
     A part of an item is reported where the item takes long.
     """
     start = last = time.monotonic()
+    about = {"phase": phase, "total": len(items), "unit": unit}
 
     def report(done: float) -> None:
         nonlocal last
         last = time.monotonic()
         left = (last - start) / done * (len(items) - done)
-        data = {"phase": phase, "done": done, "total": len(items), "unit": unit}
-        emit(Event("progress", {**data, "seconds_left": left}))
+        emit(Event("progress", {**about, "done": done, "seconds_left": left}))
 
     def hear(number: int, part: float) -> None:
         if part > 0 and time.monotonic() - last > _REPORT_SECONDS:
             report(round(number + part, 3))
 
+    if items:  # a large image is read, or written, at one go, of which nothing is told
+        emit(Event("progress", {**about, "done": 0}))
     for number, item in enumerate(items):
         yield item, partial(hear, number)
         report(number + 1)

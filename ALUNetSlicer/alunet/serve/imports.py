@@ -92,8 +92,6 @@ def run(
         words = _Words(name, files, files[len(images) :])
         emit = words.spoken(task)
         try:
-            # a large image is read at one go, of which nothing is told
-            emit(Event("progress", {"phase": "check", "done": 0, "total": 1, "unit": "cases"}))
             # Before the import: a crash between the two is repaired by the next attempt.
             task.project.settings.keep_request(name, _origin(task.job.options))
             reference = files[-1] if label else None
@@ -161,6 +159,13 @@ def _known(project: Project, options: Mapping[str, Any]) -> Job | None:
     return None
 
 
+def _needs_uploads(project: Project, job: Job) -> bool:
+    """Whether a waiting or running import has still to read its uploads. Two that share one and
+    end at the same time would else both leave it to the other.
+    """
+    return job.state is not JobState.RUNNING or not _is_there(project, job.options)
+
+
 def _is_there(project: Project, options: Mapping[str, Any]) -> bool:
     """Whether the project has the case that was asked for; raises Refused where it has another."""
     name = options["name"]
@@ -208,12 +213,13 @@ def needed(projects: Projects, but: tuple[str, int] | None = None) -> set[str] |
             continue
         try:
             with projects.open(identifier) as project:
-                waiting = [job for job in _waiting(project) if (identifier, job.id) != but]
+                others = [job for job in _waiting(project) if (identifier, job.id) != but]
+                reading = [job for job in others if _needs_uploads(project, job)]
         except Refused as error:  # one that cannot be opened keeps no other from its end
             if error.problem.code is Code.LOCKED:
                 return None
             continue
-        found.update(upload for job in waiting for upload in used_uploads(job.options))
+        found.update(upload for job in reading for upload in used_uploads(job.options))
     return found
 
 
@@ -230,7 +236,7 @@ class _Words:
         """A listener that passes events on, and ends the import where it is cancelled."""
 
         def emit(event: Event) -> None:
-            if task.cancel.is_set():
+            if task.is_cancelled():
                 raise Cancelled("The import was cancelled.", "Its uploads are kept for a week.")
             text = event.data.get("text")
             data = event.data if text is None else {**event.data, "text": self._named(str(text))}

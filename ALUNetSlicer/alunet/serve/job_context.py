@@ -30,6 +30,13 @@ class JobContext:
     emit: Emit
     cancel: threading.Event
 
+    def is_cancelled(self) -> bool:
+        """Return whether the job is to end, also where a library that kept this process busy let
+        nobody set `cancel`.
+        """
+        jobs = self.project.jobs
+        return self.cancel.is_set() or jobs.cancelled_since(self.job.id) is not None
+
     def annotation_loop(self) -> AnnotationLoop:
         """The project's loop."""
         loop = AnnotationLoop(self.project, emit=self.emit, cancel=self.cancel)
