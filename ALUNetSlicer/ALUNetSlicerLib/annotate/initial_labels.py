@@ -49,9 +49,8 @@ class InitialLabels:
             proposals: whether a slice without labels begins with the model's proposal.
             failed: called instead where labels that were handed in cannot be had.
         """
-        draft = self._drafts.find(item.sample)
-        if draft is not None and draft.labels.shape == item.box.shape:
-            then(draft.base, self.current(draft.labels))
+        if (drafted := self.drafted(item)) is not None:
+            then(*drafted)
         elif item.sample in self._labels:
             then(*self._labels[item.sample])
         elif item.version:
@@ -66,6 +65,13 @@ class InitialLabels:
             self._fetch("annotation", item, take, failed)
         else:
             self._begin(item, 0, proposals, then, failed)
+
+    def drafted(self, item: Slice) -> tuple[int, np.ndarray] | None:
+        """The version that a slice's draft corrects, and its labels; None where it has none."""
+        draft = self._drafts.find(item.sample)
+        if draft is None or draft.labels.shape != item.box.shape:
+            return None
+        return draft.base, self.current(draft.labels)
 
     def _begin(
         self, item: Slice, version: int, proposals: bool, then: Then, failed: Failed

@@ -209,8 +209,9 @@ class AnnotationSession:
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
+        self.keep_draft()  # painted while this one came, in another slice or in this one
+        base, labels = self._initial_labels.drafted(item) or (base, labels)
         draft = self._drafts.find(item.sample)
-        self.keep_draft()  # the one before, painted while this one came
         try:
             self._display.show(item, labels)
         except ValueError as error:

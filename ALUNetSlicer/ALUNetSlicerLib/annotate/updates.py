@@ -81,7 +81,8 @@ class Updates:
     def _stored(self, state: SampleState) -> None:
         """The engine has stored a sample; of what is on its way from here the outbox tells."""
         known = self._worklist.find(state.sample)
-        if known is not None and known.sent:
+        # an answer to this person's own request may have told of a later one already
+        if known is not None and known.sent and state.version >= known.version:
             self._worklist.change(state.sample, status=state.status, version=state.version)
             self._initial_labels.drop(state.sample)
             self.changed.emit()

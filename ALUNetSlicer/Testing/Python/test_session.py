@@ -8,7 +8,8 @@ import numpy as np
 import slicer
 from session_case import SHAPE, SessionCase
 
-from alunet.schema import Status
+from alunet.schema import SampleState, Status
+from ALUNetSlicerLib.engine.messages import NewsKind, ProjectNews
 
 
 class SessionTest(SessionCase):
@@ -38,6 +39,31 @@ class SessionTest(SessionCase):
         np.testing.assert_array_equal(
             self.session.case_nodes.segmentation(item.case).read(item.box), labels
         )
+
+    def test_a_slice_that_is_asked_for_twice_keeps_what_is_painted_in_between(self):
+        painted: list = []
+
+        def paint_once(_item) -> None:
+            if not painted:
+                painted.append(self.paint(2))
+
+        self.session.shown.connect(paint_once)
+        sample = self.session.worklist.next_open(None).sample
+        self.session.go_to(sample)
+        self.session.go_to(sample)  # before the first answer
+        self.pump.until(lambda: len(self.shown) == 2)
+        np.testing.assert_array_equal(self.session.labels(), painted[0])
+
+    def test_news_of_an_older_version_change_nothing(self):
+        item = self.go(self.session.next)
+        self.paint(1)
+        self.go(self.session.submit)
+        self.all_sent()
+        for version, status in ((1, Status.TODO), (0, Status.DONE)):
+            state = SampleState(item.sample, status, version)
+            self.agent.event.emit(ProjectNews("p", 99, NewsKind.SAMPLE, content=state))
+            known = self.session.worklist.find(item.sample)
+            self.assertEqual((known.status, known.version), (Status.TODO, 1))
 
     def test_without_a_network_work_goes_on_and_arrives_later(self):
         self.go(self.session.next)
