@@ -41,7 +41,7 @@ def attack(count: int, seed: int, work: Path) -> list[Finding]:
     plain = _Played(work / "plain")
     findings = plain.under_attack(count, seed, seconds)
     if shutil.which("openssl"):
-        pem = _certificate(work)
+        pem = certificate(work)
         secure = _Played(work / "secure", "--tls-cert", str(pem), "--tls-key", str(pem))
         findings += secure.under_attack(count, seed, seconds)
     return findings
@@ -176,7 +176,7 @@ def _settled(process: psutil.Process, before: int) -> int:
     return found
 
 
-def _certificate(work: Path) -> Path:
+def certificate(work: Path) -> Path:
     """A certificate for this computer and its key, in one file."""
     file = work / "own.pem"
     command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"]

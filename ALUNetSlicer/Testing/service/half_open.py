@@ -1,7 +1,8 @@
 """Open connections to a service that say less than they should: HOST:PORT COUNT SEED SECONDS.
 
-Each sends nothing, half a head, a byte now and then, a body that stalls, or half of a TLS
-handshake; one that the service ends is opened again, a second later. Prints how many were opened.
+Each sends nothing, half a head, a byte now and then, a body that stalls, or half or the whole of
+the first message of TLS; one that the service ends is opened again, a second later. Prints how many
+were opened.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ async def _hold_all(address: str, count: int, seed: int, seconds: float) -> int:
     host, port = address.rsplit(":", 1)
     generator, opened, end = random.Random(seed), [0], time.monotonic() + seconds
     hello = _hello()
-    firsts = (b"", _HEAD, b"G", _BODY, hello[: len(hello) // 2])
+    firsts = (b"", _HEAD, b"G", _BODY, hello[: len(hello) // 2], hello)
     chosen = [generator.choice(firsts) for _ in range(count)]
     await asyncio.gather(*(_hold(host, int(port), first, end, opened) for first in chosen))
     return opened[0]

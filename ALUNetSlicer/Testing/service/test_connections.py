@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import socket
+import ssl
 import threading
 import time
 
@@ -107,6 +109,38 @@ def test_little_is_taken_without_the_token(common):
     many = connect(common, b"GET /v1/health HTTP/1.1\r\nHost: x\r\n\r\n" * 500)
     assert answer(many).count(b" 401 ") < 10
     common.ok("GET", "/health")
+
+
+@pytest.mark.skipif(not shutil.which("openssl"), reason="openssl makes the certificate")
+def test_tls_begins_when_its_first_message_is_there(tmp_path):
+    """In however many pieces; what begins otherwise is ended at once."""
+    pem = connections.certificate(tmp_path)
+    service = Service(tmp_path / "root", "--tls-cert", str(pem), "--tls-key", str(pem))
+    try:
+        assert answer(connect(service, b"GET / HTTP/1.1\r\n\r\n")) == b""
+        assert answer(connect(service, b"\x16\x03\x01\xff\xff")) == b""
+        incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+        client = ssl.create_default_context(cafile=str(pem)).wrap_bio(
+            incoming, outgoing, server_hostname="127.0.0.1"
+        )
+        with pytest.raises(ssl.SSLWantReadError):
+            client.do_handshake()
+        connection, hello = connect(service, b""), outgoing.read()
+        for place in range(0, len(hello), 99):
+            connection.sendall(hello[place : place + 99])
+            time.sleep(0.01)
+        while True:
+            incoming.write(connection.recv(1 << 16))
+            with contextlib.suppress(ssl.SSLWantReadError):
+                client.do_handshake()
+                break
+        # with the last message of the handshake, at one go
+        client.write(with_token(service, "GET /v1/health", "Connection: close"))
+        connection.sendall(outgoing.read())
+        incoming.write(answer(connection))
+        assert client.read().startswith(b"HTTP/1.1 200 ")
+    finally:
+        service.stop()
 
 
 def test_a_refused_body_gets_its_answer(common):

@@ -35,6 +35,7 @@ _MOST_HANDSHAKES, _TLS_BUFFER = 4096, 32 << 10
 """Strangers with TLS, each of 0.1 MiB, and bytes kept for each: asyncio would keep eight times as
 many.
 """
+_HANDSHAKE, _MOST_RECORD = b"\x16", 5 + (16 << 10)
 _MOST_FILES, _SAFE_FILES = 65_536, 10_240
 HEAD_BYTES = 16 << 10
 """Of the first line and all headers."""
@@ -150,20 +151,36 @@ class HttpConnection(H11Protocol):
             return
         if self._all.context is None:
             self._opened(transport)
-            return
-        transport.pause_reading()
-        self._handshake = self.loop.create_task(self._shake_hands(transport, self._all.context))
+
+    def _greeted(self, data: bytes, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
+        """Begin with TLS when its first message is there: that costs memory and time, which a
+        stranger that says nothing, half of it or something else is not worth.
+        """
+        self._early += data
+        if not is_greeting(self._early):
+            self.end()
+        elif len(self._early) >= greeting_bytes(self._early):
+            transport.pause_reading()
+            self._handshake = self.loop.create_task(self._shake_hands(transport, context))
 
     async def _shake_hands(self, transport: asyncio.Transport, context: ssl.SSLContext) -> None:
-        try:
-            secured = await self.loop.start_tls(
+        early, self._early = self._early, b""
+        secures = self.loop.create_task(
+            self.loop.start_tls(
                 transport,
                 self,
                 context,
                 server_side=True,
                 ssl_handshake_timeout=STRANGER_SECONDS,
             )
+        )
+        try:
+            for _ in range(2):  # it takes the transport over, and then begins to listen
+                await asyncio.sleep(0)
+            _feed(transport.get_protocol(), early)
+            secured = await secures
         except (OSError, asyncio.CancelledError):  # an error of TLS is one of the system
+            secures.cancel()
             transport.abort()
             self._gone()
             return
@@ -185,7 +202,10 @@ class HttpConnection(H11Protocol):
             if self._bytes > _STRANGER_BYTES:
                 self.end()
                 return
-        if self._is_open:
+        context = self._all.context
+        if context is not None and self._handshake is None and self._raw is not None:
+            self._greeted(data, self._raw, context)
+        elif self._is_open:
             super().data_received(data)
         else:  # the first request came with the end of the handshake
             self._early += data
@@ -242,6 +262,27 @@ class HttpConnection(H11Protocol):
             return now - self._unread_since > _UNREAD_SECONDS
         waits_for_it = not self.is_at_work or (self.cycle.more_body and not self.flow.read_paused)
         return waits_for_it and now - self._heard > IDLE_SECONDS
+
+
+def is_greeting(first: bytes) -> bool:
+    """Return whether bytes are the beginning of a TLS connection (RFC 8446, 5.1)."""
+    return first[:1] == _HANDSHAKE and greeting_bytes(first) <= _MOST_RECORD
+
+
+def greeting_bytes(first: bytes) -> int:
+    """Return how many bytes the first message of TLS takes; its head, where more are missing."""
+    head = len(_HANDSHAKE) + 2 + 2  # kind, version, length
+    return head if len(first) < head else head + int.from_bytes(first[head - 2 : head], "big")
+
+
+def _feed(protocol: asyncio.BaseProtocol, data: bytes) -> None:
+    """Give a protocol bytes that came before it, as its transport would."""
+    while data and isinstance(protocol, asyncio.BufferedProtocol):
+        buffer = memoryview(protocol.get_buffer(len(data)))
+        count = min(len(buffer), len(data))
+        buffer[:count] = data[:count]
+        protocol.buffer_updated(count)
+        data = data[count:]
 
 
 def showed_token(scope: MutableMapping[str, Any]) -> None:
