@@ -57,7 +57,6 @@ def test_round_zero(started):
 
 def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     with Project.open(fresh) as project:
-        truth = Oracle(project)
         before = {name: project.annotations.read(name) for name in project.pool.cases}
     names = [
         "random",
@@ -85,6 +84,7 @@ def test_every_kind_of_strategy_plays_a_round_and_labels_only_its_batch(fresh):
     )
     assert records[5].diagnostics["radius"] > 0 and records[6].diagnostics["filled_at_random"] == 0
     with Project.open(fresh) as project:
+        truth = Oracle(project)
         for name in project.pool.cases:
             reference, now = truth._truth(name), project.annotations.read(name)
             drawn, earlier = now != NOT_ANNOTATED, before[name] != NOT_ANNOTATED
