@@ -4,7 +4,9 @@ there.
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import random
 import shutil
 import stat
@@ -22,6 +24,7 @@ from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.project.backup import MANIFEST, back_up, restore
 from alunet.project.checking import check
+from alunet.project.held import held_files
 from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.schema import ignore_events
 from alunet.storage.database import is_sound
@@ -61,7 +64,22 @@ def test_what_is_restored_is_what_was_there_and_passes_the_check(root, archive, 
         rot._next_annotation(rot.loop_of(project), tmp_path)
     assert {event.data["phase"] for event in heard} == {"restore"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(("restore-", "tmp-"))]
-    assert not [path for path in root.iterdir() if path.name.startswith("backup-")]
+    assert not [path for path in root.iterdir() if "backup" in path.name]
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700 or os.name == "nt"
+
+
+def test_what_a_person_keeps_in_the_folder_of_a_project_stays(root):
+    """Of a killed backup goes what it made; no file or folder of another name."""
+    (root / "backup-1.zip").write_bytes(b"mine")
+    (root / "backup-monday").mkdir()
+    (root / "backup-monday" / "lock").write_text("mine")
+    with contextlib.suppress(KeyboardInterrupt), held_files(root) as place:
+        kept = shutil.copytree(place, root / f"{place.name}again")
+        raise KeyboardInterrupt
+    Project.open(root).close()
+    assert (root / "backup-1.zip").read_bytes() == b"mine"
+    assert (root / "backup-monday" / "lock").read_text() == "mine"
+    assert not place.exists() and not kept.exists()
 
 
 def test_it_goes_on_where_it_was(archive, tmp_path):

@@ -222,7 +222,7 @@ def restore(file: Path, folder: Path, emit: Emit) -> Project:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="restore-", dir=folder.parent) as place:
         made = Path(place) / "project"
-        made.mkdir()
+        made.mkdir(mode=0o700)  # as a project is made: images are nobody else's business
         _unpack(Path(file), made, emit)
         Project.open(made).close()
         _sync(made)
