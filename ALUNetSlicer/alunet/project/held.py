@@ -16,7 +16,7 @@ _PREFIX, _LOCK = "tmp-backup-", "lock"
 
 @contextmanager
 def held_files(folder: Path) -> Iterator[Path]:
-    """Make a temporary folder in `folder`, whose lock says that it is in use; it goes at the end."""
+    """Make a temporary folder in `folder` for the block; its lock says that it is in use."""
     place = tempfile.TemporaryDirectory(prefix=_PREFIX, dir=folder, ignore_cleanup_errors=True)
     with place as name, FileLock(Path(name) / _LOCK):
         yield Path(name)
