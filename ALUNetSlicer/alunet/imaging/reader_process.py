@@ -48,6 +48,8 @@ class Question:
         path: the file or folder.
         limit: bytes of voxels that it may have.
         about: what else belongs to the question.
+        files: how many there are that it may look at.
+        largest: bytes of the largest of them.
         room: memory and time of this process.
         tell: says how far the reading is.
         held: owns the memory of the voxels until they are sent.
@@ -56,6 +58,8 @@ class Question:
     path: Path
     limit: int
     about: dict[str, Any]
+    files: int
+    largest: int
     room: Room
     tell: Callable[[int], None]
     held: list[sitk.Image] = field(default_factory=list)
@@ -74,8 +78,7 @@ def _image(asked: Question) -> Answer:
         from alunet.imaging.dicom.volume import read_series
         from alunet.imaging.dicom_cases import series_of
 
-        files = [file.stat().st_size for file in asked.path.parent.rglob("*") if file.is_file()]
-        asked.room.allow(2 * max(files, default=0))
+        asked.room.allow(2 * asked.largest, asked.files)
         found = series_of(asked.path)
         _allow_series(asked, found)
         image, series = read_series(found)
@@ -118,7 +121,7 @@ def _series(asked: Question) -> Answer:
     """List the DICOM series of a folder."""
     from alunet.imaging.dicom.series import find_series
 
-    asked.room.allow(int(asked.about["size"]))
+    asked.room.allow(asked.largest, asked.files)
     return wire.folder_data(find_series(asked.path, asked.tell)), []
 
 
@@ -152,7 +155,8 @@ def _read(request: dict[str, Any], room: Room, out: IO[bytes]) -> None:
     def tell(done: int) -> None:
         _send(out, {"kind": "progress", "done": done})
 
-    asked = Question(path, int(request["limit"]), request["about"], room, tell)
+    numbers = (int(request[name]) for name in ("files", "largest"))
+    asked = Question(path, int(request["limit"]), request["about"], *numbers, room, tell)
     try:
         with reading.readable(path), _all_imported():
             value, arrays = _READINGS[request["what"]](asked)
