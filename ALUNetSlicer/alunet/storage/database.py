@@ -31,6 +31,10 @@ Migration = Sequence["str | Callable[[Database], None]"]
 """Statements, and functions for what SQL cannot do; all within one transaction."""
 
 
+class OldSchema(InputError):
+    """A database that an earlier version made was opened for reading only."""
+
+
 class Database:
     """One connection, for the thread that opened it.
 
@@ -147,8 +151,9 @@ class Database:
                 "Update ALUNet to open this project.",
             )
         if self.read_only and 0 < version < self.newest:
-            hint = "Open it for writing once, for instance with `alunet plan`."
-            raise InputError(f"{self.path} has the old schema version {version}.", hint)
+            raise OldSchema(
+                f"{self.path} has the old schema version {version}.", "Open it for writing once."
+            )
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
