@@ -17,6 +17,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import small_disks
 from attacks import rot
 
 from alunet.errors import InputError
@@ -287,6 +288,25 @@ def test_the_terminal_checks_repairs_backs_up_and_restores(root, tmp_path):
     assert alunet("check", tmp_path / "new")[0] == 0
     code, said = alunet("restore", tmp_path / "b.zip", tmp_path / "new")
     assert code == 2 and said.count("\n") == 1
+
+
+def test_on_a_disk_that_is_read_only_a_sound_project_is_no_damaged_one(root, tmp_path):
+    """SQLite cannot open its log there, which says nothing of the database."""
+    disk = tmp_path / "disk"
+    with contextlib.ExitStack() as mounts:
+        try:
+            mounts.enter_context(small_disks.mounted(disk, 64, "ext4"))
+        except small_disks.NoMount as reason:
+            pytest.skip(str(reason))
+        project = shutil.copytree(root, disk / "project")
+        with Project.open(project, shared=True) as opened:
+            opened.events.add("message", {"text": "so that there is a log"})
+            shutil.copytree(project, disk / "copied")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for folder in (project, disk / "copied"):
+            assert is_sound(folder / "project.db")
+            code, said = alunet("check", folder)
+            assert code == 0 and "all as it was stored" in said, said
 
 
 def test_a_database_that_sqlite_finds_damaged_is_named(root):

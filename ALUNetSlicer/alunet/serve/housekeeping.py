@@ -64,6 +64,7 @@ class Housekeeping:
         forget_copies(self._settings.own / "converted", _DAY, _MOST_COPIES_BYTES)
         self._forget_uploads()
         for identifier in self._projects.ids():
+            self._thread.goes_on()
             with contextlib.suppress(AlunetError):  # of a project, health tells
                 self._tidy_project(identifier)
             if self._thread.closing:

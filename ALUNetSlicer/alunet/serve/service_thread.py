@@ -50,6 +50,10 @@ class ServiceThread:
         """Whether a step that takes long should end."""
         return self._end.is_set()
 
+    def goes_on(self) -> None:
+        """Say within a step that takes long that it goes on."""
+        self._due = time.monotonic()
+
     def stuck(self) -> list[str]:
         """What people should know, in at most one line."""
         late = time.monotonic() - self._due

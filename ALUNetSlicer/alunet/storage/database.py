@@ -325,15 +325,29 @@ def _is_damaged(path: Path) -> bool:
 def is_sound(path: Path) -> bool:
     """Return whether SQLite finds a database whole: pages, indexes, and what rows refer to.
 
+    Where SQLite cannot open it in its place (a disk that is read-only or full), a copy in memory is
+    checked.
+
     Raises:
-        sqlite3.OperationalError: others have it for themselves for too long.
+        StorageFailure: the disk, or another program, does not let it be read.
     """
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-            said = connection.execute("PRAGMA integrity_check(1)").fetchall()
-            lost = connection.execute("PRAGMA foreign_key_check").fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+    with reporting_failures(path.parent):
+        try:
+            return _is_whole(sqlite3.connect(path, timeout=BUSY_SECONDS))
+        except sqlite3.Error as error:
+            if means_damage(error):
+                return False
+        try:
+            return _is_whole(read_copy(path))
+        except sqlite3.Error as error:
+            if means_damage(error):
+                return False
             raise
-        return False
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite's checks of a database find nothing; closes the connection."""
+    with contextlib.closing(connection):
+        said = connection.execute("PRAGMA integrity_check(1)").fetchall()
+        lost = connection.execute("PRAGMA foreign_key_check").fetchone()
     return said == [("ok",)] and lost is None
