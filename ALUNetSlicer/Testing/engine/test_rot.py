@@ -222,6 +222,23 @@ def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
         assert not [name for name in names(project) if not name.startswith("rounds/")]
 
 
+def test_an_older_project_whose_image_is_gone_opens_all_the_same(older):
+    """Its label map is put right on its own grid; the image is missed where it is used."""
+    case, box = versioned(older)
+    file = older / "annotations" / f"{case}.mha"
+    sound = read_labels(file)
+    damaged = sound.copy()
+    damaged[box] = np.where(sound[box] == 1, 2, 1)
+    write_like(damaged, file, file)
+    for image in (older / "images").glob(f"{case}_*"):
+        image.unlink()
+    with Project.open(older) as project:
+        assert np.array_equal(project.annotations.read(case)[box], sound[box])
+        assert "were not what its versions say" in told(project)[0]
+        with pytest.raises(NotAsStored, match="is missing"):
+            project.cases.files.check_case(case, project.cases.all()[0].images)
+
+
 def test_an_image_of_an_older_project_is_compared_with_the_voxels_that_were_added(older):
     """Its hash is not that of what happens to be there."""
     image = sorted((older / "images").iterdir())[0]

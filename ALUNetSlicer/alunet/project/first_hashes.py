@@ -109,7 +109,10 @@ def _note_map(database: Database, root: Path, case: str) -> None:
     else:
         new = _as_versions_say(old, tuple(json.loads(shape)), samples, geometry)
     if old is None or not np.array_equal(old, new):
-        _put_right(database, root, case, old, new, json.loads(images)[0])
+        try:
+            _put_right(database, root, case, old, new, json.loads(images)[0])
+        except InputError:  # neither the label map nor the image can be read
+            return
     copy = root / "annotations" / "copies" / "a" / file.name
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy_file(file, copy)
@@ -126,7 +129,7 @@ def _put_right(
     shared = database.value("SELECT value FROM meta WHERE key = 'data'")
     data = root if shared is None else root / json.loads(str(shared))
     file = root / "annotations" / f"{case}{EXACT_ENDING}"
-    write_like(new, data / "images" / image, file)
+    write_like(new, data / "images" / image if old is None else file, file)
     count = new.size if old is None else np.count_nonzero(old != new)
     text = (
         f"{count:,} voxels of the label map of '{case}' were not what its versions say, and were "
