@@ -1,4 +1,4 @@
-"""How the process that reads foreign files is asked, started, bounded in time and ended."""
+"""Start the process that reads foreign files, send it requests, limit their time, and end it."""
 
 from __future__ import annotations
 
@@ -165,7 +165,7 @@ class _Helper:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """End it, and whatever it is doing."""
+        """End the process, also in the middle of a file."""
         self.process.kill()
         self.process.wait()
 
@@ -256,7 +256,7 @@ class _ForkServer(_Helper):
 
 
 class _PlainHelper(_Helper):
-    """Elsewhere: one process reads one file after the other; a file that ends it ends it alone."""
+    """On other systems: one process reads one file after the other; a file can end it alone."""
 
     def __init__(self) -> None:
         super().__init__(_start([], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -277,7 +277,7 @@ class _PlainHelper(_Helper):
 
 
 def _start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start the helper without this process's secrets, where only the engine is imported from."""
+    """Start the helper without this process's variables; it imports modules of the engine alone."""
     source = Path(__file__).resolve().parents[2]
     environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     search = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH", ""))))

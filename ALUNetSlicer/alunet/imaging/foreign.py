@@ -39,7 +39,7 @@ class ForeignImage:
 
 
 def read_foreign(path: Path, limit: int = MOST_BYTES) -> ForeignImage:
-    """Read an image file, voxels included; a DICOM file stands for its series.
+    """Read an image file, voxels included; of a DICOM file its whole series.
 
     Args:
         limit: bytes of voxels that it may have.
@@ -105,7 +105,7 @@ def read_foreign_labels(path: Path, grid: Grid) -> DicomLabels:
 
 @contextlib.contextmanager
 def _made_sense(path: Path) -> Iterator[None]:
-    """Refuse a file whose reader, which it may have taken over, answers what cannot be."""
+    """Refuse a file whose reader gives an impossible answer: the file may control that process."""
     try:
         yield
     except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
@@ -133,7 +133,7 @@ def _halves(path: Path) -> list[Path]:
 
 
 def _folder(path: Path) -> Allowed:
-    """Return a folder with all that links in it lead to; or a file."""
+    """Return a folder with the targets of all links in it; or a file."""
     if path.is_file():
         return allowed_files(path)
     found, sizes, seen = [path], [0], {path.resolve()}

@@ -1,4 +1,4 @@
-"""How large a foreign image may become, and what reading it may cost."""
+"""Limits for reading foreign images: size, memory and time."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from alunet.errors import InputError
 
 MIB = 1 << 20
 MOST_BYTES = 16 << 30
-"""Voxels of one image after unpacking, where nothing narrower is said."""
+"""Bytes of the voxels of one image after unpacking, unless a caller sets a lower limit."""
 MOST_HEADER = 4 * MIB
-"""A header in letters; segmentations of 3D Slicer name hundreds of structures in theirs."""
+"""Bytes of a text header; segmentations of 3D Slicer name hundreds of structures there."""
 SLACK = MIB
 """Bytes that a packed file may hold beyond the voxels that its header declares."""
 

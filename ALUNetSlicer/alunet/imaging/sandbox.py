@@ -1,4 +1,4 @@
-"""A process that shuts itself in: it goes on with what it has open and with the files it is given.
+"""Sandbox for a process: afterwards it can use only what it has open and the files it was given.
 
 Linux alone has the means. Landlock forbids all files but those named, all writing, and TCP; seccomp
 forbids new programs, new processes, the network and looking into other processes; limits bound

@@ -1,4 +1,4 @@
-"""How unsure the newest model is of single slices: each is there as soon as it is known, while
+"""Maps of the newest model's uncertainty for single slices, each written as soon as it is computed;
 whole cases take minutes.
 """
 
@@ -109,4 +109,4 @@ def map_samples(
 
 
 def _silent(_event: object) -> None:
-    """What a single slice tells of its tiles, in a moment."""
+    """Ignore the progress of a single slice, which takes a moment."""

@@ -1,8 +1,8 @@
 """A project in one file: its database at one moment, and the files that this database names.
 
-The project may be in use. While the database is copied nobody can commit, and every file that it
-names gets a second name (a hard link): whoever writes a file anew replaces the name, never the
-bytes. What is packed afterwards is that moment, however long it takes.
+The project may be in use. While the database is copied no process can commit, and every file that
+it names gets a second name (a hard link): a process that writes a file again replaces the name,
+never the bytes. What is packed afterwards is that moment, however long it takes.
 
 Left out is what can be computed again: preprocessed images, proposals, caches, logs, files of jobs,
 and the weights of rounds before the last one. A project that shares another's images gets its own.
@@ -92,7 +92,7 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
 def _hold(project: Project, place: Path) -> tuple[float, list[str]]:
     """Copy the database into `place` and give all that it names a second name there."""
     alone = contextlib.nullcontext() if project.read_only else project.together()
-    with alone:  # nobody commits meanwhile
+    with alone:  # no process commits meanwhile
         moment = time.time()
         project.copy_database(place / _DATABASE)
         kept = [file for file in project.cases.files.all() if not _left_out(project, file)]
@@ -222,7 +222,7 @@ def restore(file: Path, folder: Path, emit: Emit) -> Project:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="restore-", dir=folder.parent) as place:
         made = Path(place) / "project"
-        made.mkdir(mode=0o700)  # as a project is made: images are nobody else's business
+        made.mkdir(mode=0o700)  # closed to other users, as `Project.create` makes it
         _unpack(Path(file), made, emit)
         Project.open(made).close()
         _sync(made)

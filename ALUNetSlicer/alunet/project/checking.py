@@ -1,4 +1,4 @@
-"""Look whether a project is what was stored: its database, the rows of annotations, every file."""
+"""Compare a project with what was stored: its database, the rows of annotations, every file."""
 
 from __future__ import annotations
 

@@ -1,11 +1,11 @@
 """Hashes for a project that was made before they were kept.
 
-A hash blesses what is there, so what is there is compared first with whatever else says what it
-should be. A label map is compared with the versions: where they say something else it is put right,
-and drawn voxels outside of all annotated slices go. Where labels came without a version (from a
-file) there is nothing to compare with, and they are taken as they are. Images are large; they are
-compared with the number of their voxels that the import kept, when they are used for the first
-time or when the project is checked (`KeptFiles.check_case`).
+A hash declares the present content to be right, so that is first compared with everything else
+that says what it should be. A label map is compared with the versions: where they say something
+else it is put right, and drawn voxels outside of all annotated slices are removed. Where labels
+came without a version (from a file) there is nothing to compare with, and they are taken as they
+are. Images are large; they are compared with the number of their voxels that the import kept, when
+they are used for the first time or when the project is checked (`KeptFiles.check_case`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Sample:
 def note_hashes(database: Database) -> None:
     """Note the hashes of versions, label maps and weights, and seal the rows; a migration.
 
-    A file that cannot be read gets no hash: whoever needs it is told then. A label map of which
+    A file that cannot be read gets no hash: the first use of it says so. A label map of which
     every slice has a version is rebuilt.
     """
     if database.value("SELECT value FROM meta WHERE key = 'project'") is None:  # it is being made

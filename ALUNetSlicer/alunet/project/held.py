@@ -11,7 +11,7 @@ from pathlib import Path
 from alunet.storage.locks import FileLock
 
 _PREFIX, _LOCK = "tmp-backup-", "lock"
-"""A person may keep files and folders in a project that are called backup-something."""
+"""People may have files and folders in a project that begin with "backup-"."""
 
 
 @contextmanager

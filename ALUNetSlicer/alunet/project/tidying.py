@@ -1,4 +1,4 @@
-"""What a project keeps of its past, and what goes: events, jobs, and what killed jobs left."""
+"""Remove old events and jobs of a project, and what killed jobs left."""
 
 from __future__ import annotations
 

@@ -22,14 +22,14 @@ log = logging.getLogger("alunet.serve")
 
 
 class Checks:
-    """Compares one project after the other with what was stored, each so often.
+    """Compares the projects with what was stored, one after the other, at intervals.
 
-    When a project was checked last is kept in its database, so that a service that is restarted
-    does not begin anew.
+    When a project was checked last is kept in its database, so that a restarted service
+    does not check all of them again.
 
     Args:
         every: seconds between two checks of a project; None: never.
-        busy: whether a job waits or runs; a check waits for it, and goes slowly beside one.
+        busy: whether a job waits or runs; a check then stops, and begins again later.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class Checks:
             log.error("%s: %s", identifier, damage.text)
 
     def _heard(self, event: Event) -> None:
-        """Give way to whoever has something to do."""
+        """Stop the check where a job waits or runs."""
         self._thread.goes_on()
         if self._thread.closing or self._busy():
             raise _Stopped

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 STUCK_SECONDS = 60.0
-"""A thread that has not looked for so long, beyond its pause, is told of."""
+"""A thread whose step takes longer than this without a word is reported."""
 _LONGEST_PAUSE = 60.0
 
 log = logging.getLogger("alunet.serve")

@@ -51,7 +51,7 @@ class Watch(threading.Thread):
 
     Attributes:
         cancel: set when the job is to end, or to give way.
-        failure: why it is to end, where nobody cancelled it.
+        failure: why it is to end, where it was not cancelled.
         paused: set when it is to give way to another one, and to go on afterwards.
         running: whether it has its turn.
     """
@@ -74,7 +74,7 @@ class Watch(threading.Thread):
         try:
             with Project.open(self._folder, shared=True) as project:
                 self._watch(project)
-        except Exception as error:  # noqa: BLE001  nobody else could cancel the job
+        except Exception as error:  # noqa: BLE001  else the job could not be cancelled
             self.failure = self.failure or error
             self.paused.clear()
             self.cancel.set()

@@ -287,8 +287,8 @@ class Database:
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write.
 
-        It is of what is committed. Within a transaction of this connection nobody commits
-        meanwhile. A connection of its own reads, because SQLite lets none back up what it writes.
+        It is of what is committed. Within a transaction of this connection no other one commits
+        meanwhile. A second connection reads, because SQLite lets none back up what it writes.
         """
         with reporting_failures(path.parent):
             source, target = sqlite3.connect(self.path, timeout=BUSY_SECONDS), sqlite3.connect(path)
