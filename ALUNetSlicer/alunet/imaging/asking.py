@@ -294,6 +294,7 @@ def _start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
             stderr=said,
             cwd=source,
             env=environment,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows alone has it
         )
 
 
