@@ -208,14 +208,22 @@ def versioned(root: Path) -> tuple[str, tuple[slice, ...]]:
     return case, tuple(slice(*box[axis : axis + 2]) for axis in (0, 2, 4))
 
 
-def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
-    """What spread from a flipped bit is put right where a version says so, and said."""
-    case, box = versioned(older)
-    file = older / "annotations" / f"{case}.mha"
+def damaged_map(root: Path) -> tuple[str, tuple[slice, ...], np.ndarray]:
+    """Change the label map of a case in the box of a submitted slice; the case, the box, and the
+    label map as it was.
+    """
+    case, box = versioned(root)
+    file = root / "annotations" / f"{case}.mha"
     sound = read_labels(file)
     damaged = sound.copy()
     damaged[box] = np.where(sound[box] == 1, 2, 1)
     write_like(damaged, file, file)
+    return case, box, sound
+
+
+def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
+    """What spread from a flipped bit is put right where a version says so, and said."""
+    case, box, sound = damaged_map(older)
     with Project.open(older) as project:
         assert np.array_equal(project.annotations.read(case)[box], sound[box])
         assert "were not what its versions say" in told(project)[0]
@@ -224,12 +232,7 @@ def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
 
 def test_an_older_project_whose_image_is_gone_opens_all_the_same(older):
     """Its label map is put right on its own grid; the image is missed where it is used."""
-    case, box = versioned(older)
-    file = older / "annotations" / f"{case}.mha"
-    sound = read_labels(file)
-    damaged = sound.copy()
-    damaged[box] = np.where(sound[box] == 1, 2, 1)
-    write_like(damaged, file, file)
+    case, box, sound = damaged_map(older)
     for image in (older / "images").glob(f"{case}_*"):
         image.unlink()
     with Project.open(older) as project:

@@ -26,19 +26,18 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
+from alunet.project.byte_progress import ByteProgress
 from alunet.project.held import held_files
 from alunet.project.kept_files import MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
-from alunet.schema import Emit, Event
+from alunet.schema import Emit
 from alunet.storage.files import atomic_path, sha256_file, sync_folder
 
 MANIFEST = "alunet-backup.json"
 _FORMAT = 1
 _DATABASE = "project.db"
 _BLOCK = 4 << 20
-_REPORT_SECONDS = 0.5
-_MEGABYTE = 1e6
 _LARGEST_MANIFEST = 256 << 20
 _PRINTED = ("batch.json", "learned.json", "length.json", "manifest.json", "worklist.json")
 
@@ -171,7 +170,7 @@ def _pack(
     hashes = {name: sha256_file(place / name) for name in names}
     about = {"format": _FORMAT, "project": project.name, "moment": moment, "files": hashes}
     total = sum((place / name).stat().st_size for name in names)
-    progress = _Progress("back up", total, emit)
+    progress = ByteProgress("back up", total, emit)
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         archive.writestr(MANIFEST, json.dumps(about, ensure_ascii=False))
         for name in names:
@@ -182,25 +181,6 @@ def _pack(
                 while block := source.read(_BLOCK):
                     target.write(block)
                     progress.add(len(block))
-
-
-class _Progress:
-    """Counts bytes, and tells how many are done and how long the rest takes."""
-
-    def __init__(self, phase: str, total: int, emit: Emit) -> None:
-        self._phase, self._total, self._emit = phase, total, emit
-        self._done, self._begun, self._last = 0, time.monotonic(), 0.0
-
-    def add(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if now - self._last < _REPORT_SECONDS and self._done < self._total:
-            return
-        self._last = now
-        left = (now - self._begun) * (self._total - self._done) / max(1, self._done)
-        done, total = (round(value / _MEGABYTE, 1) for value in (self._done, self._total))
-        data = {"phase": self._phase, "done": done, "total": total, "unit": "MB"}
-        self._emit(Event("progress", {**data, "seconds_left": left}))
 
 
 # --- bring one back -------------------------------------------------------------------------------
@@ -239,7 +219,7 @@ def _unpack(file: Path, place: Path, emit: Emit) -> None:
         with zipfile.ZipFile(file) as archive:
             hashes = _manifest(archive, file)
             members = _checked(archive, hashes, file)
-            progress = _Progress("restore", sum(each.file_size for each in members), emit)
+            progress = ByteProgress("restore", sum(each.file_size for each in members), emit)
             for member in members:
                 target = place / member.filename
                 target.parent.mkdir(parents=True, exist_ok=True)
