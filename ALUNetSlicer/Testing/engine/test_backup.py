@@ -5,6 +5,7 @@ there.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import os
 import random
@@ -137,6 +138,30 @@ def test_backups_while_annotations_come_in_are_sound(root, tmp_path):
         working.kill()
         working.wait()
     assert len(drawn) > 4, "nobody annotated meanwhile"
+
+
+def test_nobody_waits_for_images_that_are_copied(root, tmp_path, monkeypatch):
+    """On a disk without hard links, or where another project has the images on another disk."""
+    copied, whole = [], shutil.copyfile
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    def copy(source: Path, target: Path) -> None:
+        whole(source, target)
+        if Path(source).parent.name == "images":
+            with Project.open(root, shared=True, wait=0.1) as other:
+                other._db.execute("PRAGMA busy_timeout = 100")
+                other.events.add("message", {"text": "saved meanwhile"})
+            copied.append(source)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with Project.open(root, shared=True) as project:
+        made = back_up(project, tmp_path / "b.zip", ignore_events)
+    assert copied
+    with restore(made.file, tmp_path / "new", ignore_events) as project:
+        assert check(project, ignore_events).damages == ()
 
 
 def test_damage_is_not_backed_up(root, tmp_path):

@@ -28,7 +28,7 @@ from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
 from alunet.project.byte_progress import ByteProgress
 from alunet.project.held import held_files
-from alunet.project.kept_files import MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
+from alunet.project.kept_files import IMAGES, MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
 from alunet.schema import Emit
@@ -37,6 +37,7 @@ from alunet.storage.files import atomic_path, sha256_file, sync_folder
 MANIFEST = "alunet-backup.json"
 _FORMAT = 1
 _DATABASE = "project.db"
+_UNCHANGING = f"{IMAGES}/"
 _BLOCK = 4 << 20
 _LARGEST_MANIFEST = 256 << 20
 _PRINTED = ("batch.json", "learned.json", "length.json", "manifest.json", "worklist.json")
@@ -98,6 +99,10 @@ def _hold(project: Project, place: Path) -> tuple[float, list[str]]:
         names = [file.name for file in kept]
         names += [name for name in _printed(project) if name not in names]
         for name in names:
+            if not name.startswith(_UNCHANGING):
+                _link(project.cases.files.path(name), place / name)
+    for name in names:  # copied where there are no hard links: that takes too long to wait for
+        if name.startswith(_UNCHANGING):
             _link(project.cases.files.path(name), place / name)
     _complete(place / _DATABASE, names)
     _heal_maps(place, kept)
