@@ -18,12 +18,14 @@ from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
 from alunet.loop import outputs
 from alunet.project import Project
+from alunet.project.backup import back_up
 from alunet.project.checking import check
 from alunet.project.identity import content_of
 from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.project.repairing import repair
 from alunet.project.seals import corrected
 from alunet.schema import NOT_ANNOTATED, ignore_events
+from alunet.storage.locks import InUse
 
 SHORT = 12
 RECORDED = Path(facts.__file__).parent
@@ -62,6 +64,20 @@ def test_a_project_that_nothing_happened_to_is_sound(root):
     with Project.open(root, read_only=True) as project:
         found = check(project, ignore_events)
     assert found.damages == () and found.notes == () and found.files > 20 and found.rows > 20
+
+
+def test_what_is_being_changed_is_not_called_damaged(root, tmp_path):
+    """The label maps of a change of the structures move one after the other."""
+    with Project.open(root, shared=True) as project:
+        project.settings.change = {"state": "moving"}
+        for begin in (
+            lambda: check(project, ignore_events),
+            lambda: back_up(project, tmp_path / "b.zip", ignore_events),
+        ):
+            with pytest.raises(InUse, match="The structures are being changed"):
+                begin()
+        project.settings.change = None
+        assert check(project, ignore_events).damages == ()
 
 
 def test_what_is_written_into_a_label_map_by_hand_goes(root, caplog):

@@ -73,14 +73,14 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
 
     Raises:
         NotAsStored: a file is not what was stored and cannot be rebuilt.
+        InUse: the structures are being changed.
         InputError: the file cannot be written.
     """
     file = Path(file).absolute()
     if file.is_dir() or not file.parent.is_dir():
         what = "is a folder" if file.is_dir() else "has no folder"
         raise InputError(f"{file} {what}.", "Name a file in a folder that exists.")
-    if project.settings.change is not None:
-        raise InputError("The structures are being changed.", "Try again in a moment.")
+    project.annotations.check_unchanging()
     beside = file.parent if project.read_only else project.root  # hard links need the same disk
     with held_files(beside) as place:
         moment, names = _hold(project, place)

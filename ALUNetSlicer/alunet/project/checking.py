@@ -77,10 +77,14 @@ def check(project: Project, emit: Emit) -> Checked:
 
     Args:
         emit: hears progress events of the phase "check".
+
+    Raises:
+        InUse: the structures are being changed: label maps are not yet what the database says.
     """
     begun = time.time()
     if not is_sound(project.root / "project.db"):
         return Checked((database_damage(project.root),), (), 0, 0, begun)
+    project.annotations.check_unchanging()
     damages = [_row(project, row) for row in project.seals.damaged()]
     damages += _first_hashes(project)
     kept = project.cases.files.all()
