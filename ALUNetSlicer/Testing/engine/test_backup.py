@@ -272,6 +272,18 @@ def test_what_is_not_what_was_backed_up_is_refused(what, archive, tmp_path):
     refuse(file, tmp_path, "cannot be restored")
 
 
+def test_what_a_killed_restoration_left_goes_with_the_next_one(archive, tmp_path):
+    """It holds images of patients."""
+    place = tmp_path / "projects"
+    place.mkdir()
+    with held_files(place) as held:
+        (held / "scan.mha").touch()
+        left = shutil.copytree(held, place / f"{held.name}x")
+        restore(archive, place / "first", ignore_events).close()
+        assert held.is_dir() and not left.exists(), "the one that goes on stays"
+    assert [path.name for path in place.iterdir()] == ["first"]
+
+
 def test_a_folder_that_is_taken_stays_as_it_is(archive, root, tmp_path):
     refuse(archive, tmp_path, "exists already", root)
     with pytest.raises(InputError, match="There is no file"):

@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -27,7 +26,7 @@ from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
 from alunet.project.byte_progress import ByteProgress
-from alunet.project.held import held_files
+from alunet.project.held import held_files, remove_held_files
 from alunet.project.kept_files import IMAGES, MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
@@ -82,6 +81,7 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
         raise InputError(f"{file} {what}.", "Name a file in a folder that exists.")
     project.annotations.check_unchanging()
     beside = file.parent if project.read_only else project.root  # hard links need the same disk
+    remove_held_files(beside)
     with held_files(beside) as place:
         moment, names = _hold(project, place)
         with atomic_path(file) as part:
@@ -205,8 +205,9 @@ def restore(file: Path, folder: Path, emit: Emit) -> Project:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already.", "Give a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="restore-", dir=folder.parent) as place:
-        made = Path(place) / "project"
+    remove_held_files(folder.parent)
+    with held_files(folder.parent) as place:
+        made = place / "project"
         made.mkdir(mode=0o700)  # closed to other users, as `Project.create` makes it
         _unpack(Path(file), made, emit)
         Project.open(made).close()

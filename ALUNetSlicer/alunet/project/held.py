@@ -1,4 +1,4 @@
-"""The temporary folder of a backup: second names of a project's files, while they are packed."""
+"""The temporary folder in which a backup is made, or restored; it holds images."""
 
 from __future__ import annotations
 
@@ -23,7 +23,9 @@ def held_files(folder: Path) -> Iterator[Path]:
 
 
 def remove_held_files(root: Path) -> None:
-    """Remove what killed backups left in a project, and nothing of one that goes on."""
+    """Remove what killed backups and restorations left in a folder, and nothing of one that goes
+    on.
+    """
     for file in root.glob(f"{_PREFIX}*/{_LOCK}"):
         lock = FileLock(file)
         if lock.take():
