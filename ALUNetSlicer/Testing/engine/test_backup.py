@@ -4,7 +4,10 @@ there.
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import json
+import os
 import random
 import shutil
 import stat
@@ -15,6 +18,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import small_disks
 from attacks import rot
 
 from alunet.errors import InputError
@@ -22,6 +26,7 @@ from alunet.model.child import with_source
 from alunet.project import Project
 from alunet.project.backup import MANIFEST, back_up, restore
 from alunet.project.checking import check
+from alunet.project.held import held_files
 from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.schema import ignore_events
 from alunet.storage.database import is_sound
@@ -61,7 +66,22 @@ def test_what_is_restored_is_what_was_there_and_passes_the_check(root, archive, 
         rot._next_annotation(rot.loop_of(project), tmp_path)
     assert {event.data["phase"] for event in heard} == {"restore"}
     assert not [path for path in tmp_path.iterdir() if path.name.startswith(("restore-", "tmp-"))]
-    assert not [path for path in root.iterdir() if path.name.startswith("backup-")]
+    assert not [path for path in root.iterdir() if "backup" in path.name]
+    assert stat.S_IMODE((tmp_path / "new").stat().st_mode) == 0o700 or os.name == "nt"
+
+
+def test_what_a_person_keeps_in_the_folder_of_a_project_stays(root):
+    """Of a killed backup goes what it made; no file or folder of another name."""
+    (root / "backup-1.zip").write_bytes(b"mine")
+    (root / "backup-monday").mkdir()
+    (root / "backup-monday" / "lock").write_text("mine")
+    with contextlib.suppress(KeyboardInterrupt), held_files(root) as place:
+        kept = shutil.copytree(place, root / f"{place.name}again")
+        raise KeyboardInterrupt
+    Project.open(root).close()
+    assert (root / "backup-1.zip").read_bytes() == b"mine"
+    assert (root / "backup-monday" / "lock").read_text() == "mine"
+    assert not place.exists() and not kept.exists()
 
 
 def test_it_goes_on_where_it_was(archive, tmp_path):
@@ -118,6 +138,30 @@ def test_backups_while_annotations_come_in_are_sound(root, tmp_path):
         working.kill()
         working.wait()
     assert len(drawn) > 4, "nobody annotated meanwhile"
+
+
+def test_nobody_waits_for_images_that_are_copied(root, tmp_path, monkeypatch):
+    """On a disk without hard links, or where another project has the images on another disk."""
+    copied, whole = [], shutil.copyfile
+
+    def link(source: Path, target: Path) -> None:
+        raise OSError(errno.EXDEV, "another disk")
+
+    def copy(source: Path, target: Path) -> None:
+        whole(source, target)
+        if Path(source).parent.name == "images":
+            with Project.open(root, shared=True, wait=0.1) as other:
+                other._db.execute("PRAGMA busy_timeout = 100")
+                other.events.add("message", {"text": "saved meanwhile"})
+            copied.append(source)
+
+    monkeypatch.setattr(os, "link", link)
+    monkeypatch.setattr(shutil, "copyfile", copy)
+    with Project.open(root, shared=True) as project:
+        made = back_up(project, tmp_path / "b.zip", ignore_events)
+    assert copied
+    with restore(made.file, tmp_path / "new", ignore_events) as project:
+        assert check(project, ignore_events).damages == ()
 
 
 def test_damage_is_not_backed_up(root, tmp_path):
@@ -228,6 +272,18 @@ def test_what_is_not_what_was_backed_up_is_refused(what, archive, tmp_path):
     refuse(file, tmp_path, "cannot be restored")
 
 
+def test_what_a_killed_restoration_left_goes_with_the_next_one(archive, tmp_path):
+    """It holds images of patients."""
+    place = tmp_path / "projects"
+    place.mkdir()
+    with held_files(place) as held:
+        (held / "scan.mha").touch()
+        left = shutil.copytree(held, place / f"{held.name}x")
+        restore(archive, place / "first", ignore_events).close()
+        assert held.is_dir() and not left.exists(), "the one that goes on stays"
+    assert [path.name for path in place.iterdir()] == ["first"]
+
+
 def test_a_folder_that_is_taken_stays_as_it_is(archive, root, tmp_path):
     refuse(archive, tmp_path, "exists already", root)
     with pytest.raises(InputError, match="There is no file"):
@@ -269,6 +325,25 @@ def test_the_terminal_checks_repairs_backs_up_and_restores(root, tmp_path):
     assert alunet("check", tmp_path / "new")[0] == 0
     code, said = alunet("restore", tmp_path / "b.zip", tmp_path / "new")
     assert code == 2 and said.count("\n") == 1
+
+
+def test_on_a_disk_that_is_read_only_a_sound_project_is_no_damaged_one(root, tmp_path):
+    """SQLite cannot open its log there, which says nothing of the database."""
+    disk = tmp_path / "disk"
+    with contextlib.ExitStack() as mounts:
+        try:
+            mounts.enter_context(small_disks.mounted(disk, 64, "ext4"))
+        except small_disks.NoMount as reason:
+            pytest.skip(str(reason))
+        project = shutil.copytree(root, disk / "project")
+        with Project.open(project, shared=True) as opened:
+            opened.events.add("message", {"text": "so that there is a log"})
+            shutil.copytree(project, disk / "copied")
+        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+        for folder in (project, disk / "copied"):
+            assert is_sound(folder / "project.db")
+            code, said = alunet("check", folder)
+            assert code == 0 and "all as it was stored" in said, said
 
 
 def test_a_database_that_sqlite_finds_damaged_is_named(root):

@@ -22,7 +22,7 @@ from attacks import assert_holds
 from attacks import files as attack_on_files
 
 from alunet.errors import InputError
-from alunet.imaging import asking, reader_process, sandbox
+from alunet.imaging import asking, foreign, reader_process, sandbox
 from alunet.imaging.foreign import read_foreign
 from alunet.imaging.forms import examine
 from alunet.imaging.limits import MOST_BYTES, TooLarge
@@ -152,11 +152,49 @@ def test_a_file_that_ends_the_reader_is_damaged_and_the_next_one_is_read(
         assert asking._helper is helper
         words = refusal(good.rename(tmp_path / "eats.mha"))
         assert re.search(r"needs more than 256 MiB of memory\. An image of 0 MiB", words)
-        monkeypatch.setattr(asking, "patience_for", lambda size: 1.0)
+        monkeypatch.setattr(asking, "patience_for", lambda *_: 1.0)
         words = refusal((tmp_path / "eats.mha").rename(tmp_path / "hangs.mha"))
         assert "takes more than 1 s to read" in words
     finally:
         asking.stop()
+
+
+@linux
+def test_a_folder_of_many_files_gets_time_for_all_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder of DICOM may hold tens of thousands of small files, some of them behind links."""
+    (tmp_path / "own.py").write_text(
+        "import resource\n"
+        "from alunet.imaging import reader_process as own\n"
+        "whole = own._READINGS['series']\n"
+        "def series(asked):\n"
+        "    whole(asked)\n"
+        "    return resource.getrlimit(resource.RLIMIT_CPU)[0], []\n"
+        "own._READINGS['series'] = series\n"
+        "own.main()\n",
+        encoding="utf-8",
+    )
+    for count in (10, 2000):
+        folder = tmp_path / str(count)
+        folder.mkdir()
+        for number in range(count):
+            (folder / str(number)).write_bytes(b"no DICOM")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "all").symlink_to(tmp_path / "2000")
+    monkeypatch.setattr(asking, "_MODULE", "own")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    asking.stop()
+    try:
+        few, many, linked = (
+            asking.ask("series", folder, MOST_BYTES, foreign._folder(folder))[0]
+            for folder in (tmp_path / "10", tmp_path / "2000", tmp_path / "links")
+        )
+    finally:
+        asking.stop()
+    assert many == linked > few + 2000 * 0.015  # s; a slow computer takes 5 ms for a file
+    folder = foreign._folder(tmp_path / "2000")
+    assert (folder.files, folder.size, folder.largest) == (2001, 16000, 8)
 
 
 @linux

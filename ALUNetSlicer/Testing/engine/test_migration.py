@@ -21,7 +21,10 @@ from pathlib import Path
 import pytest
 from recorded import facts
 
+from alunet.cli.opening import opened_to_read
 from alunet.model.child import with_source
+from alunet.project import Project
+from alunet.storage.database import OldSchema
 
 RECORDED = Path(facts.__file__).parent
 COMMITS = sorted(file.stem.removeprefix("project-") for file in RECORDED.glob("project-*.zip"))
@@ -106,6 +109,15 @@ def test_what_an_older_version_made_opens_with_all_that_was_in_it(part, made, wa
 def test_it_is_the_same_when_it_is_opened_again(part, made, wanted, tmp_path):
     folder = shutil.copytree(made / part, tmp_path / part)
     read(folder)
+    check(wanted, folder)
+
+
+def test_a_command_that_only_reads_brings_an_older_project_up_to_date_first(made, wanted, tmp_path):
+    folder = shutil.copytree(made / "annotating", tmp_path / "annotating")
+    with pytest.raises(OldSchema):
+        Project.open(folder, read_only=True)
+    with opened_to_read(folder) as project:
+        assert project.read_only
     check(wanted, folder)
 
 

@@ -142,3 +142,22 @@ def test_a_child_process_makes_the_same_framework_by_its_name():
     shipped: Framework = load_framework()
     assert name_of(shipped) == SHIPPED
     assert name_of(NearestMean()) == "nearest_mean:NearestMean"
+
+
+def test_what_an_earlier_version_preprocessed_is_preprocessed_again_when_it_is_used(loop, tmp_path):
+    """Its preprocessed images are not read; nobody has to plan the project once more."""
+    loop.prepare()
+    loop.next_round("spread", 12)
+    Oracle(loop.project).reveal(np.arange(12), 0)
+    loop.next_round("random", 4)
+    sample = int(loop.project.pool.samples_of("a")[0])
+    for uses, name in (
+        (lambda: outputs.predict(loop, ["e"], tmp_path, ".nrrd"), "e"),
+        (lambda: outputs.uncertainty(loop, "f", tmp_path / "u.nrrd", "entropy"), "f"),
+        (lambda: make_slice_maps(loop, [sample], "entropy"), "a"),
+    ):
+        prepared = {case: loop.project.nnunet_dir / f"{case}.npy" for case in "abcdef"}
+        for file in prepared.values():
+            file.unlink(missing_ok=True)
+        uses()
+        assert [case for case, file in prepared.items() if file.is_file()] == [name]

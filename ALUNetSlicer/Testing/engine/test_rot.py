@@ -18,12 +18,14 @@ from alunet.imaging.reading import read_labels
 from alunet.imaging.writing import write_like
 from alunet.loop import outputs
 from alunet.project import Project
+from alunet.project.backup import back_up
 from alunet.project.checking import check
 from alunet.project.identity import content_of
 from alunet.project.kept_files import NotAsStored, forget_digests
 from alunet.project.repairing import repair
 from alunet.project.seals import corrected
 from alunet.schema import NOT_ANNOTATED, ignore_events
+from alunet.storage.locks import InUse
 
 SHORT = 12
 RECORDED = Path(facts.__file__).parent
@@ -62,6 +64,20 @@ def test_a_project_that_nothing_happened_to_is_sound(root):
     with Project.open(root, read_only=True) as project:
         found = check(project, ignore_events)
     assert found.damages == () and found.notes == () and found.files > 20 and found.rows > 20
+
+
+def test_what_is_being_changed_is_not_called_damaged(root, tmp_path):
+    """The label maps of a change of the structures move one after the other."""
+    with Project.open(root, shared=True) as project:
+        project.settings.change = {"state": "moving"}
+        for begin in (
+            lambda: check(project, ignore_events),
+            lambda: back_up(project, tmp_path / "b.zip", ignore_events),
+        ):
+            with pytest.raises(InUse, match="The structures are being changed"):
+                begin()
+        project.settings.change = None
+        assert check(project, ignore_events).damages == ()
 
 
 def test_what_is_written_into_a_label_map_by_hand_goes(root, caplog):
@@ -208,18 +224,38 @@ def versioned(root: Path) -> tuple[str, tuple[slice, ...]]:
     return case, tuple(slice(*box[axis : axis + 2]) for axis in (0, 2, 4))
 
 
-def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
-    """What spread from a flipped bit is put right where a version says so, and said."""
-    case, box = versioned(older)
-    file = older / "annotations" / f"{case}.mha"
+def damaged_map(root: Path) -> tuple[str, tuple[slice, ...], np.ndarray]:
+    """Change the label map of a case in the box of a submitted slice; the case, the box, and the
+    label map as it was.
+    """
+    case, box = versioned(root)
+    file = root / "annotations" / f"{case}.mha"
     sound = read_labels(file)
     damaged = sound.copy()
     damaged[box] = np.where(sound[box] == 1, 2, 1)
     write_like(damaged, file, file)
+    return case, box, sound
+
+
+def test_an_older_project_gets_hashes_for_what_its_versions_say(older):
+    """What spread from a flipped bit is put right where a version says so, and said."""
+    case, box, sound = damaged_map(older)
     with Project.open(older) as project:
         assert np.array_equal(project.annotations.read(case)[box], sound[box])
         assert "were not what its versions say" in told(project)[0]
         assert not [name for name in names(project) if not name.startswith("rounds/")]
+
+
+def test_an_older_project_whose_image_is_gone_opens_all_the_same(older):
+    """Its label map is put right on its own grid; the image is missed where it is used."""
+    case, box, sound = damaged_map(older)
+    for image in (older / "images").glob(f"{case}_*"):
+        image.unlink()
+    with Project.open(older) as project:
+        assert np.array_equal(project.annotations.read(case)[box], sound[box])
+        assert "were not what its versions say" in told(project)[0]
+        with pytest.raises(NotAsStored, match="is missing"):
+            project.cases.files.check_case(case, project.cases.all()[0].images)
 
 
 def test_an_image_of_an_older_project_is_compared_with_the_voxels_that_were_added(older):

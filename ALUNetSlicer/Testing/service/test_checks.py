@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from types import SimpleNamespace
 
-from alunet.project import Project
+from alunet.project import Project, checking
 from alunet.serve.checks import Checks
 from alunet.serve.projects import Projects
 from alunet.serve.settings import ServiceSettings
@@ -44,3 +44,35 @@ def test_each_project_is_checked_once_in_a_while_when_nothing_else_is_to_do(tmp_
         wait(lambda: checked() > first)
     finally:
         checks.close()
+
+
+def test_no_error_ends_the_checks_and_health_names_it(tmp_path, monkeypatch):
+    """A root that cannot be listed for a while, and a project whose check is a defect."""
+    Project.create(
+        tmp_path / "p-1", name="p", labels={"background": 0, "a": 1}, channels=["MRI"]
+    ).close()
+    projects, causes = Projects(ServiceSettings(tmp_path, "token")), ["root", "project"]
+    listed, done = projects.ids, []
+
+    def ids() -> list[str]:
+        if causes[:1] == ["root"]:
+            causes.pop(0)
+            raise OSError("the disk is gone")
+        return listed()
+
+    def check(project: Project, emit: object) -> object:
+        if causes:
+            causes.pop(0)
+            raise ZeroDivisionError("a defect")
+        done.append(project.name)
+        return checking.check(project, emit)
+
+    monkeypatch.setattr(projects, "ids", ids)
+    monkeypatch.setattr("alunet.serve.checks.check", check)
+    checks, said = Checks(projects, 3600.0, lambda: False, look=0.02), set()
+    try:
+        wait(lambda: said.update(checks.stuck()) or done)
+    finally:
+        checks.close()
+    assert "The check of the projects fails: OSError: the disk is gone." in said
+    assert "The check of the projects fails: ZeroDivisionError: a defect." in said

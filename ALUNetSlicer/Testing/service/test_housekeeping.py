@@ -159,18 +159,19 @@ def test_what_killed_jobs_left_goes_but_nothing_of_a_job_that_goes_on(settings):
         gone = [
             jobs / "77-simulation",
             jobs / "tmpab_9cd3e",
-            root / "tmpab_9cd3e",
+            root / "tmp-export-ab_9cd3e",
             root / "rounds" / "000" / "proposals" / "tmp-0123456789abcdef",
             root / "rounds" / "000" / "uncertainty" / "entropy" / "tmp-0123456789abcdef",
         ]
-        for folder in (kept, *gone):
+        mine = root / "tmp_backups"  # a person put it there
+        for folder in (kept, mine, *gone):
             folder.mkdir(parents=True)
             (folder / "half.zip").touch()
         files = [left(jobs, "3-labels.zip"), left(root / "rounds" / "000" / "proposals", "c.mha")]
         own = root / "rounds" / "000" / "proposals" / "tmp-1.mha"
         own.touch()  # of a case of that name, in a project of before
     tidied(settings)
-    assert kept.is_dir() and own.is_file()
+    assert kept.is_dir() and own.is_file() and mine.is_dir()
     assert not any(path.exists() for path in (*gone, *files))
 
 

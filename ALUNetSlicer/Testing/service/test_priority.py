@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from alunet.errors import Cancelled
 from alunet.project import Project
-from alunet.schema import JobKind, JobState
+from alunet.schema import Code, JobKind, JobState
 from alunet.serve import tasks, worker
 from alunet.serve.priority import comes_before, gives_way, note_holder, waits_for, waits_for_device
 
@@ -98,6 +98,25 @@ def test_a_person_cancels_it_all_the_same(project, monkeypatch):
     monkeypatch.setattr(os, "_exit", pytest.fail)
     worker.work(project.root.parent, project.root.name, number, 1)
     assert project.jobs.get(number).state is JobState.CANCELLED
+
+
+def test_a_defect_of_the_watch_ends_the_job_with_a_reason(project, monkeypatch, caplog):
+    """Without its watch a job could neither be cancelled nor give way."""
+    number = project.jobs.add(JobKind.ROUND, {})
+
+    def work(task):
+        assert task.cancel.wait(10), "it is told to end"
+        raise Cancelled("It ends.")
+
+    def look(watch, project, beats):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(tasks, "run", work)
+    monkeypatch.setattr(worker.Watch, "_look", look)
+    worker.work(project.root.parent, project.root.name, number, 1)
+    job = project.jobs.get(number)
+    assert job.state is JobState.FAILED and job.error.code is Code.FAILED
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_whom_a_job_waits_for_is_told_as_an_event(project, tmp_path):

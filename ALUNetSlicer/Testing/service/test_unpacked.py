@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -83,3 +84,18 @@ def test_a_full_disk_keeps_nobody_from_looking(
     for _ in range(2):
         assert np.array_equal(given.voxels(file, whole(shape)), voxels)
     assert not list(small_disk.rglob("*.npy"))
+
+
+def test_each_of_several_forms_is_made_that_are_asked_for_at_once(
+    given: Files, tmp_path: Path
+) -> None:
+    file, voxels = image(tmp_path, 1)
+
+    async def asked() -> list[Path]:
+        forms = ("nrrd", "nii.gz", "nrrd")
+        return await asyncio.gather(*(given._in_form(file, form) for form in forms))
+
+    first, second, again = asyncio.run(asked())
+    assert first == again and first != second
+    for made in (first, second):
+        assert np.array_equal(sitk.GetArrayFromImage(sitk.ReadImage(str(made))), voxels)

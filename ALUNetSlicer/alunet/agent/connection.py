@@ -90,7 +90,7 @@ class Connection:
             health = client.call(Operations.health)
         except AlunetError as error:
             self._is_offline(error)
-        except Exception as error:  # noqa: BLE001  a defect must not end the watch
+        except Exception as error:  # noqa: BLE001  a defect must not end this thread
             self._failed(error)
         else:
             with self._tried:
@@ -115,13 +115,13 @@ class Connection:
             return False
         except AlunetError:
             return True  # it answers, if only to complain; whoever asks next is told
-        except Exception as error:  # noqa: BLE001  a defect must not end the watch
+        except Exception as error:  # noqa: BLE001  a defect must not end this thread
             self._failed(error)
             return False
         return True
 
     def _failed(self, error: Exception) -> None:
-        """Be offline for a reason that is no word of ours."""
+        """Go offline because of an error that is not an `AlunetError`."""
         if not isinstance(error, OSError):
             log_defect(error)
         self._is_offline(

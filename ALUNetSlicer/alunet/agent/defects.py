@@ -1,4 +1,4 @@
-"""What is left of a defect: a line on standard error, and the work goes on."""
+"""Log a defect of the agent in one line on standard error; the agent goes on."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def log_defect(error: BaseException) -> None:
-    """Tell of a defect, without values: they may hold names or tokens."""
+    """Log type and place of an error, without values: they may hold names or tokens."""
     place = error.__traceback__
     while place is not None and place.tb_next is not None:
         place = place.tb_next

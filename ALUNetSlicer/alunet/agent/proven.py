@@ -1,8 +1,8 @@
 """Connections on which the service has proved itself before anything is sent (`schema.proof`).
 
-The check is part of each new connection, not of a session: who takes the port after the service is
-gone gets a new connection, and so is asked anew. What follows goes over the connection that was
-checked. The near end of a tunnel may be a Unix socket.
+The check is part of each new connection, not of a session: a program that takes the port after the
+service is gone gets a new connection, and is asked again. What follows goes over the connection
+that was checked. The near end of a tunnel may be a Unix socket.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from alunet.schema.proof import NoProofError, ask_proof, spelled
 
 
 class Unproven(Stranger):
-    """What answers does not know the token, or only passes requests on."""
+    """The program that answers does not know the token, or only forwards requests."""
 
     code = Code.UNAUTHORIZED.value
 
@@ -55,7 +55,7 @@ class Expected:
         token: what it must know.
         base, place: its address and computer, for messages.
         tunnel: on the way; None for none.
-        passed_on: what stands between and passes requests on is trusted.
+        passed_on: trust a program in between that forwards requests.
     """
 
     token: str

@@ -24,9 +24,9 @@ ENGINE_WAITS = (
     Code.READ_ONLY,
     Code.NO_DESCRIPTORS,
 )
-"""With these the engine takes nothing until a person, or the time, has changed something."""
+"""With these codes the engine refuses everything for now; all entries wait."""
 PROJECT_WAITS = (Code.BUSY, Code.LOCKED, Code.DISK_ERROR, Code.DAMAGED, Code.UNUSABLE)
-"""With these it is the same for one project; the entries of others go on."""
+"""With these codes one project refuses everything for now; entries of others are sent."""
 DEFECTS = 5
 """So often an entry is tried that the service fails on; it then steps aside for those behind it."""
 
@@ -95,7 +95,7 @@ class Sender:
             except OutboxError as error:
                 settled = False
                 self._wait_for(str(error), None, "")
-            except Exception as error:  # noqa: BLE001  a defect must not end the way of annotations
+            except Exception as error:  # noqa: BLE001  a defect must not stop the sending of annotations
                 settled = False
                 log_defect(error)
             pause = 0.2 if settled else min(pause * 2, LONGEST_PAUSE)
@@ -167,7 +167,7 @@ class Sender:
         return self._defects < DEFECTS
 
     def _wait_for(self, reason: str, entry: Entry | None, who: str) -> str:
-        """Tell once why the entries of a project, or of the engine, wait."""
+        """Report once why the entries of a project, or of the engine, wait."""
         if reason != self._reasons.get(who) and entry is not None:
             self._report("waiting", entry, {"message": reason})
         self._reasons[who] = reason

@@ -13,7 +13,7 @@ from alunet.agent.file_lock import AgentLock
 from alunet.schema.private import private_folder
 
 SPOOL_DAYS = 2.0
-"""So long what an agent left that was killed may still be read by its viewer."""
+"""Files of an agent that was killed stay for this long: its viewer may still read them."""
 _LOCK = "in-use"
 
 
@@ -56,7 +56,7 @@ _LONGEST = 100
 def _remove_unused(folder: Path) -> None:
     """Remove the spool folder of an agent that has ended.
 
-    One of an agent of before has no lock; its name begins with the process.
+    A folder of an earlier version has no lock; its name begins with the number of the process.
     """
     if not (folder / _LOCK).exists() and _lives(folder.name.partition("-")[0]):
         return

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alunet.cli.opening import opened_to_read
 from alunet.cli.project import PROJECT
 from alunet.cli.rounds import CASE
 from alunet.cli.terminal import flowing, person
@@ -110,9 +111,8 @@ def list_(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")] = False,
 ) -> None:
     """List the cases."""
-    from alunet.project import Project
 
-    with Project.open(project, read_only=True) as opened:
+    with opened_to_read(project) as opened:
         records = opened.case_changes.records()
     if as_json:
         typer.echo(json.dumps([asdict(own) for own in records], indent=1, ensure_ascii=False))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import alunet
+from alunet.cli.opening import opened_to_read
 from alunet.cli.project import PROJECT
 from alunet.cli.rounds import DEVICE
 from alunet.errors import InputError
@@ -104,7 +105,7 @@ def predict(
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.project import Project
 
-    with Project.open(project, read_only=True) as opened:
+    with opened_to_read(project) as opened:
         images = _no_cases(opened, cases or [])
     with at_work() as emit, Project.open(project, read_only=bool(images)) as opened:
         loop = AnnotationLoop(opened, device=device, emit=emit).loop
@@ -229,9 +230,8 @@ def _export_dataset(project: Path, out: Path, format_: str | None, with_tests: b
     """Write a data set for nnU-Net, and say what is in it and what is not."""
     from alunet.cli.progress import at_work
     from alunet.loop.dataset_export import export_dataset
-    from alunet.project import Project
 
-    with at_work() as emit, Project.open(project, read_only=True) as opened:
+    with at_work() as emit, opened_to_read(project) as opened:
         ending = None if format_ is None else _ending(format_)
         found = export_dataset(opened, out, ending, with_tests=with_tests, emit=emit)
     tests = f" and {len(found.tests)} to evaluate on" if found.tests else ""

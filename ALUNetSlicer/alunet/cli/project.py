@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from alunet.cli.label_use import LabelPurpose, ask, said
+from alunet.cli.opening import opened_to_read
 from alunet.cli.training import PRESET, optional_seconds, train_for_option
 from alunet.errors import InputError
 from alunet.schema import SLICE, Emit, Event
@@ -297,9 +298,8 @@ def status(
     from alunet.cli.overview import show
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.loop.status import status as overview_of
-    from alunet.project import Project
 
-    with Project.open(project, read_only=True) as opened:
+    with opened_to_read(project) as opened:
         found = overview_of(AnnotationLoop(opened))
     command = next_command(str(project), found.step, found.case)
     if as_json:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from alunet.cli.opening import opened_to_read
 from alunet.cli.project import PROJECT
 from alunet.cli.terminal import flowing, person
 from alunet.errors import InputError
@@ -113,9 +114,7 @@ def list_structures(
     from rich.console import Console
     from rich.table import Table
 
-    from alunet.project import Project
-
-    with Project.open(project, read_only=True) as opened:
+    with opened_to_read(project) as opened:
         found = opened.structures.all()
     if as_json:
         typer.echo(json.dumps([asdict(one) for one in found], indent=1, ensure_ascii=False))

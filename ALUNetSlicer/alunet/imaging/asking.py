@@ -1,4 +1,4 @@
-"""How the process that reads foreign files is asked, started, bounded in time and ended."""
+"""Start the process that reads foreign files, send it requests, limit their time, and end it."""
 
 from __future__ import annotations
 
@@ -44,11 +44,34 @@ _PASSED_ON = (
 )
 
 
+@dataclass(frozen=True)
+class Allowed:
+    """What a reading may open, and how much that is.
+
+    Attributes:
+        places: files, and folders with all that is below them.
+        files: how many these are.
+        size: bytes of all of them.
+        largest: bytes of the largest.
+    """
+
+    places: Sequence[Path]
+    files: int
+    size: int
+    largest: int
+
+
+def allowed_files(*files: Path) -> Allowed:
+    """Return what a reading may open, for files alone."""
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    return Allowed(files, len(files), sum(sizes), max(sizes, default=0))
+
+
 def ask(
     what: str,
     path: Path,
     limit: int,
-    allowed: Sequence[Path],
+    allowed: Allowed,
     about: dict[str, Any] | None = None,
     hear: Callable[[int], None] | None = None,
 ) -> tuple[Any, list[Array]]:
@@ -58,17 +81,19 @@ def ask(
         "path": str(path),
         "limit": limit,
         "about": about or {},
-        "allowed": [str(place.absolute()) for place in allowed],
+        "allowed": [str(place.absolute()) for place in allowed.places],
+        "files": allowed.files,
+        "largest": allowed.largest,
         "folder": str(Path.cwd()),
         "dicom": not ending_of(path),
     }
-    size = sum(place.stat().st_size for place in allowed if place.is_file())
+    patience = patience_for(max(allowed.size, MIB), allowed.files)
     with _one_at_a_time:
         helper = _running()
         try:
-            return helper.ask(request, patience_for(max(size, MIB)), hear or (lambda done: None))
+            return helper.ask(request, patience, hear or (lambda done: None))
         except _Ended as ended:
-            raise _in_words(path, ended, size) from None
+            raise _in_words(path, ended, allowed) from None
         except InputError:
             raise
         except BaseException:
@@ -111,11 +136,12 @@ class _Ended(Exception):
         self.signal, self.late = number, late
 
 
-def _in_words(path: Path, ended: _Ended, size: int) -> InputError:
+def _in_words(path: Path, ended: _Ended, allowed: Allowed) -> InputError:
     if ended.late or ended.signal == getattr(signal, "SIGXCPU", -1):
-        most = patience_for(size) if ended.late else seconds_for(size)
+        seconds = patience_for if ended.late else seconds_for
+        most = seconds(allowed.size, allowed.files)
         return InputError(
-            f"{path} takes more than {most:.0f} s to read, the most for {in_mib(size)}.",
+            f"{path} takes more than {most:.0f} s to read, the most for {in_mib(allowed.size)}.",
             "Convert the file again.",
         )
     if ended.signal == getattr(signal, "SIGKILL", -1):
@@ -139,7 +165,7 @@ class _Helper:
         return self.process.poll() is None
 
     def end(self) -> None:
-        """End it, and whatever it is doing."""
+        """End the process, also in the middle of a file."""
         self.process.kill()
         self.process.wait()
 
@@ -230,7 +256,7 @@ class _ForkServer(_Helper):
 
 
 class _PlainHelper(_Helper):
-    """Elsewhere: one process reads one file after the other; a file that ends it ends it alone."""
+    """On other systems: one process reads one file after the other; a file can end it alone."""
 
     def __init__(self) -> None:
         super().__init__(_start([], stdin=subprocess.PIPE, stdout=subprocess.PIPE))
@@ -251,7 +277,7 @@ class _PlainHelper(_Helper):
 
 
 def _start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
-    """Start the helper without this process's secrets, where only the engine is imported from."""
+    """Start the helper without this process's variables; it imports modules of the engine alone."""
     source = Path(__file__).resolve().parents[2]
     environment = {key: os.environ[key] for key in _PASSED_ON if key in os.environ}
     search = os.pathsep.join(filter(None, (str(source), os.environ.get("PYTHONPATH", ""))))
@@ -268,6 +294,7 @@ def _start(words: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
             stderr=said,
             cwd=source,
             env=environment,
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),  # Windows alone has it
         )
 
 

@@ -24,7 +24,7 @@ def split_channels(image: sitk.Image, channels: int, path: Path) -> list[sitk.Im
     the channels.
 
     A 2D image becomes a volume of one slice. A constant alpha channel of a picture is left out, and
-    a picture in shades of grey that is stored in colours counts as one channel.
+    a picture in shades of gray that is stored in colors counts as one channel.
 
     Raises:
         InputError: the file is no 2D or 3D image, or its parts are not as many as the project's

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging import reading, wire
-from alunet.imaging.asking import ask
+from alunet.imaging.asking import Allowed, allowed_files, ask
 from alunet.imaging.dicom.labels import DicomLabels
 from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity
 from alunet.imaging.grids import Grid
@@ -39,7 +39,7 @@ class ForeignImage:
 
 
 def read_foreign(path: Path, limit: int = MOST_BYTES) -> ForeignImage:
-    """Read an image file, voxels included; a DICOM file stands for its series.
+    """Read an image file, voxels included; of a DICOM file its whole series.
 
     Args:
         limit: bytes of voxels that it may have.
@@ -83,8 +83,7 @@ def list_series(path: Path, looked: Callable[[int], None] | None = None) -> Dico
     path = Path(path)
     if not path.exists():
         raise InputError(f"There is no file or folder {path}.", "Check the path.")
-    places, size = _places(path)
-    value, _ = ask("series", path, MOST_BYTES, places, {"size": size}, looked)
+    value, _ = ask("series", path, MOST_BYTES, _folder(path), hear=looked)
     with _made_sense(path):
         return wire.folder_from(path, value)
 
@@ -98,14 +97,15 @@ def read_foreign_labels(path: Path, grid: Grid) -> DicomLabels:
     Raises:
         InputError: it is neither, damaged, or does not fit the grid.
     """
-    value, arrays = ask("labels", path, MOST_BYTES, [path], {"grid": wire.grid_data(grid)})
+    about = {"grid": wire.grid_data(grid)}
+    value, arrays = ask("labels", path, MOST_BYTES, allowed_files(path), about)
     with _made_sense(path):
         return wire.labels_from(value, tuple(arrays))
 
 
 @contextlib.contextmanager
 def _made_sense(path: Path) -> Iterator[None]:
-    """Refuse a file whose reader, which it may have taken over, answers what cannot be."""
+    """Refuse a file whose reader gives an impossible answer: the file may control that process."""
     try:
         yield
     except (ValueError, LookupError, TypeError, RuntimeError, AttributeError) as error:
@@ -114,15 +114,15 @@ def _made_sense(path: Path) -> Iterator[None]:
         ) from error
 
 
-def _readable(path: Path) -> list[Path]:
+def _readable(path: Path) -> Allowed:
     """Return the files that reading one may open: itself, the other one of a pair, or a series."""
     ending = reading.ending_of(path)
     if not ending:
-        return _places(path.parent)[0]
+        return _folder(path.parent)
     if ending not in reading.PAIRS:
-        return [path]
-    name, _ = ask("sibling", path, MOST_BYTES, [path, *_halves(path)])
-    return [path] if name is None else [path, path.with_name(Path(str(name)).name)]
+        return allowed_files(path)
+    name, _ = ask("sibling", path, MOST_BYTES, allowed_files(path, *_halves(path)))
+    return allowed_files(path, *([] if name is None else [path.with_name(Path(str(name)).name)]))
 
 
 def _halves(path: Path) -> list[Path]:
@@ -132,17 +132,17 @@ def _halves(path: Path) -> list[Path]:
     return [half for half in halves if half != path and half.is_file() and not half.is_symlink()]
 
 
-def _places(path: Path) -> tuple[list[Path], int]:
-    """Return the folder with all that links in it lead to, and the bytes of its largest file."""
+def _folder(path: Path) -> Allowed:
+    """Return a folder with the targets of all links in it; or a file."""
     if path.is_file():
-        return [path], path.stat().st_size
-    found, largest, seen = [path], 0, {path.resolve()}
+        return allowed_files(path)
+    found, sizes, seen = [path], [0], {path.resolve()}
     for parent, folders, names in os.walk(path, followlinks=True):
         folders[:] = [name for name in folders if Path(parent, name).resolve() not in seen]
         seen.update(Path(parent, name).resolve() for name in folders)
         for name in (*folders, *names):
             file = Path(parent, name)
             with contextlib.suppress(OSError):
-                largest = max(largest, file.stat().st_size)
+                sizes += [file.stat().st_size] if file.is_file() else []
                 found += [file] if file.is_symlink() else []
-    return found, largest
+    return Allowed(found, len(sizes), sum(sizes), max(sizes))

@@ -1,4 +1,4 @@
-"""The process that reads foreign files: one for each file, shut in before it looks at any.
+"""The process that reads foreign files: one for each file, sandboxed before it opens the file.
 
 `alunet.imaging.foreign` starts it and asks. On Linux it is a server that has everything imported
 and forks a process for each file; elsewhere it reads one file after the other. An answer is a
@@ -48,6 +48,8 @@ class Question:
         path: the file or folder.
         limit: bytes of voxels that it may have.
         about: what else belongs to the question.
+        files: how many there are that it may look at.
+        largest: bytes of the largest of them.
         room: memory and time of this process.
         tell: says how far the reading is.
         held: owns the memory of the voxels until they are sent.
@@ -56,6 +58,8 @@ class Question:
     path: Path
     limit: int
     about: dict[str, Any]
+    files: int
+    largest: int
     room: Room
     tell: Callable[[int], None]
     held: list[sitk.Image] = field(default_factory=list)
@@ -74,8 +78,7 @@ def _image(asked: Question) -> Answer:
         from alunet.imaging.dicom.volume import read_series
         from alunet.imaging.dicom_cases import series_of
 
-        files = [file.stat().st_size for file in asked.path.parent.rglob("*") if file.is_file()]
-        asked.room.allow(2 * max(files, default=0))
+        asked.room.allow(2 * asked.largest, asked.files)
         found = series_of(asked.path)
         _allow_series(asked, found)
         image, series = read_series(found)
@@ -118,7 +121,7 @@ def _series(asked: Question) -> Answer:
     """List the DICOM series of a folder."""
     from alunet.imaging.dicom.series import find_series
 
-    asked.room.allow(int(asked.about["size"]))
+    asked.room.allow(asked.largest, asked.files)
     return wire.folder_data(find_series(asked.path, asked.tell)), []
 
 
@@ -152,7 +155,8 @@ def _read(request: dict[str, Any], room: Room, out: IO[bytes]) -> None:
     def tell(done: int) -> None:
         _send(out, {"kind": "progress", "done": done})
 
-    asked = Question(path, int(request["limit"]), request["about"], room, tell)
+    limit, files, largest = (int(request[name]) for name in ("limit", "files", "largest"))
+    asked = Question(path, limit, request["about"], files, largest, room, tell)
     try:
         with reading.readable(path), _all_imported():
             value, arrays = _READINGS[request["what"]](asked)
@@ -174,7 +178,7 @@ def _read(request: dict[str, Any], room: Room, out: IO[bytes]) -> None:
 
 @contextlib.contextmanager
 def _all_imported() -> Iterator[None]:
-    """Name a module that was to be imported late: then it is missing in `_import_dicom`."""
+    """Report a module that is imported within the sandbox: it is missing in `_import_dicom`."""
     try:
         yield
     except (ImportError, PermissionError) as error:
@@ -204,7 +208,7 @@ _DICOM = (
 
 
 def _import_dicom() -> None:
-    """Import all that reading DICOM needs: once shut in, nothing can be imported."""
+    """Import all that reading DICOM needs: nothing can be imported within the sandbox."""
     for name in _DICOM:
         importlib.import_module(name)
     from pydicom.charset import python_encoding
@@ -252,9 +256,9 @@ def _fork(request: dict[str, Any], descriptor: int) -> int:
 
 
 def serve(control: socket.socket) -> None:
-    """Answer questions, each in a process of its own, until nobody asks any more."""
+    """Answer questions, each in a process of its own, until the other side hangs up."""
     ready = False
-    gc.freeze()  # so that a fork copies no more than it writes to
+    gc.freeze()  # so that a fork copies only the memory that it writes to
     while (found := _receive(control)) is not None:
         request, descriptor = found
         if request["dicom"] and not ready:

@@ -42,7 +42,7 @@ PAIRS = (".nhdr", ".mhd", ".hdr", ".img", ".img.gz")
 """Endings of files that have their header or their voxels in a second file beside them."""
 
 PICTURE_ENDINGS = (".png", ".tif", ".tiff", ".bmp")
-"""Pictures without loss, which have no geometry and may have colours; what loses (JPEG) is no
+"""Pictures without loss, which have no geometry and may have colors; a form with loss (JPEG) is no
 image to measure.
 """
 
@@ -56,11 +56,11 @@ the two.
 
 
 def ignore_part(part: float) -> None:
-    """Hear it, and do nothing."""
+    """Do nothing."""
 
 
 def ignore_size(size: int) -> None:
-    """Hear it, and do nothing."""
+    """Do nothing."""
 
 
 def ending_of(path: Path) -> str:

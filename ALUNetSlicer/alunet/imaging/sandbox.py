@@ -1,4 +1,4 @@
-"""A process that shuts itself in: it goes on with what it has open and with the files it is given.
+"""Sandbox for a process: afterwards it can use only what it has open and the files it was given.
 
 Linux alone has the means. Landlock forbids all files but those named, all writing, and TCP; seccomp
 forbids new programs, new processes, the network and looking into other processes; limits bound
@@ -173,7 +173,7 @@ class Room:
 
     def __init__(self, limit: int) -> None:
         self._own = _mapped() if LINUX else 0
-        self._limit, self.size = limit, 0
+        self._limit, self.size, self._files = limit, 0, 1
         if LINUX:
             import resource
 
@@ -188,15 +188,18 @@ class Room:
                 resource.setrlimit(which, (hard, hard))
             self.allow(0)
 
-    def allow(self, size: int) -> None:
-        """Set memory and time to what an image of `size` bytes of voxels may take."""
+    def allow(self, size: int, files: int = 1) -> None:
+        """Set memory and time to what an image of `size` bytes of voxels may take, where so many
+        files are looked at.
+        """
         self.size = max(self.size, min(size, self._limit))
+        self._files = max(self._files, files)
         if LINUX:
             import resource
 
             for which, most in (
                 (resource.RLIMIT_AS, self._own + memory_for(self.size)),
-                (resource.RLIMIT_CPU, int(seconds_for(self.size)) + 1),
+                (resource.RLIMIT_CPU, int(seconds_for(self.size, self._files)) + 1),
             ):
                 hard = resource.getrlimit(which)[1]
                 resource.setrlimit(which, (min(most, hard), hard))

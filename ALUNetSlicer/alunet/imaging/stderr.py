@@ -34,7 +34,7 @@ def discard_stderr_on_failure() -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         if not _ONE_AT_A_TIME.acquire(blocking=False):
-            yield  # nobody waits for another's image: this is held back with what that one prints
+            yield  # do not wait for the other image: its block holds this output back, too
             return
         stack.callback(_ONE_AT_A_TIME.release)
         try:

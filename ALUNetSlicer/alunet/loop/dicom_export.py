@@ -24,6 +24,7 @@ from alunet.loop import outputs
 from alunet.loop.loop import Loop
 from alunet.project import Case
 from alunet.project.importing import counted
+from alunet.project.tidying import EXPORTING
 from alunet.schema import DICOM_SEG, Emit, Event
 from alunet.storage.files import sha256_file
 
@@ -101,7 +102,7 @@ def export_predictions(
     cases = outputs.cases_of(loop.project, names)
     identities = [_identity(loop, case) for case in cases]
     found = list_series(source)
-    with tempfile.TemporaryDirectory(dir=loop.project.root) as place:
+    with tempfile.TemporaryDirectory(prefix=EXPORTING, dir=loop.project.root) as place:
         files = outputs.predict(
             loop, [case.name for case in cases], Path(place), EXACT_ENDING, proposals=True
         )

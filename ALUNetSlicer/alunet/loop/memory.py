@@ -1,4 +1,4 @@
-"""Steps that ran out of memory, tried again with smaller batches; what fits is written down.
+"""Repeat steps that ran out of memory with smaller batches, and keep the size that fits.
 
 Scores and segmentations do not depend on how many tiles or slices are computed at a time. The
 weights of a training depend on its batch: a person's round is trained with a smaller one, and its
@@ -28,7 +28,7 @@ class MemoryShares:
     """How large batches may be on a computer, as shares of the recipe's.
 
     Attributes:
-        machine: its memory; on another one all is tried anew.
+        machine: memory of the computer; on another one the usual sizes are tried again.
         shares: of "training" and "scoring"; 1 where it is not there.
     """
 

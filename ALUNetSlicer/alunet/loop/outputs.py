@@ -20,6 +20,7 @@ from alunet.imaging.labels import Structures, outside_values
 from alunet.imaging.reading import EXACT_ENDING, ending_of
 from alunet.imaging.writing import check_ending, write_like
 from alunet.loop.loop import Loop
+from alunet.loop.preparation import prepare_again
 from alunet.model.interface import TrainedModel, load_framework
 from alunet.model.metrics import DICE
 from alunet.model.settings import MEASURES, ScoringSettings
@@ -58,7 +59,7 @@ def predict(
             written.
     """
     weights = loop.newest_weights()
-    cases = [_preprocessed(case) for case in cases_of(loop.project, names)]
+    cases = preprocessed(loop, names)
     structures = loop.project.cases.structures
     if proposals:  # of the round, whose files may have been described by other structures
         structures = structures.numbered()
@@ -100,7 +101,7 @@ def uncertainty(loop: Loop, name: str, file: Path, measure: str) -> Path:
         )
     check_ending(ending_of(Path(file)))
     weights = loop.newest_weights()
-    case = _preprocessed(cases_of(loop.project, [name])[0])
+    case = preprocessed(loop, [name])[0]
     noise = Streams(loop.seed, loop.last() + 1).sequence("mc-dropout").generate_state(4)
     with all_or_none([Path(file)]) as (parts, targets):
         loop.run_child(
@@ -227,10 +228,20 @@ def annotated_cases(project: Project, names: Sequence[str]) -> list[Case]:
     return cases
 
 
-def _preprocessed(case: Case) -> Case:
-    if case.geometry is None:
-        raise InputError(f"Case '{case.name}' is not preprocessed yet.", "Plan the project first.")
-    return case
+def preprocessed(loop: Loop, names: Sequence[str]) -> list[Case]:
+    """Return the cases of these names, as `cases_of`, ready for the model.
+
+    Raises:
+        InputError: as `cases_of`, or a case is not planned.
+    """
+    cases = cases_of(loop.project, names)
+    for case in cases:
+        if case.geometry is None:
+            raise InputError(
+                f"Case '{case.name}' is not preprocessed yet.", "Plan the project first."
+            )
+    prepare_again(loop, cases)
+    return cases
 
 
 def _named(cases: Sequence[Case], folder: Path, ending: str) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from alunet.errors import InputError
@@ -29,10 +30,7 @@ def prepare(loop: Loop) -> None:
     if not any(case.role == "pool" for case in cases):
         raise InputError("The project has no images to learn from yet.", "Add some: alunet add")
     unseen = [case for case in cases if case.geometry is None]
-    # of an earlier version, or found damaged; what another project prepared is not ours to write
-    planned_names = [case.name for case in cases if case.geometry is not None]
-    own = project.data == project.root
-    lost = loop.framework.unprepared(project.nnunet_dir, planned_names) if own else []
+    lost = _lost(loop, [case for case in cases if case.geometry is not None])
     planned = (
         loop.framework.plan_file(project.nnunet_dir).is_file()
         and project.settings.patch is not None
@@ -51,6 +49,31 @@ def prepare(loop: Loop) -> None:
     take_training_labels(project, loop.emit)
 
 
+def _lost(loop: Loop, cases: Sequence[Case]) -> list[str]:
+    """Names of planned cases whose preprocessed images are of an earlier version, or were found
+    damaged; what another project prepared is not ours to write.
+    """
+    project = loop.project
+    if project.data != project.root or project.read_only:
+        return []
+    return loop.framework.unprepared(project.nnunet_dir, [case.name for case in cases])
+
+
+def prepare_again(loop: Loop, cases: Sequence[Case]) -> None:
+    """Preprocess those of some planned cases that an earlier version preprocessed, or that were
+    found damaged.
+
+    Raises:
+        InputError: an image is not what was stored.
+    """
+    names = _lost(loop, cases)
+    lost = [case for case in cases if case.name in names]
+    for case in lost:
+        loop.project.cases.files.check_case(case.name, case.images)
+    if lost:
+        _preprocess(loop, lost, planned=True)
+
+
 def _note_plan(loop: Loop) -> None:
     """Note the hash of the plan, once; one that was made before is compared with what the last
     round trained by.
@@ -65,7 +88,7 @@ def _note_plan(loop: Loop) -> None:
     files.check([file], "Restore the plan from a backup.")
 
 
-def _preprocess(loop: Loop, cases: list[Case], planned: bool) -> None:
+def _preprocess(loop: Loop, cases: Sequence[Case], planned: bool) -> None:
     project = loop.project
     entries = [
         {"name": case.name, "images": [str(image) for image in case.images]} for case in cases

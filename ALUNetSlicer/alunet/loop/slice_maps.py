@@ -1,4 +1,4 @@
-"""How unsure the newest model is of single slices: each is there as soon as it is known, while
+"""Maps of the newest model's uncertainty for single slices, each written as soon as it is computed;
 whole cases take minutes.
 """
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from alunet.errors import InputError
 from alunet.loop.loop import Loop
-from alunet.loop.outputs import cases_of, open_model
+from alunet.loop.outputs import open_model, preprocessed
 from alunet.model.settings import MEASURES
 from alunet.pool import CaseGeometry
 from alunet.project.importing import counted
@@ -68,12 +68,10 @@ def make_slice_maps(loop: Loop, samples: Sequence[int], measure: str) -> list[Pa
 def _described(loop: Loop, sample: int, file: Path) -> dict[str, Any]:
     """What the child must know of a sample."""
     place, pool = loop.project.samples.place(sample), loop.project.samples.pool
-    geometry = cases_of(loop.project, [place.case])[0].geometry
-    if geometry is None:
-        raise InputError(f"Case '{place.case}' is not preprocessed yet.", "Plan the project first.")
+    case = preprocessed(loop, [place.case])[0]
     return {
         "file": str(file),
-        "geometry": geometry.to_json(),
+        "geometry": case.geometry.to_json() if case.geometry else "",
         "slice": int(pool.slice[sample]),
         "box": [list(edges) for edges in place.box],
     }
@@ -109,4 +107,4 @@ def map_samples(
 
 
 def _silent(_event: object) -> None:
-    """What a single slice tells of its tiles, in a moment."""
+    """Ignore the progress of a single slice, which takes a moment."""

@@ -29,14 +29,14 @@ def pool_case(project: Project, name: str) -> Case:
         raise InputError(f"Case {name!r} is for evaluation.", "Annotate cases of the pool.")
     pool = project.samples.known_pool()
     if pool is None or name not in pool.cases:
-        raise InputError(f"Case {name!r} is not planned yet.", "Type: alunet plan")
+        raise InputError(f"Case {name!r} is not planned yet.", "Plan the project first.")
     return found[0]
 
 
 def slice_axis(case: Case) -> int:
     """Axis of the image's array (k, j, i) that is sliced."""
     if case.geometry is None:
-        raise InputError(f"Case {case.name!r} is not planned yet.", "Type: alunet plan")
+        raise InputError(f"Case {case.name!r} is not planned yet.", "Plan the project first.")
     return case.geometry.transpose[0]
 
 

@@ -87,9 +87,9 @@ def note_weights(loop: Loop, number: int, trained: dict[str, Any]) -> None:
     final = loop.recipe.training(number).final_weights(model)
     if final != model:
         files.note(final, None, trained["final_sha256"])
-    for beside in (model.with_name("structures.json"),):  # which structures the outputs are
-        if beside.is_file():
-            files.note(beside)
+    beside = model.with_name("structures.json")  # which structures the outputs are
+    if beside.is_file():
+        files.note(beside)
 
 
 def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecord:

@@ -1,4 +1,4 @@
-"""Which structure of the project each output of the network is: the one door between both numbers.
+"""Map between the outputs of the network and the structures of the project; no other file does.
 
 nnU-Net counts its classes 0, 1, … without gaps. The project's numbers of structures stay for good,
 so they have gaps where one was removed. ``dataset.json`` says which number each class has now

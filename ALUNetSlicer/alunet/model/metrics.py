@@ -50,7 +50,7 @@ class Pair:
         """
         if not (self.reference.any() and self.predicted.any()):
             return None
-        from scipy import spatial  # slow to load, and whoever shows metrics measures none
+        from scipy import spatial  # slow to load, and not needed to show metrics
 
         one, other = (_surface(mask) * self.spacing for mask in (self.reference, self.predicted))
         return spatial.KDTree(other).query(one)[0], spatial.KDTree(one).query(other)[0]

@@ -1,4 +1,4 @@
-"""Whether a computation ended for want of memory, however that shows.
+"""Detect that a computation ran out of memory, in whatever way it ended.
 
 Python and torch raise; C++ ends the process with a signal and a word; the system kills it without
 one, and counts that.
@@ -50,7 +50,7 @@ def ended(code: int | None, words: str, kills: int | None) -> bool:
     now = kills_for_memory()
     counted = None if now is None or kills is None else now > kills
     if code in _KILLED:
-        return counted is not False  # where nobody counts, who else kills a process
+        return counted is not False  # without a count: most kills are for memory
     if code in _ABORTED:
         return _says_so(words)
     return code == _NO_MEMORY_WINDOWS or (_HELPERS in words and bool(counted))

@@ -1,8 +1,8 @@
 """A project in one file: its database at one moment, and the files that this database names.
 
-The project may be in use. While the database is copied nobody can commit, and every file that it
-names gets a second name (a hard link): whoever writes a file anew replaces the name, never the
-bytes. What is packed afterwards is that moment, however long it takes.
+The project may be in use. While the database is copied no process can commit, and every file that
+it names gets a second name (a hard link): a process that writes a file again replaces the name,
+never the bytes. What is packed afterwards is that moment, however long it takes.
 
 Left out is what can be computed again: preprocessed images, proposals, caches, logs, files of jobs,
 and the weights of rounds before the last one. A project that shares another's images gets its own.
@@ -15,7 +15,6 @@ import json
 import os
 import shutil
 import sqlite3
-import tempfile
 import time
 import zipfile
 from collections.abc import Iterable, Iterator
@@ -26,19 +25,19 @@ from typing import Any
 from alunet.errors import InputError
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.imaging.writing import write_like
-from alunet.project.held import held_files
-from alunet.project.kept_files import MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
+from alunet.project.byte_progress import ByteProgress
+from alunet.project.held import held_files, remove_held_files
+from alunet.project.kept_files import IMAGES, MAPS, ROUNDS, KeptFile, NotAsStored, forget_digests
 from alunet.project.project import Project
 from alunet.project.repairs import log
-from alunet.schema import Emit, Event
+from alunet.schema import Emit
 from alunet.storage.files import atomic_path, sha256_file, sync_folder
 
 MANIFEST = "alunet-backup.json"
 _FORMAT = 1
 _DATABASE = "project.db"
+_UNCHANGING = f"{IMAGES}/"
 _BLOCK = 4 << 20
-_REPORT_SECONDS = 0.5
-_MEGABYTE = 1e6
 _LARGEST_MANIFEST = 256 << 20
 _PRINTED = ("batch.json", "learned.json", "length.json", "manifest.json", "worklist.json")
 
@@ -73,15 +72,16 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
 
     Raises:
         NotAsStored: a file is not what was stored and cannot be rebuilt.
+        InUse: the structures are being changed.
         InputError: the file cannot be written.
     """
     file = Path(file).absolute()
     if file.is_dir() or not file.parent.is_dir():
         what = "is a folder" if file.is_dir() else "has no folder"
         raise InputError(f"{file} {what}.", "Name a file in a folder that exists.")
-    if project.settings.change is not None:
-        raise InputError("The structures are being changed.", "Try again in a moment.")
+    project.annotations.check_unchanging()
     beside = file.parent if project.read_only else project.root  # hard links need the same disk
+    remove_held_files(beside)
     with held_files(beside) as place:
         moment, names = _hold(project, place)
         with atomic_path(file) as part:
@@ -92,13 +92,17 @@ def back_up(project: Project, file: Path, emit: Emit) -> Backup:
 def _hold(project: Project, place: Path) -> tuple[float, list[str]]:
     """Copy the database into `place` and give all that it names a second name there."""
     alone = contextlib.nullcontext() if project.read_only else project.together()
-    with alone:  # nobody commits meanwhile
+    with alone:  # no process commits meanwhile
         moment = time.time()
         project.copy_database(place / _DATABASE)
         kept = [file for file in project.cases.files.all() if not _left_out(project, file)]
         names = [file.name for file in kept]
         names += [name for name in _printed(project) if name not in names]
         for name in names:
+            if not name.startswith(_UNCHANGING):
+                _link(project.cases.files.path(name), place / name)
+    for name in names:  # copied where there are no hard links: that takes too long to wait for
+        if name.startswith(_UNCHANGING):
             _link(project.cases.files.path(name), place / name)
     _complete(place / _DATABASE, names)
     _heal_maps(place, kept)
@@ -171,7 +175,7 @@ def _pack(
     hashes = {name: sha256_file(place / name) for name in names}
     about = {"format": _FORMAT, "project": project.name, "moment": moment, "files": hashes}
     total = sum((place / name).stat().st_size for name in names)
-    progress = _Progress("back up", total, emit)
+    progress = ByteProgress("back up", total, emit)
     with zipfile.ZipFile(part, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
         archive.writestr(MANIFEST, json.dumps(about, ensure_ascii=False))
         for name in names:
@@ -182,25 +186,6 @@ def _pack(
                 while block := source.read(_BLOCK):
                     target.write(block)
                     progress.add(len(block))
-
-
-class _Progress:
-    """Counts bytes, and tells how many are done and how long the rest takes."""
-
-    def __init__(self, phase: str, total: int, emit: Emit) -> None:
-        self._phase, self._total, self._emit = phase, total, emit
-        self._done, self._begun, self._last = 0, time.monotonic(), 0.0
-
-    def add(self, count: int) -> None:
-        self._done += count
-        now = time.monotonic()
-        if now - self._last < _REPORT_SECONDS and self._done < self._total:
-            return
-        self._last = now
-        left = (now - self._begun) * (self._total - self._done) / max(1, self._done)
-        done, total = (round(value / _MEGABYTE, 1) for value in (self._done, self._total))
-        data = {"phase": self._phase, "done": done, "total": total, "unit": "MB"}
-        self._emit(Event("progress", {**data, "seconds_left": left}))
 
 
 # --- bring one back -------------------------------------------------------------------------------
@@ -220,9 +205,10 @@ def restore(file: Path, folder: Path, emit: Emit) -> Project:
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise InputError(f"{folder} exists already.", "Give a new folder.")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="restore-", dir=folder.parent) as place:
-        made = Path(place) / "project"
-        made.mkdir()
+    remove_held_files(folder.parent)
+    with held_files(folder.parent) as place:
+        made = place / "project"
+        made.mkdir(mode=0o700)  # closed to other users, as `Project.create` makes it
         _unpack(Path(file), made, emit)
         Project.open(made).close()
         _sync(made)
@@ -239,7 +225,7 @@ def _unpack(file: Path, place: Path, emit: Emit) -> None:
         with zipfile.ZipFile(file) as archive:
             hashes = _manifest(archive, file)
             members = _checked(archive, hashes, file)
-            progress = _Progress("restore", sum(each.file_size for each in members), emit)
+            progress = ByteProgress("restore", sum(each.file_size for each in members), emit)
             for member in members:
                 target = place / member.filename
                 target.parent.mkdir(parents=True, exist_ok=True)

@@ -49,7 +49,7 @@ class Case:
 
 @dataclass(frozen=True)
 class CaseStanding:
-    """How a case stands in the project; `Case` knows more, and takes longer.
+    """State of a case in the project; `Case` knows more, and takes longer.
 
     Attributes:
         has_label: whether there is a reference label.
@@ -124,7 +124,7 @@ class CaseTable:
         return {name: CaseGeometry.from_json(text) for name, text in rows}
 
     def standings(self) -> list[CaseStanding]:
-        """Return how each case stands, by name, also those that were removed."""
+        """Return the state of each case, by name, also of those that were removed."""
         rows = self._db.rows(
             "SELECT name, role, state, label IS NOT NULL, geometry IS NOT NULL FROM cases"
             " WHERE state IN ('present', 'removed') ORDER BY name"

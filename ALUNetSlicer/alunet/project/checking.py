@@ -1,4 +1,4 @@
-"""Look whether a project is what was stored: its database, the rows of annotations, every file."""
+"""Compare a project with what was stored: its database, the rows of annotations, every file."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from alunet.errors import InputError
+from alunet.project.byte_progress import ByteProgress
 from alunet.project.kept_files import HISTORY, MAPS, KeptFile
 from alunet.project.project import Project
 from alunet.project.seals import Row, corrected
-from alunet.schema import Emit, Event
+from alunet.schema import Emit
 from alunet.storage.database import is_sound
 from alunet.storage.files import sha256_file, written_name
 
@@ -26,8 +27,6 @@ DATABASE, ROW, MAP, COPY, VERSION, IMAGE, OTHER = (
 )
 _BACKUP = "Restore it from a backup."
 _YOUNG_SECONDS = 60.0  # what is newer may be on its way into the database
-_REPORT_SECONDS = 0.5
-_MEGABYTE = 1e6
 
 
 @dataclass(frozen=True)
@@ -78,10 +77,14 @@ def check(project: Project, emit: Emit) -> Checked:
 
     Args:
         emit: hears progress events of the phase "check".
+
+    Raises:
+        InUse: the structures are being changed: label maps are not yet what the database says.
     """
     begun = time.time()
     if not is_sound(project.root / "project.db"):
         return Checked((database_damage(project.root),), (), 0, 0, begun)
+    project.annotations.check_unchanging()
     damages = [_row(project, row) for row in project.seals.damaged()]
     damages += _first_hashes(project)
     kept = project.cases.files.all()
@@ -123,17 +126,10 @@ def _first_hashes(project: Project) -> Iterator[Damage]:
 def _with_progress(project: Project, kept: list[KeptFile], emit: Emit) -> Iterator[KeptFile]:
     """Pass files on, and report how many megabytes are done."""
     sizes = [_size(project.cases.files.path(file.name)) for file in kept]
-    total, done, begun, last = sum(sizes), 0, time.monotonic(), 0.0
+    progress = ByteProgress("check", sum(sizes), emit)
     for file, size in zip(kept, sizes, strict=True):
         yield file
-        done += size
-        now = time.monotonic()
-        if now - last > _REPORT_SECONDS or file is kept[-1]:
-            last = now
-            counts = {"done": round(done / _MEGABYTE, 1), "total": round(total / _MEGABYTE, 1)}
-            left = (now - begun) * (total - done) / max(done, 1)
-            data = {"phase": "check", "unit": "MB", **counts, "seconds_left": left}
-            emit(Event("progress", data))
+        progress.add(size)
 
 
 def _size(path: Path) -> int:

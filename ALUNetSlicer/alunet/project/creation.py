@@ -32,17 +32,17 @@ def create_database(
     """Writes schema, description and shared cases to a file that becomes the database when it is
     whole, so that a crash leaves no half project.
     """
+    about = {
+        "name": name,
+        "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
+        "channels": [str(channel) for channel in channels],
+        "created": time.time(),
+    }
     lock = FolderLock(root)
     try:
-        _make_way(root)
+        _clear_place(root)
         with atomic_path(root / "project.db") as file:
             database = Database(file, MIGRATIONS)
-            about = {
-                "name": name,
-                "labels": dict(sorted(labels.items(), key=lambda item: item[1])),
-                "channels": [str(channel) for channel in channels],
-                "created": time.time(),
-            }
             with contextlib.closing(database), database.transaction():
                 database.migrate()
                 Settings(database).create(
@@ -53,25 +53,25 @@ def create_database(
                     data=None if source is None else reference(source.data, root),
                 )
                 if source is not None:
-                    columns = "name, role, images, label, shape, spacing, geometry, silent"
-                    rows = source._db.rows(f"SELECT {columns} FROM cases WHERE state = 'present'")
-                    database.many(
-                        f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows
-                    )
-                    database.many(
-                        "INSERT INTO files (name, sha256, case_name) VALUES (?, ?, ?)",
-                        [
-                            (kept.name, kept.sha256, kept.case)
-                            for kept in source.cases.files.all()
-                            if kept.of_data
-                        ],
-                    )
+                    _take_over_cases(database, source)
     finally:
         lock.release()
 
 
-def _make_way(root: Path) -> None:
-    """Remove what a creation that was killed left; raises InputError where a project is there."""
+def _take_over_cases(database: Database, source: Project) -> None:
+    """Enter the cases of a project whose images are shared, and the hashes of their files."""
+    columns = "name, role, images, label, shape, spacing, geometry, silent"
+    rows = source._db.rows(f"SELECT {columns} FROM cases WHERE state = 'present'")
+    database.many(f"INSERT INTO cases ({columns}) VALUES (?, ?, ?, ?, ?, ?, ?, ?)", rows)
+    files = [file for file in source.cases.files.all() if file.of_data]
+    database.many(
+        "INSERT INTO files (name, sha256, case_name) VALUES (?, ?, ?)",
+        [(file.name, file.sha256, file.case) for file in files],
+    )
+
+
+def _clear_place(root: Path) -> None:
+    """Remove what a killed creation left; raise InputError where there is a project already."""
     place = root / "project.db"
     if place.is_dir():
         raise InputError(f"{place} is a folder.", "Choose another folder for the project.")

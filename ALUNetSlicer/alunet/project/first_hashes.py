@@ -1,11 +1,11 @@
 """Hashes for a project that was made before they were kept.
 
-A hash blesses what is there, so what is there is compared first with whatever else says what it
-should be. A label map is compared with the versions: where they say something else it is put right,
-and drawn voxels outside of all annotated slices go. Where labels came without a version (from a
-file) there is nothing to compare with, and they are taken as they are. Images are large; they are
-compared with the number of their voxels that the import kept, when they are used for the first
-time or when the project is checked (`KeptFiles.check_case`).
+A hash declares the present content to be right, so that is first compared with everything else
+that says what it should be. A label map is compared with the versions: where they say something
+else it is put right, and drawn voxels outside of all annotated slices are removed. Where labels
+came without a version (from a file) there is nothing to compare with, and they are taken as they
+are. Images are large; they are compared with the number of their voxels that the import kept, when
+they are used for the first time or when the project is checked (`KeptFiles.check_case`).
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ class _Sample:
 def note_hashes(database: Database) -> None:
     """Note the hashes of versions, label maps and weights, and seal the rows; a migration.
 
-    A file that cannot be read gets no hash: whoever needs it is told then. A label map of which
+    A file that cannot be read gets no hash: the first use of it says so. A label map of which
     every slice has a version is rebuilt.
     """
     if database.value("SELECT value FROM meta WHERE key = 'project'") is None:  # it is being made
@@ -109,7 +109,10 @@ def _note_map(database: Database, root: Path, case: str) -> None:
     else:
         new = _as_versions_say(old, tuple(json.loads(shape)), samples, geometry)
     if old is None or not np.array_equal(old, new):
-        _put_right(database, root, case, old, new, json.loads(images)[0])
+        try:
+            _put_right(database, root, case, old, new, json.loads(images)[0])
+        except InputError:  # neither the label map nor the image can be read
+            return
     copy = root / "annotations" / "copies" / "a" / file.name
     copy.parent.mkdir(parents=True, exist_ok=True)
     copy_file(file, copy)
@@ -126,7 +129,7 @@ def _put_right(
     shared = database.value("SELECT value FROM meta WHERE key = 'data'")
     data = root if shared is None else root / json.loads(str(shared))
     file = root / "annotations" / f"{case}{EXACT_ENDING}"
-    write_like(new, data / "images" / image, file)
+    write_like(new, data / "images" / image if old is None else file, file)
     count = new.size if old is None else np.count_nonzero(old != new)
     text = (
         f"{count:,} voxels of the label map of '{case}' were not what its versions say, and were "

@@ -274,7 +274,7 @@ def counted(
         if part > 0 and time.monotonic() - last > _REPORT_SECONDS:
             report(round(number + part, 3))
 
-    if items:  # a large image is read, or written, at one go, of which nothing is told
+    if items:  # a large image is read, or written, in one call that reports nothing
         emit(Event("progress", {**about, "done": 0}))
     for number, item in enumerate(items):
         yield item, partial(hear, number)

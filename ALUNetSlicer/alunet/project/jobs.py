@@ -77,7 +77,7 @@ class Jobs:
         self._db.execute(f"UPDATE jobs SET {changes} {where}", (*columns.values(), number))
 
     def wait(self, number: int, why: str) -> None:
-        """Notes, and tells, that a job waits and whom it waits for, in words."""
+        """Notes, and adds an event, that a job waits, and why."""
         with self._db.transaction():
             if self.get(number).state not in ENDED:
                 self.note(number, state=JobState.QUEUED.value, waiting=why)

@@ -89,12 +89,12 @@ class LabelMaps:
         return self.folder / "copies" / which / f"{case}{EXACT_ENDING}"
 
     def lock(self, case: str) -> FileLock:
-        """The lock of a case's label map, for everybody who reads it in order to write it."""
+        """Return the lock of a case's label map, to be held from reading it until it is written."""
         self._locks.mkdir(exist_ok=True)
         return FileLock(self._locks / f"{case}.lock")
 
     def remove_leftovers(self) -> None:
-        """Remove what killed processes left half written, and nothing that somebody is writing."""
+        """Remove what killed processes left half written, and nothing that is being written."""
         for folder in (self.folder, *(self.folder / "copies" / which for which in _COPIES)):
             for leftover in folder.glob(f"tmp-*{EXACT_ENDING}"):
                 if (name := written_name(leftover)) is None:
@@ -189,7 +189,7 @@ class LabelMaps:
             return True
         if self._db.read_only:
             return False
-        with self.lock(case):  # somebody may have been between writing it and saying so
+        with self.lock(case):  # another process may have written it and not yet committed
             return self._files.hash_of(file) is not None and self._files.is_sound(file)
 
     def renew_copy(self, case: str) -> None:
@@ -218,7 +218,7 @@ class LabelMaps:
     def _healed(self, case: str, locked: bool) -> np.ndarray:
         """The label map of a file that is not what was stored, which is rebuilt.
 
-        Somebody may be between writing it and saying so: what is stored is known under the lock.
+        Another process may have written it and not yet committed: the lock decides.
         """
         if not locked and not self._db.read_only:
             with self.lock(case):

@@ -1,7 +1,7 @@
-"""Until when leases last: by a clock that nobody sets.
+"""The end of leases, by the time since the computer was started, which people cannot set.
 
-Setting the computer's time neither ends nor prolongs a lease, also where the service is started
-anew in between. Starting the computer anew ends all leases.
+Setting the computer's time neither ends nor prolongs a lease, also where the service is restarted
+in between. Restarting the computer ends all leases.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What was found damaged and put right, said where people and programs look."""
+"""Report and keep what was found damaged and put right."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def tell(events: Events, file: str, text: str) -> None:
 
 
 def keep_apart(root: Path, file: Path) -> None:
-    """Copy a damaged file into the project's folder ``damaged``, for whoever wants to look."""
+    """Copy a damaged file into the project's folder ``damaged``, for people to look at."""
     folder = root / "damaged"
     folder.mkdir(exist_ok=True)
     shutil.copyfile(file, folder / file.name)

@@ -1,8 +1,7 @@
-"""What a project keeps of its past, and what goes: events, jobs, and what killed jobs left."""
+"""Remove old events and jobs of a project, and what killed jobs left."""
 
 from __future__ import annotations
 
-import re
 import shutil
 import time
 from pathlib import Path
@@ -19,8 +18,8 @@ KEPT_RESULTS = 20
 MOST_LOG_BYTES = 4 << 20
 _DAY = 24 * 3600.0
 _AT_ONCE = 2_000
-_PASSING = re.compile(r"tmp-?[a-z0-9_]{8}")
-"""Folders of `tempfile`."""
+EXPORTING = "tmp-export-"
+"""Begin of the names of folders that an export makes in a project for its own use."""
 
 
 def forget_old(project: Project) -> None:
@@ -54,9 +53,8 @@ def remove_left(project: Project) -> None:
         for path in folder.iterdir():
             if path.is_dir() and path.name.partition("-")[0] not in numbers:
                 shutil.rmtree(path, ignore_errors=True)
-    for path in project.root.glob("tmp*"):
-        if path.is_dir() and _PASSING.fullmatch(path.name):
-            shutil.rmtree(path, ignore_errors=True)
+    for path in project.root.glob(f"{EXPORTING}*"):
+        shutil.rmtree(path, ignore_errors=True)
 
 
 def _remove_files(folder: Path, number: int, result: Path | None) -> None:

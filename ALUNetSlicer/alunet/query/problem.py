@@ -112,7 +112,7 @@ class Truth:
     """Labels of the candidates: hidden ones (in simulation only), or those that are predicted.
 
     Attributes:
-        voxels: (n, K) voxels of each class in a box; of hidden ones, the box of the nearest centre.
+        voxels: (n, K) voxels of each class in a box; of hidden ones, the box of the nearest center.
         border: (n, K) of these, the ones on the border of their class.
     """
 

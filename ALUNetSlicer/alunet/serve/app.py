@@ -13,9 +13,9 @@ import alunet
 from alunet.errors import AlunetError
 from alunet.schema import PREFIX, Code, Problem, to_json
 from alunet.serve.problems import RETRY_AFTER, STATUS, problem_of
+from alunet.serve.request_text import TextCheck
 from alunet.serve.routes import cases, changes, jobs, service, structures, work
 from alunet.serve.state import State
-from alunet.serve.text_door import TextDoor
 
 _DESCRIPTION = """
 Every request carries `Authorization: Bearer TOKEN`. Every error is a `Problem`: a code for programs, a message and a
@@ -36,7 +36,7 @@ def build(state: State) -> FastAPI:
     )
     for room in (service, structures, cases, changes, work, jobs):
         app.include_router(room.router(state), prefix=PREFIX)
-    app.add_middleware(TextDoor)
+    app.add_middleware(TextCheck)
     for kind in (AlunetError, OSError, Exception):
         # of the last, the framework logs the whole story
         app.add_exception_handler(kind, _failed)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import os
 import re
 import threading
 from collections import OrderedDict, defaultdict
@@ -112,8 +113,7 @@ class Files:
         target = self._converted / f"{name}.npy"
         with self._unpacking[name]:  # of this file: others are not waited for
             if target.is_file():
-                with contextlib.suppress(OSError):  # on a disk that is read-only for now
-                    target.touch()
+                _note_used(target)
                 with contextlib.suppress(InputError):  # a damaged copy is made again
                     return read_part(target, place)
             voxels = sitk.GetArrayFromImage(read_image(file))
@@ -145,18 +145,23 @@ class Files:
             return file
         name = hashlib.sha256(f"{await self.digest(file)} {file.name}".encode()).hexdigest()[:32]
         target = self._converted / f"{name}.{form}"
+        _note_used(target)
         if not target.is_file():
-            # who asks for the same meanwhile waits for the same
-            task = self._made_now.get(name)
+            # who asks for the same form meanwhile waits for the same task
+            task = self._made_now.get(target.name)
             if task is None:
                 threads = self._making.get(_is_large(file))
                 task = asyncio.create_task(run_sync(_convert, file, target, limiter=threads))
-                self._made_now[name] = task
-                task.add_done_callback(lambda _: self._made_now.pop(name, None))
+                self._made_now[target.name] = task
+                task.add_done_callback(lambda _: self._made_now.pop(target.name, None))
             await asyncio.shield(task)
-        with contextlib.suppress(OSError):  # on a disk that is read-only for now
-            target.touch()  # housekeeping removes what nobody uses
         return target
+
+
+def _note_used(copy: Path) -> None:
+    """Keep housekeeping from removing a copy that is being used; where it is gone, make none."""
+    with contextlib.suppress(OSError):  # it is gone, or the disk is read-only for now
+        os.utime(copy)
 
 
 def _is_large(file: Path) -> bool:

@@ -1,5 +1,5 @@
-"""The door: no token, no entry; no endless bodies; every answer tells the version of the
-contract.
+"""Check each request before it is served: its token, the length of its body, and the version of
+the contract, which every answer names.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Nothing only grows: what nobody needs any more goes, while the service runs.
+"""Remove what is no longer needed while the service runs, so that nothing grows without bound.
 
 ========================  ==========================================================================
 uploads                   a week after they were touched last; a day, where half of the allowed
@@ -46,7 +46,7 @@ class Housekeeping:
         self._settings, self._projects, self._uploads = settings, projects, uploads
         self._seen: dict[str, float] = {}
         projects.clear_making()
-        remove_leftovers(settings.own)  # nobody else writes there
+        remove_leftovers(settings.own)  # no other process writes there
         self._thread = ServiceThread("The housekeeping", self._tidy)
         self._thread.start()
 
@@ -55,7 +55,7 @@ class Housekeeping:
         return self._thread.stuck()
 
     def close(self) -> None:
-        """Tidy no more."""
+        """Stop tidying."""
         self._thread.close()
 
     def _tidy(self) -> float:
@@ -64,6 +64,7 @@ class Housekeeping:
         forget_copies(self._settings.own / "converted", _DAY, _MOST_COPIES_BYTES)
         self._forget_uploads()
         for identifier in self._projects.ids():
+            self._thread.goes_on()
             with contextlib.suppress(AlunetError):  # of a project, health tells
                 self._tidy_project(identifier)
             if self._thread.closing:
@@ -82,7 +83,7 @@ class Housekeeping:
                     self._uploads.drop(upload)
 
     def _tidy_project(self, identifier: str) -> None:
-        """Tidy a project that somebody has written to since the last time."""
+        """Tidy a project that was written to since the last time."""
         with self._projects.open(identifier) as project:
             written = _written(project.root)
             if self._seen.get(identifier) == written:
@@ -101,7 +102,7 @@ def _written(folder: Path) -> float:
 
 
 def forget_copies(folder: Path, kept_seconds: float, most: int) -> None:
-    """Remove copies that nobody used for so long, and the oldest of those that are too much."""
+    """Remove copies that were not used for so long, and the oldest beyond `most` bytes."""
     now, total = time.time(), 0
     copies = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
     for path, about in sorted(copies, key=lambda copy: copy[1].st_mtime, reverse=True):

@@ -31,8 +31,8 @@ class JobContext:
     cancel: threading.Event
 
     def is_cancelled(self) -> bool:
-        """Return whether the job is to end, also where a library that kept this process busy let
-        nobody set `cancel`.
+        """Return whether the job is to end, also where a library kept this process so busy that
+        `cancel` could not be set.
         """
         jobs = self.project.jobs
         return self.cancel.is_set() or jobs.cancelled_since(self.job.id) is not None

@@ -189,38 +189,11 @@ class Projects:
 
     def _make(self, identifier: str, request: ProjectRequest, fresh: bool) -> None:
         """Make a project elsewhere and move it into place when it is whole; or compare it."""
-        labels = {
-            "background": 0,
-            **{label: value for value, label in enumerate(request.labels, 1)},
-        }
-        setup = Setup(
-            request.preset,
-            request.epochs,
-            request.iterations,
-            request.seed,
-            self._settings.device,
-            request.train_for,
-        )
+        labels = {"background": 0, **{name: n for n, name in enumerate(request.labels, 1)}}
+        length = request.epochs, request.iterations, request.seed
+        setup = Setup(request.preset, *length, self._settings.device, request.train_for)
         if not fresh:
-            with self.open(identifier) as project:
-                known = (
-                    project.name,
-                    project.labels,
-                    project.channels,
-                    asdict(Setup(**(project.settings.annotation or {}))),
-                    project.settings.unit,
-                )
-            if known[2] != request.channels and known[1] == labels:
-                raise ChannelsFixed(request.name, known[2], request.channels)
-            if known != (
-                request.name,
-                labels,
-                request.channels,
-                asdict(setup),
-                request.unit,
-            ):
-                hint = "Open that one, or choose another name."
-                raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
+            self._compare(identifier, request, labels, setup)
             return
         shutil.rmtree(self._place, ignore_errors=True)  # of those that were killed
         self._place.mkdir(parents=True)
@@ -238,6 +211,20 @@ class Projects:
             sync_folder(self._settings.root)
         finally:  # whatever happened, no half project stays
             shutil.rmtree(self._place, ignore_errors=True)
+
+    def _compare(
+        self, identifier: str, request: ProjectRequest, labels: dict[str, int], setup: Setup
+    ) -> None:
+        """Raise Refused where a project is another one than the one that is asked for."""
+        with self.open(identifier) as project:
+            chosen = asdict(Setup(**(project.settings.annotation or {}))), project.settings.unit
+            name, own, channels = project.name, project.labels, project.channels
+        if channels != request.channels and own == labels:
+            raise ChannelsFixed(request.name, channels, request.channels)
+        asked = (request.name, labels, request.channels, asdict(setup), request.unit)
+        if (name, own, channels, *chosen) != asked:
+            hint = "Open that one, or choose another name."
+            raise Refused(Code.EXISTS, f"There is another project '{request.name}'.", hint)
 
 
 def _check(request: ProjectRequest) -> None:

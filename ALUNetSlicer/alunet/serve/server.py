@@ -116,7 +116,7 @@ def serve(
         announce(running_service(settings.own))
         return
     with lock, _listen(address) as listening:
-        # of a service that was killed: nobody may take it for this one's
+        # of a service that was killed: clients must not take it for this one's
         (settings.own / NOTE).unlink(missing_ok=True)
         _run(settings, address, listening, announce)
 

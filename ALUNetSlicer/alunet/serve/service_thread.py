@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 
 STUCK_SECONDS = 60.0
-"""A thread that has not looked for so long, beyond its pause, is told of."""
+"""A thread whose step takes longer than this without a word is reported."""
 _LONGEST_PAUSE = 60.0
 
 log = logging.getLogger("alunet.serve")
@@ -49,6 +49,10 @@ class ServiceThread:
     def closing(self) -> bool:
         """Whether a step that takes long should end."""
         return self._end.is_set()
+
+    def goes_on(self) -> None:
+        """Say within a step that takes long that it goes on."""
+        self._due = time.monotonic()
 
     def stuck(self) -> list[str]:
         """What people should know, in at most one line."""

@@ -42,8 +42,7 @@ class ServiceSettings:
         token: what every request must carry.
         device: "auto", "cpu", "cuda" or "mps", for the jobs.
         threads: of a job; None: all cores.
-        check_seconds: compare each project so often with what was stored, while nothing else is to
-            do; None: never.
+        check_seconds: time between two comparisons of a project with what was stored; None: never.
         idle_seconds: end after so long without a request and without a job; None: never.
     """
 

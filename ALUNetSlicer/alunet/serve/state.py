@@ -63,7 +63,8 @@ class State:
             for identifier, problem in sorted(self.projects.known.problems.items())
             if identifier in there
         ]
-        lines = [*self.supervisor.stuck(), *self.housekeeping.stuck(), *closed]
+        threads = self.supervisor, self.housekeeping, self.checks
+        lines = [*(line for thread in threads for line in thread.stuck()), *closed]
         return list(dict.fromkeys(lines))
 
     def busy(self) -> bool:

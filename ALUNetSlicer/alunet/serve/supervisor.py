@@ -33,7 +33,7 @@ from alunet.storage.locks import InUse
 _LOOK_SECONDS, _IDLE_SECONDS = 0.5, 5.0
 _LONGEST_PAUSE = 60.0
 _GIVE_UP_SECONDS = 10.0
-"""A project whose jobs cannot be seen to for so long keeps no idle service from its end."""
+"""After this long, a project whose jobs fail to be looked at no longer keeps an idle service up."""
 _START_SECONDS = 20.0
 """How long a process may take to lock its job."""
 _PATIENCE_SECONDS = 4.0
@@ -141,7 +141,7 @@ class Supervisor:
     def _note(self, project: str, error: Exception) -> None:
         """A project cannot be seen to: log it once, and leave it alone for a while."""
         problem = error.problem if isinstance(error, Refused) else None
-        if problem is not None and problem.code is Code.NOT_FOUND:  # somebody moved it away
+        if problem is not None and problem.code is Code.NOT_FOUND:  # it was moved away
             with self._lock:
                 self._active.discard(project)
                 self._troubles.pop(project, None)

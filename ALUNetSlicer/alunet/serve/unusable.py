@@ -26,7 +26,7 @@ def holds_project(folder: Path) -> bool:
         return all((folder / name).is_dir() for name in _OF_EVERY_PROJECT)
     except NotADirectoryError:
         return False
-    except OSError:  # nobody but its owner can look into it, or the disk cannot be read
+    except OSError:  # only its owner can look into it, or the disk cannot be read
         return True
     return True
 

@@ -209,7 +209,7 @@ class Uploads:
         return len(self._files())
 
     def unused(self, seconds: float) -> list[str]:
-        """Ids of the uploads that nobody has touched for so long."""
+        """Ids of the uploads that were not touched for so long."""
         now = time.time()
         return [
             identity

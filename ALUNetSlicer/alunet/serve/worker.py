@@ -51,8 +51,8 @@ class Watch(threading.Thread):
 
     Attributes:
         cancel: set when the job is to end, or to give way.
-        failure: why it is to end, where nobody cancelled it.
-        way: set when it is to give way to another one, and to go on afterwards.
+        failure: why it is to end, where it was not cancelled.
+        paused: set when it is to give way to another one, and to go on afterwards.
         running: whether it has its turn.
     """
 
@@ -62,8 +62,8 @@ class Watch(threading.Thread):
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
         self._waiting: list[Event] = []
         self.cancel, self._done = threading.Event(), threading.Event()
-        self.failure: StorageFailure | None = None
-        self.way, self.running = threading.Event(), False
+        self.failure: Exception | None = None
+        self.paused, self.running = threading.Event(), False
 
     def emit(self, event: Event) -> None:
         """Takes an event from any thread."""
@@ -74,8 +74,9 @@ class Watch(threading.Thread):
         try:
             with Project.open(self._folder, shared=True) as project:
                 self._watch(project)
-        except StorageFailure as failure:
-            self.failure = failure
+        except Exception as error:  # noqa: BLE001  else the job could not be cancelled
+            self.failure = self.failure or error
+            self.paused.clear()
             self.cancel.set()
 
     def _watch(self, project: Project) -> None:
@@ -85,7 +86,7 @@ class Watch(threading.Thread):
             beats = time.monotonic() - beat > _BEAT_SECONDS
             beat = time.monotonic() if beats else beat
             if self._look(project, beats):
-                self.way.clear()
+                self.paused.clear()
                 asked = asked or time.monotonic()
                 self.cancel.set()
                 if not last and time.monotonic() - asked > _PATIENCE_SECONDS:
@@ -99,7 +100,7 @@ class Watch(threading.Thread):
                 project.jobs.note(self._number, heartbeat=time.time())
                 check_room(project.root)
             if self.running and self._must_give_way(project):
-                self.way.set()
+                self.paused.set()
                 self.cancel.set()
             return (
                 self.failure is not None or project.jobs.cancelled_since(self._number) is not None
@@ -216,12 +217,14 @@ def _in_turn(
                 watch.running = True
                 return tasks.run(JobContext(root, owned, job, threads, watch.emit, watch.cancel))
         except Cancelled:
-            if not watch.way.is_set():
+            if not watch.paused.is_set():
                 raise
         finally:
             watch.running = False
-        watch.way.clear()
+        watch.paused.clear()
         watch.cancel.clear()
+        if watch.failure is not None:  # it came between the two
+            raise Cancelled("The job cannot be watched.")
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""A clock that nobody sets: seconds since the computer was started, and which start that was."""
+"""The time since the computer was started, which people cannot set, and which start that was."""
 
 from __future__ import annotations
 

@@ -31,6 +31,10 @@ Migration = Sequence["str | Callable[[Database], None]"]
 """Statements, and functions for what SQL cannot do; all within one transaction."""
 
 
+class OldSchema(InputError):
+    """A database that an earlier version made was opened for reading only."""
+
+
 class Database:
     """One connection, for the thread that opened it.
 
@@ -147,8 +151,9 @@ class Database:
                 "Update ALUNet to open this project.",
             )
         if self.read_only and 0 < version < self.newest:
-            hint = "Open it for writing once, for instance with `alunet plan`."
-            raise InputError(f"{self.path} has the old schema version {version}.", hint)
+            raise OldSchema(
+                f"{self.path} has the old schema version {version}.", "Open it for writing once."
+            )
 
     @contextlib.contextmanager
     def _reporting(self) -> Iterator[None]:
@@ -282,8 +287,8 @@ class Database:
     def copy_to(self, path: Path) -> None:
         """A consistent copy, taken with SQLite's backup while others may read and write.
 
-        It is of what is committed. Within a transaction of this connection nobody commits
-        meanwhile. A connection of its own reads, because SQLite lets none back up what it writes.
+        It is of what is committed. Within a transaction of this connection no other one commits
+        meanwhile. A second connection reads, because SQLite lets none back up what it writes.
         """
         with reporting_failures(path.parent):
             source, target = sqlite3.connect(self.path, timeout=BUSY_SECONDS), sqlite3.connect(path)
@@ -320,15 +325,29 @@ def _is_damaged(path: Path) -> bool:
 def is_sound(path: Path) -> bool:
     """Return whether SQLite finds a database whole: pages, indexes, and what rows refer to.
 
+    Where SQLite cannot open it in its place (a disk that is read-only or full), a copy in memory is
+    checked.
+
     Raises:
-        sqlite3.OperationalError: others have it for themselves for too long.
+        StorageFailure: the disk, or another program, does not let it be read.
     """
-    try:
-        with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
-            said = connection.execute("PRAGMA integrity_check(1)").fetchall()
-            lost = connection.execute("PRAGMA foreign_key_check").fetchone()
-    except sqlite3.DatabaseError as error:
-        if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
+    with reporting_failures(path.parent):
+        try:
+            return _is_whole(sqlite3.connect(path, timeout=BUSY_SECONDS))
+        except sqlite3.Error as error:
+            if means_damage(error):
+                return False
+        try:
+            return _is_whole(read_copy(path))
+        except sqlite3.Error as error:
+            if means_damage(error):
+                return False
             raise
-        return False
+
+
+def _is_whole(connection: sqlite3.Connection) -> bool:
+    """Whether SQLite's checks of a database find nothing; closes the connection."""
+    with contextlib.closing(connection):
+        said = connection.execute("PRAGMA integrity_check(1)").fetchall()
+        lost = connection.execute("PRAGMA foreign_key_check").fetchone()
     return said == [("ok",)] and lost is None

@@ -68,7 +68,8 @@ def remove_leftovers(folder: Path, older_than: float = 0.0) -> None:
     """Removes the temporary files and folders that killed writers left in a folder and below.
 
     Args:
-        older_than: seconds since they were written last; 0: nobody may be writing there.
+        older_than: seconds since they were written last; 0: the caller knows that nothing is
+            being written there.
     """
     for parent, folders, names in os.walk(folder):
         for name in [name for name in folders if _PASSING_FOLDER.fullmatch(name)]:
@@ -90,8 +91,8 @@ def _age(path: Path) -> float:
 
 
 def cut_log(file: Path, most: int) -> None:
-    """Keep the second half of a log of more than `most` bytes, from the begin of a line on; what
-    is written in that moment may be lost.
+    """Keep the second half of a log of more than `most` bytes, from the start of a line; lines
+    that are written at that moment may be lost.
     """
     with contextlib.suppress(OSError):  # Windows keeps what is being written
         if file.stat().st_size <= most:

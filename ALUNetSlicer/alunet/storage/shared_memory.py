@@ -4,7 +4,7 @@ taken.
 SQLite maps this file into memory and writes to the map. It makes the file long by one byte a page:
 on a file system with small blocks, or after a while, the rest is a hole, and where the disk is full
 when it is written to, the system ends the process (SIGBUS). So the file is written in full first.
-SQLite empties the file where nobody else has the database open, which it sees by a lock on one
+SQLite empties the file where no other process has the database open, which it sees by a lock on one
 byte; that lock is held here until its own is.
 """
 
@@ -125,7 +125,7 @@ def _fill(number: int) -> None:
     """Give a file all its room, and hold the lock that says so."""
     end = time.monotonic() + _PATIENCE_SECONDS
     while True:
-        if _lock(number, fcntl.F_WRLCK):  # nobody uses it: what is in it counts for nothing
+        if _lock(number, fcntl.F_WRLCK):  # it is unused: its content does not matter
             os.ftruncate(number, 0)
             _write(number)
         if _lock(number, fcntl.F_RDLCK):

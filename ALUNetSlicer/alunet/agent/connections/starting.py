@@ -19,10 +19,11 @@ from alunet.schema.processes import module_command, search_path
 
 START_SECONDS = 90.0
 IDLE_MINUTES = 60
-_LOG_BYTES = 5_000_000
 """A service that an agent started ends by itself after so long without a request and without a
 job.
 """
+_LOG_BYTES = 5_000_000
+"""A log of a service that is larger than this is put aside before another one is started."""
 
 
 def find_or_start(

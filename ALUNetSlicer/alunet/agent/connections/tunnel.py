@@ -23,7 +23,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_./-]+")
 
 
 class NearEnd:
-    """Where ssh is to listen; what was made for it is removed at the end of `with`."""
+    """The place where ssh listens on this computer; it is removed at the end of `with`."""
 
     def __init__(self) -> None:
         self._folder = "" if sys.platform == "win32" else _folder()
@@ -31,7 +31,7 @@ class NearEnd:
 
     @property
     def name(self) -> str:
-        """As ``ssh -L`` takes it."""
+        """The near end in the form that ``ssh -L`` takes."""
         return self._socket or f"127.0.0.1:{self._port}"
 
     def tunnel(self, address: str) -> Tunnel:
@@ -79,7 +79,7 @@ class NearEnd:
 
 
 def free_port() -> int:
-    """A port of this computer that nobody listens on at the moment."""
+    """Return a port of this computer on which no program listens at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -203,10 +202,3 @@ def by_place(frames: Sequence[Frame]) -> list[list[Frame]]:
         found[-1].append(frames[index])
         before = along[index]
     return found
-
-
-def index_map(grid: Grid, other: Grid) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
-    """Return matrix and offset that take a voxel (x, y, z) of `other` to one of `grid`."""
-    here = np.array(grid.direction).reshape(3, 3) * grid.spacing
-    there = np.array(other.direction).reshape(3, 3) * other.spacing
-    return np.linalg.solve(here, there), np.linalg.solve(here, np.array(other.origin) - grid.origin)

@@ -1,7 +1,7 @@
 """The forms of image files: which reader each has, and what its header may declare.
 
-The ending of a file decides its form, never its content: so no header gets a reader that nobody
-asked for. A new form of one file is one module here, with `READER` and `examine`, and its endings.
+The ending of a file decides its form, never its content: so no header can choose its reader. A new
+form of one file is one module here, with `READER` and `examine`, and its endings.
 """
 
 from __future__ import annotations

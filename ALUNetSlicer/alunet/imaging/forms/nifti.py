@@ -30,7 +30,7 @@ _MOST_AXES = 7
 
 
 def examine(path: Path, ending: str) -> Declared:
-    """Return what the header declares; a file of a pair stands for both.
+    """Return what the header declares; for a file of a pair, of both files.
 
     Raises:
         InputError: it is odd, is the other half of a pair, is NIfTI-2, or there are fewer bytes

@@ -136,7 +136,7 @@ def verify(
 
     Args:
         path: for the words.
-        stream: stands at their first byte.
+        stream: positioned at their first byte.
         kind: "bz2", or zlib's number of the form (15: zlib, 31: gzip).
         need: bytes that must be there; `most`: bytes that may be there.
         hear: gets each block.

@@ -101,7 +101,7 @@ class _Form:
     def _number(self, content: bytes, kind: str, page: int) -> int:
         if len(content) < struct.calcsize(kind):
             raise InputError(
-                f"{self.path} is cut off: page {page} lies behind its {self.length} bytes.",
+                f"{self.path} is cut off: page {page} is beyond its {self.length} bytes.",
                 COPY_AGAIN,
             )
         return int(struct.unpack(self.order + kind, content)[0])
@@ -116,7 +116,7 @@ class _Form:
             stream.seek(struct.unpack(self.order + self.pointer, inline)[0])
             inline = stream.read(size)
         if len(inline) < size:
-            raise damaged(self.path, f"page {page} lies behind its {self.length} bytes")
+            raise damaged(self.path, f"page {page} is beyond its {self.length} bytes")
         return struct.unpack(f"{self.order}{count}{_TYPES[kind]}", inline[:size])
 
     def _page(self, fields: dict[int, tuple[int, ...]], number: int) -> _Page:
@@ -140,7 +140,7 @@ class _Form:
         for start, part in parts:
             if start + part > self.length:
                 raise InputError(
-                    f"{self.path} is cut off: page {number} lies behind its {self.length} bytes.",
+                    f"{self.path} is cut off: page {number} is beyond its {self.length} bytes.",
                     COPY_AGAIN,
                 )
         return _Page(size, packing, parts)

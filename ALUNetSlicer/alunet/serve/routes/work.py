@@ -36,10 +36,10 @@ from alunet.schema import (
 from alunet.schema import Header as Names
 from alunet.schema.names import PERSON, usable_name
 from alunet.serve.cases import find, newest_output
+from alunet.serve.packed_body import gunzip
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
 from alunet.serve.state import State
-from alunet.serve.upload_limits import gunzip
 
 MOST_SECONDS = 24 * 3600.0
 _SUBMITTED_AT_ONCE = 8  # in a project

@@ -1,6 +1,7 @@
-"""What comes in as text is text: in one Unicode form, and never half of a surrogate pair.
+"""Brings the text of requests into one Unicode form, and refuses what is not text.
 
-JSON can spell what no text holds; stored, such a string could never be told to anybody again.
+JSON can spell half of a surrogate pair. No answer could ever send such a string again, so that none
+may be stored.
 """
 
 from __future__ import annotations
@@ -22,8 +23,10 @@ _SURROGATE = re.compile(rb"\xed[\xa0-\xbf][\x80-\xbf]")
 """Half of a surrogate pair, as if UTF-8 had it."""
 
 
-class TextDoor:
-    """ASGI middleware: address, headers and JSON bodies go in as composed text, or not at all."""
+class TextCheck:
+    """ASGI middleware: passes address, headers and JSON bodies on as composed text (NFC), or
+    refuses them.
+    """
 
     def __init__(self, app: App) -> None:
         self._app = app

@@ -1,4 +1,4 @@
-"""Packed bodies of requests: taken apart no further than they may be."""
+"""Unpacks bodies of requests, and no more of them than they may hold."""
 
 from __future__ import annotations
 
