@@ -100,10 +100,12 @@ class AnnotationSession:
         self.case_nodes.canvas.painted = self._painted
         self.case_nodes.canvas.lost = self._lost
         self._updates.erased.connect(self._erased)
+        self._submissions.outdated.connect(self._updates.refresh)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
         self._current: CurrentSlice | None = None
         self._wanted: int | None = None
+        self._left: int | None = None
         self._autosave = Autosave(timer, self.keep_draft)
 
     @property
@@ -181,13 +183,15 @@ class AnnotationSession:
         if self.worklist.find(sample) is not None:
             self.go_to(sample)
 
-    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> None:
+    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
         """Show a slice with labels that were handed in and not taken, as a draft that goes on from
-        them; newer paint of the slice stays.
+        them; False where newer paint of the slice stays.
         """
         self.keep_draft()
-        if self._submissions.take_up(sample, labels, base, seconds):
+        taken = self._submissions.take_up(sample, labels, base, seconds)
+        if taken:
             self.go_to(sample)
+        return taken
 
     def go_on(self) -> None:
         """Show the slice again that was on screen until a node went."""
@@ -209,6 +213,9 @@ class AnnotationSession:
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
+        if self.case_nodes.volume(item.case) is None:
+            self.go_to(item.sample)  # it was removed while the labels came
+            return
         self.keep_draft()  # painted while this one came, in another slice or in this one
         base, labels = self._initial_labels.drafted(item) or (base, labels)
         draft = self._drafts.find(item.sample)
@@ -321,13 +328,18 @@ class AnnotationSession:
         draft = Draft(self.labels(), known.base, self.seconds(), known.item, known.painted)
 
         def safe() -> None:
-            self.case_nodes.end(draft.item.case, draft.item.sample)
+            if self._drafts.find(draft.item.sample) is None:  # nothing was painted since
+                self.case_nodes.end(draft.item.case, draft.item.sample)
             if self._is_current(draft.item.sample):
                 self._current.start = draft.labels  # what is painted from now on is a draft again
-            (then or self.next)()
+            self._go_on_from(draft.item.sample, then)
 
-        if self._submissions.hand_in(draft, safe):
-            self._autosave.stop()
+        self._submissions.hand_in(draft, safe)
+
+    def _go_on_from(self, sample: int, then: Callable[[], None] | None = None) -> None:
+        """Show the next slice, where the person did not go elsewhere meanwhile."""
+        if self._wanted == sample:
+            (then or self.next)()
 
     def nothing_here(self) -> None:
         """Hand the slice in without any structure in it."""
@@ -341,7 +353,9 @@ class AnnotationSession:
         """
         if self._current is not None:
             self.keep_draft(status)
-            self._submissions.set_status(self._current.item.sample, status, self.next)
+            sample = self._current.item.sample
+            go_on = partial(self._go_on_from, sample)
+            self._submissions.set_status(sample, status, go_on)
 
     def take_back(self) -> None:
         """Take the labels of the slice on screen back, or undo that; what was painted and not
@@ -376,15 +390,18 @@ class AnnotationSession:
         they were before. What is painted in the case's labels elsewhere counts as paint.
         """
         self.keep_draft()
-        self._autosave.stop()
+        if self._wanted is not None:
+            self._left, self._wanted = self._wanted, None
+        self.overlay.forget()
         self._display.leave()
         if self._current is not None:
             self._watch(self._current.item)
 
     def enter(self) -> None:
-        """Go on with the slice that was on screen."""
-        if self._current is not None:
-            self.go_to(self._current.item.sample)
+        """Go on with the slice that was on screen, or asked for."""
+        sample = self._left if self._wanted is None else self._wanted
+        if sample is not None:
+            self.go_to(sample)
 
     def scene_closing(self) -> None:
         """Let go of every node; what was painted is a draft."""
@@ -407,7 +424,8 @@ class AnnotationSession:
         self._autosave.stop()
         self.other_slices.stop()
         self._lease.give_back()
-        self._current = self._wanted = None
+        self.overlay.forget()
+        self._current = self._wanted = self._left = None
 
     # --- what comes from elsewhere ----------------------------------------------------------------
 
@@ -440,6 +458,8 @@ class AnnotationSession:
 
     def _erased(self, samples: list[int]) -> None:
         """The slice on screen must not become a draft again."""
+        if self._wanted in samples:
+            self._wanted = None  # what comes of it is shown no more
         if self._current is not None and self._current.item.sample in samples:
             self.overlay.show(None)
             self._end_slice()

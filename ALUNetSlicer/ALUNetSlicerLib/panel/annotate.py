@@ -108,11 +108,12 @@ class AnnotateSection(Section):
 
     def _hand_in(self, session: Any) -> None:
         session.keep_draft()
-        further = session.other_slices.take_further()
+        sample, further = session.current.sample, session.other_slices.take_further()
         question = _("Also hand in further slices that you painted ({count})?")
         if further and self._desktop.confirm(question.format(count=len(further))):
             self._workspace.own_slices.hand_in(further)
-        session.submit()
+        if session.current is not None and session.current.sample == sample:
+            session.submit()  # else another one came while the question was on screen
 
     def previous(self) -> None:
         """Show the slice before."""

@@ -4,6 +4,7 @@ calls, no decisions.
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -152,15 +153,31 @@ class QtProcess:
 class QtTimer:
     """Time of Slicer's event loop."""
 
+    def __init__(self) -> None:
+        self._timers: dict[int, Any] = {}
+        self._numbers = itertools.count()
+
     def now(self) -> float:
         return time.monotonic()
 
     def later(self, seconds: float, action: Callable[[], None]) -> Callable[[], None]:
-        timer = qt.QTimer()
+        number, timer = next(self._numbers), qt.QTimer()
+        self._timers[number] = timer  # one that nothing refers to never fires
+
+        def act() -> None:
+            # not while it emits
+            qt.QTimer.singleShot(0, lambda: self._timers.pop(number, None))
+            action()
+
+        def stop() -> None:
+            if number in self._timers:
+                self._timers[number].stop()
+                qt.QTimer.singleShot(0, lambda: self._timers.pop(number, None))
+
         timer.setSingleShot(True)
-        timer.connect("timeout()", action)
+        timer.connect("timeout()", act)
         timer.start(round(1000 * seconds))
-        return timer.stop
+        return stop
 
 
 class QtActivity:

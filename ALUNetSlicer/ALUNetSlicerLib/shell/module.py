@@ -169,6 +169,7 @@ class Shell:
         known = workspace.place is not None and workspace.place.to == state.engine
         if state.project and state.sample >= 0 and known:
             sample = state.sample
+            # called for the project that it was opened for, while that is open
             workspace.open(state.project, lambda: workspace.session.resume(sample))
         self._nodes_changed()
 

@@ -88,14 +88,18 @@ class OwnSlices:
         known = {item.sample for item in self._session.worklist}  # what is painted there is a draft
 
         def listed(rows: list[WorkRow], whole: np.ndarray) -> None:
-            new = [row for row in rows if row.sample not in known]
-            for row in new if not self._closed else ():
-                others.hand_in(Slice.of_row(row, self._author), whole)
+            for row in [row for row in rows if row.sample not in known]:
+                item = Slice.of_row(row, self._author)
+                (others.keep_paint if self._closed else others.hand_in)(item, whole)
             self.added.emit()
 
-        for case, axis, index in places:
-            then = partial(listed, whole=painted[case])
-            self._ask_for(case, axis, index, then, self.failed.emit)
+        def refused(why: Failure, place: Place) -> None:
+            others.further[place] = None  # it is asked about again
+            self.failed.emit(why)
+
+        for place in places:
+            then = partial(listed, whole=painted[place[0]])
+            self._ask_for(*place, then, partial(refused, place=place))
 
     def close(self) -> None:
         """Add nothing more."""
