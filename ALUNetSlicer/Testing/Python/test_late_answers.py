@@ -13,8 +13,10 @@ from session_case import SessionCase
 
 from alunet.schema import Status
 from ALUNetSlicerLib.annotate import drafts
+from ALUNetSlicerLib.engine.jobs import JobTracker
 from ALUNetSlicerLib.engine.messages import OutboxNews
 from ALUNetSlicerLib.engine.refused import OutboxRefusals
+from ALUNetSlicerLib.shell.own_slices import OwnSlices
 
 
 class LateCase(SessionCase):
@@ -275,3 +277,23 @@ class ElsewhereTest(LateCase):
         self.held(answers)
         self.go(answers.let_go)
         np.testing.assert_array_equal(self.session.labels(), expected)
+
+    def test_paint_that_was_to_be_handed_in_is_a_draft_where_the_project_is_closed(self):
+        first = self.go(self.session.next)
+        self.session.worklist.fill([first])
+        self.session.locked = False
+        self.brush(1, slice(2, 6), 1)
+        self.session.keep_draft()
+        jobs = JobTracker(self.agent, self.project)
+        own = OwnSlices(self.agent, self.project, "ann", self.session, jobs, lambda: None)
+        answers = self.hold("add_slice")
+        own.hand_in(self.session.other_slices.take_further())
+        self.held(answers)
+        for part in (own, jobs, self.session):
+            part.close()
+        answers.let_go()
+        self.open()
+        begun = [item for item in self.session.worklist if item.status == Status.IN_PROGRESS]
+        self.assertEqual([(item.case, item.box.index) for item in begun], [(first.case, 1)])
+        self.go(self.session.go_to, begun[0].sample)
+        self.assertEqual(self.session.labels().sum(), 16)

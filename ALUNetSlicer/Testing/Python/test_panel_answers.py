@@ -1,0 +1,132 @@
+"""Answers that come to the panel late, or in another order: they count for the project that they
+were asked for, while that is open.
+"""
+
+from __future__ import annotations
+
+import time
+import unittest
+
+import numpy as np
+import SimpleITK as sitk
+import slicer
+from held_answers import HeldAnswers
+from planned_panel import PlannedPanel
+
+from alunet.schema import JobKind
+from ALUNetSlicerLib.ports import qt_ports
+
+
+class TimerTest(unittest.TestCase):
+    def test_what_is_to_be_done_later_is_done_also_where_nothing_can_call_it_off(self):
+        timer, done = qt_ports.QtTimer(), []
+        timer.later(0.0, lambda: done.append("forgotten"))
+        timer.later(0.0, lambda: done.append("called off"))()
+        end = time.monotonic() + 10
+        while not done and time.monotonic() < end:
+            slicer.app.processEvents()
+        slicer.app.processEvents()
+        self.assertEqual((done, timer._timers), (["forgotten"], {}))
+
+
+class LateTest(PlannedPanel):
+    def hold(self, *calls: str) -> HeldAnswers:
+        return HeldAnswers(self.workspace.agent, *calls)
+
+    def held(self, answers: HeldAnswers, count: int = 1) -> HeldAnswers:
+        self.until(lambda: len(answers) >= count)
+        return answers
+
+    def test_what_was_asked_for_a_project_that_is_closed_meanwhile_changes_nothing(self):
+        self.connect()
+        self.until(lambda: self.ui.openButton.enabled)
+        answers = self.hold("project")
+        self.click("openButton")
+        self.held(answers)
+        self.workspace.close()
+        answers.let_go()
+        self.assertIsNone(self.workspace.project)
+        self.begin_here()
+        folder = self.folder / "images"
+        folder.mkdir()
+        image = sitk.GetImageFromArray(np.zeros((4, 4, 4), np.int16))
+        sitk.WriteImage(image, str(folder / "c.nii.gz"))
+        self.answers.folder_answer = str(folder)
+        answers = self.hold("read_folder", "curve")
+        self.workspace.project_changed.emit()  # it asks for the curve
+        self.click("addFolderButton")
+        self.held(answers, 2)
+        self.answers.asked.clear()
+        self.workspace.close()
+        self.workspace.open("p")
+        self.until(lambda: self.workspace.session is not None)
+        answers.let_go()
+        self.assertEqual(self.answers.asked, [], "it was to be sent to the project before")
+        self.assertTrue(self.ui.cancelAddButton.isHidden())
+
+    def begin_here(self) -> None:
+        self.click("openButton")
+        self.until(lambda: self.ui.worklistTable.rowCount)
+        self.pick("worklistTable", 0)
+        self.until(lambda: self.shown() == 0)
+
+    def test_of_two_answers_about_a_project_the_newer_counts(self):
+        self.begin()
+        answers = self.hold("project")
+        self.workspace.refresh()
+        self.held(answers)
+        told: list = []
+        given = {"project": "p", "name": "vessel", "author": "Bob"}
+        self.workspace.agent.ask("add_structure", told.append, told.append, **given)
+        self.held(answers, 2)
+        answers.let_go(backwards=True)
+        self.assertEqual(self.workspace.project.labels["vessel"], 3)
+        painted = np.full(self.workspace.session.current.box.shape, 3, np.uint8)
+        self.workspace.session.paint(painted)
+        np.testing.assert_array_equal(self.workspace.session.labels(), painted)
+
+    def test_an_answer_that_cannot_be_had_ends_what_waits_for_it(self):
+        self.begin()
+        answers, done = self.hold("project"), []
+        self.workspace.refresh(lambda: done.append(1))
+        self.held(answers)
+        message = answers[0].args[1]
+        message["error"] = {"code": "unreachable", "message": "Not reached.", "hint": ""}
+        answers.let_go()
+        self.assertEqual(done, [1])
+        self.assertIn("Not reached.", self.ui.messageLabel.text)
+
+    def test_uncertainty_is_laid_over_its_own_slice_alone(self):
+        self.begin()
+        layers = slicer.app.layoutManager().sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
+        session = self.workspace.session
+        for leave in (session.leave, session.close):
+            answers = self.hold("uncertainty")
+            session.set_overlay(True)
+            self.held(answers)
+            shape = session.current.box.shape
+            np.zeros(shape, np.float32).tofile(self.folder / "map.raw")
+            message = answers[0].args[1]
+            message.pop("error", None)
+            message["result"] = {"file": str(self.folder / "map.raw"), "shape": list(shape)}
+            message["result"] |= {"dtype": "float32", "version": 0}
+            leave()
+            answers.let_go()
+            self.assertIsNone(layers.GetForegroundVolumeID())
+            session.set_overlay(False)
+            if session.current is not None:
+                session.enter()
+
+    def test_a_job_that_ended_before_its_list_came_does_not_run(self):
+        self.begin()
+        jobs, ended = self.workspace.jobs, []
+        jobs.start(JobKind.EXPORT, {"what": "labels", "format": "nrrd"}, ended.append, ended.append)
+        self.until(lambda: ended)
+        answers = self.hold("jobs")
+        jobs.refresh()
+        self.held(answers)
+        for row in answers[0].args[1]["result"]:
+            row["state"] = "running"  # as it was when the engine was asked
+        answers.let_go()
+        self.assertIsNotNone(jobs.current)
+        self.until(lambda: jobs.current is None)
