@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -64,16 +65,8 @@ class Submissions:
         Args:
             safe: called when the agent has them on disk; from then on they arrive.
         """
-        item, labels = draft.item, draft.labels
-        folder, stored = self._person.folder, labels.dtype.newbyteorder("<")
-        file = folder / f"{uuid4().hex}.raw"
-        try:
-            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
-        except OSError as error:
-            message = _("{folder} cannot be written: {why}.").format(
-                folder=folder, why=error.strerror
-            )
-            self.failed.emit(Failure("disk", message, _("Free space."), about="submit"))
+        item, labels, file = draft.item, draft.labels, self._write(draft.labels)
+        if file is None:
             return
 
         def on_disk(_entry: object) -> None:
@@ -103,6 +96,19 @@ class Submissions:
             status=Status.DONE,
             structures=self.structures,
         )
+
+    def _write(self, labels: np.ndarray) -> Path | None:
+        """Write labels for the agent; None, said with the reason, where that is not possible."""
+        folder, stored = self._person.folder, labels.dtype.newbyteorder("<")
+        file = folder / f"{uuid4().hex}.raw"
+        try:
+            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
+        except OSError as error:
+            message = _("{folder} cannot be written: {why}.")
+            said = message.format(folder=folder, why=error.strerror)
+            self.failed.emit(Failure("disk", said, _("Free space."), about="submit"))
+            return None
+        return file
 
     def set_status(self, sample: int, status: Status, safe: Callable[[], None]) -> None:
         """Hand in a status without labels; `safe` is called when the agent has it on disk."""
@@ -165,8 +171,8 @@ class Submissions:
         if fits and not newer:
             self.keep(Draft(labels, base, seconds, item))
             return True
-        lost = _("The slice is in the worklist no more, or of another shape.")
-        message = _("The slice has newer paint, which stays.") if fits else lost
+        lost = _("The slice is no longer in the worklist, or has another shape.")
+        message = _("The slice has newer paint, which was kept.") if fits else lost
         hint = _("Hand it in or clear it first.") if fits else ""
         self.failed.emit(Failure("taken", message, hint, about="refused_labels"))
         return False

@@ -212,7 +212,7 @@ class AgentProcess:
             why = misfit("hello", error)
         if why.code != WRONG_VERSION:  # it knows no greeting with a version
             text = _("The connection helper is of another version of ALUNet than this module.")
-            hint = _("Update the module and the engine on this computer to the same version.")
+            hint = _("Install the same version of module and engine on this computer.")
             why = Failure(WRONG_VERSION, text, hint)
         self._refused = why
         self._fail_all(why)
@@ -258,7 +258,7 @@ class AgentProcess:
         self._deaths, self._closed = 0, True
         message = _("The connection helper does not start ({count} attempts): {words}.")
         said = message.format(count=TRIES, words=last_words(words).rstrip("."))
-        hint = _("It is not tried again by itself: click Connect.")
+        hint = _("It is not retried automatically: click Connect.")
         self._fail_all(Failure(NO_AGENT, said, hint, about="choose"))
 
     def _fail_all(self, why: Failure) -> None:

@@ -390,7 +390,7 @@ class ProjectSection(Section):
         project = self._workspace.project
         if project is None:
             return _("No project is open.")
-        return _("{cases} cases, {slices} slices labelled, {structures}").format(
+        return _("{cases} cases, {slices} slices labeled, {structures}").format(
             cases=len(self._names()) - len(self._workspace.status.removed),
             slices=project.status.slices,
             structures=", ".join(name for name, value in project.labels.items() if value),

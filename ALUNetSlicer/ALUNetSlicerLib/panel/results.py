@@ -201,7 +201,7 @@ class ResultsSection(Section):
         if not status.labelled:
             return _("Nothing yet.")
         words = [
-            _("{slices} slices labelled in {time} min").format(
+            _("{slices} slices labeled in {time} min").format(
                 slices=status.slices, time=clock(60 * status.minutes)
             )
         ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -52,19 +53,12 @@ class OwnSlices:
         """Put the slice of the view into the worklist; where it must be, the project is planned
         first.
         """
-        view = self._view()
-        place = None if view is None else view.place()
+        place = self._shown()
         case = "" if place is None else self._session.case_nodes.case_of(place[0])
         if not case:
+            words = _("The Red view shows no case of this project.")
             hint = _("Show a volume that you added there, then try again.")
-            self.failed.emit(
-                Failure(
-                    "no_case",
-                    _("The Red view shows no case of this project."),
-                    hint,
-                    about="add_slice",
-                )
-            )
+            self.failed.emit(Failure("no_case", words, hint, about="add_slice"))
             return
 
         def refused(why: Failure) -> None:
@@ -78,6 +72,14 @@ class OwnSlices:
                 self._add(case, place[1], place[2], self.failed.emit)
 
         self._add(case, place[1], place[2], refused)
+
+    def _shown(self) -> tuple[Any, int, int] | None:
+        """Which slice of which volume node the view shows; None for none."""
+        view = self._view()
+        try:
+            return None if view is None else view.place()
+        except ValueError:  # under a transform that is not linear there are no slices
+            return None
 
     def hand_in(self, places: list[Place]) -> None:
         """Put slices into the worklist that were painted without being asked for, and hand them

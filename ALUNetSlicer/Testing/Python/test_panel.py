@@ -173,7 +173,7 @@ class PanelTest(PanelCase):
                 names and all(name.endswith((ending, ".json")) for name in names), names
             )
         self.exported("model", lambda: self.click("exportModelButton"))
-        self.assertIn("slices labelled", ui.resultsLabel.text)
+        self.assertIn("slices labeled", ui.resultsLabel.text)
         self.click("plotButton")
         self.classes(self.answers.charts[0])
 

@@ -10,6 +10,7 @@ import unittest
 import numpy as np
 import SimpleITK as sitk
 import slicer
+import vtk
 from held_answers import HeldAnswers
 from planned_panel import PlannedPanel
 
@@ -69,6 +70,15 @@ class LateTest(PlannedPanel):
         self.until(lambda: self.ui.worklistTable.rowCount)
         self.pick("worklistTable", 0)
         self.until(lambda: self.shown() == 0)
+
+    def test_a_volume_under_a_bent_transform_is_no_slice_to_add(self):
+        self.begin()
+        volume = self.workspace.session.case_nodes.volume("a")
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+        bent.SetAndObserveTransformToParent(vtk.vtkThinPlateSplineTransform())
+        volume.SetAndObserveTransformNodeID(bent.GetID())
+        self.click("addSliceButton")
+        self.assertIn("shows no case of this project", self.ui.messageLabel.text)
 
     def test_of_two_answers_about_a_project_the_newer_counts(self):
         self.begin()
