@@ -171,7 +171,7 @@ class AnnotateSection(Section):
 
     def _proposals(self, wanted: bool) -> None:
         if self._workspace.session is not None:
-            self._workspace.session.proposals = bool(wanted)
+            self._workspace.session.loader.proposals = bool(wanted)
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -185,7 +185,7 @@ class AnnotateSection(Section):
             session.shown.connect(self._shown)
             self._workspace.case_list.listed.connect(self._list_again)
             self._workspace.jobs.changed.connect(self._show_slice)
-            session.proposals = bool(ui.proposalsCheck.checked)
+            session.loader.proposals = bool(ui.proposalsCheck.checked)
             session.locked = bool(ui.lockCheck.checked)
             session.overlay.wanted = bool(ui.overlayCheck.checked)
         self._show()

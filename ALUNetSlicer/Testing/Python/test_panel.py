@@ -138,7 +138,7 @@ class PanelTest(PanelCase):
         self.click("lockCheck")
         self.assertTrue(session.locked)
         self.click("proposalsCheck")
-        self.assertFalse(session.proposals)
+        self.assertFalse(session.loader.proposals)
         self.click("proposalsCheck")
 
     def goes_on(self, action) -> None:
