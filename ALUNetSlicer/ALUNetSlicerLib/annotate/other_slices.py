@@ -69,9 +69,13 @@ class OtherSlices:
         self._before: np.ndarray | None = None
 
     def keep(self, draft: Draft) -> None:
-        """Keep a draft, and let the scene say that it has it."""
+        """Keep a draft, and let scene and worklist say that the slice is begun."""
+        item = draft.item
         self._submissions.keep(draft)
-        self._case_nodes.begin(draft.item.case, draft.item.sample, draft.base, draft.at)
+        self._case_nodes.begin(item.case, item.sample, draft.base, draft.at)
+        known = self._worklist.find(item.sample)
+        if known is not None and known.status == Status.TODO:
+            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
 
     def watch(self, item: Slice) -> None:
         """Begin: what is in the case's node now is not paint of a person.
@@ -159,8 +163,6 @@ class OtherSlices:
             self._find(begun)
         if item.sample in self._waiting:
             self.keep(Draft(labels.copy(), 0, 0.0, begun, at))
-        if item.status == Status.TODO:
-            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
 
     def _find(self, item: Slice) -> None:
         """Ask for what a slice begins with, and lay over it what was painted until it is there."""

@@ -33,7 +33,8 @@ from alunet.project import Project
 root = Path(sys.argv[1])
 shape = (5, 20, 24)
 labels = {"background": 0, "organ": 1, "lesion": 2}
-with Project.create(root / "p", name="p", labels=labels, channels=["CT"]) as made:
+about = {"name": "p", "labels": labels, "channels": ["CT"], "annotation": {"device": "cpu"}}
+with Project.create(root / "p", **about) as made:
     for name in ("a", "b"):
         image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 500, shape, np.int16))
         image.SetSpacing((0.7, 0.8, 3))

@@ -64,6 +64,12 @@ class HandedInTest(LateCase):
         self.all_sent()
         self.assertEqual(self.session.worklist.find(first.sample).version, 2)
 
+    def test_a_slice_that_was_begun_says_so_in_the_worklist(self):
+        item = self.go(self.session.next)
+        self.paint(1)
+        self.go(self.session.step, 1)
+        self.assertEqual(self.session.worklist.find(item.sample).status, Status.IN_PROGRESS)
+
     def test_done_twice_goes_one_slice_further(self):
         self.go(self.session.next)
         answers = self.hold("submit")
@@ -171,6 +177,25 @@ class HandedInTest(LateCase):
             self.go(self.session.submit)
             self.all_sent()
             self.pump.until(lambda left=left: len(refused.entries) == left)
+
+    def test_paint_in_a_slice_that_is_taken_back_meanwhile_goes_on_from_what_it_is_then(self):
+        item = self.go(self.session.next)
+        self.paint(1)
+        self.session.submit(lambda: None)
+        self.all_sent()
+        painted = self.paint(2)
+        answers = self.hold("take_back")
+        self.session.take_back()
+        self.held(answers)
+        self.go(self.session.go_to, 5)
+        answers.let_go()
+        self.assertEqual(self.failures, [])
+        version = self.session.worklist.find(item.sample).version
+        self.go(self.session.go_to, item.sample)
+        np.testing.assert_array_equal(self.session.labels(), painted)
+        self.assertEqual(self.session._current.base, version)
+        self.go(self.session.submit)
+        self.all_sent()
 
 
 class WorklistTest(LateCase):
