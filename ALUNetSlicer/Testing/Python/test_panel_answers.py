@@ -106,20 +106,29 @@ class LateTest(PlannedPanel):
         self.assertEqual(done, [1])
         self.assertIn("Not reached.", self.ui.messageLabel.text)
 
+    def map_of_the_slice(self, values: np.ndarray) -> HeldAnswers:
+        """The engine's answer about the uncertainty of the slice on screen, held back."""
+        answers = self.hold("uncertainty")
+        self.workspace.session.set_overlay(True)
+        self.held(answers)
+        values.tofile(self.folder / "map.raw")
+        message = answers[0].args[1]
+        message.pop("error", None)
+        file = {"file": str(self.folder / "map.raw"), "shape": list(values.shape)}
+        message["result"] = file | {"dtype": "float32", "version": 0}
+        return answers
+
     def test_uncertainty_is_laid_over_its_own_slice_alone(self):
         self.begin()
         layers = slicer.app.layoutManager().sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
         session = self.workspace.session
+        values = self.generator.random(session.current.box.shape, np.float32)
+        self.map_of_the_slice(values).let_go()
+        shown = slicer.mrmlScene.GetNodeByID(layers.GetForegroundVolumeID())
+        np.testing.assert_array_equal(slicer.util.arrayFromVolume(shown), values)
+        session.set_overlay(False)
         for leave in (session.leave, session.close):
-            answers = self.hold("uncertainty")
-            session.set_overlay(True)
-            self.held(answers)
-            shape = session.current.box.shape
-            np.zeros(shape, np.float32).tofile(self.folder / "map.raw")
-            message = answers[0].args[1]
-            message.pop("error", None)
-            message["result"] = {"file": str(self.folder / "map.raw"), "shape": list(shape)}
-            message["result"] |= {"dtype": "float32", "version": 0}
+            answers = self.map_of_the_slice(values)
             leave()
             answers.let_go()
             self.assertIsNone(layers.GetForegroundVolumeID())
