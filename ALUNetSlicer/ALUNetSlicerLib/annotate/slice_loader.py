@@ -65,7 +65,8 @@ class SliceLoader:
 
     def come_back(self) -> int | None:
         """The slice that was wanted when the person left, or has been since; None for none."""
-        return self._left if self.wanted is None else self.wanted
+        left, self._left = self._left, None
+        return left if self.wanted is None else self.wanted
 
     def forget(self) -> None:
         """No slice is wanted."""

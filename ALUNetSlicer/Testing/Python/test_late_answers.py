@@ -109,6 +109,22 @@ class HandedInTest(LateCase):
             self.pump.until(lambda: known.find(item.sample) is not None)
         np.testing.assert_array_equal(known.find(item.sample).labels, painted)
 
+    def test_a_draft_that_fails_once_is_kept_the_next_time(self):
+        tried: list = []
+
+        def save() -> None:
+            tried.append(1)
+            if len(tried) == 1:
+                raise RuntimeError("a node vanished")
+
+        with patch.object(drafts, "DRAFT_SECONDS", 0.01):
+            autosave = drafts.Autosave(self.pump, save)
+            autosave.start()
+            with self.assertRaises(RuntimeError):
+                self.pump.until(lambda: len(tried) == 2)
+            self.pump.until(lambda: len(tried) == 2)
+            autosave.stop()
+
     def test_a_status_that_arrived_before_the_agent_said_so_is_not_on_its_way(self):
         item = self.go(self.session.next)
         answers = self.hold("set_status")
