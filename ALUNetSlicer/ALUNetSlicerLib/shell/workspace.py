@@ -42,6 +42,7 @@ from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Timer, UserSettings
 from ALUNetSlicerLib.ports.signal import Signal
+from ALUNetSlicerLib.shell.leftovers import remove_leftovers
 from ALUNetSlicerLib.shell.maps_on_demand import MapsOnDemand
 from ALUNetSlicerLib.shell.notices import Notices
 from ALUNetSlicerLib.shell.own_slices import OwnSlices
@@ -121,6 +122,7 @@ class Workspace:
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(OSError):  # drafts are patients' images
             folder.chmod(0o700)
+        remove_leftovers(folder)
         agent.event.connect(self._hear)
         self.refused, self.notices = OutboxRefusals(agent), Notices()
         self.failed.connect(self.notices.add)

@@ -4,8 +4,11 @@ were asked for, while that is open.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 import unittest
+from pathlib import Path
 
 import numpy as np
 import SimpleITK as sitk
@@ -16,6 +19,7 @@ from planned_panel import PlannedPanel
 
 from alunet.schema import JobKind
 from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.shell.leftovers import remove_leftovers
 
 
 class TimerTest(unittest.TestCase):
@@ -28,6 +32,20 @@ class TimerTest(unittest.TestCase):
             slicer.app.processEvents()
         slicer.app.processEvents()
         self.assertEqual((done, timer._timers), (["forgotten"], {}))
+
+
+class LeftoversTest(unittest.TestCase):
+    def test_files_of_a_crash_are_removed_after_a_day_and_drafts_stay(self):
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            (folder / "drafts").mkdir()
+            for file, age in (("a.raw", 2), ("b.nrrd", 2), ("c.raw", 0.5), ("drafts/1.npz", 9)):
+                (folder / file).touch()
+                at = time.time() - age * 24 * 3600
+                os.utime(folder / file, (at, at))
+            remove_leftovers(folder)
+            left = sorted(str(file.relative_to(folder)) for file in folder.rglob("*.*"))
+            self.assertEqual(left, ["c.raw", str(Path("drafts/1.npz"))])
 
 
 class LateTest(PlannedPanel):
