@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from ALUNetSlicerLib.annotate.worklist import Slice
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.canvas import Lost
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
@@ -125,7 +126,7 @@ class SliceDisplay:
             view.forget()
 
 
-def lost_words(why: Lost, name: str) -> str:
+def lost_failure(why: Lost, name: str) -> Failure:
     """Say what happened to a node."""
     words = {
         Lost.REMOVED: _("“{name}” was removed from the scene."),
@@ -133,4 +134,6 @@ def lost_words(why: Lost, name: str) -> str:
         Lost.REPLACED: _("The voxels of “{name}” were replaced, or lie elsewhere now."),
         Lost.BENT: _("“{name}” was put under a transform that is not linear."),
     }
-    return words[why].format(name=name)
+    what = words[why].format(name=name)
+    message = _("{what} What you painted is kept.").format(what=what)
+    return Failure("nodes", message, _("Go on with the slice."))

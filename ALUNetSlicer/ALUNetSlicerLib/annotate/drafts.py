@@ -71,8 +71,8 @@ class Autosave:
         self._call_off()
 
     def _again(self) -> None:
+        self.start()  # first: what fails once is tried again
         self._save()
-        self.start()
 
 
 class Drafts:

@@ -40,6 +40,7 @@ class InitialLabels:
         self._agent, self._drafts, self._project = agent, drafts, project
         self._labels: dict[int, tuple[int, np.ndarray]] = {}
         self._proposals: dict[int, np.ndarray] = {}
+        self._age = 0
         self.replaced: Mapping[str, int] = {}
 
     def find(self, item: Slice, proposals: bool, then: Then, failed: Failed) -> None:
@@ -51,20 +52,29 @@ class InitialLabels:
         """
         if (drafted := self.drafted(item)) is not None:
             then(*drafted)
-        elif item.sample in self._labels:
-            then(*self._labels[item.sample])
+        elif (held := self._newest(item)) is not None:
+            then(*held)
         elif item.version:
+            age = self._age
 
             def take(version: int, labels: np.ndarray) -> None:
                 if (labels == NOT_ANNOTATED).all():  # they were taken back
                     self._begin(item, version, proposals, then, failed)
-                else:
+                    return
+                if age == self._age and version > self._labels.get(item.sample, (-1, None))[0]:
                     self._labels[item.sample] = version, labels
-                    then(version, labels)
+                then(version, labels)
 
             self._fetch("annotation", item, take, failed)
         else:
             self._begin(item, 0, proposals, then, failed)
+
+    def _newest(self, item: Slice) -> tuple[int, np.ndarray] | None:
+        """The labels that are held of a slice, where the engine has none that are newer."""
+        version, labels = self._labels.get(item.sample, (0, None))
+        if labels is None or (item.sent and version < item.version):
+            return None
+        return version, labels
 
     def drafted(self, item: Slice) -> tuple[int, np.ndarray] | None:
         """The version that a slice's draft corrects, and its labels; None where it has none."""
@@ -77,32 +87,36 @@ class InitialLabels:
         self, item: Slice, version: int, proposals: bool, then: Then, failed: Failed
     ) -> None:
         """Give what a slice without labels begins with."""
+        empty = np.zeros(item.box.shape, np.uint8)
+
+        def without(why: Failure) -> None:
+            then(version, empty)
+            message = _("The slice begins empty, as the proposal cannot be fetched: {why}")
+            failed(replace(why, message=message.format(why=why.message)))
+
         if proposals:
-            self.proposal(item, lambda labels: then(version, labels), failed)
+            self.proposal(item, lambda labels: then(version, labels), without)
         else:
-            then(version, np.zeros(item.box.shape, np.uint8))
+            then(version, empty)
 
     def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
-        """Give the model's proposal for a slice; an empty one where there is none, or where it
-        cannot be had.
+        """Give the model's proposal for a slice; an empty one where the model made none.
 
         Args:
-            failed: told, after `then`, that and why it could not be had; a model that made none is
-                no failure.
+            failed: called instead where it cannot be fetched.
         """
+        age = self._age
 
         def take(_version: int, labels: np.ndarray) -> None:
-            self._proposals[item.sample] = labels
+            if age == self._age:
+                self._proposals[item.sample] = labels
             then(labels)
 
         def nothing(why: Failure) -> None:
-            empty = np.zeros(item.box.shape, np.uint8)
             if why.code in (Code.NOT_FOUND, Code.NOT_READY):
-                take(0, empty)
+                take(0, np.zeros(item.box.shape, np.uint8))
             else:
-                then(empty)
-                message = _("The slice begins empty, as the proposal cannot be fetched: {why}")
-                failed(replace(why, message=message.format(why=why.message)))
+                failed(why)
 
         if item.sample in self._proposals:
             then(self._proposals[item.sample])
@@ -116,9 +130,9 @@ class InitialLabels:
         return labels
 
     def forget(self) -> None:
-        """Everything that the engine gave may have changed."""
+        """Everything that the engine gave may have changed, also what is on its way."""
         self._labels.clear()
-        self._proposals.clear()
+        self.drop_proposals()
 
     def knows(self, sample: int) -> bool:
         """Whether it need not be asked for."""
@@ -145,19 +159,22 @@ class InitialLabels:
         self._labels.pop(sample, None)
 
     def drop_proposals(self) -> None:
-        """The model, or somebody who asked it, has made others."""
+        """The model has made others, or a person asked it to."""
+        self._age += 1
         self._proposals.clear()
 
     def _fetch(self, call: str, item: Slice, then: Then, failed: Failed) -> None:
         def take(answer: FetchedVoxels) -> None:
             try:
                 labels = answer.read()
+                if labels.shape != item.box.shape:
+                    raise ValueError(_("they are of another shape than the slice"))
             except (OSError, ValueError) as error:
                 message = _("The labels of {case} cannot be read: {why}.").format(
                     case=item.case, why=error
                 )
                 failed(Failure("spool", message, _("Show the slice again."), about=call))
                 return
-            then(answer.version, labels)
+            then(answer.version, self.current(labels))
 
         self._agent.ask(call, take, failed, project=self._project, sample=item.sample)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,26 @@ from ALUNetSlicerLib.mrml.case_segmentation import CaseSegmentation
 
 Place = tuple[str, int, int]
 """Case, axis of the array (k, j, i), and number of the slice across it."""
+
+
+@dataclass
+class _Paint:
+    """What was painted in a slice whose own labels are on their way.
+
+    Attributes:
+        labels: of the slice's box; those count that are `painted`.
+        after: what is done when both are its draft.
+    """
+
+    labels: np.ndarray
+    painted: np.ndarray
+    at: float
+    after: list[Callable[[], None]] = field(default_factory=list)
+
+    def add(self, labels: np.ndarray, painted: np.ndarray, at: float) -> None:
+        """More was painted."""
+        self.labels = np.where(painted, labels, self.labels)
+        self.painted, self.at = self.painted | painted, at
 
 
 class OtherSlices:
@@ -43,15 +63,19 @@ class OtherSlices:
         self._case_nodes, self._canvas, self._strokes = case_nodes, case_nodes.canvas, 0
         self._worklist, self._initial_labels = worklist, initial_labels
         self._submissions = submissions
-        self._waiting: dict[int, list[Callable[[], None]]] = {}
+        self._waiting: dict[int, _Paint] = {}
         self._item: Slice | None = None
         self._case: CaseSegmentation | None = None
         self._before: np.ndarray | None = None
 
     def keep(self, draft: Draft) -> None:
-        """Keep a draft, and let the scene say that it has it."""
+        """Keep a draft, and let scene and worklist say that the slice is begun."""
+        item = draft.item
         self._submissions.keep(draft)
-        self._case_nodes.begin(draft.item.case, draft.item.sample, draft.base, draft.at)
+        self._case_nodes.begin(item.case, item.sample, draft.base, draft.at)
+        known = self._worklist.find(item.sample)
+        if known is not None and known.status == Status.TODO:
+            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
 
     def watch(self, item: Slice) -> None:
         """Begin: what is in the case's node now is not paint of a person.
@@ -89,6 +113,14 @@ class OtherSlices:
             end = partial(self._case_nodes.end, item.case, item.sample)
             self._submissions.hand_in(draft, end)
 
+    def keep_paint(self, item: Slice, painted: np.ndarray) -> None:
+        """As `hand_in` where the project was closed meanwhile: it is a draft, for the next time."""
+        labels = painted[item.box.slices].copy()
+        if labels.any():
+            begun = replace(item, status=Status.IN_PROGRESS)
+            # the engine refuses it as a whole where it has labels of the slice
+            self._submissions.keep(Draft(labels, 0, 0.0, begun, time.time()))
+
     def take_further(self) -> list[Place]:
         """Give `further`, once: who is asked and does not want them has them in the scene."""
         found, self.further = list(self.further), {}
@@ -124,28 +156,36 @@ class OtherSlices:
     def _put(self, item: Slice, labels: np.ndarray, painted: np.ndarray) -> None:
         """Lay paint over what the slice begins with; what the engine has is not lost by it."""
         at, begun = time.time(), replace(item, status=Status.IN_PROGRESS)
-        self._waiting[item.sample] = []
-
-        def answered() -> None:
-            for action in self._waiting.pop(item.sample, []):
-                action()
-
-        def take(base: int, start: np.ndarray) -> None:
-            self.keep(Draft(np.where(painted, labels, start), base, 0.0, begun, at))
-            answered()
-
-        def failed(_why: Failure) -> None:
-            answered()  # it cannot be asked: it will refuse the draft, and say that it has labels
-
-        self._initial_labels.find(item, False, take, failed)
+        if item.sample in self._waiting:  # one answer for both
+            self._waiting[item.sample].add(labels, painted, at)
+        else:
+            self._waiting[item.sample] = _Paint(labels.copy(), painted, at)
+            self._find(begun)
         if item.sample in self._waiting:
             self.keep(Draft(labels.copy(), 0, 0.0, begun, at))
-        if item.status == Status.TODO:
-            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
+
+    def _find(self, item: Slice) -> None:
+        """Ask for what a slice begins with, and lay over it what was painted until it is there."""
+
+        def take(base: int, start: np.ndarray) -> None:
+            known = self._waiting.pop(item.sample)
+            labels = np.where(known.painted, known.labels, start)
+            self.keep(Draft(labels, base, 0.0, item, known.at))
+            go_on(known)
+
+        def failed(_why: Failure) -> None:
+            # the engine cannot be asked: it will refuse the draft, and say that it has labels
+            go_on(self._waiting.pop(item.sample))
+
+        def go_on(known: _Paint) -> None:
+            for action in known.after:
+                action()
+
+        self._initial_labels.find(item, False, take, failed)
 
     def after(self, sample: int, action: Callable[[], None]) -> None:
         """Do something when what was painted in a slice is its draft."""
         if sample in self._waiting:
-            self._waiting[sample].append(action)
+            self._waiting[sample].after.append(action)
         else:
             action()

@@ -12,25 +12,18 @@ from functools import partial
 import numpy as np
 
 from alunet.schema import Code, Status
-from ALUNetSlicerLib.annotate.case_volumes import CaseVolumes
 from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
-from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_words
-from ALUNetSlicerLib.annotate.drafts import Autosave, Draft, Drafts
-from ALUNetSlicerLib.annotate.initial_labels import InitialLabels, Then
+from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_failure
+from ALUNetSlicerLib.annotate.drafts import Autosave, Draft
 from ALUNetSlicerLib.annotate.lease import SliceLease
-from ALUNetSlicerLib.annotate.other_slices import OtherSlices
+from ALUNetSlicerLib.annotate.parts import put_together
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.saved_paint import newer_paint
-from ALUNetSlicerLib.annotate.submissions import Submissions
-from ALUNetSlicerLib.annotate.taking_back import TakeBack
-from ALUNetSlicerLib.annotate.uncertainty_overlay import UncertaintyOverlay
-from ALUNetSlicerLib.annotate.updates import Updates
 from ALUNetSlicerLib.annotate.work_clock import WorkClock
-from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
+from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
-from ALUNetSlicerLib.engine.failure import Failed, Failure
+from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.mrml.canvas import Lost
-from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Timer
@@ -53,12 +46,12 @@ class AnnotationSession:
         worklist: the slices.
         case_nodes: their nodes in the scene.
         volumes: of the cases, fetched when they are needed.
+        loader: has at hand what a slice is shown with.
         overlay: the uncertainty over the slice on screen.
         taking_back: of labels that were handed in.
         clock: counts the time spent on the slice on screen.
         other_slices: what is painted while painting is not confined to the slice.
         interrupted: the slice on screen until a node that it needs went; None where none did.
-        proposals: whether a slice begins with the model's proposal.
         changed: emits nothing; the worklist changed.
         shown: emits the `Slice` that is on screen now.
         failed: emits a `Failure` for a person to read.
@@ -75,35 +68,24 @@ class AnnotationSession:
         view: Callable[[], SliceView | None],
         editor: Editor,
     ) -> None:
-        self.worklist, self.case_nodes = SliceWorklist(), CaseNodes(project, labels)
-        self.proposals = True
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
-        self.overlay = UncertaintyOverlay(agent, project, self.case_nodes, view)
-        self.overlay.failed.connect(self.failed.emit)
-        self.clock, self._display = WorkClock(timer), SliceDisplay(self.case_nodes, view, editor)
-        self.volumes = CaseVolumes(agent, project, self.case_nodes, self.failed.emit)
-        self._drafts = Drafts(person.folder / "drafts", engine, project)
-        self._initial_labels = InitialLabels(agent, self._drafts, project)
-        known = self.worklist, self._drafts, self._initial_labels
-        self._submissions = Submissions(agent, project, person, *known)
-        self._updates = Updates(agent, project, person.author, *known)
-        self.taking_back = TakeBack(
-            agent, project, person.author, self.worklist, self._initial_labels
-        )
+        parts = put_together(agent, person, engine, project, labels, view, self.failed.emit)
+        self.worklist, self.case_nodes = parts.worklist, parts.case_nodes
+        self.loader, self.overlay, self.volumes = parts.loader, parts.overlay, parts.volumes
+        self.taking_back, self.other_slices = parts.taking_back, parts.other_slices
+        self._drafts, self._initial_labels = parts.drafts, parts.initial_labels
+        self._submissions, self._updates = parts.submissions, parts.updates
         for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
-            part.failed.connect(self.failed.emit)
-        self.other_slices = OtherSlices(
-            self.case_nodes, self.worklist, self._initial_labels, self._submissions
-        )
+        self.clock, self._display = WorkClock(timer), SliceDisplay(self.case_nodes, view, editor)
         self.interrupted: Slice | None = None
         self.case_nodes.canvas.painted = self._painted
         self.case_nodes.canvas.lost = self._lost
         self._updates.erased.connect(self._erased)
+        self._submissions.outdated.connect(self._updates.refresh)
         self._submissions.acknowledged.connect(self._acknowledged)
         self._lease = SliceLease(agent, timer, project, person.author, self._leased)
         self._current: CurrentSlice | None = None
-        self._wanted: int | None = None
         self._autosave = Autosave(timer, self.keep_draft)
 
     @property
@@ -156,7 +138,7 @@ class AnnotationSession:
     def pick_up(self) -> None:
         """Show what was begun last and not handed in, where nothing is on screen."""
         begun = list(filter(self.worklist.find, self._drafts.samples()))
-        if begun and self._wanted is None:
+        if begun and self.loader.wanted is None:
             self.go_to(begun[-1])
 
     # --- going from slice to slice ----------------------------------------------------------------
@@ -169,8 +151,8 @@ class AnnotationSession:
             self.failed.emit(Failure(Code.NOT_FOUND.value, message, _("Refresh it."), about="show"))
             return
         self.keep_draft()
-        self._wanted, show = sample, partial(self._show, item)
-        self.other_slices.after(sample, partial(self._begin, item, show, self.failed.emit))
+        self.loader.wanted, show = sample, partial(self._show, item)
+        self.other_slices.after(sample, partial(self.loader.load, item, show))
 
     def resume(self, sample: int) -> None:
         """Show a slice that a scene was saved with; of scene and draft the newer counts, for each
@@ -181,13 +163,15 @@ class AnnotationSession:
         if self.worklist.find(sample) is not None:
             self.go_to(sample)
 
-    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> None:
+    def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
         """Show a slice with labels that were handed in and not taken, as a draft that goes on from
-        them; newer paint of the slice stays.
+        them; False where newer paint of the slice stays.
         """
         self.keep_draft()
-        if self._submissions.take_up(sample, labels, base, seconds):
+        taken = self._submissions.take_up(sample, labels, base, seconds)
+        if taken:
             self.go_to(sample)
+        return taken
 
     def go_on(self) -> None:
         """Show the slice again that was on screen until a node went."""
@@ -207,8 +191,9 @@ class AnnotationSession:
             self.go_to(beside.sample)
 
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
-        if self._wanted != item.sample:
-            return  # the person went on meanwhile
+        if self.case_nodes.volume(item.case) is None:
+            self.go_to(item.sample)  # it was removed while the labels came
+            return
         self.keep_draft()  # painted while this one came, in another slice or in this one
         base, labels = self._initial_labels.drafted(item) or (base, labels)
         draft = self._drafts.find(item.sample)
@@ -228,27 +213,7 @@ class AnnotationSession:
         self._lease.take(item.sample)
         self._autosave.start()
         self.overlay.show(item)
-        self._prepare_next()
-
-    def _prepare_next(self) -> None:
-        """Have the next slice's volume and labels at hand before they are asked for."""
-        item = self.worklist.next_open(self._current.item.rank) if self._current else None
-        if (
-            item is None
-            or item.sample == self._current.item.sample
-            or self._initial_labels.knows(item.sample)
-        ):
-            return
-
-        def ignore(*_values: object) -> None:
-            """It is only made ready."""
-
-        self._begin(item, ignore, ignore)
-
-    def _begin(self, item: Slice, then: Then, failed: Failed) -> None:
-        """Give what a slice begins with, when its volume is in the scene."""
-        find = partial(self._initial_labels.find, item, self.proposals, then, failed)
-        self.volumes.load(item.case, lambda _volume: find())
+        self.loader.load_after(item)
 
     # --- how the slice is worked on ---------------------------------------------------------------
 
@@ -321,13 +286,18 @@ class AnnotationSession:
         draft = Draft(self.labels(), known.base, self.seconds(), known.item, known.painted)
 
         def safe() -> None:
-            self.case_nodes.end(draft.item.case, draft.item.sample)
+            if self._drafts.find(draft.item.sample) is None:  # nothing was painted since
+                self.case_nodes.end(draft.item.case, draft.item.sample)
             if self._is_current(draft.item.sample):
                 self._current.start = draft.labels  # what is painted from now on is a draft again
-            (then or self.next)()
+            self._go_on_from(draft.item.sample, then)
 
-        if self._submissions.hand_in(draft, safe):
-            self._autosave.stop()
+        self._submissions.hand_in(draft, safe)
+
+    def _go_on_from(self, sample: int, then: Callable[[], None] | None = None) -> None:
+        """Show the next slice, where the person did not go elsewhere meanwhile."""
+        if self.loader.wanted == sample:
+            (then or self.next)()
 
     def nothing_here(self) -> None:
         """Hand the slice in without any structure in it."""
@@ -341,7 +311,9 @@ class AnnotationSession:
         """
         if self._current is not None:
             self.keep_draft(status)
-            self._submissions.set_status(self._current.item.sample, status, self.next)
+            sample = self._current.item.sample
+            go_on = partial(self._go_on_from, sample)
+            self._submissions.set_status(sample, status, go_on)
 
     def take_back(self) -> None:
         """Take the labels of the slice on screen back, or undo that; what was painted and not
@@ -376,15 +348,17 @@ class AnnotationSession:
         they were before. What is painted in the case's labels elsewhere counts as paint.
         """
         self.keep_draft()
-        self._autosave.stop()
+        self.loader.leave()
+        self.overlay.forget()
         self._display.leave()
         if self._current is not None:
             self._watch(self._current.item)
 
     def enter(self) -> None:
-        """Go on with the slice that was on screen."""
-        if self._current is not None:
-            self.go_to(self._current.item.sample)
+        """Go on with the slice that was on screen, or asked for."""
+        sample = self.loader.come_back()
+        if sample is not None:
+            self.go_to(sample)
 
     def scene_closing(self) -> None:
         """Let go of every node; what was painted is a draft."""
@@ -407,7 +381,9 @@ class AnnotationSession:
         self._autosave.stop()
         self.other_slices.stop()
         self._lease.give_back()
-        self._current = self._wanted = None
+        self.overlay.forget()
+        self.loader.forget()
+        self._current = None
 
     # --- what comes from elsewhere ----------------------------------------------------------------
 
@@ -433,13 +409,13 @@ class AnnotationSession:
         self._display.rest()
         self._end_slice()
         self.interrupted = item
-        words = lost_words(why, name)
-        message = _("{what} What you painted is kept.").format(what=words)
-        self.failed.emit(Failure("nodes", message, _("Go on with the slice.")))
+        self.failed.emit(lost_failure(why, name))
         self.changed.emit()
 
     def _erased(self, samples: list[int]) -> None:
         """The slice on screen must not become a draft again."""
+        if self.loader.wanted in samples:
+            self.loader.wanted = None  # what comes of it is shown no more
         if self._current is not None and self._current.item.sample in samples:
             self.overlay.show(None)
             self._end_slice()

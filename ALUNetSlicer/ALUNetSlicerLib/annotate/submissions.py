@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -33,6 +36,7 @@ class Submissions:
         structures: highest number of a structure that the project ever had, as far as known here.
         changed: emits nothing; the worklist changed.
         acknowledged: emits a slice's number and the version that its labels became.
+        outdated: emits nothing; another person has labels that are not known here.
         failed: emits a `Failure` for a person to read.
     """
 
@@ -46,51 +50,39 @@ class Submissions:
         initial_labels: InitialLabels,
     ) -> None:
         self.changed, self.acknowledged, self.failed = Signal(), Signal(), Signal()
+        self.outdated = Signal()
         self._agent, self._project, self._person = agent, project, person
         self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
         self._ask = partial(agent.ask, project=project, author=person.author)
         self.structures: int | None = None
+        self._on_their_way: Counter[int] = Counter()
+        self._before = set(drafts.samples())
         agent.event.connect(self._hear)
 
-    def hand_in(self, draft: Draft, safe: Callable[[], None]) -> bool:
-        """Hand labels in as done.
+    def hand_in(self, draft: Draft, safe: Callable[[], None]) -> None:
+        """Hand labels in as done. What is painted in the slice meanwhile is a draft again.
 
         Args:
             safe: called when the agent has them on disk; from then on they arrive.
-
-        Returns:
-            Whether they are on their way; False where not even the disk takes them.
         """
-        item, labels = draft.item, draft.labels
-        folder, stored = self._person.folder, labels.dtype.newbyteorder("<")
-        file = folder / f"{uuid4().hex}.raw"
-        try:
-            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
-        except OSError as error:
-            message = _("{folder} cannot be written: {why}.").format(
-                folder=folder, why=error.strerror
-            )
-            self.failed.emit(Failure("disk", message, _("Free space."), about="submit"))
-            return False
+        item, labels, file = draft.item, draft.labels, self._write(draft.labels)
+        if file is None:
+            return
 
         def on_disk(_entry: object) -> None:
             file.unlink(missing_ok=True)
-            self._drafts.drop(item.sample)
-            known = self._worklist.find(item.sample)
-            if known is not None and not known.sent:  # else the engine has answered already
-                self._worklist.change(item.sample, status=Status.DONE)
-            self.changed.emit()
-            safe()
+            self._end_draft(draft)
+            self._on_disk(item.sample, Status.DONE, safe)
 
         def refused(why: Failure) -> None:
             file.unlink(missing_ok=True)
             self._initial_labels.drop(item.sample)
-            self._worklist.change(item.sample, sent=True)
+            self._arrived(item.sample)
             self.failed.emit(why)
 
         self.keep(draft)
         self._initial_labels.hold(item.sample, draft.base, labels)
-        self._worklist.change(item.sample, sent=False)
+        self._depart(item.sample)
         self._ask(
             "submit",
             on_disk,
@@ -104,17 +96,61 @@ class Submissions:
             status=Status.DONE,
             structures=self.structures,
         )
-        return True
+
+    def _write(self, labels: np.ndarray) -> Path | None:
+        """Write labels for the agent; None, said with the reason, where that is not possible."""
+        folder, stored = self._person.folder, labels.dtype.newbyteorder("<")
+        file = folder / f"{uuid4().hex}.raw"
+        try:
+            file.write_bytes(np.ascontiguousarray(labels, stored).tobytes())
+        except OSError as error:
+            message = _("{folder} cannot be written: {why}.")
+            said = message.format(folder=folder, why=error.strerror)
+            self.failed.emit(Failure("disk", said, _("Free space."), about="submit"))
+            return None
+        return file
 
     def set_status(self, sample: int, status: Status, safe: Callable[[], None]) -> None:
         """Hand in a status without labels; `safe` is called when the agent has it on disk."""
 
         def on_disk(_entry: object) -> None:
-            self._worklist.change(sample, status=status, sent=False)
-            self.changed.emit()
-            safe()
+            self._on_disk(sample, status, safe)
 
-        self._ask("set_status", on_disk, self.failed.emit, sample=sample, status=status)
+        def refused(why: Failure) -> None:
+            self._arrived(sample)
+            self.failed.emit(why)
+
+        self._depart(sample)
+        self._ask("set_status", on_disk, refused, sample=sample, status=status)
+
+    def _depart(self, sample: int) -> None:
+        """Something of a slice is on its way."""
+        self._on_their_way[sample] += 1
+        self._worklist.change(sample, sent=False)
+
+    def _on_disk(self, sample: int, status: Status, safe: Callable[[], None]) -> None:
+        """The agent has it; the engine may have answered already."""
+        if self._on_their_way[sample]:
+            self._worklist.change(sample, status=status)
+        self.changed.emit()
+        safe()
+
+    def _arrived(self, sample: int, **known: Any) -> None:
+        """Something of a slice is on its way no more.
+
+        Args:
+            known: of the slice from now on, where nothing newer of it is on its way.
+        """
+        self._on_their_way[sample] = max(0, self._on_their_way[sample] - 1)
+        if not self._on_their_way[sample]:
+            self._worklist.change(sample, sent=True, **known)
+
+    def _end_draft(self, handed_in: Draft) -> None:
+        """Drop a slice's draft, but not what was painted after it was handed in."""
+        kept = self._drafts.find(handed_in.item.sample)
+        newer = kept is not None and kept.at >= handed_in.at
+        if not (newer and not np.array_equal(kept.labels, handed_in.labels)):
+            self._drafts.drop(handed_in.item.sample)
 
     def keep(self, draft: Draft) -> None:
         """Keep what is not handed in, or not safe yet, on this computer's disk."""
@@ -135,8 +171,8 @@ class Submissions:
         if fits and not newer:
             self.keep(Draft(labels, base, seconds, item))
             return True
-        lost = _("The slice is in the worklist no more, or of another shape.")
-        message = _("The slice has newer paint, which stays.") if fits else lost
+        lost = _("The slice is no longer in the worklist, or has another shape.")
+        message = _("The slice has newer paint, which was kept.") if fits else lost
         hint = _("Hand it in or clear it first.") if fits else ""
         self.failed.emit(Failure("taken", message, hint, about="refused_labels"))
         return False
@@ -153,11 +189,18 @@ class Submissions:
         """What became of a slice that was handed in."""
         if news.stored is not None:
             status, version = news.stored.status, news.stored.version
-            self._worklist.change(news.sample, sent=True, status=status, version=version)
-            if news.annotation:
+            own = self._on_their_way[news.sample] or news.sample in self._before
+            self._worklist.change(news.sample, version=version)
+            self._arrived(news.sample, status=status)
+            if news.annotation and own:
                 self._rebase(news.sample, version)
+            elif news.annotation:  # of another person here; it goes on from nothing of this one's
+                self._initial_labels.drop(news.sample)
         elif news.error is not None:
-            self._worklist.change(news.sample, sent=True, status=Status.TODO)
+            self._arrived(news.sample, status=Status.TODO)
+            if news.state == OutboxState.CONFLICT:  # the other person's labels are to be shown
+                self._initial_labels.drop(news.sample)
+                self.outdated.emit()
             if news.state != OutboxState.REFUSED:  # those are told together, see `OutboxRefusals`
                 self.failed.emit(news.error)
         self.changed.emit()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from alunet.schema import Status, TakenBack
+from ALUNetSlicerLib.annotate.drafts import not_kept
 from ALUNetSlicerLib.annotate.initial_labels import InitialLabels
 from ALUNetSlicerLib.annotate.worklist import Slice, SliceWorklist
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
@@ -65,13 +66,13 @@ class TakeBack:
             if not undo:
                 self._taken[item.sample] = answer.version
             self._worklist.change(item.sample, status=Status(answer.status), version=answer.version)
-            self._initial_labels.drop(item.sample)
+            self._rebase(item.sample, answer.version)
             self.changed.emit()
             if answer.says:
                 self.said.emit(" ".join(answer.says))
             done(answer.version)
 
-        base = {} if undo else {"base_version": item.version}
+        base: dict[str, int] = {} if undo else {"base_version": item.version}
         self._agent.ask(
             "take_back",
             take,
@@ -81,3 +82,11 @@ class TakeBack:
             undo=undo,
             **base,
         )
+
+    def _rebase(self, sample: int, version: int) -> None:
+        """What was painted and not handed in goes on from the version that the slice has now."""
+        self._initial_labels.drop(sample)
+        try:
+            self._initial_labels.rebase(sample, version)
+        except OSError as error:
+            self.failed.emit(not_kept(error))

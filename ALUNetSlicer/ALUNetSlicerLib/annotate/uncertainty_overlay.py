@@ -11,6 +11,7 @@ from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import FetchedVoxels
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_view import SliceView
+from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.signal import Signal
 
 
@@ -42,6 +43,21 @@ class UncertaintyOverlay:
         self._agent, self._project, self._case_nodes, self._view = agent, project, case_nodes, view
         self._item: Slice | None = None
 
+    def forget(self) -> None:
+        """No slice is on screen: what is on its way is not shown; the view stays as it is."""
+        self._item, self.lacking = None, False
+
+    def _lay(self, view: SliceView, item: Slice, answer: FetchedVoxels) -> None:
+        try:
+            values = answer.read()
+        except (OSError, ValueError) as error:
+            message = _("The uncertainty of {case} cannot be read: {why}.")
+            said = message.format(case=item.case, why=error)
+            self.failed.emit(Failure("spool", said, about="uncertainty"))
+            return
+        self.lacking = False
+        view.overlay(self._case_nodes.overlay(item.case, item.box, values))
+
     def show(self, item: Slice | None) -> None:
         """Lay it over a slice that is on screen, where it is wanted; over none, take it away."""
         view, again = self._view(), self._item is not None and item == self._item
@@ -54,14 +70,13 @@ class UncertaintyOverlay:
 
         def take(answer: FetchedVoxels) -> None:
             if self.wanted and self._item is item:
-                self.lacking = False
-                view.overlay(self._case_nodes.overlay(item.case, item.box, answer.read()))
+                self._lay(view, item, answer)
 
         def nothing(why: Failure) -> None:
-            if why.code in (Code.NOT_FOUND, Code.NOT_READY):
-                self.lacking = self._item is item and self.wanted
-                self.missing.emit()
-            else:
+            if why.code not in (Code.NOT_FOUND, Code.NOT_READY):
                 self.failed.emit(why)
+            elif self._item is item:
+                self.lacking = self.wanted
+                self.missing.emit()
 
         self._agent.ask("uncertainty", take, nothing, project=self._project, sample=item.sample)

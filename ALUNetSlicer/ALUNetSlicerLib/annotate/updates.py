@@ -40,24 +40,36 @@ class Updates:
         self.changed, self.erased, self.failed = Signal(), Signal(), Signal()
         self._agent, self._project, self._author = agent, project, author
         self._worklist, self._drafts, self._initial_labels = worklist, drafts, initial_labels
+        self._asked = self._taken = 0
+        self._closed = False
         agent.event.connect(self._hear)
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
-        """Ask for the worklist."""
+        """Ask for the worklist; `done` is called when it is there, unless this was closed."""
+        self._asked += 1
+        number, since = self._asked, self._worklist.changes
 
         def take(rows: list[WorkRow]) -> None:
-            before = self._worklist.round
-            items = [Slice.of_row(row, self._author) for row in rows]
-            self._worklist.fill(self._drafts.mark(items))
-            if self._worklist.round != before:
-                self._initial_labels.drop_proposals()
-            self.changed.emit()
+            if self._closed:
+                return
+            if number > self._taken:  # else a newer answer was faster
+                self._taken = number
+                self._fill(rows, since)
             done()
 
         self._agent.ask("worklist", take, self.failed.emit, project=self._project)
 
+    def _fill(self, rows: list[WorkRow], since: int) -> None:
+        before = self._worklist.round
+        items = [Slice.of_row(row, self._author) for row in rows]
+        self._worklist.fill(self._drafts.mark(items), since)
+        if self._worklist.round != before:
+            self._initial_labels.drop_proposals()
+        self.changed.emit()
+
     def close(self) -> None:
         """Stop listening."""
+        self._closed = True
         self._agent.event.disconnect(self._hear)
 
     def _hear(self, event: object) -> None:

@@ -76,23 +76,42 @@ class Counts:
 
 
 class SliceWorklist:
-    """The slices of a batch and of those ahead."""
+    """The slices of a batch and of those ahead.
+
+    Attributes:
+        changes: how often a slice was changed.
+    """
 
     def __init__(self) -> None:
+        self.changes = 0
         self._slices: list[Slice] = []
+        self._changed: dict[int, int] = {}
 
-    def fill(self, slices: list[Slice]) -> None:
-        """Replace all; what was handed in here and is still on its way keeps its status."""
-        unsent = {item.sample: item for item in self._slices if not item.sent}
+    def fill(self, slices: list[Slice], since: int | None = None) -> None:
+        """Replace all; what was handed in here and is still on its way keeps its status.
+
+        Args:
+            since: `changes` when the engine was asked for these; what changed after that is newer.
+        """
+        known = {item.sample: item for item in self._slices}
         self._slices = [
-            replace(item, status=unsent[item.sample].status, sent=False)
-            if item.sample in unsent
-            else item
+            self._newest(known.get(item.sample), item, since)
             for item in sorted(slices, key=lambda item: item.rank)
         ]
 
+    def _newest(self, known: Slice | None, told: Slice, since: int | None) -> Slice:
+        """A slice as the engine told of it, with what is known better here."""
+        changed = since is not None and self._changed.get(told.sample, 0) > since
+        if known is None or (known.sent and not changed):
+            return told
+        owner = known.owner or told.owner if changed else told.owner
+        version = max(known.version, told.version)
+        return replace(told, status=known.status, sent=known.sent, version=version, owner=owner)
+
     def change(self, sample: int, **changes: Any) -> None:
         """Change what is known of a slice; of one that is not in the list nothing is."""
+        self.changes += 1
+        self._changed[sample] = self.changes
         self._slices = [
             replace(item, **changes) if item.sample == sample else item for item in self._slices
         ]

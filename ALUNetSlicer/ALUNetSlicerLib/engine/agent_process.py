@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
@@ -92,7 +93,7 @@ class AgentProcess:
         self._engine: dict[str, Any] | None = None
         self._follows: dict[str, int] = {}
         self._number, self._deaths, self._born = 0, 0, 0.0
-        self._rest = b""
+        self._rest, self._lines = b"", deque[bytes]()
         self._running, self._closed, self._greeted = False, True, False
         self._refused: Failure | None = None
         self._call_off: Callable[[], None] = lambda: None
@@ -119,6 +120,7 @@ class AgentProcess:
         self._call_off()
         self._closed, self._running, self._greeted = True, False, False
         self._waiting.clear()
+        self._lines.clear()
         self._process.close()
 
     def ask(self, call: str, done: Done = _nothing, failed: Failed = _nothing, **args: Any) -> int:
@@ -175,9 +177,17 @@ class AgentProcess:
 
     def _hear(self, data: bytes) -> None:
         *lines, self._rest = (self._rest + data).split(b"\n")
-        for line in lines:
-            if line.strip():
-                self._take(line)
+        self._lines.extend(filter(bytes.strip, lines))
+        self._take_all()
+
+    def _take_all(self) -> None:
+        """Take what was heard, in its order: also from within a dialog, and where one fails."""
+        while self._lines:
+            try:
+                self._take(self._lines.popleft())
+            except BaseException:
+                self._timer.later(0.0, self._take_all)
+                raise
 
     def _take(self, line: bytes) -> None:
         try:
@@ -202,7 +212,7 @@ class AgentProcess:
             why = misfit("hello", error)
         if why.code != WRONG_VERSION:  # it knows no greeting with a version
             text = _("The connection helper is of another version of ALUNet than this module.")
-            hint = _("Update the module and the engine on this computer to the same version.")
+            hint = _("Install the same version of module and engine on this computer.")
             why = Failure(WRONG_VERSION, text, hint)
         self._refused = why
         self._fail_all(why)
@@ -248,7 +258,7 @@ class AgentProcess:
         self._deaths, self._closed = 0, True
         message = _("The connection helper does not start ({count} attempts): {words}.")
         said = message.format(count=TRIES, words=last_words(words).rstrip("."))
-        hint = _("It is not tried again by itself: click Connect.")
+        hint = _("It is not retried automatically: click Connect.")
         self._fail_all(Failure(NO_AGENT, said, hint, about="choose"))
 
     def _fail_all(self, why: Failure) -> None:

@@ -14,6 +14,7 @@ from alunet.schema import ENDED, JobKind, JobState
 from ALUNetSlicerLib.engine.agent_process import AgentProcess, about_job
 from ALUNetSlicerLib.engine.failure import Failed, Failure
 from ALUNetSlicerLib.engine.messages import (
+    ConnectionNews,
     Epoch,
     JobNews,
     News,
@@ -130,8 +131,10 @@ class JobTracker:
             ]
             if running:
                 self._set(running[0])
-            elif self.current is not None:  # it ended, and nobody told of it
-                self._ask(self.current.id)
+            # what has ended since, or without a word: its end is told once
+            known = [job.id for job in (self.current, self.background) if job is not None]
+            for number in {*known, *self._waiting_for}:
+                self._ask(number)
 
         self._agent.ask("jobs", take, failed, project=self._project)
 
@@ -180,6 +183,8 @@ class JobTracker:
         self._agent.ask("job", take, project=self._project, job=number)
 
     def _hear(self, event: object) -> None:
+        if isinstance(event, ConnectionNews) and event.state == "online":
+            self.refresh()  # the end of a job may have been asked for in vain
         if not isinstance(event, ProjectNews) or event.project != self._project:
             return
         if event.kind == NewsKind.GAP:

@@ -39,7 +39,7 @@ class LocalFiles:
         """Why files cannot be read and written; None where they can."""
         if self._place().environment is not None:
             return None
-        words = _("Folders and DICOM are read by the engine on this computer, which is missing.")
+        words = _("Reading folders and DICOM needs the engine on this computer.")
         return Failure(
             "no_engine", words, _("Install it in the section Engine."), about="read_folder"
         )

@@ -398,5 +398,5 @@ def misfit(what: str, why: ValueError) -> Failure:
     message = _("What the engine says ({what}) cannot be understood: {why}.").format(
         what=what, why=why
     )
-    hint = _("Update ALUNet on this computer and on the engine's computer to the same version.")
+    hint = _("Install the same version of ALUNet on both computers.")
     return Failure("misfit", message, hint)

@@ -33,7 +33,7 @@ class OutboxRefusals:
         self.entries: list[OutboxEntry] = []
         self.changed, self.failed = Signal(), Signal()
         self._agent = agent
-        self._opened: set[tuple[str, int]] = set()
+        self._opened: dict[tuple[str, int], str] = {}
         agent.event.connect(self._hear)
 
     def refresh(self) -> None:
@@ -52,9 +52,12 @@ class OutboxRefusals:
         """Forget an entry for good."""
         self._agent.ask("discard", lambda _answer: self.refresh(), self.failed.emit, key=key)
 
-    def labels(self, entry: OutboxEntry, done: Callable[[np.ndarray, RefusedLabels], None]) -> None:
+    def labels(self, entry: OutboxEntry, done: Callable[[np.ndarray, RefusedLabels], bool]) -> None:
         """Give the labels of an entry. When its slice was handed in again, and taken, it is
         forgotten.
+
+        Args:
+            done: says whether the slice goes on from these labels.
         """
 
         def take(found: RefusedLabels) -> None:
@@ -64,8 +67,8 @@ class OutboxRefusals:
                 message = _("The labels cannot be read: {why}.").format(why=error)
                 self.failed.emit(Failure("spool", message, about="refused_labels"))
                 return
-            self._opened.add((entry.project, entry.sample))
-            done(labels, found)
+            if done(labels, found):
+                self._opened[entry.project, entry.sample] = entry.key
 
         self._agent.ask("refused_labels", take, self.failed.emit, key=entry.key)
 
@@ -96,9 +99,6 @@ class OutboxRefusals:
             return
         opened = event.project, event.sample
         if event.stored is not None and event.annotation and opened in self._opened:
-            self._opened.discard(opened)
-            for entry in self.of(event.project):
-                if entry.sample == event.sample:
-                    self.discard(entry.key)
+            self.discard(self._opened.pop(opened))
         elif event.state == OutboxState.REFUSED or self.entries:
             self.refresh()

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 import slicer
-import vtk
 
+from ALUNetSlicerLib.mrml.overlay_node import lay_over, overlay_node
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
 _NAME, _COLORS = "ALUNet part", "ALUNet part colors"
@@ -36,14 +36,8 @@ def part_frame(volume: Any, box: Box) -> Any | None:
     )
     values[_in_slice(box, width)] = _FRAME
     values[_in_slice(box, 0)] = 0
-    node, matrix = _node(), vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    corner = [float(box.index if axis == box.axis else 0) for axis in (2, 1, 0)]
-    for row, value in enumerate(matrix.MultiplyPoint([*corner, 1.0])[:3]):
-        matrix.SetElement(row, 3, value)
-    node.SetIJKToRASMatrix(matrix)
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    slicer.util.updateVolumeFromArray(node, values)
+    node = overlay_node("vtkMRMLLabelMapVolumeNode", _NAME, _colors)
+    lay_over(node, volume, [box.index if axis == box.axis else 0 for axis in range(3)], values)
     return node
 
 
@@ -55,19 +49,8 @@ def _in_slice(box: Box, more: int) -> tuple[slice, ...]:
     )
 
 
-def _node() -> Any:
-    node = slicer.mrmlScene.GetFirstNode(_NAME, "vtkMRMLLabelMapVolumeNode")
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLLabelMapVolumeNode", _NAME)
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetSaveWithScene(False)
-        node.GetDisplayNode().SetAndObserveColorNodeID(_colors().GetID())
-    return node
-
-
-def _colors() -> Any:
+def _colors() -> str:
+    """Id of the color table of frames."""
     table = slicer.mrmlScene.GetFirstNode(_COLORS, "vtkMRMLColorTableNode")
     if table is None:
         table = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLColorTableNode", _COLORS)
@@ -77,4 +60,4 @@ def _colors() -> Any:
         table.SetNumberOfColors(len(_LOOKS))
         for value, look in _LOOKS.items():
             table.SetColor(value, str(value), *look)
-    return table
+    return str(table.GetID())

@@ -33,7 +33,7 @@ class SliceView:
         Raises:
             ValueError: a transform of the volume is not linear.
         """
-        slice_node = self._logic.GetSliceNode()
+        slice_node, place = self._logic.GetSliceNode(), center(volume, box)
         fresh = self._put(self._logic, volume)
         self.overlay(None)
         show_slice(slice_node, volume, box.axis, box.index)
@@ -41,7 +41,6 @@ class SliceView:
             self._logic.FitSliceToBackground()
             # fitting moves it to the middle of the volume
             show_slice(slice_node, volume, box.axis, box.index)
-        place = center(volume, box)
         for other in self._beside():
             if self._put(other, volume):
                 other.FitSliceToBackground()
@@ -71,13 +70,16 @@ class SliceView:
 
     def place(self) -> tuple[Any, int, int] | None:
         """The volume node shown, the array axis (k, j, i) across the view and the slice; None
-        without a volume.
+        without a volume that has voxels.
+
+        Raises:
+            ValueError: a transform of the volume is not linear.
         """
         layers = self._logic.GetSliceCompositeNode()
         volume = slicer.mrmlScene.GetNodeByID(layers.GetBackgroundVolumeID() or "")
-        return (
-            None if volume is None else (volume, *slice_shown(self._logic.GetSliceNode(), volume))
-        )
+        if volume is None or volume.GetImageData() is None:
+            return None
+        return volume, *slice_shown(self._logic.GetSliceNode(), volume)
 
     def restore(self) -> None:
         """Show again what was shown before the first slice; nodes that are gone meanwhile are

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import slicer
-import vtk
 
+from ALUNetSlicerLib.mrml.overlay_node import lay_over, overlay_node
 from ALUNetSlicerLib.mrml.slice_geometry import Box
 
 OPACITY = 0.4
@@ -26,15 +25,9 @@ def uncertainty_volume(volume: Any, box: Box, values: np.ndarray, classes: int) 
         values: uncertainty, of the box's shape, from 0 on; in nats for the entropy.
         classes: how many the model tells apart, with the background.
     """
-    node = _node()
-    matrix = vtk.vtkMatrix4x4()
-    volume.GetIJKToRASMatrix(matrix)
-    corner = [float(low) for low, _ in reversed(box.bounds)]
-    for row, value in enumerate(matrix.MultiplyPoint([*corner, 1.0])[:3]):
-        matrix.SetElement(row, 3, value)
-    node.SetIJKToRASMatrix(matrix)
-    node.SetAndObserveTransformNodeID(volume.GetTransformNodeID())
-    slicer.util.updateVolumeFromArray(node, np.ascontiguousarray(values, np.float32))
+    node = overlay_node("vtkMRMLScalarVolumeNode", _NAME, lambda: _COLORS)
+    corner = [low for low, _high in box.bounds]
+    lay_over(node, volume, corner, np.ascontiguousarray(values, np.float32))
     display, most = node.GetDisplayNode(), float(np.log(classes))
     display.SetAutoWindowLevel(0)
     display.SetWindowLevelMinMax(0.0, most)
@@ -42,16 +35,4 @@ def uncertainty_volume(volume: Any, box: Box, values: np.ndarray, classes: int) 
     display.SetLowerThreshold(_SURE * most)
     display.SetUpperThreshold(10 * most)
     display.SetApplyThreshold(1)
-    return node
-
-
-def _node() -> Any:
-    node = slicer.mrmlScene.GetFirstNode(_NAME, "vtkMRMLScalarVolumeNode")
-    if node is None:
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", _NAME)
-        node.SetHideFromEditors(True)
-        node.SetSaveWithScene(False)
-        node.CreateDefaultDisplayNodes()
-        node.GetDisplayNode().SetSaveWithScene(False)
-        node.GetDisplayNode().SetAndObserveColorNodeID(_COLORS)
     return node

@@ -108,11 +108,12 @@ class AnnotateSection(Section):
 
     def _hand_in(self, session: Any) -> None:
         session.keep_draft()
-        further = session.other_slices.take_further()
+        sample, further = session.current.sample, session.other_slices.take_further()
         question = _("Also hand in further slices that you painted ({count})?")
         if further and self._desktop.confirm(question.format(count=len(further))):
             self._workspace.own_slices.hand_in(further)
-        session.submit()
+        if session.current is not None and session.current.sample == sample:
+            session.submit()  # else another one came while the question was on screen
 
     def previous(self) -> None:
         """Show the slice before."""
@@ -170,7 +171,7 @@ class AnnotateSection(Section):
 
     def _proposals(self, wanted: bool) -> None:
         if self._workspace.session is not None:
-            self._workspace.session.proposals = bool(wanted)
+            self._workspace.session.loader.proposals = bool(wanted)
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -184,7 +185,7 @@ class AnnotateSection(Section):
             session.shown.connect(self._shown)
             self._workspace.case_list.listed.connect(self._list_again)
             self._workspace.jobs.changed.connect(self._show_slice)
-            session.proposals = bool(ui.proposalsCheck.checked)
+            session.loader.proposals = bool(ui.proposalsCheck.checked)
             session.locked = bool(ui.lockCheck.checked)
             session.overlay.wanted = bool(ui.overlayCheck.checked)
         self._show()
@@ -202,6 +203,30 @@ class AnnotateSection(Section):
             "" if self._rows else _("No slices are suggested yet: see Next round.")
         )
         unseen = nothing or ("" if current else _("Click a slice in the list first."))
+        self._allow_work(unseen)
+        self._show_taking_back(unseen)
+        ui.goOnButton.visible = session is not None and session.interrupted is not None
+        allow(
+            ui.addSliceButton,
+            _("Add the slice shown in the Red view to the worklist."),
+            missing,
+        )
+        overlay = _("Overlay the model's uncertainty: brighter is less certain. Ctrl+U")
+        unlearned = missing or (
+            "" if session.worklist.round else _("There is no model yet: finish a round.")
+        )
+        allow(ui.overlayCheck, overlay, unlearned)
+        ui.editor.visible = current is not None
+        self._show_slice()
+        ui.progressLabel.text = self._progress()
+        ui.annotateSection.text = _("Annotate") + self._short()
+        for row, item in enumerate(self._rows):
+            if current is not None and item.sample == current.sample:
+                ui.worklistTable.selectRow(row)
+
+    def _allow_work(self, unseen: str) -> None:
+        """Enable what works on the slice on screen, where there is one."""
+        ui = self._ui
         for widget, tip in (
             (ui.doneButton, _("Hand this slice in and show the next one. Ctrl+Return")),
             (ui.previousButton, _("The slice before, done or not. Ctrl+Shift+Return")),
@@ -218,25 +243,6 @@ class AnnotateSection(Section):
             ),
         ):
             allow(widget, tip, unseen)
-        self._show_taking_back(unseen)
-        ui.goOnButton.visible = session is not None and session.interrupted is not None
-        allow(
-            ui.addSliceButton,
-            _("Put the slice of the Red view into the worklist, by your own choice."),
-            missing,
-        )
-        overlay = _("Lay the model's uncertainty over the slice: bright where it is unsure. Ctrl+U")
-        unlearned = missing or (
-            "" if session.worklist.round else _("There is no model yet: finish a round.")
-        )
-        allow(ui.overlayCheck, overlay, unlearned)
-        ui.editor.visible = current is not None
-        self._show_slice()
-        ui.progressLabel.text = self._progress()
-        ui.annotateSection.text = _("Annotate") + self._short()
-        for row, item in enumerate(self._rows):
-            if current is not None and item.sample == current.sample:
-                ui.worklistTable.selectRow(row)
 
     def _show_taking_back(self, unseen: str) -> None:
         ui, session = self._ui, self._workspace.session

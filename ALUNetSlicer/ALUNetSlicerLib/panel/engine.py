@@ -118,7 +118,7 @@ class EngineSection(Section):
         allow(ui.connectButton, _("Start or reach the engine."), missing)
         allow(
             ui.testButton,
-            _("Go the way to the engine step by step, and say what is wrong."),
+            _("Test the connection step by step and report the first problem."),
             missing if workspace.state != "starting" else "",
         )
         ui.engineStateLabel.text = self._state()
@@ -145,9 +145,9 @@ class EngineSection(Section):
         if workspace.given_up:
             return f"● {workspace.why}"
         if workspace.state == "offline" or health is None:
-            return _("● Not reached; it is tried again. You can go on annotating. {why}").format(
-                why=workspace.why
-            )
+            return _(
+                "● Not connected, retrying. Keep annotating: your work is saved. {why}"
+            ).format(why=workspace.why)
         names = {
             "cpu": _("processor (CPU)"),
             "unknown": _("still looking for a GPU"),

@@ -229,18 +229,20 @@ class ProjectSection(Section):
 
     def _read(self, folder: Path, series: str) -> None:
         self._looked(0)
+        session = self._workspace.session
         self._workspace.local_files.read_folder(
             folder,
             len(self._workspace.project.channels),
             series,
-            self._looked,
-            lambda found: self._listed_folder(folder, found),
-            self._not_read,
+            lambda files: self._looked(files) if self._workspace.session is session else None,
+            lambda found: self._listed_folder(folder, found, session),
+            lambda why: self._not_read(why, session),
         )
 
-    def _not_read(self, why: Failure) -> None:
-        self._sending = ""
-        self._show()
+    def _not_read(self, why: Failure, session: Any) -> None:
+        if self._workspace.session is session:
+            self._sending = ""
+            self._show()
         if why.code != "cancelled":
             self._workspace.failed.emit(why)
 
@@ -248,16 +250,18 @@ class ProjectSection(Section):
         self._sending = _("Reading the folder: {count} files…").format(count=files)
         self._show()
 
-    def _listed_folder(self, folder: Path, found: FolderListing) -> None:
-        """Ask for the series where there are several, else for consent."""
+    def _listed_folder(self, folder: Path, found: FolderListing, session: Any) -> None:
+        """Ask for the series where there are several, else for consent; where another project was
+        opened meanwhile, nothing is sent.
+        """
+        if self._workspace.session is not session:
+            return
         self._sending = ""
         self._show()
-        if self._workspace.project is None:
-            return
         if found.choices:
             rows = [choice.label for choice in found.choices]
             row = self._desktop.choose(_("Which series is to be annotated?"), rows)
-            if row >= 0:
+            if row >= 0 and self._workspace.session is session:
                 self._read(folder, found.choices[row].key)
             return
         taken, groups = self._names(), []
@@ -265,13 +269,15 @@ class ProjectSection(Section):
             name = free_name(case.name, taken)
             taken.append(name)
             groups.append((name, [Path(file) for file in case.images]))
-        if self._desktop.confirm(summary_of([name for name, _files in groups], found)):
+        agreed = self._desktop.confirm(summary_of([name for name, _files in groups], found))
+        if agreed and self._workspace.session is session:
             self._send(groups)
 
     def cancel(self) -> None:
         """Stop reading or sending."""
         self._workspace.local_files.cancel()
-        self._workspace.case_upload.cancel()
+        if self._workspace.case_upload is not None:
+            self._workspace.case_upload.cancel()
 
     def _send(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._sending = upload_words(1, len(groups))
@@ -384,7 +390,7 @@ class ProjectSection(Section):
         project = self._workspace.project
         if project is None:
             return _("No project is open.")
-        return _("{cases} cases, {slices} slices labelled, {structures}").format(
+        return _("{cases} cases, {slices} slices labeled, {structures}").format(
             cases=len(self._names()) - len(self._workspace.status.removed),
             slices=project.status.slices,
             structures=", ".join(name for name, value in project.labels.items() if value),

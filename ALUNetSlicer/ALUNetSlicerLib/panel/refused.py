@@ -48,9 +48,9 @@ class RefusedPart(Section):
         if entry is None or session is None:
             return
 
-        def take(labels: np.ndarray, found: RefusedLabels) -> None:
-            if self._workspace.session is session:
-                session.take_up(entry.sample, labels, found.version, found.seconds)
+        def take(labels: np.ndarray, found: RefusedLabels) -> bool:
+            here = self._workspace.session is session
+            return here and session.take_up(entry.sample, labels, found.version, found.seconds)
 
         self._workspace.refused.labels(entry, take)
 

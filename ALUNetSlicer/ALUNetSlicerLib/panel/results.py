@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from alunet.schema import DICOM_SEG, SEGMENTATION_ENDING, CurvePoint, WrittenSegmentations
+from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.engine.messages import ProjectStatus
-from ALUNetSlicerLib.engine.results import is_tested, measured, plot, segmentation_file
+from ALUNetSlicerLib.engine.results import Results, is_tested, measured, plot, segmentation_file
 from ALUNetSlicerLib.mrml.dicom_source import source_folder
 from ALUNetSlicerLib.mrml.terminology import hex_colors
 from ALUNetSlicerLib.panel.binding import Section, allow, fill
@@ -54,7 +56,8 @@ class ResultsSection(Section):
         """Ask for the learning curve."""
         results = self._workspace.results
         if results is not None:
-            results.curve(self._take, self._workspace.failed.emit)
+            take = partial(self._take, results)
+            results.curve(take, self._workspace.failed.emit)
         self._show()
 
     def plot(self) -> None:
@@ -82,12 +85,16 @@ class ResultsSection(Section):
         """Segment a whole case with the current model."""
         case, workspace = self._ui.caseCombo.currentData, self._workspace
 
-        def ready(volume: Any) -> None:
-            workspace.results.segment(
-                case, volume, lambda node: self._segmented(case, node), workspace.failed.emit
-            )
+        session, results = workspace.session, workspace.results
 
-        workspace.session.volumes.load(case, ready)
+        def ready(volume: Any) -> None:
+            if workspace.session is session:
+                results.segment(case, volume, segmented, workspace.failed.emit)
+
+        def segmented(node: Any) -> None:
+            self._segmented(session, case, node)
+
+        session.volumes.load(case, ready)
 
     def export_labels(self) -> None:
         """Write the annotated label maps; as DICOM that of the chosen case."""
@@ -133,11 +140,12 @@ class ResultsSection(Section):
         self._ui.exportLabel.text = _("✓ {file} is written.").format(file=target)
         self._ui.exportLabel.visible = True
 
-    def _segmented(self, case: str, node: Any) -> None:
-        session = self._workspace.session
-        session.case_nodes.add_result(
-            case, node, "" if session.current is None else session.current.case
-        )
+    def _segmented(self, session: AnnotationSession, case: str, node: Any) -> None:
+        on_screen = "" if session.current is None else session.current.case
+        session.case_nodes.add_result(case, node, on_screen)
+        if self._workspace.session is not session:
+            session.case_nodes.hide()  # the project was closed meanwhile
+            return
         self._ui.exportLabel.text = _('✓ The segmentation "{name}" is in the scene.').format(
             name=node.GetName()
         )
@@ -151,9 +159,10 @@ class ResultsSection(Section):
             self._workspace.jobs.changed.connect(self._show)
         self.refresh()
 
-    def _take(self, points: list[CurvePoint]) -> None:
-        self._points = points
-        self._show()
+    def _take(self, results: Results, points: list[CurvePoint]) -> None:
+        if results is self._workspace.results:  # not of a project that was closed meanwhile
+            self._points = points
+            self._show()
 
     def _show(self, *_values: Any) -> None:
         ui, workspace = self._ui, self._workspace
@@ -192,7 +201,7 @@ class ResultsSection(Section):
         if not status.labelled:
             return _("Nothing yet.")
         words = [
-            _("{slices} slices labelled in {time} min").format(
+            _("{slices} slices labeled in {time} min").format(
                 slices=status.slices, time=clock(60 * status.minutes)
             )
         ]

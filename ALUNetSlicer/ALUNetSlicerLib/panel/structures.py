@@ -58,16 +58,22 @@ class StructuresPart(Section):
             self._change("remove_structure", structure=self._chosen())
 
     def _change(self, call: str, **given: Any) -> None:
+        session = self._workspace.session
+
         def failed(why: Failure) -> None:
             if why.code == Code.ANSWER_NEEDED and why.details is not None:
-                self._ask(call, why, given)
+                self._ask(call, why, given, session)
             else:
                 self._workspace.failed.emit(why)
 
         self._workspace.change_structures(call, self._changed, failed, **given)
 
-    def _ask(self, call: str, why: Failure, given: dict[str, Any]) -> None:
-        """Let a person say what the engine needs to know, and ask the engine again."""
+    def _ask(self, call: str, why: Failure, given: dict[str, Any], session: Any) -> None:
+        """Let a person say what the engine needs to know, and ask the engine again, while the
+        project is open.
+        """
+        if self._workspace.session is not session:
+            return
         details = why.details or {}
         words = {
             "open": _("Not annotated: look at these slices again"),
@@ -76,7 +82,7 @@ class StructuresPart(Section):
         }
         answers = {words.get(choice, choice): choice for choice in details["choices"]}
         row = self._desktop.choose(why.message, list(answers))
-        if row >= 0:
+        if row >= 0 and self._workspace.session is session:
             self._change(call, **{**given, details["about"]: list(answers.values())[row]})
 
     def _changed(self, change: StructureChange) -> None:

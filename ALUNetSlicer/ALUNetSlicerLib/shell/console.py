@@ -35,6 +35,7 @@ from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.engine.simulation import Simulation
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor
+from ALUNetSlicerLib.ports.segment_editor import NoEditor
 from ALUNetSlicerLib.shell import assembly
 from ALUNetSlicerLib.shell.workspace import Workspace
 
@@ -57,7 +58,7 @@ class Console:
     @property
     def workspace(self) -> Workspace:
         """The place of work; made here where no panel made it."""
-        return self.assemble(assembly.qt_ports.NoEditor()).workspace
+        return self.assemble(NoEditor()).workspace
 
     @property
     def session(self) -> AnnotationSession | None:
@@ -171,7 +172,7 @@ class Console:
             options: of ``alunet simulate``: rounds, budget, initial, epochs, iterations, limit,
                 seed, group, …
         """
-        parts = self.assemble(assembly.qt_ports.NoEditor())
+        parts = self.assemble(NoEditor())
         study = assembly.simulate(parts, dataset, out, strategies, options)
         self._studies.append(study)
         return study

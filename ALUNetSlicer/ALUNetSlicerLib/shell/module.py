@@ -13,6 +13,7 @@ import slicer
 from ALUNetSlicerLib.mrml.canvas import CANVAS
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.ports.i18n import tr as _
+from ALUNetSlicerLib.ports.segment_editor import SegmentEditor
 from ALUNetSlicerLib.shell import sample_data
 from ALUNetSlicerLib.shell.console import Console
 from ALUNetSlicerLib.shell.scene_state import SceneState
@@ -82,7 +83,7 @@ class Shell:
         widget.layout.addWidget(self._form)
         ui = slicer.util.childWidgetVariables(self._form)
         # nothing to paint in
-        parts = widget.logic.assemble(qt_ports.QtEditor(ui.editor, CANVAS))
+        parts = widget.logic.assemble(SegmentEditor(ui.editor, CANVAS))
         self._form.setMRMLScene(slicer.mrmlScene)
         self.ui, self._workspace = ui, parts.workspace
         self._activity, desktop = qt_ports.QtActivity(), qt_ports.QtDesktop()
@@ -169,6 +170,7 @@ class Shell:
         known = workspace.place is not None and workspace.place.to == state.engine
         if state.project and state.sample >= 0 and known:
             sample = state.sample
+            # called for the project that it was opened for, while that is open
             workspace.open(state.project, lambda: workspace.session.resume(sample))
         self._nodes_changed()
 

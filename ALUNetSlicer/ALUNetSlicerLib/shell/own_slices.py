@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -52,19 +53,12 @@ class OwnSlices:
         """Put the slice of the view into the worklist; where it must be, the project is planned
         first.
         """
-        view = self._view()
-        place = None if view is None else view.place()
+        place = self._shown()
         case = "" if place is None else self._session.case_nodes.case_of(place[0])
         if not case:
+            words = _("The Red view shows no case of this project.")
             hint = _("Show a volume that you added there, then try again.")
-            self.failed.emit(
-                Failure(
-                    "no_case",
-                    _("The Red view shows no case of this project."),
-                    hint,
-                    about="add_slice",
-                )
-            )
+            self.failed.emit(Failure("no_case", words, hint, about="add_slice"))
             return
 
         def refused(why: Failure) -> None:
@@ -79,6 +73,14 @@ class OwnSlices:
 
         self._add(case, place[1], place[2], refused)
 
+    def _shown(self) -> tuple[Any, int, int] | None:
+        """Which slice of which volume node the view shows; None for none."""
+        view = self._view()
+        try:
+            return None if view is None else view.place()
+        except ValueError:  # under a transform that is not linear there are no slices
+            return None
+
     def hand_in(self, places: list[Place]) -> None:
         """Put slices into the worklist that were painted without being asked for, and hand them
         in.
@@ -88,14 +90,18 @@ class OwnSlices:
         known = {item.sample for item in self._session.worklist}  # what is painted there is a draft
 
         def listed(rows: list[WorkRow], whole: np.ndarray) -> None:
-            new = [row for row in rows if row.sample not in known]
-            for row in new if not self._closed else ():
-                others.hand_in(Slice.of_row(row, self._author), whole)
+            for row in [row for row in rows if row.sample not in known]:
+                item = Slice.of_row(row, self._author)
+                (others.keep_paint if self._closed else others.hand_in)(item, whole)
             self.added.emit()
 
-        for case, axis, index in places:
-            then = partial(listed, whole=painted[case])
-            self._ask_for(case, axis, index, then, self.failed.emit)
+        def refused(why: Failure, place: Place) -> None:
+            others.further[place] = None  # it is asked about again
+            self.failed.emit(why)
+
+        for place in places:
+            then = partial(listed, whole=painted[place[0]])
+            self._ask_for(*place, then, partial(refused, place=place))
 
     def close(self) -> None:
         """Add nothing more."""

@@ -42,6 +42,7 @@ from ALUNetSlicerLib.mrml.slice_view import SliceView
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Editor, Timer, UserSettings
 from ALUNetSlicerLib.ports.signal import Signal
+from ALUNetSlicerLib.shell.leftovers import remove_leftovers
 from ALUNetSlicerLib.shell.maps_on_demand import MapsOnDemand
 from ALUNetSlicerLib.shell.notices import Notices
 from ALUNetSlicerLib.shell.own_slices import OwnSlices
@@ -117,9 +118,11 @@ class Workspace:
         self.agent, self.settings, self.local_files = agent, settings, LocalFiles(agent, local)
         self._timer, self._folder, self._view, self._editor = timer, folder, view, editor
         self._stop_asking: Callable[[], None] = lambda: None
+        self._opening: object = None
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with contextlib.suppress(OSError):  # drafts are patients' images
             folder.chmod(0o700)
+        remove_leftovers(folder)
         agent.event.connect(self._hear)
         self.refused, self.notices = OutboxRefusals(agent), Notices()
         self.failed.connect(self.notices.add)
@@ -144,9 +147,9 @@ class Workspace:
         if self.project is not None:
             self.close()
         self.place, self.state, self.why, self.health = place, "starting", "", None
-        self.outdated = self.given_up = False
+        self.outdated, self.given_up, self._opening = False, False, None
         self.agent.start()
-        self.agent.ask("choose", failed=self._unreachable, **place.args())
+        self.agent.ask("choose", failed=self._here(self._unreachable), **place.args())
         self.refused.refresh()
         self.engine_changed.emit()
 
@@ -154,6 +157,11 @@ class Workspace:
         """Test the way to an engine; `done` gets its steps, a list of `ConnectionStep`."""
         self.agent.start()
         self.agent.ask("test", done, failed, **place.args())
+
+    def _here(self, action: Callable[..., None]) -> Callable[..., None]:
+        """An answer of the engine that is chosen now, and of no other."""
+        place = self.place
+        return lambda *given: action(*given) if self.place is place else None
 
     def _unreachable(self, why: Failure) -> None:
         self.state, self.why, self.outdated = "offline", str(why), why.code == WRONG_VERSION
@@ -165,7 +173,7 @@ class Workspace:
 
     def projects(self, done: Done) -> None:
         """The projects on the engine, a list of `ProjectWithStatus`."""
-        self.agent.ask("projects", done, self.failed.emit)
+        self.agent.ask("projects", self._here(done), self._here(self.failed.emit))
 
     def create(
         self,
@@ -186,7 +194,7 @@ class Workspace:
 
         self.agent.ask(
             "create_project",
-            made,
+            self._here(made),
             self.failed.emit,
             name=name,
             labels=labels,
@@ -195,9 +203,14 @@ class Workspace:
         )
 
     def open(self, project: str, done: Callable[[], None] = lambda: None) -> None:
-        """Open a project of the engine; what runs there is found again."""
+        """Open a project of the engine; what runs there is found again. Where the person opens or
+        closes another one meanwhile, that counts.
+        """
+        opening = self._opening = object()
 
         def take(found: ProjectWithStatus) -> None:
+            if self._opening is not opening:
+                return
             self.close()
             self.project = found
             self.notices.put_away(but=(_CONNECTION, "outbox"))
@@ -236,6 +249,7 @@ class Workspace:
 
     def close(self) -> None:
         """Close the open project; what runs on the engine runs on."""
+        self._opening = None
         if self.project is None:
             return
         for part in (self.session, self.jobs, self.own_slices, self.case_list):
@@ -247,20 +261,34 @@ class Workspace:
         self.opened.emit()
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
-        """Ask how the open project stands."""
+        """Ask how the open project stands; `done` is called when that is known, or cannot be, where
+        the project is still open.
+        """
         if self.project is None:
             return
-        name = self.project.id
+        session = self.session
 
         def take(found: ProjectWithStatus) -> None:
-            if self.project is not None and self.project.id == name:
-                before, self.project = self.project, found
-                if structures_of(before) != structures_of(found):
-                    self._use_structures(found)
-                self.project_changed.emit()
+            if self.session is session:
+                self._take_project(found)
                 done()
 
-        self.agent.ask("project", take, self.failed.emit, project=name)
+        def failed(why: Failure) -> None:
+            if self.session is session:
+                self.failed.emit(why)
+                done()
+
+        self.agent.ask("project", take, failed, project=self.project.id)
+
+    def _take_project(self, found: ProjectWithStatus) -> None:
+        """Know how the project stands; an answer that a newer one overtook says nothing."""
+        before = self.project
+        if found.event < before.event:
+            return
+        self.project = found
+        if structures_of(before) != structures_of(found):
+            self._use_structures(found)
+        self.project_changed.emit()
 
     def _use_structures(self, project: ProjectWithStatus) -> None:
         """Let the session know the structures of the project as they are now."""
@@ -367,7 +395,7 @@ class Workspace:
             self.engine_changed.emit()
 
         if self.state == "online":
-            self.agent.ask("health", take)
+            self.agent.ask("health", self._here(take))
 
     def _take_strategies(self, rows: list[StrategyInfo]) -> None:
         self.strategies = [row for row in rows if not row.simulation]
@@ -394,7 +422,7 @@ class Workspace:
         if self.state == "online":
             self.notices.settle(_CONNECTION)
             self.refused.refresh()
-            self.agent.ask("strategies", self._take_strategies)
+            self.agent.ask("strategies", self._here(self._take_strategies))
         if self.health is not None and self.health.device == "unknown":
             self._timer.later(_DEVICES, self._ask_health)
 

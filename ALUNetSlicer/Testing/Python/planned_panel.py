@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import shutil
 from pathlib import Path
 
-from engines import PYTHON, environment
 from panel_case import PanelCase
+from session_case import made_by
 
 SHAPE = (5, 20, 24)
 SLICES, AHEAD = 6, 2
-_HELPERS = str(Path(__file__).resolve().parents[1])
 _MAKE = """
 import sys
 from pathlib import Path
@@ -41,12 +39,7 @@ class PlannedPanel(PanelCase):
     """Two cases, slices of two overlapping parts each, six of them in the batch and two ahead."""
 
     def serve(self) -> None:
-        root = self.folder / "root"
-        root.mkdir()
-        variables = environment()
-        path = os.pathsep.join([variables["PYTHONPATH"], _HELPERS])
-        command = [PYTHON, "-c", _MAKE, str(root)]
-        subprocess.run(command, env={**variables, "PYTHONPATH": path}, check=True)
+        shutil.copytree(Path(made_by(_MAKE).name) / "p", self.folder / "root" / "p")
         super().serve()
 
     def begin(self) -> None:

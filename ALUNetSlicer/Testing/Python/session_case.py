@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import itertools
 import os
+import shutil
 import subprocess
 import tempfile
 from pathlib import Path
@@ -30,7 +33,8 @@ from alunet.project import Project
 root = Path(sys.argv[1])
 shape = (5, 20, 24)
 labels = {"background": 0, "organ": 1, "lesion": 2}
-with Project.create(root / "p", name="p", labels=labels, channels=["CT"]) as made:
+about = {"name": "p", "labels": labels, "channels": ["CT"], "annotation": {"device": "cpu"}}
+with Project.create(root / "p", **about) as made:
     for name in ("a", "b"):
         image = sitk.GetImageFromArray(np.random.default_rng(0).integers(0, 500, shape, np.int16))
         image.SetSpacing((0.7, 0.8, 3))
@@ -45,34 +49,52 @@ def is_online(event: object) -> bool:
     return isinstance(event, ConnectionNews) and event.state == "online"
 
 
+@functools.cache
+def made_by(program: str) -> tempfile.TemporaryDirectory:
+    """A folder with the project ``p`` that a program makes there, once for all tests of a process;
+    each test has a copy of it.
+    """
+    folder = tempfile.TemporaryDirectory()
+    variables = environment()
+    helpers = {"PYTHONPATH": os.pathsep.join([variables["PYTHONPATH"], _HELPERS])}
+    subprocess.run([PYTHON, "-c", program, folder.name], env={**variables, **helpers}, check=True)
+    return folder
+
+
 class SessionCase(SceneTest):
-    """A project of two cases with ten suggested slices."""
+    """A project of two cases with ten suggested slices. The tests of a class share a service."""
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        root = tempfile.TemporaryDirectory()
+        cls.addClassCleanup(root.cleanup)
+        cls.root, cls.port, cls.numbers = Path(root.name), 0, itertools.count(1)
+        cls.environment = environment()
+        cls.serve()
+        cls.addClassCleanup(lambda: cls.stop())
 
     def setUp(self) -> None:
         super().setUp()
         folder = tempfile.TemporaryDirectory()
         self.addCleanup(folder.cleanup)
         self.folder, self.pump = Path(folder.name), Pump()
-        self.environment = environment()
-        self.root = self.folder / "root"
-        self.root.mkdir()
-        helpers = {"PYTHONPATH": os.pathsep.join([self.environment["PYTHONPATH"], _HELPERS])}
-        subprocess.run(
-            [PYTHON, "-c", _POOL, str(self.root)], env={**self.environment, **helpers}, check=True
-        )
-        self.port = 0
-        self.serve()
-        self.addCleanup(self.stop)
+        self.project = f"p{next(self.numbers)}"
+        shutil.copytree(Path(made_by(_POOL).name) / "p", self.root / self.project)
+        if self.service.poll() is not None:  # the test before ended it
+            self.serve()
         self.failures: list = []
         self.shown: list = []
         self.open()
 
-    def serve(self) -> None:
-        self.service, self.address, self.token = serve(self.root, self.port)
-        self.port = int(self.address.rsplit(":", 1)[1])
+    @classmethod
+    def serve(cls) -> None:
+        cls.service, cls.address, cls.token = serve(cls.root, cls.port)
+        cls.port = int(cls.address.rsplit(":", 1)[1])
 
-    def stop(self) -> None:
-        stop(self.service)
+    @classmethod
+    def stop(cls) -> None:
+        stop(cls.service)
 
     def open(self, author: str = "ann") -> None:
         """As a viewer does when it starts."""
@@ -81,7 +103,7 @@ class SessionCase(SceneTest):
         self.agent = AgentProcess(self.process, self.pump)
         self.agent.start()
         self.agent.ask("choose", to=self.address, token=self.token)
-        self.agent.ask("follow", project="p", after=0)
+        self.agent.ask("follow", project=self.project, after=0)
         online: list = []
         self.agent.event.connect(lambda event: online.append(1) if is_online(event) else None)
         self.pump.until(lambda: online)
@@ -92,7 +114,7 @@ class SessionCase(SceneTest):
             self.pump,
             Person(author, self.folder),
             self.address,
-            "p",
+            self.project,
             labels,
             lambda: None,
             self.editor,
@@ -128,7 +150,7 @@ class SessionCase(SceneTest):
             "    sys.stdout.buffer.write(p.annotations.read(sys.argv[2]))"
         )
         done = subprocess.run(
-            [PYTHON, "-c", program, str(self.root / "p"), case],
+            [PYTHON, "-c", program, str(self.root / self.project), case],
             env=self.environment,
             check=True,
             capture_output=True,

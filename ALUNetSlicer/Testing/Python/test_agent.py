@@ -116,6 +116,24 @@ class AgentTest(unittest.TestCase):
         self.agent.start()
         self.pump.until(lambda: answers == [5])
 
+    def test_an_answer_that_fails_holds_up_none_of_those_behind_it(self):
+        lines = 'noise\\n{"id": 0, "result": {}}\\n{"id": 1, "result": 5}\\n{"id": 2, "result": 6}'
+        program = f"import sys; print('{lines}', flush=True); sys.stdin.read()"
+        self.agent.close()
+        self.agent = AgentProcess(PipeProcess(self.pump, [PYTHON, "-c", program]), self.pump)
+        self.addCleanup(self.agent.close)
+        answers: list = []
+
+        def fail(_answer: object) -> None:
+            raise RuntimeError("a node vanished")
+
+        self.agent.ask("hello", fail)
+        self.agent.ask("hello", answers.append)
+        self.agent.start()
+        with self.assertRaisesRegex(RuntimeError, "vanished"):
+            self.pump.until(lambda: answers)
+        self.pump.until(lambda: answers == [6])
+
     def test_an_agent_of_another_version_is_asked_nothing_and_says_which_side_to_update(self):
         for version, update in (
             (API - 1, f"Update ALUNet in {PACKAGES}"),

@@ -13,7 +13,7 @@ from scenes import SceneTest, make_volume
 from ALUNetSlicerLib.mrml.canvas import CANVAS
 from ALUNetSlicerLib.mrml.case_nodes import CaseNodes
 from ALUNetSlicerLib.mrml.slice_geometry import Box, show_slice
-from ALUNetSlicerLib.ports import qt_ports
+from ALUNetSlicerLib.ports.segment_editor import SegmentEditor
 
 SHAPE = (12, 60, 70)
 SLICE = 5
@@ -36,7 +36,7 @@ class EffectsCase(SceneTest):
         self.nodes = CaseNodes("p", {"background": 0, "organ": 1, "lesion": 2})
         self.nodes.adopt("a", self.volume)
         self.widget = slicer.qMRMLSegmentEditorWidget()
-        self.editor = qt_ports.QtEditor(self.widget, CANVAS)
+        self.editor = SegmentEditor(self.widget, CANVAS)
         self.widget.setMRMLScene(slicer.mrmlScene)
 
     def tearDown(self) -> None:
@@ -96,7 +96,7 @@ class EffectsTest(EffectsCase):
 
     def test_each_effect_that_is_offered_has_a_test(self):
         tested = {"Threshold", "Islands", "Smoothing", "Margin", "Fill between slices"}
-        offered = {*qt_ports.QtEditor.IN_SLICE, *qt_ports.QtEditor.EVERYWHERE}
+        offered = {*SegmentEditor.IN_SLICE, *SegmentEditor.EVERYWHERE}
         self.assertEqual(offered, tested | BY_MOUSE)
         self.assertLessEqual(offered, set(self.widget.availableEffectNames()))
 
@@ -136,9 +136,7 @@ class EffectsTest(EffectsCase):
 
     def test_what_would_empty_labels_of_single_slices_is_offered_for_one_slice_alone(self):
         self.begin(self.small(), confined=False)
-        self.assertEqual(
-            {"Smoothing", "Margin", "Islands"} & set(qt_ports.QtEditor.EVERYWHERE), set()
-        )
+        self.assertEqual({"Smoothing", "Margin", "Islands"} & set(SegmentEditor.EVERYWHERE), set())
         self.effect("Smoothing")
         self.editor.show(self.nodes.edit(), self.nodes.canvas.node, self.volume, False)
         self.assertIsNone(self.widget.activeEffect())

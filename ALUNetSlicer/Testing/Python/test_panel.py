@@ -138,7 +138,7 @@ class PanelTest(PanelCase):
         self.click("lockCheck")
         self.assertTrue(session.locked)
         self.click("proposalsCheck")
-        self.assertFalse(session.proposals)
+        self.assertFalse(session.loader.proposals)
         self.click("proposalsCheck")
 
     def goes_on(self, action) -> None:
@@ -173,7 +173,7 @@ class PanelTest(PanelCase):
                 names and all(name.endswith((ending, ".json")) for name in names), names
             )
         self.exported("model", lambda: self.click("exportModelButton"))
-        self.assertIn("slices labelled", ui.resultsLabel.text)
+        self.assertIn("slices labeled", ui.resultsLabel.text)
         self.click("plotButton")
         self.classes(self.answers.charts[0])
 

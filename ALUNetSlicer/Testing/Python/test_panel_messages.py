@@ -189,7 +189,7 @@ class MessagesTest(PanelCase):
             self.assertIn(
                 "does not start (4 attempts): ImportError: numpy is of another Python.", said
             )
-            self.assertIn("not tried again by itself: click Connect", said)
+            self.assertIn("not retried automatically: click Connect", said)
             self.assertNotIn("Traceback", said)
             self.assertNotIn("\n", said)
         self.assertTrue(self.ui.connectButton.enabled)

@@ -61,7 +61,7 @@ class SessionTest(SessionCase):
         self.all_sent()
         for version, status in ((1, Status.TODO), (0, Status.DONE)):
             state = SampleState(item.sample, status, version)
-            self.agent.event.emit(ProjectNews("p", 99, NewsKind.SAMPLE, content=state))
+            self.agent.event.emit(ProjectNews(self.project, 99, NewsKind.SAMPLE, content=state))
             known = self.session.worklist.find(item.sample)
             self.assertEqual((known.status, known.version), (Status.TODO, 1))
 

@@ -131,6 +131,20 @@ class ViewTest(SceneTest):
         self.assertEqual(logic.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())
         self.assertEqual(beside.GetSliceCompositeNode().GetBackgroundVolumeID(), own.GetID())
 
+    def test_a_volume_that_has_no_slices_changes_nothing_in_the_view(self):
+        logic, case = slice_logic(), random_volume(self.generator)
+        view, layers = SliceView(logic), logic.GetSliceCompositeNode()
+        shown = random_volume(self.generator, "shown")
+        layers.SetBackgroundVolumeID(shown.GetID())
+        bent = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLTransformNode")
+        bent.SetAndObserveTransformToParent(vtk.vtkThinPlateSplineTransform())
+        case.SetAndObserveTransformNodeID(bent.GetID())
+        with self.assertRaisesRegex(ValueError, "not linear"):
+            view.show(case, Box(0, ((0, 1), (0, 3), (0, 3))))
+        self.assertEqual(layers.GetBackgroundVolumeID(), shown.GetID())
+        shown.SetAndObserveImageData(None)
+        self.assertIsNone(view.place())
+
     def shows_the_middle(self, logic, case, box) -> None:
         """A view beside shows the same case, at the middle of the box, from the side that its
         person chose.

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
+import shutil
 from pathlib import Path
 
 import numpy as np
-from engines import PYTHON, environment
 from panel_case import PanelCase
+from session_case import made_by
 
-_HELPERS = str(Path(__file__).resolve().parents[1])
 _POOL = """
 import sys
 from pathlib import Path
@@ -34,9 +32,7 @@ with create(root / "p", name="p", labels=labels, channels=["CT"], setup=Setup())
 class StructuresTest(PanelCase):
     def setUp(self) -> None:
         super().setUp()
-        paths = os.pathsep.join([environment()["PYTHONPATH"], _HELPERS])
-        command = [PYTHON, "-c", _POOL, str(self.folder / "root")]
-        subprocess.run(command, env={**environment(), "PYTHONPATH": paths}, check=True)
+        shutil.copytree(Path(made_by(_POOL).name) / "p", self.folder / "root" / "p")
         self.connect()
         self.until(lambda: self.ui.projectCombo.count)
         self.click("openButton")
