@@ -9,19 +9,21 @@ differs from the preset `cpu`, and a width of 0 is that of the preset:
     {"name": "half-width", "data": "ACDC_cardiac_MR", "slices": 100, "seconds": 300, "seed": 0,
      "split": "inner", "width": 0.5, "settings": {"learning_rate": 0.001}}
 
-A cell that is in the results already is left out, so a stopped run goes on where it was. Cells run
-one after another, each training in a process of its own on one thread; start the script twice, with
---share 0/2 and 1/2, for two cores. "seconds" are CPU seconds (user and system) of the training
-alone; the number of steps follows from a measured step. With "stages": 4 the slices come in four
-equal parts; each stage trains a quarter of the seconds on all slices so far, from the weights of
-the stage before, with "later" on top of the settings: rounds that continue. "inner" holds out a
-fifth of the training cases of fold 0, "test" the test cases of fold 0. Patients are never split.
+A cell that is in the results already is left out, and a training that was stopped goes on from its
+last 2,000 steps, so a stopped run goes on where it was. Cells run one after another, each training
+in a process of its own on one thread; start the script twice, with --share 0/2 and 1/2, for two
+cores. "seconds" are CPU seconds (user and system) of the training alone; the number of steps
+follows from a measured step. With "stages": 4 the slices come in four equal parts; each stage
+trains a quarter of the seconds on all slices so far, from the weights of the stage before, with
+"later" on top of the settings: rounds that continue. "inner" holds out a fifth of the training
+cases of fold 0, "test" the test cases of fold 0. Patients are never split.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import json
 import os
 import re
@@ -47,6 +49,7 @@ DEFAULTS: dict[str, Any] = {
     "stages": 1,
     "later": {},
 }
+STEPS_OF_AN_EPOCH = 200
 COLUMNS = (*DEFAULTS, "steps", "cpu_seconds", "dice", "class_dice", "parameters", "capability")
 PATIENT = {"ACDC_cardiac_MR": r"(patient\d+)"}
 
@@ -167,9 +170,9 @@ def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
     nnunet = widened(
         project / "nnunet", work / f"{cell['data']}-width-{cell['width']}", cell["width"]
     )
-    place = work / f"cell-{os.getpid()}"
-    shutil.rmtree(place, ignore_errors=True)
-    place.mkdir()
+    name = hashlib.sha256(json.dumps(cell, sort_keys=True).encode("utf-8")).hexdigest()[:16]
+    place = work / f"cell-{name}"  # an interrupted training goes on from its last epoch
+    place.mkdir(exist_ok=True)
     found = child.run(
         "recipes:play",
         {"nnunet": str(nnunet), "project": str(project), "place": str(place), "cell": cell},
@@ -179,7 +182,7 @@ def run(cell: dict[str, Any], data: Path, work: Path) -> dict[str, Any]:
                 [str(Path(__file__).parent), child.with_source()["PYTHONPATH"]]
             ),
         },
-        log=work / f"log-{os.getpid()}.txt",
+        log=work / f"log-{name}.txt",
     )
     shutil.rmtree(place)
     return {**cell, **found}
@@ -216,8 +219,10 @@ def widened(nnunet: Path, root: Path, width: float) -> Path:
         new.raw.mkdir(parents=True, exist_ok=True)
         for name in ("dataset.json", "dataset_fingerprint.json"):
             shutil.copyfile(old.preprocessed / name, new.preprocessed / name)
-        if not new.images.exists():
-            new.images.symlink_to(old.images, target_is_directory=True)
+        for kept in (old.images, old.preprocessed / "properties"):
+            link = new.preprocessed / kept.name
+            if not link.exists():
+                link.symlink_to(kept, target_is_directory=True)
         plans = json.loads(old.plans.read_text(encoding="utf-8"))
         network, patch = plans["configurations"]["2d"]["architecture"]["arch_kwargs"], [1]
         if not width:
@@ -245,25 +250,27 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
     folder = LabelFolder(Path(place) / "labels", Path(nnunet))
     weights, steps, spent = None, 0, 0.0
     for stage in range(1, cell["stages"] + 1):
-        shutil.rmtree(Path(place) / "training", ignore_errors=True)
         cases, held_out = reveal(Path(project), cell, folder, stage / cell["stages"])
         settings = {**base, **cell["settings"], **(cell["later"] if weights else {})}
-        length = affordable(
-            Path(nnunet), folder.folder, cases, settings, cell["seconds"] / cell["stages"]
-        )
-        file, start = Path(place) / f"weights{stage}.pth", time.process_time()
-        done = train(
-            Path(nnunet),
-            folder.folder,
-            cases,
-            TrainingSettings(**{**settings, "iterations": length}),
-            weights,
-            file,
-            cell["seed"],
-            "cpu",
-            emit,
-        )
-        weights, steps, spent = file, steps + length, spent + time.process_time() - start
+        part = Part(Path(place), stage)
+        if not part.steps:
+            seconds = cell["seconds"] / cell["stages"]
+            part.begin(affordable(Path(nnunet), folder.folder, cases, settings, seconds))
+        if not part.done:
+            length = {"epochs": part.epochs, "iterations": part.steps // part.epochs}
+            train(
+                Path(nnunet),
+                folder.folder,
+                cases,
+                TrainingSettings(**{**settings, **length}),
+                weights,
+                part.weights,
+                cell["seed"],
+                "cpu",
+                part.counted(emit),
+            )
+            part.end()
+        weights, steps, spent = part.weights, steps + part.steps, spent + part.spent
     scoring = ScoringSettings(mirroring=cell["mirrored"])
     model = Model(Path(nnunet), weights, "cpu")
     cases = [LabelledCase(name, Path(label)) for name, label in held_out.items()]
@@ -275,9 +282,69 @@ def play(nnunet: str, project: str, place: str, cell: dict[str, Any], emit: Any)
         "cpu_seconds": round(spent, 1),
         "dice": round(sum(by_class) / len(by_class), 4),
         "class_dice": " ".join(map(str, by_class)),
-        "parameters": done["parameters"],
+        "parameters": sum(each.numel() for each in model.network.parameters()),
         "capability": torch.backends.cpu.get_cpu_capability(),
     }
+
+
+class Part:
+    """A stage of a cell, and how far it is; what is noted survives a kill.
+
+    Attributes:
+        weights: file of the model.
+        steps: of the whole stage; 0 before it began.
+        spent: CPU seconds so far, also before a kill.
+        done: whether the stage has ended.
+    """
+
+    def __init__(self, place: Path, stage: int) -> None:
+        self.weights, self._note = place / f"weights{stage}.pth", place / f"stage{stage}.json"
+        self._training = place / "training"
+        self.steps, self.spent, self.done = 0, 0.0, False
+        if self._note.is_file():
+            noted = json.loads(self._note.read_text(encoding="utf-8"))
+            self.steps, self.spent, self.done = noted["steps"], noted["spent"], noted["done"]
+        self._counted = time.process_time()
+
+    @property
+    def epochs(self) -> int:
+        """How many equal parts the steps have; a killed training goes on from the last whole
+        one.
+        """
+        return max(1, self.steps // STEPS_OF_AN_EPOCH)
+
+    def begin(self, steps: int) -> None:
+        """Begin with so many steps, or a few less that divide into epochs."""
+        shutil.rmtree(self._training, ignore_errors=True)
+        self.steps = steps
+        self.steps -= steps % self.epochs
+        self._keep()
+        self._counted = time.process_time()
+
+    def counted(self, emit: Any) -> Any:
+        """Return a listener that passes events on, and notes the CPU seconds of each epoch."""
+
+        def hear(event: Any) -> None:
+            if event.kind == "epoch":
+                self._count()
+            emit(event)
+
+        return hear
+
+    def end(self) -> None:
+        """Note that the stage has ended."""
+        self.done = True
+        self._count()
+
+    def _count(self) -> None:
+        now = time.process_time()
+        self.spent, self._counted = self.spent + now - self._counted, now
+        self._keep()
+
+    def _keep(self) -> None:
+        from alunet.storage.files import write_json
+
+        write_json(self._note, {"steps": self.steps, "spent": self.spent, "done": self.done})
 
 
 def affordable(
