@@ -27,6 +27,11 @@ class UnitTest(PanelCase):
             volume.SetName(name)
         self.connect()
 
+    def test_whole_slices_are_what_is_offered_first(self):
+        self.click("newButton")
+        self.assertEqual(self.ui.unitCombo.currentData, SLICE)
+        self.assertIn("cannot be changed later", self.ui.unitCombo.toolTip)
+
     def suggested(self, unit: str, budget: int) -> list:
         """Make a project of that unit with the three cases, and have slices suggested."""
         self.create(unit, unit=unit)
