@@ -13,6 +13,7 @@ import numpy as np
 
 from alunet.schema import (
     OPERATIONS,
+    TILE,
     CaseInfo,
     FolderListing,
     Health,
@@ -68,6 +69,7 @@ class ProjectStatus:
         cases, test_cases: names of the cases to learn from, and of those to evaluate on.
         removed: names of the cases that were removed.
         labelled, slices: samples and distinct slices with a label.
+        unit: what people are asked for, one of `UNITS`.
         minutes: that people spent.
         train_for: seconds that a round's training may take; None where it has a number of steps.
     """
@@ -77,6 +79,7 @@ class ProjectStatus:
     removed: list[str] = field(default_factory=list)
     labelled: int = 0
     slices: int = 0
+    unit: str = TILE
     minutes: float = 0.0
     train_for: float | None = None
     rounds: list[RoundStatus] = field(default_factory=list)

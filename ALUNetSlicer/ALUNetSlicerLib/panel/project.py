@@ -9,18 +9,13 @@ from alunet.schema import FolderListing
 from ALUNetSlicerLib.engine.case_upload import UploadProgress, free_name
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
-from ALUNetSlicerLib.mrml.terminology import appearances_of
 from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, fill
+from ALUNetSlicerLib.panel.new_project import NewProject, unit_words
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.panel.volumes import VolumeList
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
 from ALUNetSlicerLib.shell.workspace import Workspace
-
-
-def names_in(text: str) -> list[str]:
-    """Names between commas."""
-    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def upload_words(number: int, count: int, news: TransferNews | None = None) -> str:
@@ -40,15 +35,6 @@ def upload_words(number: int, count: int, news: TransferNews | None = None) -> s
     if news.total:
         parts.append(f"{100 * news.done / news.total:.0f} %")
     return " · ".join([*parts, *filter(None, [left(news.seconds_left, news.done, news.total)])])
-
-
-PRESETS = [
-    (_("Quick look"), "quick"),
-    (_("Work on this CPU"), "cpu"),
-    (_("GPU"), "gpu"),
-    (_("As published"), "paper"),
-]
-"""What a recipe of the engine is for, and its name there."""
 
 
 _MOST_NAMED = 12
@@ -86,22 +72,16 @@ class ProjectSection(Section):
         self._ui, self._workspace, self._desktop = ui, workspace, desktop
         self.volumes = VolumeList(ui, workspace, desktop, self._show)
         self._sending = ""
-        self._guessed = ui.channelsEdit.text
         self._closed: dict[str, str] = {}
-        fill(ui.presetCombo, PRESETS)
-        self._device = ""
-        self._suggest_preset()
+        self._form = NewProject(ui, workspace, self._show)
         for signal, widget, action in (
-            ("toggled(bool)", ui.newButton, self._form),
+            ("toggled(bool)", ui.newButton, self._begin),
             ("clicked(bool)", ui.openButton, self.open),
             ("currentIndexChanged(int)", ui.projectCombo, self._show),
             ("clicked(bool)", ui.createButton, self.create),
             ("clicked(bool)", ui.addVolumesButton, self.add_volumes),
             ("clicked(bool)", ui.addFolderButton, self.add_folder),
             ("clicked(bool)", ui.cancelAddButton, self.cancel),
-            ("textChanged(QString)", ui.nameEdit, self._show),
-            ("textChanged(QString)", ui.structuresEdit, self._show),
-            ("textChanged(QString)", ui.channelsEdit, self._show),
         ):
             widget.connect(signal, lambda *_values, action=action: action())
         self.hear(workspace.engine_changed, self._engine_changed)
@@ -112,32 +92,17 @@ class ProjectSection(Section):
 
     # --- begin and open ---------------------------------------------------------------------------
 
-    def _form(self) -> None:
-        """Open the form with what can be guessed: the structures of the last project, the channels
-        of the volumes that are loaded.
-        """
-        ui = self._ui
+    def _begin(self) -> None:
+        """Open the form, or close it."""
         self.volumes.fill()
-        if ui.newButton.checked:
-            if not ui.structuresEdit.text.strip():
-                ui.structuresEdit.text = self._workspace.settings.get("structures")
-            guess = ", ".join(self.volumes.guess_channels())
-            if guess and ui.channelsEdit.text == self._guessed:
-                self._guessed = ui.channelsEdit.text = guess
-            ui.nameEdit.setFocus()
+        if self._form.is_open:
+            self._form.begin(self.volumes.guess_channels())
         self._show()
 
     def create(self) -> None:
         """Make the project that the form names, open it, and send the ticked volumes."""
-        ui, groups = self._ui, self._groups()
-        self._workspace.settings.set("structures", ui.structuresEdit.text.strip())
-        self._workspace.create(
-            ui.nameEdit.text.strip(),
-            names_in(ui.structuresEdit.text),
-            names_in(ui.channelsEdit.text),
-            lambda: self._created(groups),
-            preset=ui.presetCombo.currentData,
-        )
+        groups = self._groups()
+        self._form.create(lambda: self._created(groups))
 
     def _created(self, groups: list[tuple[str, list[Any]]]) -> None:
         self._ui.newButton.checked = False
@@ -155,17 +120,8 @@ class ProjectSection(Section):
         if online and not self._online:
             self._list()
         self._online = online
-        self._suggest_preset()
+        self._form.suggest_preset()
         self._show()
-
-    def _suggest_preset(self) -> None:
-        """Choose the recipe for the engine's device, once, while the form is closed."""
-        health = self._workspace.health
-        device = "unknown" if health is None else health.device
-        if device != self._device and not self._ui.newButton.checked:
-            self._device = device
-            preset = "gpu" if device == "cuda" else "cpu"
-            self._ui.presetCombo.setCurrentIndex(self._ui.presetCombo.findData(preset))
 
     def _list(self) -> None:
         self._workspace.projects(self._listed)
@@ -208,8 +164,8 @@ class ProjectSection(Section):
     def _groups(self) -> list[tuple[str, list[Any]]]:
         """The cases that the ticked volumes make."""
         project = self._workspace.project
-        if self._ui.newButton.checked or project is None:
-            return self.volumes.groups(len(names_in(self._ui.channelsEdit.text)), [])
+        if self._form.is_open or project is None:
+            return self.volumes.groups(len(self._form.channels), [])
         return self.volumes.groups(len(project.channels), self._names())
 
     def _names(self) -> list[str]:
@@ -315,45 +271,23 @@ class ProjectSection(Section):
         allow(
             ui.openButton, _("Open the project chosen on the left."), offline or nothing or closed
         )
-        ui.newBox.visible = bool(ui.newButton.checked)
-        count = len(self._groups()) if ui.newButton.checked else 0
+        ui.newBox.visible = self._form.is_open
+        count = len(self._groups()) if self._form.is_open else 0
         ui.createButton.text = (
             _("Create, add {count} cases").format(count=count) if count else _("Create")
         )
-        allow(ui.createButton, _("Make the project on the engine."), offline or self._form_lacks())
-        ui.structuresPreview.text = self._preview()
+        allow(ui.createButton, _("Make the project on the engine."), offline or self._form.lacks())
+        ui.structuresPreview.text = self._form.preview()
         self._show_cases(offline)
         ui.projectLabel.text = self._line()
         ui.projectSection.text = _("Project") + (
             f": {workspace.project.name}" if workspace.project else ""
         )
 
-    def _form_lacks(self) -> str:
-        ui, names = self._ui, names_in(self._ui.structuresEdit.text)
-        if not ui.nameEdit.text.strip():
-            return _("Give the project a name.")
-        if not names:
-            return _("Name at least one structure.")
-        if len(set(names)) < len(names):
-            return _("A structure is named twice.")
-        return "" if names_in(ui.channelsEdit.text) else _("Name the channel, for instance CT.")
-
-    def _preview(self) -> str:
-        parts = []
-        names = names_in(self._ui.structuresEdit.text)
-        labels = {name: value for value, name in enumerate(names, 1)}
-        for name, known in appearances_of(labels, {}).items():
-            color = "#" + "".join(f"{round(255 * part):02x}" for part in known.color)
-            safe = name.replace("&", "&amp;").replace("<", "&lt;")
-            parts.append(
-                f'<span style="color:{color}">■</span> {safe}' + (" ✓" if known.entry else "")
-            )
-        return "&nbsp; ".join(parts)
-
     def _show_cases(self, offline: str) -> None:
         ui, workspace = self._ui, self._workspace
-        ui.casesBox.visible = workspace.project is not None and not ui.newButton.checked
-        ui.volumesBox.visible = workspace.project is not None or bool(ui.newButton.checked)
+        ui.casesBox.visible = workspace.project is not None and not self._form.is_open
+        ui.volumesBox.visible = workspace.project is not None or self._form.is_open
         ui.sendLabel.text, ui.sendLabel.visible = self._sending, bool(self._sending)
         ui.cancelAddButton.visible = bool(self._sending)
         groups = self._groups()
@@ -376,8 +310,8 @@ class ProjectSection(Section):
     def _show_groups(self, groups: list[tuple[str, list[Any]]]) -> None:
         """Say which volumes make a case, where it takes several."""
         ui, project = self._ui, self._workspace.project
-        form = project is None or bool(ui.newButton.checked)
-        channels = names_in(ui.channelsEdit.text) if form else project.channels
+        form = project is None or self._form.is_open
+        channels = self._form.channels if form else project.channels
         several = [
             f"{name}: " + ", ".join(node.GetName() for node in nodes) for name, nodes in groups
         ]
@@ -390,8 +324,9 @@ class ProjectSection(Section):
         project = self._workspace.project
         if project is None:
             return _("No project is open.")
-        return _("{cases} cases, {slices} slices labeled, {structures}").format(
+        return _("{cases} cases, {slices} slices labeled, {structures} · {unit}").format(
             cases=len(self._names()) - len(self._workspace.status.removed),
             slices=project.status.slices,
             structures=", ".join(name for name, value in project.labels.items() if value),
+            unit=unit_words(project.status.unit),
         )

@@ -71,9 +71,9 @@ class RoundSection(Section):
             session.refresh(lambda: self._begin(session))
 
     def _begin(self, session: AnnotationSession) -> None:
-        """Show the first slice, where the person looks here and has none on screen."""
+        """Show the first slice, where the person looks here and has asked for none."""
         here = self.on_screen and self._workspace.session is session
-        if here and session.current is None:
+        if here and session.loader.wanted is None:
             session.next()
 
     def _opened(self) -> None:

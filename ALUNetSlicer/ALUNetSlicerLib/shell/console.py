@@ -88,8 +88,11 @@ class Console:
     def createProject(
         self, name: str, structures: Sequence[str], channels: Sequence[str] = ("CT",), **recipe: Any
     ) -> None:
-        """Make a project and open it; `recipe`: preset, train_for (seconds a round), epochs,
-        iterations, seed.
+        """Make a project and open it.
+
+        Args:
+            recipe: preset, train_for (seconds a round), epochs, iterations, seed; unit: "slice"
+                suggests whole slices, "tile" parts of large ones.
         """
         self.workspace.create(name, list(structures), list(channels), lambda: None, **recipe)
 

@@ -161,13 +161,15 @@ class PanelCase(SceneTest):
         self.click("connectButton")
         self.until(lambda: self.workspace.state == "online")
 
-    def create(self, name: str = "Phantoms", channels: str = "CT") -> None:
+    def create(self, name: str = "Phantoms", channels: str = "CT", unit: str | None = None) -> None:
         before = self.workspace.project
         self.click("newButton")
         self.type("nameEdit", name)
         self.type("structuresEdit", "organ, lesion")
         self.type("channelsEdit", channels)
         self.choose("presetCombo", "quick")
+        if unit is not None:
+            self.choose("unitCombo", unit)
         self.click("createButton")
         self.until(lambda: self.workspace.project is not before)
 

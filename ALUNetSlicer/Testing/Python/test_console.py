@@ -15,6 +15,7 @@ import slicer
 from engines import PYTHON, real_images, serve, slow, stop
 from scenes import SceneTest
 
+from alunet.schema import SLICE, TILE
 from ALUNetSlicerLib.engine.results import plot
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.shell import sample_data
@@ -77,6 +78,19 @@ class ConsoleTest(SceneTest):
         logic.workspace.results.curve(points.extend, lambda why: self.fail(str(why)))
         self.wait(lambda: points)
         self.is_plotted(points)
+
+    def test_a_script_says_whether_whole_slices_are_suggested(self):
+        logic = self.logic
+        logic.connect(*self.serve())
+        self.wait(lambda: logic.online)
+        for unit in (SLICE, TILE):
+            logic.createProject(unit, ["organ"], unit=unit)
+            self.wait(lambda unit=unit: getattr(logic.workspace.project, "name", "") == unit)
+            self.assertEqual(logic.workspace.status.unit, unit)
+        with self.assertLogs(level="ERROR") as said:
+            logic.createProject("other", ["organ"], unit="volume")
+            self.wait(lambda: said.output)
+        self.assertIn("There is no unit 'volume'. Use one of tile, slice.", said.output[0])
 
     def opened_by_name(self, name: str) -> None:
         logic = self.logic

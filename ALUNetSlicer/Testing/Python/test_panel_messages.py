@@ -11,7 +11,7 @@ import numpy as np
 import qt
 import slicer
 from panel_case import PanelCase
-from planned_panel import SLICES, PlannedPanel
+from planned_panel import AHEAD, SLICES, PlannedPanel
 from pythonqt.proxy import plain
 
 from ALUNetSlicerLib.engine.failure import Failure
@@ -109,6 +109,19 @@ class AnnotateTest(PlannedPanel):
         self.until(lambda: self.shown() == SLICES)
         self.click("doneButton")
         self.until(lambda: self.shown() == 0)
+
+    def test_a_slice_that_a_person_asks_for_comes_before_the_first_one_of_a_round(self):
+        """The round ended a moment ago, and the slice is still on its way."""
+        self.connect()
+        self.until(lambda: self.ui.openButton.enabled)
+        self.click("openButton")
+        self.until(lambda: self.ui.worklistTable.rowCount == SLICES + AHEAD)
+        rounds, session = self.widget.shell.panel.rounds, self.workspace.session
+        self.pick("worklistTable", 3)
+        self.assertEqual(self.shown(), -1)
+        rounds._begin(session)
+        self.until(lambda: self.shown() >= 0)
+        self.assertEqual(self.shown(), 3)
 
     def test_time_stands_while_nobody_works(self):
         self.begin()

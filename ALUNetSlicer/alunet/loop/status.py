@@ -60,6 +60,7 @@ class ProjectOverview:
         voxels: structure -> annotated voxels.
         open_voxels: voxels of labeled samples that are left open.
         unseen_voxels: case -> drawn voxels that no training sees, because the image is 0 there.
+        unit: what people are asked for, a "tile" or a whole "slice".
         minutes: that people say they spent.
         train_for: seconds that a round's training may take; None where the project has a number of
             steps.
@@ -84,6 +85,7 @@ class ProjectOverview:
     unseen_voxels: dict[str, int]
     open: int
     skipped: int
+    unit: str
     minutes: float
     train_for: float | None
     rounds: list[RoundLine]
@@ -161,6 +163,7 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         unseen_voxels=project.annotations.unseen_voxels(),
         open=0 if worklist is None else len(worklist.open()),
         skipped=counts.skipped,
+        unit=project.settings.unit,
         minutes=round(project.annotations.seconds_spent() / 60, 1),
         train_for=annotation.loop.recipe.train_for,
         rounds=rounds,
