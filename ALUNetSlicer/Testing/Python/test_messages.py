@@ -99,7 +99,7 @@ class MessagesTest(unittest.TestCase):
             self.assertEqual(done, [])
             self.assertRegex(
                 str(failed[0]),
-                r"\(worklist\) cannot be understood: .+ Update ALUNet on this computer",
+                r"\(worklist\) cannot be understood: .+ Install the same version",
             )
 
     def test_a_project_comes_with_its_status_and_one_of_a_list_without(self):
@@ -192,7 +192,8 @@ class MessagesTest(unittest.TestCase):
         self.pipe.say(event="connection", engine="local", state="offline")
         self.assertEqual(self.events, [ConnectionNews("offline")])
         self.assertRegex(
-            str(self.failures[0]), r"\(project\) cannot be understood: .*'reviewed'.* Update ALUNet"
+            str(self.failures[0]),
+            r"\(project\) cannot be understood: .*'reviewed'.* Install the same version",
         )
         self.assertEqual(len(self.failures), 1)
 

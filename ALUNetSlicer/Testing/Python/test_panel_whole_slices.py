@@ -52,7 +52,7 @@ class UnitTest(PanelCase):
 
     def test_whole_slices_are_suggested_counted_and_handed_in(self):
         items = self.suggested(SLICE, 3 * SLICES)
-        self.assertIn("3 cases, 0 slices labelled, organ, lesion · whole slices", self.line())
+        self.assertIn("3 cases, 0 slices labeled, organ, lesion · whole slices", self.line())
         counts = Counter((item.case, item.box.index) for item in items)
         self.assertEqual(len(counts), 3 * SLICES, "each slice once: the budget counts slices")
         for item in items:
@@ -64,7 +64,7 @@ class UnitTest(PanelCase):
         self.workspace.session.paint(labels)
         self.click("doneButton")
         self.until(lambda: self.workspace.status.slices == 1)
-        self.assertIn("1 slices labelled", self.line())
+        self.assertIn("1 slices labeled", self.line())
         self.assertEqual(self.ui.worklistTable.rowCount, 3 * SLICES)
 
     def test_parts_of_large_slices_are_suggested_where_that_was_chosen(self):

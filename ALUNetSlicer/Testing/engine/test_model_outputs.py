@@ -99,6 +99,7 @@ class TestPredictions:
         files = outputs.predict(loop, [*names, names[0]], tmp_path, ".nii.gz")
         assert files == [tmp_path / f"{name}.nii.gz" for name in names]
         assert [event.data["done"] for event in events if event.data.get("phase") == "predict"] == [
+            0,
             1,
             2,
         ]
