@@ -129,7 +129,7 @@ def lost_words(why: Lost, name: str) -> str:
     """Say what happened to a node."""
     words = {
         Lost.REMOVED: _("“{name}” was removed from the scene."),
-        Lost.EMPTIED: _("Structures of “{name}” were removed in the scene."),
+        Lost.EMPTIED: _("“{name}” was removed from the scene, in whole or in part."),
         Lost.REPLACED: _("The voxels of “{name}” were replaced, or lie elsewhere now."),
         Lost.BENT: _("“{name}” was put under a transform that is not linear."),
     }

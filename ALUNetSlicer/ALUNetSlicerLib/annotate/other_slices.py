@@ -140,8 +140,6 @@ class OtherSlices:
         self._initial_labels.find(item, False, take, failed)
         if item.sample in self._waiting:
             self.keep(Draft(labels.copy(), 0, 0.0, begun, at))
-        if item.status == Status.TODO:
-            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
 
     def after(self, sample: int, action: Callable[[], None]) -> None:
         """Do something when what was painted in a slice is its draft."""

@@ -435,7 +435,7 @@ class AnnotationSession:
         self.interrupted = item
         words = lost_words(why, name)
         message = _("{what} What you painted is kept.").format(what=words)
-        self.failed.emit(Failure("nodes", message, _("Go on with the slice.")))
+        self.failed.emit(Failure("nodes", message, _("Go on with the slice."), about="show"))
         self.changed.emit()
 
     def _erased(self, samples: list[int]) -> None:

@@ -124,6 +124,14 @@ class Submissions:
             self.failed.emit(not_kept(error))
         else:
             self._agent.answered.emit(KEEPING)
+            self._begun(draft.item.sample)
+
+    def _begun(self, sample: int) -> None:
+        """The list says so, also before the engine is asked for it again."""
+        known = self._worklist.find(sample)
+        if known is not None and known.status == Status.TODO:
+            self._worklist.change(sample, status=Status.IN_PROGRESS)
+            self.changed.emit()
 
     def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
         """Keep labels that were handed in and not taken as a draft; False, said with the reason,

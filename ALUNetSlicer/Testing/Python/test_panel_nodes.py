@@ -60,6 +60,7 @@ class PanelNodesTest(PanelCase):
             self.click("goOnButton")
             self.until(lambda: self.shown() == item.sample)
             self.assertTrue(ui.goOnButton.isHidden())
+            self.assertEqual(ui.messageLabel.text, "", "the slice is on screen again")
             np.testing.assert_array_equal(session.labels(), painted)
         self.everywhere(item)
         self.taken_home(item, painted)
