@@ -21,6 +21,9 @@ class SliceDisplay:
         case_nodes: of the project.
         view: gives the view, or None without views.
         editor: what is painted with.
+
+    Attributes:
+        replaced: see `SliceView`.
     """
 
     def __init__(
@@ -30,6 +33,7 @@ class SliceDisplay:
         self._locked = True
         self._item: Slice | None = None
         self._edited = False
+        self.replaced: Callable[[str], None] = lambda name: None
         case_nodes.canvas.moved = self._follow
 
     @property
@@ -59,6 +63,7 @@ class SliceDisplay:
         """
         view, volume = self._view(), self._case_nodes.volume(item.case)
         if view is not None:
+            view.replaced = self.replaced
             view.show(volume, item.box)
             view.frame(self._case_nodes.frame(item.case, item.box))
         self._item, self._edited = item, True

@@ -80,7 +80,9 @@ class AnnotationSession:
         self.changed, self.shown, self.failed = Signal(), Signal(), Signal()
         self.overlay = UncertaintyOverlay(agent, project, self.case_nodes, view)
         self.overlay.failed.connect(self.failed.emit)
+        self._seen = partial(agent.answered.emit, "show")
         self.clock, self._display = WorkClock(timer), SliceDisplay(self.case_nodes, view, editor)
+        self._display.replaced = self._replaced
         self.volumes = CaseVolumes(agent, project, self.case_nodes, self.failed.emit)
         self._drafts = Drafts(person.folder / "drafts", engine, project)
         self._initial_labels = InitialLabels(agent, self._drafts, project)
@@ -209,6 +211,9 @@ class AnnotationSession:
     def _show(self, item: Slice, base: int, labels: np.ndarray) -> None:
         if self._wanted != item.sample:
             return  # the person went on meanwhile
+        if self.case_nodes.volume(item.case) is None:  # it was removed meanwhile
+            self.volumes.load(item.case, lambda _volume: self._show(item, base, labels))
+            return
         self.keep_draft()  # painted while this one came, in another slice or in this one
         base, labels = self._initial_labels.drafted(item) or (base, labels)
         draft = self._drafts.find(item.sample)
@@ -423,6 +428,16 @@ class AnnotationSession:
         if known is not None:
             known.painted = time.time()
             self.case_nodes.begin(known.item.case, known.item.sample, known.base, known.painted)
+
+    def _replaced(self, name: str) -> None:
+        """The view shows another volume, or that of the slice again."""
+        item = self.current
+        if item is None or not name:
+            self._seen()
+            return
+        message = _("The view shows “{name}”, but you paint in {case}.")
+        words = message.format(name=name, case=item.case)
+        self.failed.emit(Failure("view", words, _("Click the slice in the list."), about="show"))
 
     def _lost(self, why: Lost, name: str) -> None:
         """A node goes that the slice needs, or went: what is painted is known all the same."""

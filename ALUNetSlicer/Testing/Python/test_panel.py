@@ -112,6 +112,7 @@ class PanelTest(PanelCase):
             logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
             offset = logic.GetSliceNode().GetSliceOffset()
             self.assertEqual(logic.GetSliceIndexFromOffset(offset, volume), item.box.index + 1)
+        self.assertTrue(ui.worklistTable.isColumnHidden(3), "no model was unsure yet")
         self.assertFalse(ui.overlayCheck.enabled)
         self.assertIn("no model yet", ui.overlayCheck.toolTip)
         first, truth = self.shown(), self.truth()
@@ -153,6 +154,7 @@ class PanelTest(PanelCase):
         self.pick("worklistTable", 0)
         self.until(lambda: self.shown() == first)
         self.click("proposalButton")
+        self.assertFalse(self.ui.worklistTable.isColumnHidden(3))
         self.click("overlayCheck")
         if slicer.app.layoutManager() is not None:
             self.until(lambda: self.workspace.jobs.background is not None)

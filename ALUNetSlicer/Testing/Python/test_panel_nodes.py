@@ -62,8 +62,24 @@ class PanelNodesTest(PanelCase):
             self.assertTrue(ui.goOnButton.isHidden())
             self.assertEqual(ui.messageLabel.text, "", "the slice is on screen again")
             np.testing.assert_array_equal(session.labels(), painted)
+        self.another_volume(item)
         self.everywhere(item)
         self.taken_home(item, painted)
+
+    def another_volume(self, item) -> None:
+        """Slicer shows in all views what it loads: the panel says that it is not the slice."""
+        manager, ui = slicer.app.layoutManager(), self.ui
+        if manager is None:
+            return
+        layers = manager.sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "loaded")
+        layers.SetBackgroundVolumeID(other.GetID())
+        self.assertRegex(ui.messageLabel.text, f"shows “loaded”, but you paint in {item.case}")
+        self.pick("worklistTable", 0)
+        self.until(lambda: not ui.messageLabel.text)
+        volume = self.workspace.session.case_nodes.volume(item.case)
+        self.assertEqual(layers.GetBackgroundVolumeID(), volume.GetID())
+        slicer.mrmlScene.RemoveNode(other)
 
     def everywhere(self, item) -> None:
         """Paint in four slices that nobody asked for is handed in, as somebody agrees."""
