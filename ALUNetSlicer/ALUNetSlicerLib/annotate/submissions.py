@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from uuid import uuid4
 
@@ -167,8 +168,17 @@ class Submissions:
         elif news.error is not None:
             self._worklist.change(news.sample, sent=True, status=Status.TODO)
             if news.state != OutboxState.REFUSED:  # those are told together, see `OutboxRefusals`
-                self.failed.emit(news.error)
+                self.failed.emit(self._of_slice(news.sample, news.error))
         self.changed.emit()
+
+    def _of_slice(self, sample: int, why: Failure) -> Failure:
+        """It comes when another slice is on screen: say which one it is about."""
+        item = self._worklist.find(sample)
+        if item is None:
+            return why
+        words = _("{case}, slice {number}: {why}")
+        message = words.format(case=item.case, number=item.box.index + 1, why=why.message)
+        return replace(why, message=message)
 
     def _rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became."""
