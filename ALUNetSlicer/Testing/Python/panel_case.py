@@ -99,11 +99,16 @@ class PanelCase(SceneTest):
         self.widget.enter()
         self.ui, self.workspace = self.widget.shell.ui, self.widget.logic.workspace
 
-    def until(self, condition, seconds: float = 60.0, progress=lambda: None):
-        """Wait for a condition; the time begins anew whenever `progress` gives something else."""
-        end, before = time.monotonic() + seconds, progress()
+    def job(self) -> tuple:
+        """How far the jobs of the open project are."""
+        jobs = self.workspace.jobs
+        return () if jobs is None else (jobs.current, jobs.background)
+
+    def until(self, condition, seconds: float = 60.0):
+        """Wait for a condition; the time begins anew whenever a job is further."""
+        end, before = time.monotonic() + seconds, self.job()
         while not (value := condition()):
-            now = progress()
+            now = self.job()
             if now != before:
                 end, before = time.monotonic() + seconds, now
             self.assertLess(
@@ -187,7 +192,6 @@ class PanelCase(SceneTest):
         self.until(
             lambda: self.workspace.session.worklist.round != before,
             seconds,
-            lambda: self.workspace.jobs.current,
         )
         self.until(lambda: self.workspace.jobs.current is None)
 
