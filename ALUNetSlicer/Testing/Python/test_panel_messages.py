@@ -16,6 +16,15 @@ from planned_panel import SLICES, PlannedPanel
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install import packages
 
+CAPTIONS = {
+    f"{name}Label"
+    for name in ("address", "token", "author", "name", "structures", "looks", "channels")
+    + ("preset", "strategy", "budget", "trainFor", "time")
+}
+"""What stands beside a control, and is always the same; and a clock. Those with a capital are
+Slicer's.
+"""
+
 
 class RefusedTest(PlannedPanel):
     def hand_in(self, labels: np.ndarray) -> None:
@@ -160,7 +169,7 @@ class MessagesTest(PanelCase):
         self.assertLessEqual(width, 460)
         wide = "/very" * 200
         for name in vars(ui):
-            if name.endswith("Label"):
+            if name.endswith("Label") and name[0].islower() and name not in CAPTIONS:
                 getattr(ui, name).text = wide
         ui.editor.layout().addWidget(qt.QPushButton("a wide option " * 8))
         for section in ("engine", "project", "annotate", "round", "results"):

@@ -95,7 +95,7 @@ class PanelNodesTest(PanelCase):
         self.click("doneButton")
         self.assertIn("further slices that you painted (4)", self.answers.asked[asked])
         own = [row for row in session.worklist if "chosen by" in row.reason]
-        self.until(lambda: sum(row.box.index in free and row.sent for row in session.worklist) == 4)
+        self.until(lambda: sum(row.sent for row in self.of_slices(item.case, free)) == 4)
         self.until(lambda: session.worklist.counts().unsent == 0)
         self.assertEqual(own, [])
         self.until(lambda: self.workspace.status.slices >= 5)
@@ -103,8 +103,14 @@ class PanelNodesTest(PanelCase):
         self.click("doneButton")
         self.assertEqual(len(self.answers.asked), asked + 1, "they are in no list no more")
 
+    def of_slices(self, case: str, numbers: list[int]) -> list:
+        """The rows of some slices of a case."""
+        rows = self.workspace.session.worklist
+        return [row for row in rows if row.case == case and row.box.index in numbers]
+
     def taken_home(self, item, painted) -> None:
         """What is exported first says what its voxels mean, and loads as it was painted."""
+        self.fold("resultsSection")
         self.assertEqual(self.ui.formatCombo.currentData, "seg.nrrd")
         target = self.folder / "labels.zip"
         self.answers.file_answer = str(target)
