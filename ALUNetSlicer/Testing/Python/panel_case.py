@@ -94,10 +94,17 @@ class PanelCase(SceneTest):
     def open(self) -> None:
         """As Slicer does when the module is opened."""
         self.widget = ALUNetSlicerWidget()
-        self.addCleanup(self.widget.cleanup)
-        self.widget.setup()
+        self.addCleanup(self.end, self.widget)
+        if self.widget.shell is None:  # Slicer sets a widget up that has no parent
+            self.widget.setup()
         self.widget.enter()
         self.ui, self.workspace = self.widget.shell.ui, self.widget.logic.workspace
+
+    def end(self, widget) -> None:
+        """As Slicer does when it ends; a Segment Editor that is left then takes Slicer with it."""
+        widget.cleanup()
+        widget.parent.deleteLater()
+        slicer.app.processEvents()
 
     def job(self) -> tuple:
         """How far the jobs of the open project are."""
