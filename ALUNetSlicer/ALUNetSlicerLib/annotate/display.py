@@ -22,6 +22,9 @@ class SliceDisplay:
         case_nodes: of the project.
         view: gives the view, or None without views.
         editor: what is painted with.
+
+    Attributes:
+        replaced: see `SliceView`.
     """
 
     def __init__(
@@ -31,6 +34,7 @@ class SliceDisplay:
         self._locked = True
         self._item: Slice | None = None
         self._edited = False
+        self.replaced: Callable[[str], None] = lambda name: None
         case_nodes.canvas.moved = self._follow
 
     @property
@@ -60,6 +64,7 @@ class SliceDisplay:
         """
         view, volume = self._view(), self._case_nodes.volume(item.case)
         if view is not None:
+            view.replaced = self.replaced
             view.show(volume, item.box)
             view.frame(self._case_nodes.frame(item.case, item.box))
         self._item, self._edited = item, True
@@ -130,10 +135,10 @@ def lost_failure(why: Lost, name: str) -> Failure:
     """Say what happened to a node."""
     words = {
         Lost.REMOVED: _("“{name}” was removed from the scene."),
-        Lost.EMPTIED: _("Structures of “{name}” were removed in the scene."),
+        Lost.EMPTIED: _("“{name}” was removed from the scene, in whole or in part."),
         Lost.REPLACED: _("The voxels of “{name}” were replaced, or lie elsewhere now."),
         Lost.BENT: _("“{name}” was put under a transform that is not linear."),
     }
     what = words[why].format(name=name)
     message = _("{what} What you painted is kept.").format(what=what)
-    return Failure("nodes", message, _("Go on with the slice."))
+    return Failure("nodes", message, _("Go on with the slice."), about="show")

@@ -69,13 +69,9 @@ class OtherSlices:
         self._before: np.ndarray | None = None
 
     def keep(self, draft: Draft) -> None:
-        """Keep a draft, and let scene and worklist say that the slice is begun."""
-        item = draft.item
+        """Keep a draft, and let the scene say that the slice is begun."""
         self._submissions.keep(draft)
-        self._case_nodes.begin(item.case, item.sample, draft.base, draft.at)
-        known = self._worklist.find(item.sample)
-        if known is not None and known.status == Status.TODO:
-            self._worklist.change(item.sample, status=Status.IN_PROGRESS)
+        self._case_nodes.begin(draft.item.case, draft.item.sample, draft.base, draft.at)
 
     def watch(self, item: Slice) -> None:
         """Begin: what is in the case's node now is not paint of a person.

@@ -75,9 +75,11 @@ class AnnotationSession:
         self.taking_back, self.other_slices = parts.taking_back, parts.other_slices
         self._drafts, self._initial_labels = parts.drafts, parts.initial_labels
         self._submissions, self._updates = parts.submissions, parts.updates
+        self._seen = partial(agent.answered.emit, "show")
         for part in (self._submissions, self._updates, self.taking_back):
             part.changed.connect(self.changed.emit)
         self.clock, self._display = WorkClock(timer), SliceDisplay(self.case_nodes, view, editor)
+        self._display.replaced = self._replaced
         self.interrupted: Slice | None = None
         self.case_nodes.canvas.painted = self._painted
         self.case_nodes.canvas.lost = self._lost
@@ -399,6 +401,16 @@ class AnnotationSession:
         if known is not None:
             known.painted = time.time()
             self.case_nodes.begin(known.item.case, known.item.sample, known.base, known.painted)
+
+    def _replaced(self, name: str) -> None:
+        """The view shows another volume, or that of the slice again."""
+        item = self.current
+        if item is None or not name:
+            self._seen()
+            return
+        message = _("The view shows “{name}”, but you paint in {case}.")
+        words = message.format(name=name, case=item.case)
+        self.failed.emit(Failure("view", words, _("Click the slice in the list."), about="show"))
 
     def _lost(self, why: Lost, name: str) -> None:
         """A node goes that the slice needs, or went: what is painted is known all the same."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -160,6 +161,14 @@ class Submissions:
             self.failed.emit(not_kept(error))
         else:
             self._agent.answered.emit(KEEPING)
+            self._begun(draft.item.sample)
+
+    def _begun(self, sample: int) -> None:
+        """The list says so, also before the engine is asked for it again."""
+        known = self._worklist.find(sample)
+        if known is not None and known.status == Status.TODO:
+            self._worklist.change(sample, status=Status.IN_PROGRESS)
+            self.changed.emit()
 
     def take_up(self, sample: int, labels: np.ndarray, base: int, seconds: float) -> bool:
         """Keep labels that were handed in and not taken as a draft; False, said with the reason,
@@ -202,8 +211,17 @@ class Submissions:
                 self._initial_labels.drop(news.sample)
                 self.outdated.emit()
             if news.state != OutboxState.REFUSED:  # those are told together, see `OutboxRefusals`
-                self.failed.emit(news.error)
+                self.failed.emit(self._of_slice(news.sample, news.error))
         self.changed.emit()
+
+    def _of_slice(self, sample: int, why: Failure) -> Failure:
+        """It comes when another slice is on screen: say which one it is about."""
+        item = self._worklist.find(sample)
+        if item is None:
+            return why
+        words = _("{case}, slice {number}: {why}")
+        message = words.format(case=item.case, number=item.box.index + 1, why=why.message)
+        return replace(why, message=message)
 
     def _rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became."""

@@ -60,6 +60,7 @@ class Installer:
             seconds that the downloads will take (or None).
         log: emits each line for `install.log`.
         folder: of the packages.
+        larger: whether a larger build is taken than the one that was chosen, which nobody has.
         ended: emits None when the engine can be started, or the `Failure`; once for each `start`,
             never within it.
     """
@@ -75,7 +76,7 @@ class Installer:
         sizes: Mapping[str, Size] = SIZES,
     ) -> None:
         self.progress, self.log, self.ended = Signal(), Signal(), Signal()
-        self.running = False
+        self.running = self.larger = False
         self._process_for, self._timer, self._python = process_for, timer, python
         self.folder, self._base, self._resources, self._sizes = (
             folder.absolute(),
@@ -115,7 +116,7 @@ class Installer:
             )
         if self.running:
             return
-        self.running, self._choice = True, choice
+        self.running, self.larger, self._choice = True, False, choice
         self._meter = Meter(1, self._timer.now)
         failure = self._open()
         if failure is not None:
@@ -206,7 +207,8 @@ class Installer:
         source, *others = sources
         self._tell(_("Looking for packages"))
         self._note(source.note)
-        if source.build != self._build:
+        self.larger = source.build != self._build
+        if self.larger:
             self._meter.expect(self._sizes[source.build].download)
             if failure := self._room(source.build):
                 self._end(failure)

@@ -21,11 +21,18 @@ class SliceView:
         logic: vtkMRMLSliceLogic of it, with a slice node and a composite node.
         beside: gives the logics of the other slice views: they show the same place from other
             sides.
+
+    Attributes:
+        replaced: called when somebody else puts another volume into the view, with its name, and
+            with an empty one when the volume of the slice is back.
     """
 
     def __init__(self, logic: Any, beside: Callable[[], Sequence[Any]] = tuple) -> None:
         self._logic, self._beside = logic, beside
         self._before: dict[str, tuple[Any, dict[str, Any]]] = {}
+        self.replaced: Callable[[str], None] = lambda name: None
+        self._volume = self._seen = ""
+        self._tag: int | None = None
 
     def show(self, volume: Any, box: Box) -> None:
         """Show a slice of a volume, fitted into the view where the volume is a new one there.
@@ -34,6 +41,7 @@ class SliceView:
             ValueError: a transform of the volume is not linear.
         """
         slice_node, place = self._logic.GetSliceNode(), center(volume, box)
+        self._unwatch()
         fresh = self._put(self._logic, volume)
         self.overlay(None)
         show_slice(slice_node, volume, box.axis, box.index)
@@ -45,6 +53,26 @@ class SliceView:
             if self._put(other, volume):
                 other.FitSliceToBackground()
             other.GetSliceNode().JumpSliceByOffsetting(*place)
+        self._watch(volume)
+
+    def _watch(self, volume: Any) -> None:
+        """Notice when another volume is in the view; Slicer shows what it loads."""
+        layers = self._logic.GetSliceCompositeNode()
+        self._volume = self._seen = volume.GetID()
+        self._tag = layers.AddObserver(vtk.vtkCommand.ModifiedEvent, self._look)
+
+    def _unwatch(self) -> None:
+        layers = self._logic.GetSliceCompositeNode()
+        if self._tag is not None and layers is not None:
+            layers.RemoveObserver(self._tag)
+        self._tag = None
+
+    def _look(self, layers: Any, _event: str) -> None:
+        shown = layers.GetBackgroundVolumeID() or ""
+        node = slicer.mrmlScene.GetNodeByID(shown)
+        if shown != self._seen and node is not None:
+            self._seen = shown
+            self.replaced("" if shown == self._volume else node.GetName())
 
     def _put(self, logic: Any, volume: Any) -> bool:
         """Make a volume the background of a view; whether it was not so before."""
@@ -85,12 +113,14 @@ class SliceView:
         """Show again what was shown before the first slice; nodes that are gone meanwhile are
         left out.
         """
+        self._unwatch()
         before, self._before = self._before, {}
         for logic, state in before.values():
             _restore(logic, state)
 
     def forget(self) -> None:
         """There is nothing to go back to: the scene was closed."""
+        self._unwatch()
         self._before = {}
 
 

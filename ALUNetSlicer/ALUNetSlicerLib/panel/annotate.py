@@ -267,6 +267,8 @@ class AnnotateSection(Section):
                     make = self._desktop.bar if column == _UNSURE else self._desktop.cell
                     table.setItem(row, column, make(text, tip))
         changed, self._rows, self._said = said != known, items, said
+        # room for the reasons while no model was asked
+        table.setColumnHidden(_UNSURE, all(item.uncertainty is None for item in items))
         for column in range(len(_COLUMNS) - 1) if changed else ():
             table.resizeColumnToContents(column)  # not the last one: it takes what is left
 

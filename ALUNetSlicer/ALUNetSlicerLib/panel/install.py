@@ -105,9 +105,15 @@ class InstallPart(Section):
     def _progress(self, phase: str, fraction: float | None, seconds_left: float | None) -> None:
         self._ui.installProgress.setRange(0, 0 if fraction is None else 100)
         self._ui.installProgress.setValue(round(100 * (fraction or 0)))
-        self._ui.installLabel.text = " · ".join(
-            part for part in (phase, left(seconds_left, fraction or 0.0)) if part
-        )
+        parts = phase, left(seconds_left, fraction or 0.0), self._larger()
+        self._ui.installLabel.text = " · ".join(part for part in parts if part)
+
+    def _larger(self) -> str:
+        """More is downloaded than was said before."""
+        if not self._installer.larger:
+            return ""
+        words = _("The small build cannot be reached: {size} to download.")
+        return words.format(size=size(expected_bytes("cuda")))
 
     def _ended(self, why: Failure | None) -> None:
         self._why = "" if why is None else str(why)

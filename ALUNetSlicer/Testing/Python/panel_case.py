@@ -94,16 +94,28 @@ class PanelCase(SceneTest):
     def open(self) -> None:
         """As Slicer does when the module is opened."""
         self.widget = ALUNetSlicerWidget()
-        self.addCleanup(self.widget.cleanup)
-        self.widget.setup()
+        self.addCleanup(self.end, self.widget)
+        if self.widget.shell is None:  # Slicer sets a widget up that has no parent
+            self.widget.setup()
         self.widget.enter()
         self.ui, self.workspace = self.widget.shell.ui, self.widget.logic.workspace
 
-    def until(self, condition, seconds: float = 60.0, progress=lambda: None):
-        """Wait for a condition; the time begins anew whenever `progress` gives something else."""
-        end, before = time.monotonic() + seconds, progress()
+    def end(self, widget) -> None:
+        """As Slicer does when it ends; a Segment Editor that is left then takes Slicer with it."""
+        widget.cleanup()
+        widget.parent.deleteLater()
+        slicer.app.processEvents()
+
+    def job(self) -> tuple:
+        """How far the jobs of the open project are."""
+        jobs = self.workspace.jobs
+        return () if jobs is None else (jobs.current, jobs.background)
+
+    def until(self, condition, seconds: float = 60.0):
+        """Wait for a condition; the time begins anew whenever a job is further."""
+        end, before = time.monotonic() + seconds, self.job()
         while not (value := condition()):
-            now = progress()
+            now = self.job()
             if now != before:
                 end, before = time.monotonic() + seconds, now
             self.assertLess(
@@ -189,7 +201,6 @@ class PanelCase(SceneTest):
         self.until(
             lambda: self.workspace.session.worklist.round != before,
             seconds,
-            lambda: self.workspace.jobs.current,
         )
         self.until(lambda: self.workspace.jobs.current is None)
 

@@ -162,7 +162,7 @@ class SavedTest(CanvasCase):
 class LostTest(CanvasCase):
     """Somebody else changes a node that the slice needs, at any time."""
 
-    def lost(self, change, why: Lost) -> None:
+    def lost(self, change, *why: Lost) -> None:
         for confined in (True, False):
             with self.subTest(confined=confined):
                 slicer.mrmlScene.Clear()
@@ -171,15 +171,18 @@ class LostTest(CanvasCase):
                 painted = self.canvas.labels
                 self.assertEqual(self.heard, [])
                 change()
-                self.assertEqual([said[0] for said in self.heard], [why])
+                self.assertEqual(len(self.heard), 1)
+                self.assertIn(self.heard[0][0], why)
                 np.testing.assert_array_equal(self.canvas.labels, painted)
                 self.canvas.close()
 
     def test_a_node_is_removed(self):
         remove = slicer.mrmlScene.RemoveNode
-        self.lost(lambda: remove(self.case.node), Lost.REMOVED)
+        # Slicer's subject hierarchy takes the segments first
+        labels = Lost.REMOVED, Lost.EMPTIED
+        self.lost(lambda: remove(self.case.node), *labels)
+        self.lost(lambda: remove(self.canvas.node), *labels)
         self.lost(lambda: remove(self.volume), Lost.REMOVED)
-        self.lost(lambda: remove(self.canvas.node), Lost.REMOVED)
         self.lost(lambda: remove(self.nodes.editor_node()), Lost.REMOVED)
 
     def test_segments_are_removed(self):

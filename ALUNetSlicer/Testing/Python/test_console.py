@@ -46,8 +46,18 @@ class ConsoleTest(SceneTest):
         self.logic.workspace.agent.close()
         qt_ports.wait_for_ending()
 
-    def wait(self, condition, seconds: float = 120.0) -> None:
-        self.assertTrue(self.logic.wait(condition, seconds), "waited in vain")
+    def job(self) -> object:
+        jobs = self.logic.workspace.jobs
+        return None if jobs is None else jobs.current
+
+    def wait(self, condition, seconds: float = 120.0, progress=None) -> None:
+        """There is more time where a job, or what `progress` gives, is further meanwhile."""
+        progress = progress or self.job
+        before = progress()
+        while not self.logic.wait(condition, seconds):
+            now = progress()
+            self.assertNotEqual(now, before, "waited in vain")
+            before = now
 
     def serve(self) -> tuple[str, str]:
         service, address, token = serve(self.folder / "root")
@@ -187,8 +197,10 @@ class ConsoleTest(SceneTest):
 
     def ended(self, study) -> list:
         ended: list = []
+        said: list = []
         study.ended.connect(ended.append)
-        self.wait(lambda: ended, 300)
+        study.line.connect(said.append)
+        self.wait(lambda: ended, 300, lambda: len(said))
         return ended
 
 

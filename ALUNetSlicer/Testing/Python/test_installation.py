@@ -256,13 +256,16 @@ class TorchTest(InstallationCase):
         installer = self.make()
         self.assertIsNone(self.run_to_end(installer))
         self.assertEqual(installer.installed().versions["torch"], "1.0")
+        self.assertFalse(installer.larger)
         self.assertFalse(list(self.folder.glob("wheels-*")))
         self.assertEqual(sum("$ pip download" in line for line in self.lines), 1)
 
     @unittest.skipUnless(sys.platform == "linux", "the usual index has the CUDA build on Linux")
     def test_the_larger_build_is_taken_where_it_fits_and_said(self):
         self.offer()
-        self.assertIsNone(self.run_to_end(self.make()))
+        installer = self.make()
+        self.assertIsNone(self.run_to_end(installer))
+        self.assertTrue(installer.larger, "a person is told")
         self.assertTrue(any("the larger default build is taken" in line for line in self.lines))
 
     @unittest.skipUnless(sys.platform == "linux", "the usual index has the CUDA build on Linux")
@@ -444,13 +447,13 @@ class WholeTest(InstallationCase):
         found = installer.installed()
         self.assertIn("torch", found.versions)
         self.assertEqual(sorted(path.name for path in bare.rglob("*.dist-info")), before)
-        self.check_sizes(found.folder)
+        self.check_sizes(found.folder, "cuda" if installer.larger else "cpu")
         self.serve(python, packages.environment(found.folder, own), own)
 
-    def check_sizes(self, folder: Path) -> None:
+    def check_sizes(self, folder: Path, build: str) -> None:
         """What is told beforehand is right, within a quarter."""
         size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-        told = packages.SIZES["cpu"].installed
+        told = packages.SIZES[build].installed
         self.assertTrue(0.75 * told < size < 1.25 * told, size)
 
     def serve(self, python: str, variables: dict[str, str], own: dict[str, str]) -> None:

@@ -40,7 +40,7 @@ class PanelTest(PanelCase):
         nodes = self.add_phantoms()
         self.assertIn("4 cases", ui.projectLabel.text)
         self.add_test_case()
-        self.choose("strategyCombo", "spread")
+        self.assertEqual(ui.strategyCombo.currentData, "spread", "there is no model yet")
         self.round(4)
         self.assertIn("0 of 4 done", ui.progressLabel.text)
         self.assertTrue(ui.recentLabel.isHidden(), "no round has trained yet")
@@ -49,6 +49,7 @@ class PanelTest(PanelCase):
             (ui.trainForSpin.value, ui.trainForSpin.text), (1.0, "1.0 min"), "a quick look"
         )
         self.turn("trainForSpin", 0.1)
+        self.assertEqual(ui.strategyCombo.currentData, "usimf", "the next batch is a model's")
         self.round(3)
         self.until(lambda: not ui.recentLabel.isHidden())
         self.assertRegex(ui.recentLabel.text, r"^Recent rounds: \d\.\d min$")
@@ -112,6 +113,7 @@ class PanelTest(PanelCase):
             logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
             offset = logic.GetSliceNode().GetSliceOffset()
             self.assertEqual(logic.GetSliceIndexFromOffset(offset, volume), item.box.index + 1)
+        self.assertTrue(ui.worklistTable.isColumnHidden(3), "no model was unsure yet")
         self.assertFalse(ui.overlayCheck.enabled)
         self.assertIn("no model yet", ui.overlayCheck.toolTip)
         first, truth = self.shown(), self.truth()
@@ -153,6 +155,7 @@ class PanelTest(PanelCase):
         self.pick("worklistTable", 0)
         self.until(lambda: self.shown() == first)
         self.click("proposalButton")
+        self.assertFalse(self.ui.worklistTable.isColumnHidden(3))
         self.click("overlayCheck")
         if slicer.app.layoutManager() is not None:
             self.until(lambda: self.workspace.jobs.background is not None)

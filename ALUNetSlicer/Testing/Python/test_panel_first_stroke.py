@@ -47,7 +47,7 @@ class FirstStrokeTest(PanelCase):
         self.click("createButton")
         self.until(lambda: len(workspace.status.cases) == sample_data.CASES)
         self.click("nextRoundButton")
-        self.until(lambda: self.shown() >= 0, 300, lambda: workspace.jobs.current)
+        self.until(lambda: self.shown() >= 0, 300)
         self.assertLessEqual((self.clicks + BRUSH, self.typed), (CLICKS, TYPED))
         self.assertFalse(ui.annotateSection.collapsed)
         self.fold("projectSection")

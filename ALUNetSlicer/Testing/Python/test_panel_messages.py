@@ -12,10 +12,18 @@ import qt
 import slicer
 from panel_case import PanelCase
 from planned_panel import AHEAD, SLICES, PlannedPanel
-from pythonqt.proxy import plain
 
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.install import packages
+
+CAPTIONS = {
+    f"{name}Label"
+    for name in ("address", "token", "author", "name", "structures", "looks", "channels")
+    + ("preset", "strategy", "budget", "trainFor", "time")
+}
+"""What stands beside a control, and is always the same; and a clock. Those with a capital are
+Slicer's.
+"""
 
 
 class RefusedTest(PlannedPanel):
@@ -99,12 +107,13 @@ class AnnotateTest(PlannedPanel):
         self.assertEqual(
             ui.sliceLabel.text, "a: slice 1 of 5, S 0.0 mm · right part, 16 x 20 of 24 x 20 voxels"
         )
-        logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
-        layers = logic.GetSliceCompositeNode()
-        self.assertIsNotNone(layers.GetLabelVolumeID(), "the frame of the part")
-        self.click("lockCheck")
-        self.assertIsNotNone(layers.GetLabelVolumeID(), "also while painting is free")
-        self.click("lockCheck")
+        if slicer.app.layoutManager() is not None:  # Slicer without a window has no views
+            logic = slicer.app.layoutManager().sliceWidget("Red").sliceLogic()
+            layers = logic.GetSliceCompositeNode()
+            self.assertIsNotNone(layers.GetLabelVolumeID(), "the frame of the part")
+            self.click("lockCheck")
+            self.assertIsNotNone(layers.GetLabelVolumeID(), "also while painting is free")
+            self.click("lockCheck")
         self.pick("worklistTable", SLICES)
         self.until(lambda: self.shown() == SLICES)
         self.click("doneButton")
@@ -128,6 +137,8 @@ class AnnotateTest(PlannedPanel):
         session = self.workspace.session
         session.clock._used -= 1000  # a long telephone call
         self.assertAlmostEqual(session.seconds(), 60.0, delta=5.0)
+        if slicer.app.layoutManager() is None:
+            return  # Slicer without a window has no views
         view = slicer.app.layoutManager().sliceWidget("Red").sliceView()
         self.widget.shell.panel.annotate._tick()
         before = session.clock._used
@@ -139,14 +150,14 @@ class AnnotateTest(PlannedPanel):
 class MessagesTest(PanelCase):
     def test_messages_stand_above_all_sections_in_a_place_of_fixed_height(self):
         ui = self.ui
-        sections, bar = plain(ui.sectionsArea), plain(ui.messageBar)
+        sections, bar = ui.sectionsArea, ui.messageBar
         self.assertFalse(sections.isAncestorOf(bar))
         for name in ("engine", "project", "annotate", "round", "results"):
-            self.assertTrue(sections.isAncestorOf(plain(getattr(ui, f"{name}Section"))), name)
-        self.assertEqual(bar.minimumHeight(), bar.maximumHeight())
+            self.assertTrue(sections.isAncestorOf(getattr(ui, f"{name}Section")), name)
+        self.assertEqual(bar.minimumHeight, bar.maximumHeight)
         self.workspace.failed.emit(Failure("any", "It failed.", "Do this.", about="export"))
         self.assertRegex(ui.messageLabel.text, r"^⚠ \d\d:\d\d It failed. Do this.$")
-        panel = plain(self.widget.parent)
+        panel = self.widget.parent
         panel.resize(380, 300)
         panel.show()
         slicer.app.processEvents()
@@ -154,12 +165,10 @@ class MessagesTest(PanelCase):
         self.workspace.failed.emit(Failure("other", "Another thing.", about="segment"))
         self.assertIn("1 more in the log", ui.messageLabel.text)
         self.click("messageLogButton")
-        self.assertRegex(
-            plain(ui.messageLog).toPlainText(), "Another thing.\n.*It failed. Do this."
-        )
+        self.assertRegex(ui.messageLog.plainText, "Another thing.\n.*It failed. Do this.")
         self.workspace.agent.answered.emit("segment")
         self.assertIn("It failed.", ui.messageLabel.text)
-        self.assertRegex(plain(ui.messageLog).toPlainText(), "^✓ .*Another thing.")
+        self.assertRegex(ui.messageLog.plainText, "^✓ .*Another thing.")
         self.click("messageDoneButton")
         self.assertEqual(ui.messageLabel.text, "")
         self.click("messageLogButton")
@@ -167,22 +176,22 @@ class MessagesTest(PanelCase):
 
     def test_nothing_in_the_panel_makes_it_wider(self):
         """What a brush shows, and what a program says in one long word."""
-        ui, form = self.ui, plain(self.widget.shell._form)
+        ui, form = self.ui, self.widget.shell._form
         form.show()
-        width = form.minimumSizeHint().width()
+        width = form.minimumSizeHint.width()
         self.assertLessEqual(width, 460)
         wide = "/very" * 200
         for name in vars(ui):
-            if name.endswith("Label"):
+            if name.endswith("Label") and name[0].islower() and name not in CAPTIONS:
                 getattr(ui, name).text = wide
-        plain(ui.editor).layout().addWidget(plain(qt.QPushButton("a wide option " * 8)))
+        ui.editor.layout().addWidget(qt.QPushButton("a wide option " * 8))
         for section in ("engine", "project", "annotate", "round", "results"):
             getattr(ui, f"{section}Section").collapsed = False
         ui.editor.visible = True
         slicer.app.processEvents()
-        self.assertEqual(form.minimumSizeHint().width(), width)
-        content = plain(ui.sectionsBox).minimumSizeHint().width()
-        self.assertLessEqual(content, plain(ui.sectionsArea).minimumWidth(), "nothing is cut off")
+        self.assertEqual(form.minimumSizeHint.width(), width)
+        content = ui.sectionsBox.minimumSizeHint.width()
+        self.assertLessEqual(content, ui.sectionsArea.minimumWidth, "nothing is cut off")
 
     def test_a_helper_that_cannot_start_is_one_line_that_says_what_will_happen(self):
         broken = self.folder / "broken" / "alunet"

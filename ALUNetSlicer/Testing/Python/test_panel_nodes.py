@@ -60,9 +60,26 @@ class PanelNodesTest(PanelCase):
             self.click("goOnButton")
             self.until(lambda: self.shown() == item.sample)
             self.assertTrue(ui.goOnButton.isHidden())
+            self.assertEqual(ui.messageLabel.text, "", "the slice is on screen again")
             np.testing.assert_array_equal(session.labels(), painted)
+        self.another_volume(item)
         self.everywhere(item)
         self.taken_home(item, painted)
+
+    def another_volume(self, item) -> None:
+        """Slicer shows in all views what it loads: the panel says that it is not the slice."""
+        manager, ui = slicer.app.layoutManager(), self.ui
+        if manager is None:
+            return
+        layers = manager.sliceWidget("Red").sliceLogic().GetSliceCompositeNode()
+        other = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "loaded")
+        layers.SetBackgroundVolumeID(other.GetID())
+        self.assertRegex(ui.messageLabel.text, f"shows “loaded”, but you paint in {item.case}")
+        self.pick("worklistTable", 0)
+        self.until(lambda: not ui.messageLabel.text)
+        volume = self.workspace.session.case_nodes.volume(item.case)
+        self.assertEqual(layers.GetBackgroundVolumeID(), volume.GetID())
+        slicer.mrmlScene.RemoveNode(other)
 
     def everywhere(self, item) -> None:
         """Paint in four slices that nobody asked for is handed in, as somebody agrees."""
@@ -78,7 +95,7 @@ class PanelNodesTest(PanelCase):
         self.click("doneButton")
         self.assertIn("further slices that you painted (4)", self.answers.asked[asked])
         own = [row for row in session.worklist if "chosen by" in row.reason]
-        self.until(lambda: sum(row.box.index in free and row.sent for row in session.worklist) == 4)
+        self.until(lambda: sum(row.sent for row in self.of_slices(item.case, free)) == 4)
         self.until(lambda: session.worklist.counts().unsent == 0)
         self.assertEqual(own, [])
         self.until(lambda: self.workspace.status.slices >= 5)
@@ -86,8 +103,14 @@ class PanelNodesTest(PanelCase):
         self.click("doneButton")
         self.assertEqual(len(self.answers.asked), asked + 1, "they are in no list no more")
 
+    def of_slices(self, case: str, numbers: list[int]) -> list:
+        """The rows of some slices of a case."""
+        rows = self.workspace.session.worklist
+        return [row for row in rows if row.case == case and row.box.index in numbers]
+
     def taken_home(self, item, painted) -> None:
         """What is exported first says what its voxels mean, and loads as it was painted."""
+        self.fold("resultsSection")
         self.assertEqual(self.ui.formatCombo.currentData, "seg.nrrd")
         target = self.folder / "labels.zip"
         self.answers.file_answer = str(target)

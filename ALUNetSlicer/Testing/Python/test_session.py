@@ -126,6 +126,16 @@ class SessionTest(SessionCase):
         item = self.go(self.session.next)
         self.assertEqual((first.current.rank, item.rank), (0, 1))
 
+    def test_what_the_engine_says_of_a_slice_names_it(self):
+        """The answer comes when the next one is on screen."""
+        item = self.go(self.session.next)
+        self.paint(1)
+        self.session._current.base = 7  # a version that the engine does not have
+        self.session.submit()
+        self.pump.until(lambda: self.failures)
+        place = f"{item.case}, slice {item.box.index + 1}: "
+        self.assertTrue(self.failures[0].message.startswith(place), str(self.failures[0]))
+
     def test_a_scene_that_was_saved_brings_back_half_done_paint_without_a_draft(self):
         item = self.go(self.session.next)
         labels = self.paint(2)

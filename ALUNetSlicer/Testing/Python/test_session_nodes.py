@@ -75,6 +75,20 @@ class NodesGoTest(SessionCase):
         self.go(self.session.go_to, item.sample)
         np.testing.assert_array_equal(self.session.labels(), painted)
 
+    def test_a_volume_that_goes_before_its_slice_is_on_screen_is_fetched_again(self):
+        first = self.go(self.session.next)
+        other = next(item for item in self.session.worklist if item.case != first.case)
+        loaded: list = []
+        self.session.volumes.load(other.case, loaded.append)
+        self.pump.until(lambda: loaded)
+        shown = len(self.shown)
+        self.session.go_to(other.sample)
+        slicer.mrmlScene.RemoveNode(self.session.case_nodes.volume(other.case))
+        self.assertEqual(len(self.shown), shown, "the engine is still asked")
+        self.pump.until(lambda: len(self.shown) > shown)
+        self.assertEqual(self.session.current.sample, other.sample)
+        self.assertIsNotNone(self.session.case_nodes.volume(other.case))
+
     def test_what_is_painted_elsewhere_while_the_module_is_left_is_a_draft(self):
         item = self.go(self.session.next)
         self.paint(1)

@@ -145,6 +145,28 @@ class ViewTest(SceneTest):
         shown.SetAndObserveImageData(None)
         self.assertIsNone(view.place())
 
+    def test_another_volume_in_the_view_is_told_and_so_is_the_return(self):
+        """Slicer shows what it loads, also while a slice is worked on."""
+        logic, said = slice_logic(), []
+        view, layers = SliceView(logic), logic.GetSliceCompositeNode()
+        view.replaced = said.append
+        case, other = (random_volume(self.generator, name) for name in ("case", "loaded"))
+        box = Box(0, ((1, 2), (0, 3), (0, 3)))
+        view.show(case, box)
+        layers.SetForegroundOpacity(0.3)
+        self.assertEqual(said, [])
+        layers.SetBackgroundVolumeID(other.GetID())
+        layers.SetForegroundOpacity(0.4)
+        self.assertEqual(said, ["loaded"])
+        layers.SetBackgroundVolumeID(case.GetID())
+        self.assertEqual(said, ["loaded", ""])
+        layers.SetBackgroundVolumeID(other.GetID())
+        view.show(case, box)
+        self.assertEqual(layers.GetBackgroundVolumeID(), case.GetID())
+        view.restore()
+        layers.SetBackgroundVolumeID(other.GetID())
+        self.assertEqual(said, ["loaded", "", "loaded"], "the slice is on screen no more")
+
     def shows_the_middle(self, logic, case, box) -> None:
         """A view beside shows the same case, at the middle of the box, from the side that its
         person chose.

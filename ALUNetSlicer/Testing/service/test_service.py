@@ -37,7 +37,7 @@ def test_the_strategies_are_those_of_the_registry(common):
     """A strategy that is added by one file is offered everywhere."""
     found = {info["name"]: info for info in common.ok("GET", "/strategies")}
     assert sorted(found) == query.names()
-    assert list(found)[:2] == ["spread", "usimf"], "the usual ones come first"
+    assert list(found)[:2] == ["usimf", "spread"], "what a panel offers first"
     assert {name for name, info in found.items() if info["first"]} == {
         "fixed-interval",
         "full",

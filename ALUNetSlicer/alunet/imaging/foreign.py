@@ -143,6 +143,7 @@ def _folder(path: Path) -> Allowed:
         for name in (*folders, *names):
             file = Path(parent, name)
             with contextlib.suppress(OSError):
-                sizes += [file.stat().st_size] if file.is_file() else []
+                about = file.stat()  # fails for a link to nothing, which nobody reads
+                sizes += [about.st_size] if file.is_file() else []
                 found += [file] if file.is_symlink() else []
     return Allowed(found, len(sizes), sum(sizes), max(sizes))

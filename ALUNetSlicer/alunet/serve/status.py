@@ -17,8 +17,12 @@ from alunet.schema import CurvePoint, RoundInfo, StrategyInfo
 
 
 def strategies() -> list[StrategyInfo]:
-    """Return what the registry knows: the usual strategies first, the others by name."""
-    usual = (LATER_STRATEGY, FIRST_STRATEGY)
+    """Return what the registry knows: what is usual with a model and without one first, the others
+    by name.
+    """
+    usual = [LATER_STRATEGY, FIRST_STRATEGY]
+    infos = sorted(query.infos(), key=lambda info: info.name)
+    infos.sort(key=lambda info: usual.index(info.name) if info.name in usual else len(usual))
     return [
         StrategyInfo(
             name=info.name,
@@ -27,7 +31,7 @@ def strategies() -> list[StrategyInfo]:
             first=not info.needs,
             simulation=info.takes_all or query.Need.TRUTH in info.needs,
         )
-        for info in sorted(query.infos(), key=lambda info: info.name not in usual)
+        for info in infos
     ]
 
 
