@@ -16,9 +16,9 @@ from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
 from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_failure
 from ALUNetSlicerLib.annotate.drafts import Autosave, Draft
 from ALUNetSlicerLib.annotate.lease import SliceLease
-from ALUNetSlicerLib.annotate.parts import put_together
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.saved_paint import newer_paint
+from ALUNetSlicerLib.annotate.session_parts import put_together
 from ALUNetSlicerLib.annotate.work_clock import WorkClock
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import AgentProcess

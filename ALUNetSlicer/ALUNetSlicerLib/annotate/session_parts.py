@@ -23,7 +23,7 @@ from ALUNetSlicerLib.mrml.slice_view import SliceView
 
 
 @dataclass(frozen=True)
-class Parts:
+class SessionParts:
     """What knows nothing of which slice is on screen.
 
     Attributes:
@@ -61,7 +61,7 @@ def put_together(
     labels: dict[str, int],
     view: Callable[[], SliceView | None],
     failed: Failed,
-) -> Parts:
+) -> SessionParts:
     """Make the parts; see `AnnotationSession`.
 
     Args:
@@ -73,7 +73,7 @@ def put_together(
     initial_labels = InitialLabels(agent, drafts, project)
     known = worklist, drafts, initial_labels
     submissions = Submissions(agent, project, person, *known)
-    parts = Parts(
+    parts = SessionParts(
         worklist,
         nodes,
         volumes,
