@@ -20,7 +20,7 @@ PRESETS = [
 """What a recipe of the engine is for, and its name there."""
 UNITS = [(_("Whole slices"), SLICE), (_("Parts of large slices"), TILE)]
 """What people are asked for, and its name at the engine. Whole slices first: for the same area a
-person opens far fewer of them, and the models are as good (docs/researchers.md).
+person opens far fewer of them, and no difference in the models was found (docs/researchers.md).
 """
 
 
