@@ -35,6 +35,21 @@ def test_an_upload_goes_on_after_a_cut_and_after_a_restart_of_the_service(servic
     assert done["offset"] == 300_000 == service.ok("GET", place)["offset"]
 
 
+def test_a_crash_between_the_last_part_and_its_check_is_made_up_for(common):
+    """Whoever is told that all bytes are there can rely on it."""
+    content, folder = os.urandom(1000), common.root / ".alunet" / "uploads"
+    identity = common.ok("POST", "/uploads", 201, json=about(content))["id"]
+    whole, part = (folder / f"{identity}{ending}" for ending in (".nii.gz", ".part"))
+    for ask in (("GET", f"/uploads/{identity}", 200), ("POST", "/uploads", 200)):
+        part.write_bytes(content)  # as the crash leaves it
+        assert common.ok(*ask, json=about(content))["offset"] == 1000
+        assert whole.read_bytes() == content and not part.exists()
+        whole.unlink()
+    part.write_bytes(content[::-1])
+    common.refused("GET", f"/uploads/{identity}", 422, "bad_checksum")
+    common.refused("GET", f"/uploads/{identity}", 404, "not_found")
+
+
 def test_bytes_that_do_not_fit_the_checksum_are_dropped(common):
     content = b"x" * 1000
     place = "/uploads/" + common.ok("POST", "/uploads", 201, json=about(content))["id"]

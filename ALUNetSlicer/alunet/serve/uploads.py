@@ -73,11 +73,22 @@ class Uploads:
                 self._check_space(request.size)
                 upload = Upload(identity, 0, request.size, sha256)
                 write_json(self._note(identity), {**to_json(upload), "ending": ending})
-            return self._read(identity), fresh
+            return self._whole_or_part(identity), fresh
 
     def get(self, identity: str) -> Upload:
         """How far an upload is; raises Refused where there is none."""
-        return self._read(identity)
+        self._content(identity)  # what was never begun needs no lock
+        with self._locks[identity]:
+            return self._whole_or_part(identity)
+
+    def _whole_or_part(self, identity: str) -> Upload:
+        """How far an upload is. One whose last part came before a crash is checked now: nobody is
+        told that bytes are there which were not.
+        """
+        upload = self._read(identity)
+        if upload.offset == upload.size and not self._whole(identity).is_file():
+            self._finish(upload)
+        return upload
 
     def append(self, identity: str, offset: int, content: bytes) -> Upload:
         """Adds a part and gives the new state; when this returns the part is on disk.
@@ -127,11 +138,7 @@ class Uploads:
 
     def file(self, identity: str) -> Path:
         """The file of a finished upload; raises Refused where it is not finished or not there."""
-        upload = self._read(identity)
-        whole = self._whole(identity)
-        if not whole.is_file() and upload.offset == upload.size:
-            with self._locks[identity]:  # a crash came between the last part and its check
-                self._finish(upload)
+        upload, whole = self.get(identity), self._whole(identity)
         if not whole.is_file():
             hint = f"Send the bytes from {upload.offset} on."
             raise Refused(
