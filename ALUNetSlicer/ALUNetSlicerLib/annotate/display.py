@@ -66,7 +66,6 @@ class SliceDisplay:
         if view is not None:
             view.replaced = self.replaced
             view.show(volume, item.box)
-            view.frame(self._case_nodes.frame(item.case, item.box))
         self._item, self._edited = item, True
         self.open(labels)
 
@@ -80,6 +79,13 @@ class SliceDisplay:
             node, volume = self._case_nodes.edit(), canvas.case.volume
             self._editor.show(node, canvas.node, volume, self.confined)
             self._editor.forget()  # an undo would bring back the slice before
+            self._frame()
+
+    def _frame(self) -> None:
+        """Draw the frame of a part; after the editor, which takes label maps out of the views."""
+        view, item = self._view(), self._item
+        if view is not None:
+            view.frame(self._case_nodes.frame(item.case, item.box))
 
     def labels(self) -> np.ndarray:
         """What is painted in the slice: its box, (k, j, i)."""
@@ -99,7 +105,7 @@ class SliceDisplay:
         view, item = self._view(), self._item
         if view is not None and self._edited:
             view.show(self._case_nodes.volume(item.case), item.box)
-            view.frame(self._case_nodes.frame(item.case, item.box))
+            self._frame()
 
     def rest(self) -> None:
         """Nothing is painted on."""

@@ -405,7 +405,9 @@ class AnnotationSession:
     def _replaced(self, name: str) -> None:
         """The view shows another volume, or that of the slice again."""
         item = self.current
-        if item is None or not name:
+        if item is None:
+            return  # its volume went: Slicer shows another one, and what was said of it stays
+        if not name:
             self._seen()
             return
         message = _("The view shows “{name}”, but you paint in {case}.")

@@ -185,6 +185,7 @@ class QtActivity:
 
     _EVENTS = ("KeyPressEvent", "LeftButtonPressEvent", "RightButtonPressEvent", "MouseMoveEvent")
     _WHEEL = ("MouseWheelForwardEvent", "MouseWheelBackwardEvent")
+    _FIRST = 100.0  # a view's own style, at 1, keeps what it uses from the others
 
     def __init__(self) -> None:
         self._count = 0
@@ -207,7 +208,8 @@ class QtActivity:
         for name in manager.sliceViewNames() if manager is not None else ():
             interactor = manager.sliceWidget(name).sliceView().interactor()
             for event in (*self._EVENTS, *self._WHEEL):
-                self._heard.append((interactor, interactor.AddObserver(event, self._hear)))
+                tag = interactor.AddObserver(event, self._hear, self._FIRST)
+                self._heard.append((interactor, tag))
 
     def _hear(self, *_values: Any) -> None:
         self._count += 1

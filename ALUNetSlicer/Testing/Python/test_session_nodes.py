@@ -42,6 +42,15 @@ class NodesGoTest(SessionCase):
         nodes = self.session.case_nodes
         self.gone(lambda item: slicer.mrmlScene.RemoveNode(nodes.volume(item.case)))
 
+    def test_the_volume_that_slicer_shows_then_takes_no_message_away(self):
+        item = self.go(self.session.next)
+        heard: list = []
+        self.agent.answered.connect(heard.append)
+        slicer.mrmlScene.RemoveNode(self.session.case_nodes.volume(item.case))
+        self.session._replaced("the next volume")
+        self.assertEqual(len(self.failures), 1)
+        self.assertNotIn("show", heard)
+
     def test_all_segments_are_removed(self):
         nodes = self.session.case_nodes
         self.gone(
