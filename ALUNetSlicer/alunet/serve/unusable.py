@@ -19,7 +19,7 @@ log = logging.getLogger("alunet.serve")
 def holds_project(folder: Path) -> bool:
     """Whether a folder is a project's, also where that cannot be opened."""
     try:
-        os.lstat(folder / "project.db")
+        os.lstat(f"{folder}{os.sep}project.db")  # of thousands, and joining paths takes longer
     except FileNotFoundError:
         if folder.is_symlink() and not folder.exists():
             return True
