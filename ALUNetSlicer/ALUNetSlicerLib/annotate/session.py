@@ -429,7 +429,7 @@ class AnnotationSession:
     def _erased(self, samples: list[int]) -> None:
         """The slice on screen must not become a draft again."""
         if self.loader.wanted in samples:
-            self.loader.wanted = None  # what comes of it is shown no more
+            self.loader.wanted = None  # its answer must not be shown
         if self._current is not None and self._current.item.sample in samples:
             self.overlay.show(None)
             self._end_slice()

@@ -137,7 +137,7 @@ class Submissions:
         safe()
 
     def _arrived(self, sample: int, **known: Any) -> None:
-        """Something of a slice is on its way no more.
+        """Note that one submission of a slice has ended.
 
         Args:
             known: of the slice from now on, where nothing newer of it is on its way.

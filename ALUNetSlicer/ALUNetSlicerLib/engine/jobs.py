@@ -131,7 +131,7 @@ class JobTracker:
             ]
             if running:
                 self._set(running[0])
-            # what has ended since, or without a word: its end is told once
+            # report each job that ended meanwhile, also one without an event, once
             known = [job.id for job in (self.current, self.background) if job is not None]
             for number in {*known, *self._waiting_for}:
                 self._ask(number)

@@ -60,7 +60,7 @@ class Installer:
             seconds that the downloads will take (or None).
         log: emits each line for `install.log`.
         folder: of the packages.
-        larger: whether a larger build is taken than the one that was chosen, which nobody has.
+        larger: whether a larger build is installed because no index offers the chosen one.
         ended: emits None when the engine can be started, or the `Failure`; once for each `start`,
             never within it.
     """

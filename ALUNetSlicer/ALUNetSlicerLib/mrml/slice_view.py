@@ -23,8 +23,8 @@ class SliceView:
             sides.
 
     Attributes:
-        replaced: called when somebody else puts another volume into the view, with its name, and
-            with an empty one when the volume of the slice is back.
+        replaced: called with the name of another volume that Slicer or a person puts into the
+            view, and with an empty one when the volume of the slice is back.
     """
 
     def __init__(self, logic: Any, beside: Callable[[], Sequence[Any]] = tuple) -> None:

@@ -13,7 +13,7 @@ _SECONDS = 24 * 3600.0
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what nobody waits for any more; drafts stay."""
+    """Remove files that no running program needs; keep drafts."""
     for file in folder.iterdir():
         with contextlib.suppress(OSError):
             old = time.time() - file.stat().st_mtime > _SECONDS

@@ -261,8 +261,8 @@ class Workspace:
         self.opened.emit()
 
     def refresh(self, done: Callable[[], None] = lambda: None) -> None:
-        """Ask how the open project stands; `done` is called when that is known, or cannot be, where
-        the project is still open.
+        """Ask for the open project's status; call `done` after the answer or the failure, if the
+        project is still open.
         """
         if self.project is None:
             return
@@ -281,7 +281,7 @@ class Workspace:
         self.agent.ask("project", take, failed, project=self.project.id)
 
     def _take_project(self, found: ProjectWithStatus) -> None:
-        """Know how the project stands; an answer that a newer one overtook says nothing."""
+        """Take over the project's status; ignore an answer that is older than the known one."""
         before = self.project
         if found.event < before.event:
             return

@@ -265,7 +265,7 @@ class TorchTest(InstallationCase):
         self.offer()
         installer = self.make()
         self.assertIsNone(self.run_to_end(installer))
-        self.assertTrue(installer.larger, "a person is told")
+        self.assertTrue(installer.larger, "the panel says so")
         self.assertTrue(any("the larger default build is taken" in line for line in self.lines))
 
     @unittest.skipUnless(sys.platform == "linux", "the usual index has the CUDA build on Linux")

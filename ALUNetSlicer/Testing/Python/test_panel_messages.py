@@ -21,9 +21,7 @@ CAPTIONS = {
     for name in ("address", "token", "author", "name", "structures", "looks", "channels")
     + ("preset", "strategy", "budget", "trainFor", "time")
 }
-"""What stands beside a control, and is always the same; and a clock. Those with a capital are
-Slicer's.
-"""
+"""Labels beside controls, which never change, and a clock. Names with a capital are Slicer's."""
 
 
 class RefusedTest(PlannedPanel):

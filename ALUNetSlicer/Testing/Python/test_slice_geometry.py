@@ -165,7 +165,7 @@ class ViewTest(SceneTest):
         self.assertEqual(layers.GetBackgroundVolumeID(), case.GetID())
         view.restore()
         layers.SetBackgroundVolumeID(other.GetID())
-        self.assertEqual(said, ["loaded", "", "loaded"], "the slice is on screen no more")
+        self.assertEqual(said, ["loaded", "", "loaded"], "the slice left the screen")
 
     def shows_the_middle(self, logic, case, box) -> None:
         """A view beside shows the same case, at the middle of the box, from the side that its

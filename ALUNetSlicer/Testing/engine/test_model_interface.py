@@ -145,7 +145,7 @@ def test_a_child_process_makes_the_same_framework_by_its_name():
 
 
 def test_what_an_earlier_version_preprocessed_is_preprocessed_again_when_it_is_used(loop, tmp_path):
-    """Its preprocessed images are not read; nobody has to plan the project once more."""
+    """Its preprocessed images are not read, and no new plan is needed."""
     loop.prepare()
     loop.next_round("spread", 12)
     Oracle(loop.project).reveal(np.arange(12), 0)
