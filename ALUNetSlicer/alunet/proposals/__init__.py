@@ -5,11 +5,15 @@ Knows label maps and spacings alone: neither a model nor files. `neighbors` inte
 drawn slices of a case, `expected` says how good that is, `effort` measures what is left to draw.
 """
 
+from alunet.proposals.expected import MODEL_UNMEASURED, Accuracy, fit_accuracy
 from alunet.proposals.neighbors import Neighbors
 from alunet.proposals.proposal import LabelMap, Proposal
 
 __all__ = [
+    "MODEL_UNMEASURED",
+    "Accuracy",
     "LabelMap",
     "Neighbors",
     "Proposal",
+    "fit_accuracy",
 ]

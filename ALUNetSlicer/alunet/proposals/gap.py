@@ -23,6 +23,7 @@ OUTSIDE = np.float32(-1e3)
 CERTAIN = np.float32(1e3)
 """Signed distance where both ends agree on a whole shape."""
 _MARGIN = 6  # pixels around the shapes in which distances are known
+_BEND = 0.5  # share of the parabola's slope; the rest is that of the line between both ends
 _LEAST = 0.25  # of the spread between the ends, which the cubic curve does not go below
 
 
@@ -165,6 +166,9 @@ class _Blend:
             patch = distance(one, self._shape)
             patch.put(Patch(one.low, np.where(one.own, CERTAIN, OUTSIDE)))
             return patch
+        if self._apart:
+            first, second = self._in_place
+            return Patch(self._low, np.float32(1 - t) * first + np.float32(t) * second)
         start, step, first, second = self._normalized
         root = square_root(spread)
         matrix = np.linalg.inv(root) * one.spacing / step  # of pixels, to places of the lattice
@@ -175,6 +179,18 @@ class _Blend:
             blended, matrix, offset, sides, order=1, mode="nearest", output=np.float32
         )
         return Patch(self._low, field * np.float32(_size(root)))
+
+    @cached_property
+    def _apart(self) -> bool:
+        """Whether the shapes overlap more where they are than on a common center and spread."""
+        _, _, first, second = self._normalized
+        return _overlap(*self._in_place) >= _overlap(first, second)
+
+    @cached_property
+    def _in_place(self) -> tuple[Field, Field]:
+        """Both signed distances where they are."""
+        one, other = self._parts
+        return one.distance(self._low, self._high), other.distance(self._low, self._high)
 
     @cached_property
     def _normalized(self) -> tuple[Numbers, float, Field, Field]:
@@ -203,6 +219,12 @@ class _Blend:
         low, high = box_of([part], self._shape)
         places = np.array([(y, x) for y in (low[0], high[0]) for x in (low[1], high[1])])
         return np.asarray(((places - part.center) * part.spacing) @ np.linalg.inv(part.root))
+
+
+def _overlap(first: Field, second: Field) -> float:
+    """Dice of the insides of two signed distances."""
+    one, other = first > 0, second > 0
+    return float(2 * (one & other).sum() / max(1, one.sum() + other.sum()))
 
 
 def _size(root: Numbers) -> float:
@@ -248,13 +270,13 @@ class _Bend:
 
 
 def _slope(inside: Numbers, outside: Numbers, ratio: float) -> Numbers:
-    """Return the slope of the parabola through three points at the middle one.
+    """Return the slope at the middle one of three points: between the parabola's and the line's.
 
     Args:
         inside, outside: slopes toward the other end of the gap, and toward the point beyond.
         ratio: width of the gap to the distance of that point.
     """
-    return (inside + outside * ratio) / (1 + ratio)
+    return inside + _BEND * ratio / (1 + ratio) * (outside - inside)
 
 
 def _cubic(t: float, start: Numbers, end: Numbers, rise: Numbers, fall: Numbers) -> Numbers:

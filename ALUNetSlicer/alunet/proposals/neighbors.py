@@ -13,6 +13,7 @@ from alunet.proposals.gap import CERTAIN, Gap, Patch, fading
 from alunet.proposals.parts import Box, Field, Mask, Part, enclosed, matched
 from alunet.proposals.proposal import LabelMap
 
+_EDGE = np.float32(0.15)  # pixels outside the blended border that still count as inside
 _DECIMALS = 3  # decimals of a pixel to which signed distances are told apart
 
 
@@ -100,12 +101,41 @@ class Neighbors:
             return self._between(before, number, behind)
         return self._beyond(number, before if before is not None else behind or 0)
 
+    def without(self, number: int) -> Neighbors:
+        """Return the same case with one slice not drawn."""
+        drawn = {own: labels for own, labels in self._drawn.items() if own != number}
+        rest = Neighbors(drawn, (self._thickness, *self._pixel), self.count)
+        rest._slices = {own: known for own, known in self._slices.items() if own != number}
+        return rest
+
+    def separation(self, number: int) -> float | None:
+        """Return how far the drawn slices beside a slice are, by the size of what they hold.
+
+        Twice the product of both distances by their sum, where one side is not drawn twice the
+        distance; by the mean radius of the structures there, or in the whole case where they hold
+        none. 0 for a drawn slice, None where nothing is drawn that has a size.
+        """
+        if number in self._drawn:
+            return 0.0
+        beside = [own for own in self.beside(number) if own is not None]
+        radii = self._radii(beside) or self._radii(self.drawn)
+        if not radii:
+            return None
+        apart = sum(1 / abs(own - number) for own in beside)
+        return float(2 * self._thickness / apart / np.mean(radii))
+
     # --- inside -----------------------------------------------------------------------------------
 
     def _slice(self, number: int) -> _Slice:
         if number not in self._slices:
             self._slices[number] = _Slice(self._drawn[number], self._pixel)
         return self._slices[number]
+
+    def _radii(self, numbers: list[int]) -> list[float]:
+        """Radii of circles as large as the structures in some drawn slices, mm."""
+        pixel = self._pixel[0] * self._pixel[1]
+        areas = [area for number in numbers for area in self._slice(number).areas.values()]
+        return [float(np.sqrt(area * pixel / np.pi)) for area in areas]
 
     def _between(self, before: int, number: int, behind: int) -> LabelMap:
         numbers = self.drawn
@@ -233,7 +263,7 @@ class _Merged:
 
     def labels(self) -> LabelMap:
         """Return the labels, of the neighbors' type."""
-        best = np.zeros(self._like.shape, np.float32)
+        best = np.full(self._like.shape, -_EDGE, np.float32)
         areas = np.zeros(self._like.shape, np.int64)
         out = np.zeros_like(self._like)
         ordered = sorted(self._fields.items(), key=lambda item: -item[1][1])

@@ -43,6 +43,11 @@ class Part:
         return int(self.mask.sum())
 
     @cached_property
+    def pieces(self) -> int:
+        """How many pieces it is of."""
+        return int(ndimage.label(self.mask, _EIGHT)[1])
+
+    @cached_property
     def center(self) -> Numbers:
         """Centroid, pixels (2,)."""
         return np.asarray(np.argwhere(self.mask).mean(axis=0) + self.low)
