@@ -24,6 +24,8 @@ CERTAIN = np.float32(1e3)
 """Signed distance where both ends agree on a whole shape."""
 _MARGIN = 6  # pixels around the shapes in which distances are known
 _BEND = 0.5  # share of the parabola's slope; the rest is that of the line between both ends
+_HALF = 0.5  # of a gap: where a part without a counterpart ends
+_FADE = 0.5  # of its depth that such a part would have lost at the far end of the gap
 _LEAST = 0.25  # of the spread between the ends, which the cubic curve does not go below
 
 
@@ -115,6 +117,19 @@ class Gap:
         self.pairs = list(pairs)
         self._blends: dict[int, _Blend] = {}
 
+    def _end(self, part: Part, beyond: Gap | None) -> float:
+        """Return the share of the gap before which a part without a counterpart ends.
+
+        Halfway has the least expected error; the middle slice itself still holds a structure that
+        ends as a whole and was not shrinking on the way here.
+        """
+        whole = all(None in pair for pair in self.pairs)
+        if beyond is None or not whole:
+            return _HALF
+        past = beyond.before(part) if beyond.last == self.first else beyond.after(part)
+        holds = past is not None and part.area >= past.area
+        return float(np.nextafter(_HALF, 1)) if holds else _HALF
+
     def before(self, part: Part) -> Part | None:
         """The part at this gap's first slice that goes on as `part`."""
         return next((one for one, other in self.pairs if other is part), None)
@@ -143,8 +158,9 @@ class Gap:
                 patch.put(self._blends[place].at(t, *bend.at(t)))
                 continue
             part, way = (one, t) if one is not None else (other, 1 - t)
-            if part is not None and way < 0.5:  # an end halfway has the least expected error
-                patch.put(distance(part, self.shape))
+            if part is not None and way < self._end(part, earlier if one is not None else later):
+                own = distance(part, self.shape)
+                patch.put(Patch(own.low, own.field - np.float32(_FADE * part.depth * way)))
         return patch
 
 
@@ -184,6 +200,8 @@ class _Blend:
     def _apart(self) -> bool:
         """Whether the shapes overlap more where they are than on a common center and spread."""
         _, _, first, second = self._normalized
+        if any(part.pieces > 1 for part in self._parts):
+            return True
         return _overlap(*self._in_place) >= _overlap(first, second)
 
     @cached_property

@@ -13,7 +13,7 @@ from alunet.proposals.gap import CERTAIN, Gap, Patch, fading
 from alunet.proposals.parts import Box, Field, Mask, Part, enclosed, matched
 from alunet.proposals.proposal import LabelMap
 
-_EDGE = np.float32(0.15)  # pixels outside the blended border that still count as inside
+_EDGE = np.float32(0.1)  # pixels outside the blended border that still count as inside
 _DECIMALS = 3  # decimals of a pixel to which signed distances are told apart
 
 

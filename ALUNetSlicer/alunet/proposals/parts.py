@@ -19,7 +19,7 @@ Numbers = npt.NDArray[np.float64]
 Box = tuple[slice, slice]
 
 _EIGHT = np.ones((3, 3), bool)
-_NEAR = 1.0  # parts without overlap match where their centers are nearer than their radii together
+_NEAR = 2.0  # parts without overlap match nearer than so many times their radii together
 
 
 class Part:
