@@ -48,8 +48,10 @@ class InitialLabels:
         self._agent, self._drafts, self._project = agent, drafts, project
         self._labels: dict[int, tuple[int, np.ndarray]] = {}
         self._proposals: dict[int, np.ndarray] = {}
+        self._before: dict[int, np.ndarray] = {}  # proposals of before a slice beside was drawn
         self._origins: dict[int, Origin] = {}
         self._age = 0
+        self._drawn = 0
         self.replaced: Mapping[str, int] = {}
 
     def find(self, item: Slice, proposals: bool, then: Then, failed: Failed) -> None:
@@ -120,16 +122,18 @@ class InitialLabels:
         Args:
             failed: called instead where it cannot be fetched.
         """
-        age = self._age
+        age = self._age, self._drawn
 
         def take(_version: int, labels: np.ndarray) -> None:
-            if age == self._age and source is None:
+            if age == (self._age, self._drawn) and source is None:
                 self._proposals[item.sample] = labels
             then(labels)
 
         def nothing(why: Failure) -> None:
             if why.code in (Code.NOT_FOUND, Code.NOT_READY):
                 take(0, np.zeros(item.box.shape, np.uint8))
+            elif source is None and item.sample in self._before:
+                then(self._before[item.sample])
             else:
                 failed(why)
 
@@ -162,7 +166,7 @@ class InitialLabels:
     def hold(self, sample: int, base: int, labels: np.ndarray) -> None:
         """Labels that were handed in; until the engine has them they are here alone."""
         self._labels[sample] = base, labels
-        self.drop_proposals()  # those beside it follow from it
+        self._outdate_proposals()
 
     def rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became.
@@ -172,7 +176,7 @@ class InitialLabels:
         """
         if sample in self._labels:
             self._labels[sample] = version, self._labels[sample][1]
-        self.drop_proposals()  # the engine knows it now
+        self._outdate_proposals()
         draft = self._drafts.find(sample)
         if draft is not None:
             self._drafts.keep(sample, replace(draft, base=version))
@@ -182,8 +186,15 @@ class InitialLabels:
         self._labels.pop(sample, None)
 
     def drop_proposals(self) -> None:
-        """The model has made others, a slice beside was drawn, or a person asked for others."""
+        """The model has made others, or a person asked it to."""
         self._age += 1
+        self._proposals.clear()
+        self._before.clear()
+
+    def _outdate_proposals(self) -> None:
+        """A slice was drawn: ask again for those beside it; without a network these do."""
+        self._drawn += 1
+        self._before.update(self._proposals)
         self._proposals.clear()
 
     def _fetch(self, call: str, item: Slice, then: Then, failed: Failed, **which: str) -> None:
