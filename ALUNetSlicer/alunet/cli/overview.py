@@ -19,7 +19,7 @@ def show(found: ProjectOverview, command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from alunet.simulation.progress import duration
+    from alunet.schema.durations import duration
 
     console = Console(
         width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True
@@ -113,7 +113,7 @@ def _show_other_metrics(console: Console, rounds: Sequence[RoundLine]) -> None:
 
 def _trained(line: RoundLine) -> str:
     """How long the training of a round took."""
-    from alunet.simulation.progress import duration
+    from alunet.schema.durations import duration
 
     if line.train_seconds is None:
         return ""

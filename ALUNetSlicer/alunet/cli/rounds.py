@@ -234,7 +234,7 @@ def next_round(
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.model.metrics import known
     from alunet.project import Project
-    from alunet.simulation.progress import duration
+    from alunet.schema.durations import duration
 
     seconds = optional_seconds(train_for)
     with at_work() as emit, Project.open(project) as opened:

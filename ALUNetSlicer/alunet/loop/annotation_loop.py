@@ -15,7 +15,7 @@ from pathlib import Path
 from alunet.errors import InputError
 from alunet.imaging.label_file import Meaning, write_description
 from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import label_folder, labelling, outputs, taking_back
+from alunet.loop import children, label_folder, labelling, outputs, taking_back
 from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
@@ -90,6 +90,10 @@ class AnnotationLoop:
                 choose.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._suggest(strategy, budget, ahead)
+
+    def _suggest(self, strategy: str | None, budget: int | None, ahead: int) -> RoundWorklist:
         self.plan()
         self._forget_skipped()
         begun, batch = self.project.rounds.begun(), self.loop.batch()
@@ -308,6 +312,12 @@ class AnnotationLoop:
             InputError: the choice is impossible.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._next_round(strategy, budget, ahead, closes)
+
+    def _next_round(
+        self, strategy: str | None, budget: int | None, ahead: int, closes: int | None
+    ) -> NextRound:
         self.plan()
         usual, begun = self.loop.recipe, written_length(self.loop.folder())
         seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
