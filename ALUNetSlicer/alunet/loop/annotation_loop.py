@@ -17,15 +17,17 @@ from alunet.imaging.label_file import Meaning, write_description
 from alunet.imaging.reading import EXACT_ENDING
 from alunet.loop import children, label_folder, labelling, outputs, taking_back
 from alunet.loop.choice import check_choice, usual_choice
+from alunet.loop.forecast import Forecast, forecast
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
-from alunet.loop.recipe import check_seconds
+from alunet.loop.recipe import Recipe, check_seconds
 from alunet.loop.round_record import NextRound
 from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
+from alunet.model import child
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
@@ -153,7 +155,11 @@ class AnnotationLoop:
         names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
         missing = [name for name in names if not proposal_file(folder, name).is_file()]
         if missing:
-            outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING, proposals=True)
+            costs: dict[str, dict[str, float]] = {}
+            with child.step("predict", self.loop.emit, costs):
+                place = folder / "proposals"
+                outputs.predict(self.loop, missing, place, EXACT_ENDING, proposals=True)
+            self.project.rounds.add_costs(self.loop.current(), costs)
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -295,6 +301,21 @@ class AnnotationLoop:
         check_seconds(seconds)
         self._seconds = seconds
 
+    def forecast(self, strategy: str | None = None, budget: int | None = None) -> Forecast | None:
+        """Return what the next round will take; None where that is not known yet.
+
+        Args:
+            strategy, budget: see `Loop.next_round`.
+        """
+        loop = self.loop
+        return forecast(self.project, self._recipe(), loop.rounds(), loop.threads, strategy, budget)
+
+    def _recipe(self) -> Recipe:
+        """The recipe of the coming training, whose time may be its own."""
+        usual, begun = self.loop.recipe, written_length(self.loop.folder())
+        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
+        return usual if seconds is None else usual.for_seconds(seconds)
+
     def next_round(
         self,
         strategy: str | None = None,
@@ -319,10 +340,8 @@ class AnnotationLoop:
         self, strategy: str | None, budget: int | None, ahead: int, closes: int | None
     ) -> NextRound:
         self.plan()
-        usual, begun = self.loop.recipe, written_length(self.loop.folder())
-        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
-        if seconds is not None:
-            self.loop.recipe = usual.for_seconds(seconds)
+        usual = self.loop.recipe
+        self.loop.recipe = self._recipe()
         try:
             self._forget_skipped()
             done = self.loop.next_round(strategy, budget, ahead, closes=closes)
