@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from alunet.query.random_streams import Streams
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
+    THRIFTY,
     Clock,
     Ints,
     UsimOptions,
@@ -34,6 +35,7 @@ COORDINATES = 10_000
     summary="Covers a query set of uncertain samples; similar = the same direction of the "
     "bottleneck gradient.",
     published={**PUBLISHED, "embedding": "first-10k"},
+    thrifty=THRIFTY,
 )
 @dataclass(frozen=True)
 class Usimc(UsimOptions):
@@ -45,6 +47,8 @@ class Usimc(UsimOptions):
             filters of the layer).
         precision: of the matrix products of "exact"; "bf16" is faster where the processor has it.
     """
+
+    embedding_need: ClassVar[Need] = Need.BOTTLENECK
 
     embedding: Literal["exact", "coordinates", "first-10k"] = "exact"
     precision: Literal["fp32", "bf16"] = "fp32"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,7 @@ from alunet.query.problem import Batch, Need, Query
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
+    THRIFTY,
     Clock,
     Ints,
     QuerySet,
@@ -36,6 +37,7 @@ FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sampl
     summary="Covers a query set of uncertain samples; similar = the same decoder gradient, "
     "Fisher-whitened.",
     published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000},
+    thrifty=THRIFTY,
 )
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
@@ -52,6 +54,8 @@ class Usimf(UsimOptions):
         damping: added to the Fisher values, relative to their mean; 0 as in the published
             experiments.
     """
+
+    embedding_need: ClassVar[Need] = Need.DECODER
 
     fisher: Literal["mean", "first-sample"] = "mean"
     fisher_set: Literal["pool", "query-set"] = "pool"
