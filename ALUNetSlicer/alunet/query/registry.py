@@ -130,7 +130,8 @@ class Strategy:
 
 
 PUBLISHED = "published"
-THRIFTY = "thrifty"
+WORDS = (PUBLISHED, "thrifty")
+"""What stands for values of several options."""
 _CAP = "cap"  # the option of every strategy
 _REGISTRY: dict[str, RegisteredStrategy] = {}
 
@@ -161,7 +162,7 @@ def register(
             takes_all,
             {
                 word: dict(values)
-                for word, values in ((PUBLISHED, published), (THRIFTY, thrifty))
+                for word, values in zip(WORDS, (published, thrifty), strict=True)
                 if values
             },
         )
@@ -206,11 +207,11 @@ def parse(text: str) -> Strategy:
     allowed = [field.name for field in fields(info.options)]
     parts = [part for part in (piece.strip() for piece in rest.split(",")) if part]
     values: dict[str, Any] = {}
-    for word in (PUBLISHED, THRIFTY):
+    for word in WORDS:
         values |= info.words.get(word, {}) if word in parts else {}
     cap = 0
     for part in parts:
-        if part in (PUBLISHED, THRIFTY):
+        if part in WORDS:
             continue
         key, equals, value = (item.strip() for item in part.partition("="))
         key = key.replace("-", "_")

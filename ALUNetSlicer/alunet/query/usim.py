@@ -32,6 +32,7 @@ from alunet.query.weights import (
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Similarity = tuple[npt.NDArray[np.float32], dict[str, Any]]
 CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
 E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
@@ -115,6 +116,20 @@ class UsimOptions(PassOptions):
         """What the chosen measure and the similarity ask of the model."""
         measured = Need.ONE_PASS if self.measure == "one-pass" else Need.MC
         return frozenset([measured, self.embedding_need])
+
+    def select(self, query: Query) -> Batch:
+        """Choose the batch."""
+        clock = Clock()
+        query, notes = prefiltered(query, self)
+        target = draw_query_set(query, self, clock)
+        matrix, further = self.similarity(query, target, clock)
+        return choose(query, target, matrix, self, clock, {**notes, **further})
+
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """Compute S of the candidates of `target` to its rows, (c, Q) float32, with notes for the
+        diagnostics.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from alunet.query.problem import Batch, Factors, Need, Query
+from alunet.query.problem import Factors, Need, Query
 from alunet.query.random_streams import Streams
 from alunet.query.registry import register
 from alunet.query.usim import (
@@ -17,10 +17,9 @@ from alunet.query.usim import (
     THRIFTY,
     Clock,
     Ints,
+    QuerySet,
+    Similarity,
     UsimOptions,
-    choose,
-    draw_query_set,
-    prefiltered,
     similarity_matrix,
 )
 
@@ -53,16 +52,13 @@ class Usimc(UsimOptions):
     embedding: Literal["exact", "coordinates", "first-10k"] = "exact"
     precision: Literal["fp32", "bf16"] = "fp32"
 
-    def select(self, query: Query) -> Batch:
-        """Choose the batch."""
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """See `UsimOptions.similarity`; there are no notes."""
         # torch is slow; listing strategies needs none
         from alunet.query.similarity import CosineKernel, DotKernel
 
-        clock = Clock()
-        query, notes = prefiltered(query, self)
-        target = draw_query_set(query, self, clock)
         if self.embedding == "exact":
-            similarity = similarity_matrix(
+            matrix = similarity_matrix(
                 query,
                 target,
                 lambda rows: query.outputs.bottleneck(rows, self.heads),
@@ -72,14 +68,14 @@ class Usimc(UsimOptions):
                 clock,
             )
         else:
-            similarity = similarity_matrix(
+            matrix = similarity_matrix(
                 query,
                 target,
                 self._truncated(query),
                 lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
                 clock,
             )
-        return choose(query, target, similarity, self, clock, notes)
+        return matrix, {}
 
     def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
         """Embeds rows by their gradient at the same few entries; the entries hold for all rounds

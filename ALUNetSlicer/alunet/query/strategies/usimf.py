@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.problem import Need, Query
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
@@ -18,10 +18,8 @@ from alunet.query.usim import (
     Clock,
     Ints,
     QuerySet,
+    Similarity,
     UsimOptions,
-    choose,
-    draw_query_set,
-    prefiltered,
     similarity_matrix,
 )
 from alunet.query.weights import draw_without_replacement
@@ -72,25 +70,22 @@ class Usimf(UsimOptions):
                 f"damping is {self.damping}.", "Give a finite number that is not negative."
             )
 
-    def select(self, query: Query) -> Batch:
-        """Choose the batch."""
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """See `UsimOptions.similarity`; the notes name the number of coordinates."""
         # torch is slow; listing strategies needs none
         from alunet.query.similarity import DotKernel, fisher_scale
 
-        clock = Clock()
-        query, notes = prefiltered(query, self)
-        target = draw_query_set(query, self, clock)
         with clock("fisher"):
             chosen, fisher = self._parameters(query, target)
         scale = fisher_scale(fisher, self.damping)
-        similarity = similarity_matrix(
+        matrix = similarity_matrix(
             query,
             target,
             lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device),
             clock,
         )
-        return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
+        return matrix, {"coordinates": len(chosen)}
 
     def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Parameters drawn in proportion to their Fisher value, and these values
