@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
 from alunet.query.problem import Batch, Factors, Heads, Query, checked_scores
+from alunet.query.unstored import (
+    ComputedRows,
+    Embeddings,
+    Kernel,
+    embedding_bytes,
+    fits,
+    maximise_computed,
+)
 from alunet.query.weights import (
     class_weights,
     draw_with_replacement,
@@ -34,7 +42,6 @@ Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
-E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 
 
 # What the code of the published experiments did in both strategies (its variance is the default
@@ -139,13 +146,6 @@ class Clock:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-class Kernel(Protocol[E_contra]):
-    """Similarity of embeddings to a fixed query set."""
-
-    def rows(self, candidates: E_contra) -> npt.NDArray[np.floating[Any]]:
-        """(m, Q) similarities."""
-
-
 def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
     """The question about the `prefilter` most uncertain candidates alone, and what to say of it in
     the diagnostics.
@@ -222,19 +222,34 @@ def similarity_matrix(
     embed: Callable[[Ints], E],
     build: Callable[[E], Kernel[E]],
     clock: Clock,
-) -> npt.NDArray[np.float32]:
+    options: UsimOptions,
+) -> npt.NDArray[np.float32] | ComputedRows[E]:
     """S of all candidates to the distinct query elements, (n, Q) float32.
 
     Each candidate is embedded once, the query elements first, the others in blocks that are given
-    up after use.
+    up after use. Where S is larger than the memory, their embeddings are kept instead.
+
+    Raises:
+        InputError: neither fits into the memory.
     """
-    similarity = np.empty((len(query), len(target.rows)), np.float32)
     with clock("gradients"):
         embedded = embed(target.rows)
     with clock("similarity"):
         kernel = build(embedded)
-        similarity[target.rows] = kernel.rows(embedded)
-    step = max(1, CHUNK_BYTES // max(1, _bytes(embedded) // len(target.rows)))
+    shape = (len(query), len(target.rows))
+    stored = fits(shape, embedded, query.memory, options.optimizer)
+    similarity = np.empty(shape if stored else (0, 0), np.float32)
+    embeddings = None if stored else Embeddings(embedded, len(query))
+
+    def keep(rows: Ints, block: E) -> None:
+        if embeddings is None:
+            similarity[rows] = kernel.rows(block)
+        else:
+            embeddings.write(rows, block)
+
+    with clock("similarity"):
+        keep(target.rows, embedded)
+    step = max(1, CHUNK_BYTES // max(1, embedding_bytes(embedded)))
     others = np.setdiff1d(np.arange(len(query)), target.rows, assume_unique=True)
     del embedded
     for start in range(0, len(others), step):
@@ -242,7 +257,9 @@ def similarity_matrix(
         with clock("gradients"):
             block = embed(rows)
         with clock("similarity"):
-            similarity[rows] = kernel.rows(block)
+            keep(rows, block)
+    if embeddings is not None:
+        return ComputedRows(kernel, embeddings, shape[1], query.memory)
     checked_scores(similarity.max(axis=1), query.ids, "The similarity")
     return similarity
 
@@ -250,7 +267,7 @@ def similarity_matrix(
 def choose(
     query: Query,
     target: QuerySet,
-    similarity: npt.NDArray[np.float32],
+    similarity: npt.NDArray[np.float32] | ComputedRows[Any],
     options: UsimOptions,
     clock: Clock,
     notes: dict[str, Any],
@@ -264,14 +281,13 @@ def choose(
         # The exact optimizers take one after the other, whatever the number; a stochastic one draws
         # by the number.
         number = query.total if options.optimizer in ("lazy", "naive") else query.budget
-        picks = maximise(
-            similarity,
-            number,
-            eta=options.eta,
-            multiplicity=target.multiplicity,
-            optimizer=options.optimizer,
-            rng=query.streams["stochastic-greedy"],
-        )
+        weights = {"eta": options.eta, "multiplicity": target.multiplicity}
+        if isinstance(similarity, ComputedRows):
+            picks = maximise_computed(similarity, number, **weights)
+            notes = {**notes, "kernel": similarity.described()}
+        else:
+            rng = query.streams["stochastic-greedy"]
+            picks = maximise(similarity, number, **weights, optimizer=options.optimizer, rng=rng)
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [
         f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
@@ -293,9 +309,3 @@ def choose(
         seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()},
         **notes,
     )
-
-
-def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:
-    if isinstance(embedded, Factors):
-        return embedded.delta.nbytes + embedded.inputs.nbytes
-    return embedded.nbytes

@@ -66,6 +66,7 @@ class Usimc(UsimOptions):
                     factors, precision=self.precision, device=query.device
                 ),
                 clock,
+                self,
             )
         else:
             similarity = similarity_matrix(
@@ -74,6 +75,7 @@ class Usimc(UsimOptions):
                 self._truncated(query),
                 lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
                 clock,
+                self,
             )
         return choose(query, target, similarity, self, clock, notes)
 

@@ -85,6 +85,7 @@ class Usimf(UsimOptions):
             lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device),
             clock,
+            self,
         )
         return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
 
