@@ -68,7 +68,7 @@ class Reference:
         if not isinstance(options, UsimOptions):
             raise TypeError(f"{name} is no USIM strategy")
         self.target = draw_query_set(query, options, Clock())
-        self.matrix = options.similarity(query, self.target, Clock())[0]
+        self.matrix = np.asarray(options.similarity(query, self.target, Clock())[0])
         self.query = query
 
     def objective(self, ids: Any) -> float:

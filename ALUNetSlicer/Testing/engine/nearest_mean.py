@@ -250,8 +250,10 @@ class NearestMeanModel:
             found.append(((target - chosen) * np.sign(part[:, None] - self.means)).mean(0))
         return np.array(found, np.float32)
 
-    def segment(self, case: str) -> np.ndarray:
-        return self.numbers[self.probabilities(np.load(self.folder / f"{case}.npy")).argmax(-1)]
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
+        image = np.load(self.folder / f"{case}.npy")
+        some = image if slices is None else image[list(slices)]
+        return self.numbers[self.probabilities(some).argmax(-1)]
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         return self.probabilities(voxels(images[0])).argmax(-1).astype(np.uint8)

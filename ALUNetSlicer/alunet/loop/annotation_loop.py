@@ -13,19 +13,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.label_file import Meaning, write_description
-from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import label_folder, labelling, outputs, taking_back
+from alunet.imaging.label_file import Meaning
+from alunet.loop import label_folder, labelling, taking_back
 from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
+from alunet.loop.proposal_files import describe
+from alunet.loop.proposals import propose
 from alunet.loop.recipe import check_seconds
 from alunet.loop.round_record import NextRound
 from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
-from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
+from alunet.loop.worklist import RoundWorklist, make_worklist, save_worklist
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
@@ -138,18 +139,11 @@ class AnnotationLoop:
         return save_worklist(self.project, worklist)
 
     def _propose(self) -> None:
-        """Segment the cases of the open batch by the newest model, those that are not yet."""
+        """Segment the slices of the open batch by the newest model, those that are not yet."""
         if self.loop.current() == 0:
             return
-        folder = self.loop.folder()
-        samples = [
-            suggestion.sample
-            for suggestion in self.project.worklist.suggestions(self.loop.current())
-        ]
-        names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
-        missing = [name for name in names if not proposal_file(folder, name).is_file()]
-        if missing:
-            outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING, proposals=True)
+        entries = self.project.worklist.suggestions(self.loop.current())
+        propose(self.loop, [entry.sample for entry in entries])
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -240,11 +234,7 @@ class AnnotationLoop:
         """Bring what lies beside the open batch up to date: its manifest, and what the values of
         its proposals mean.
         """
-        folder = self.loop.folder() / "proposals"
-        if folder.is_dir():
-            (folder / "dataset.json").unlink(missing_ok=True)
-            names = self.project.cases.structures.numbered().in_files
-            write_description(folder, names)
+        describe(self.loop.folder(), self.project.cases.structures)
         self.follow()
 
     def take_back(
@@ -299,7 +289,7 @@ class AnnotationLoop:
         *,
         closes: int | None = None,
     ) -> NextRound:
-        """Do `Loop.next_round`, and segment the cases of the new batch.
+        """Do `Loop.next_round`, and segment the slices of the new batch.
 
         The training takes the time that was asked for (`train_for`), else the one that it was begun
         with, else the project's.

@@ -195,8 +195,10 @@ class TrainedModel(Protocol):
 
     # --- predict ----------------------------------------------------------------------------------
 
-    def segment(self, case: str) -> np.ndarray:
-        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid."""
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
+        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid; `slices`
+        as of `uncertainty`.
+        """
         ...
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:

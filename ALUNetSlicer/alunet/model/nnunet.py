@@ -256,9 +256,9 @@ class NnUnetModel:
         )
         return last_layer_gradients(reader, samples.ids)
 
-    def segment(self, case: str) -> np.ndarray:
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
         """See `TrainedModel.segment`."""
-        return self._predictor.segment(case)
+        return self._predictor.segment(case, slices)
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         """See `TrainedModel.segment_files`."""
@@ -291,7 +291,7 @@ class NnUnetModel:
     def _predictor(self) -> Predictor:
         from alunet.model.predict import Predictor
 
-        return Predictor(self._folder, self._model, self._settings)
+        return Predictor(self._folder, self._model, self._settings, self._emit)
 
     def _reader(self, samples: PoolSamples) -> TileReader:
         from alunet.model.reader import TileReader

@@ -142,6 +142,7 @@ class Query:
         case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody
             asks for it.
         case_sizes: (M,) voxels of these cases, annotated or not.
+        memory: bytes that may be used; None for any number.
         outputs: the model's answers.
         streams: the round's randomness.
         truth: hidden labels; in simulation only.
@@ -165,6 +166,7 @@ class Query:
     case_voxels: Ints | None = None
     case_sizes: Ints | None = None
     ahead: int = 0
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 1:

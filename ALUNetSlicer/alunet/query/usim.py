@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +22,14 @@ from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
 from alunet.query.problem import Batch, Factors, Heads, Need, Query, checked_scores
+from alunet.query.unstored import (
+    ComputedRows,
+    Embeddings,
+    Kernel,
+    embedding_bytes,
+    fits,
+    maximise_computed,
+)
 from alunet.query.weights import (
     class_weights,
     draw_with_replacement,
@@ -32,10 +40,9 @@ from alunet.query.weights import (
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
-Similarity = tuple[npt.NDArray[np.float32], dict[str, Any]]
+Similarity = tuple[npt.NDArray[np.float32] | ComputedRows[Any], dict[str, Any]]
 CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
-E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 
 
 # What the code of the published experiments did in both strategies (its variance is the default
@@ -176,13 +183,6 @@ class Clock:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
 
 
-class Kernel(Protocol[E_contra]):
-    """Similarity of embeddings to a fixed query set."""
-
-    def rows(self, candidates: E_contra) -> npt.NDArray[np.floating[Any]]:
-        """(m, Q) similarities."""
-
-
 def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
     """The question about the `prefilter` most uncertain candidates alone, and what to say of it in
     the diagnostics.
@@ -269,20 +269,35 @@ def similarity_matrix(
     embed: Callable[[Ints], E],
     build: Callable[[E], Kernel[E]],
     clock: Clock,
-) -> npt.NDArray[np.float32]:
+    options: UsimOptions,
+) -> npt.NDArray[np.float32] | ComputedRows[E]:
     """S of the candidates of `target` to the distinct query elements, (c, Q) float32.
 
     Each candidate is embedded once, the query elements first, the others in blocks that are given
-    up after use.
+    up after use. Where S is larger than the memory, their embeddings are kept instead.
+
+    Raises:
+        InputError: neither fits into the memory.
     """
     candidates, members = target.candidates, np.isin(target.candidates, target.rows)
-    similarity = np.empty((len(candidates), len(target.rows)), np.float32)
     with clock("gradients"):
         embedded = embed(target.rows)
     with clock("similarity"):
         kernel = build(embedded)
-        similarity[members] = kernel.rows(embedded)
-    step = max(1, CHUNK_BYTES // max(1, _bytes(embedded) // len(target.rows)))
+    shape = (len(candidates), len(target.rows))
+    stored = fits(shape, embedded, query.memory, options.optimizer)
+    similarity = np.empty(shape if stored else (0, 0), np.float32)
+    embeddings = None if stored else Embeddings(embedded, len(candidates))
+
+    def keep(places: Ints, block: E) -> None:
+        if embeddings is None:
+            similarity[places] = kernel.rows(block)
+        else:
+            embeddings.write(places, block)
+
+    with clock("similarity"):
+        keep(np.flatnonzero(members), embedded)
+    step = max(1, CHUNK_BYTES // max(1, embedding_bytes(embedded)))
     others = np.flatnonzero(~members)
     del embedded
     for start in range(0, len(others), step):
@@ -290,7 +305,9 @@ def similarity_matrix(
         with clock("gradients"):
             block = embed(candidates[places])
         with clock("similarity"):
-            similarity[places] = kernel.rows(block)
+            keep(places, block)
+    if embeddings is not None:
+        return ComputedRows(kernel, embeddings, shape[1], query.memory)
     checked_scores(similarity.max(axis=1), query.ids[candidates], "The similarity")
     return similarity
 
@@ -298,7 +315,7 @@ def similarity_matrix(
 def choose(
     query: Query,
     target: QuerySet,
-    similarity: npt.NDArray[np.float32],
+    similarity: npt.NDArray[np.float32] | ComputedRows[Any],
     options: UsimOptions,
     clock: Clock,
     notes: dict[str, Any],
@@ -313,14 +330,13 @@ def choose(
         # by the number.
         ahead = options.optimizer in ("lazy", "naive")
         number = min(query.total if ahead else query.budget, len(similarity))
-        picks = maximise(
-            similarity,
-            number,
-            eta=options.eta,
-            multiplicity=target.multiplicity,
-            optimizer=options.optimizer,
-            rng=query.streams["stochastic-greedy"],
-        )
+        weights = {"eta": options.eta, "multiplicity": target.multiplicity}
+        if isinstance(similarity, ComputedRows):
+            picks = maximise_computed(similarity, number, **weights)
+            notes = {**notes, "kernel": similarity.described()}
+        else:
+            rng = query.streams["stochastic-greedy"]
+            picks = maximise(similarity, number, **weights, optimizer=options.optimizer, rng=rng)
     rows = target.candidates[picks.rows]
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [
@@ -350,9 +366,3 @@ def _cost(query: Query, target: QuerySet, options: UsimOptions) -> str:
     """What was computed, in words: "one pass, 1,204 of 6,000 slices with gradients"."""
     passes = "one pass" if options.measure == "one-pass" else "dropout passes"
     return f"{passes}, {len(target.candidates):,} of {len(query):,} slices with gradients"
-
-
-def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:
-    if isinstance(embedded, Factors):
-        return embedded.delta.nbytes + embedded.inputs.nbytes
-    return embedded.nbytes

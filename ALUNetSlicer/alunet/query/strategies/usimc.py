@@ -58,7 +58,7 @@ class Usimc(UsimOptions):
         from alunet.query.similarity import CosineKernel, DotKernel
 
         if self.embedding == "exact":
-            matrix = similarity_matrix(
+            exact = similarity_matrix(
                 query,
                 target,
                 lambda rows: query.outputs.bottleneck(rows, self.heads),
@@ -66,16 +66,18 @@ class Usimc(UsimOptions):
                     factors, precision=self.precision, device=query.device
                 ),
                 clock,
+                self,
             )
-        else:
-            matrix = similarity_matrix(
-                query,
-                target,
-                self._truncated(query),
-                lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
-                clock,
-            )
-        return matrix, {}
+            return exact, {}
+        truncated = similarity_matrix(
+            query,
+            target,
+            self._truncated(query),
+            lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
+            clock,
+            self,
+        )
+        return truncated, {}
 
     def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
         """Embeds rows by their gradient at the same few entries; the entries hold for all rounds

@@ -84,6 +84,7 @@ class Usimf(UsimOptions):
             lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device),
             clock,
+            self,
         )
         return matrix, {"coordinates": len(chosen)}
 
