@@ -330,7 +330,7 @@ def choose(
         # by the number.
         ahead = options.optimizer in ("lazy", "naive")
         number = min(query.total if ahead else query.budget, len(similarity))
-        weights = {"eta": options.eta, "multiplicity": target.multiplicity}
+        weights: dict[str, Any] = {"eta": options.eta, "multiplicity": target.multiplicity}
         if isinstance(similarity, ComputedRows):
             picks = maximise_computed(similarity, number, **weights)
             notes = {**notes, "kernel": similarity.described()}
