@@ -44,6 +44,7 @@ QUERIES = (
     f"{EXACT},gradient_share=0.5",
     "(random batch)",
 )
+OWN = {"usimf": ("thrifty,fisher_samples=50", "thrifty,fisher_samples=20")}
 COLUMNS = (
     "study",
     "strategy",
@@ -86,7 +87,7 @@ def lines(
     """Yield the rows of the table of one strategy and seed that are not done yet."""
     wanted = [
         query
-        for query in QUERIES
+        for query in (*QUERIES, *OWN.get(name, ()))
         if (study.name, name, query, str(chosen.samples), str(chosen.budget), str(seed)) not in done
     ]
     if not wanted:

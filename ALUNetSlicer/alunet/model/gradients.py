@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from alunet.model.losses import Loss, log_likelihood
 from alunet.model.network import Model
@@ -133,7 +134,7 @@ def bottleneck_factors(gradients: GradientReader, ids: np.ndarray) -> tuple[np.n
 
 
 def weight_gradients(
-    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, int]
+    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, ...]
 ) -> torch.Tensor:
     """Weight gradient of each sample of a stride-1, same-padded convolution: (b, C_out * C_in * k *
     k).
@@ -148,7 +149,7 @@ def weight_gradients(
         columns = functional.unfold(inputs, kernel, padding=padding)
         return torch.bmm(delta.flatten(2), columns.transpose(1, 2)).flatten(1)
     shape = (batch * channels_out, channels_in, *kernel)
-    grouped = torch.nn.grad.conv2d_weight(
+    grouped: torch.Tensor = conv2d_weight(
         inputs.reshape(1, batch * channels_in, height, width),
         shape,
         delta.reshape(1, batch * channels_out, height, width),
@@ -159,7 +160,7 @@ def weight_gradients(
 
 
 def gradients_at(
-    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, int], entries: np.ndarray
+    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, ...], entries: np.ndarray
 ) -> torch.Tensor:
     """Entries of the weight gradient of each sample of a stride-1, same-padded convolution: (b, d).
 

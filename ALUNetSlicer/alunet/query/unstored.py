@@ -42,7 +42,7 @@ class Embeddings(Generic[E]):
     """
 
     def __init__(self, first: E, count: int) -> None:
-        self._parts = [np.empty((count, *part.shape[1:]), part.dtype) for part in _parts(first)]
+        self._parts = [_room(part, count) for part in _parts(first)]
         self._factors = isinstance(first, Factors)
 
     def __len__(self) -> int:
@@ -66,6 +66,10 @@ class Embeddings(Generic[E]):
 
 def _parts(values: Factors | Floats) -> list[Floats]:
     return [values.delta, values.inputs] if isinstance(values, Factors) else [values]
+
+
+def _room(part: Floats, count: int) -> Floats:
+    return np.empty((count, *part.shape[1:]), part.dtype)
 
 
 def embedding_bytes(values: Factors | Floats) -> int:
@@ -95,7 +99,8 @@ class ComputedRows(Generic[E]):
         columns: int,
         memory: int | None = None,
     ) -> None:
-        self._kernel, self._embeddings = kernel, embeddings
+        self._kernel: Kernel[E] = kernel
+        self._embeddings: Embeddings[E] = embeddings
         self.shape = (len(embeddings), columns)
         self.bounds = np.full(len(embeddings), np.inf)
         room = KEPT_BYTES if memory is None else min(KEPT_BYTES, memory - embeddings.nbytes)
