@@ -10,7 +10,7 @@ from ALUNetSlicerLib.annotate.worklist import OPEN
 from ALUNetSlicerLib.engine.jobs import JobProgress
 from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.panel import forecast
-from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle, fill
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -151,9 +151,7 @@ class RoundSection(Section):
         ui.jobBox.visible = job is not None
         if job is not None:
             self._show_job(job)
-        ui.roundSection.text = _("Next round") + (
-            f": {self._words(job)}" if job is not None else ""
-        )
+        entitle(ui.roundSection, _("Next round"), self._words(job) if job is not None else "")
 
     def _batch_done(self) -> str:
         """What is next, where the batch has no open slice any more."""

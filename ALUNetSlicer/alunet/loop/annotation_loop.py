@@ -13,20 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.label_file import Meaning, write_description
-from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import children, label_folder, labelling, outputs, taking_back
+from alunet.imaging.label_file import Meaning
+from alunet.loop import children, label_folder, labelling, taking_back
 from alunet.loop.choice import check_choice, usual_choice
 from alunet.loop.forecast import Forecast, forecast
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
+from alunet.loop.proposal_files import describe
+from alunet.loop.proposals import propose
 from alunet.loop.recipe import Recipe, check_seconds
 from alunet.loop.round_record import NextRound
 from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
-from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
+from alunet.loop.worklist import RoundWorklist, make_worklist, save_worklist
 from alunet.model import child
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
@@ -144,22 +145,14 @@ class AnnotationLoop:
         return save_worklist(self.project, worklist)
 
     def _propose(self) -> None:
-        """Segment the cases of the open batch by the newest model, those that are not yet."""
+        """Segment the slices of the open batch by the newest model, those that are not yet."""
         if self.loop.current() == 0:
             return
-        folder = self.loop.folder()
-        samples = [
-            suggestion.sample
-            for suggestion in self.project.worklist.suggestions(self.loop.current())
-        ]
-        names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
-        missing = [name for name in names if not proposal_file(folder, name).is_file()]
-        if missing:
-            costs: dict[str, dict[str, float]] = {}
-            with child.step("predict", self.loop.emit, costs):
-                place = folder / "proposals"
-                outputs.predict(self.loop, missing, place, EXACT_ENDING, proposals=True)
-            self.project.rounds.add_costs(self.loop.current(), costs)
+        entries = self.project.worklist.suggestions(self.loop.current())
+        costs: dict[str, dict[str, float]] = {}
+        with child.step("predict", self.loop.emit, costs):
+            propose(self.loop, [entry.sample for entry in entries])
+        self.project.rounds.add_costs(self.loop.current(), costs)
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -250,11 +243,7 @@ class AnnotationLoop:
         """Bring what lies beside the open batch up to date: its manifest, and what the values of
         its proposals mean.
         """
-        folder = self.loop.folder() / "proposals"
-        if folder.is_dir():
-            (folder / "dataset.json").unlink(missing_ok=True)
-            names = self.project.cases.structures.numbered().in_files
-            write_description(folder, names)
+        describe(self.loop.folder(), self.project.cases.structures)
         self.follow()
 
     def take_back(
@@ -324,7 +313,7 @@ class AnnotationLoop:
         *,
         closes: int | None = None,
     ) -> NextRound:
-        """Do `Loop.next_round`, and segment the cases of the new batch.
+        """Do `Loop.next_round`, and segment the slices of the new batch.
 
         The training takes the time that was asked for (`train_for`), else the one that it was begun
         with, else the project's.

@@ -152,6 +152,10 @@ class TrainedModel(Protocol):
         """(n, K) float32: mean of each class's probability times the entropy; adds up to it."""
         ...
 
+    def one_pass_variance(self, samples: PoolSamples) -> Floats:
+        """(n, K) float32: mean of p (1 - p) of each class's probability in one pass."""
+        ...
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[Ints, Ints]:
         """(n, K) int64: pixels of each class that one pass predicts; those on its border."""
         ...
@@ -191,8 +195,10 @@ class TrainedModel(Protocol):
 
     # --- predict ----------------------------------------------------------------------------------
 
-    def segment(self, case: str) -> np.ndarray:
-        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid."""
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
+        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid; `slices`
+        as of `uncertainty`.
+        """
         ...
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:

@@ -27,6 +27,7 @@ class Need(str, Enum):
     CLASS_ENTROPY = "entropy of each class"
     PREDICTION = "predicted structures"
     MC = "Monte-Carlo dropout"
+    ONE_PASS = "variance of one pass"
     FEATURES = "encoder features"
     BOTTLENECK = "bottleneck gradients"
     DECODER = "decoder gradients"
@@ -86,6 +87,9 @@ class ModelOutputs(Protocol):
         recipe's where None.
         """
 
+    def one_pass_variance(self) -> Floats:
+        """(n, K) mean pixel p (1 - p) of each class in one deterministic pass, float32."""
+
     def features(self, rows: Ints | None = None) -> Floats:
         """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
 
@@ -138,6 +142,7 @@ class Query:
         case_voxels: (M, K) the same of each case in which anything is annotated; None where nobody
             asks for it.
         case_sizes: (M,) voxels of these cases, annotated or not.
+        memory: bytes that may be used; None for any number.
         outputs: the model's answers.
         streams: the round's randomness.
         truth: hidden labels; in simulation only.
@@ -161,6 +166,7 @@ class Query:
     case_voxels: Ints | None = None
     case_sizes: Ints | None = None
     ahead: int = 0
+    memory: int | None = None
 
     def __post_init__(self) -> None:
         if self.budget < 1:
@@ -301,6 +307,7 @@ class Guard:
         "class_entropy": Need.CLASS_ENTROPY,
         "predicted": Need.PREDICTION,
         "mc": Need.MC,
+        "one_pass_variance": Need.ONE_PASS,
         "features": Need.FEATURES,
         "labelled_features": Need.FEATURES,
         "bottleneck": Need.BOTTLENECK,
@@ -345,6 +352,9 @@ class _Part:
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         scores = self._outputs.mc(dropout, passes)
         return McScores(scores.var[self._rows], scores.std[self._rows], scores.bald[self._rows])
+
+    def one_pass_variance(self) -> Floats:
+        return self._outputs.one_pass_variance()[self._rows]
 
     def features(self, rows: Ints | None = None) -> Floats:
         return self._outputs.features(self._chosen(rows))

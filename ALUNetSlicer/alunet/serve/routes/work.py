@@ -35,7 +35,7 @@ from alunet.schema import (
 )
 from alunet.schema import Header as Names
 from alunet.schema.names import PERSON, usable_name
-from alunet.serve.cases import find, newest_output
+from alunet.serve.cases import find, newest_output, newest_proposal
 from alunet.serve.packed_body import gunzip
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
@@ -171,7 +171,8 @@ def _add_answers(routes: APIRouter, state: State) -> None:
         with state.projects.open(project) as opened:
             check_sample(opened, sample)
             place = opened.samples.place(sample)
-            found = newest_output(opened, place.case, "proposals")
+            number = int(opened.samples.pool.slice[sample])
+            found = newest_proposal(opened, place.case, number)
             structures = opened.cases.structures
         if found is None:
             raise Refused(
