@@ -145,7 +145,7 @@ def passes(network: Any, images: Any, quick: bool) -> dict[str, Callable[[], Any
 
     import torch
 
-    from alunet.model.inference import Inference
+    from alunet.model import inference
     from alunet.model.network import computed
     from alunet.model.settings import ScoringSettings
 
@@ -172,7 +172,8 @@ def passes(network: Any, images: Any, quick: bool) -> dict[str, Callable[[], Any
     last = computed(copy.deepcopy(network), replace(settings, memory_format="channels_last"), place)
     found["both"] = lambda: last(images)
     if importlib.util.find_spec("openvino"):
-        read = Inference(plain)
+        inference._WORTH = 0  # compiled at once
+        read = inference.Inference(network)
         found["OpenVINO"] = lambda: read(images)
     return found
 
@@ -184,14 +185,14 @@ def product(network: Any) -> Callable[[Any], Any]:
     from alunet.loop.recipe import preset
     from alunet.model import hardware, inference
     from alunet.model.arithmetic import Arithmetic, decide
-    from alunet.model.network import by_engine, computed
+    from alunet.model.network import without_dropout
     from alunet.schema import ignore_events
 
     inference._WORTH = 0  # compiled at once
     machine, place = hardware.describe_computer("cpu"), torch.device("cpu")
     chosen = Arithmetic(**decide(None, "cpu", machine, ignore_events))
     settings = preset("cpu").computed_with(chosen).scoring
-    return by_engine(computed(network, settings, place), settings, place)
+    return without_dropout(network, settings, place)
 
 
 def main(quick: bool) -> None:

@@ -28,7 +28,8 @@ class Inference(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network = network
-        self._pixels, self._model = 0, None
+        self._pixels = 0
+        self._model: Any = None
         self._requests: dict[tuple[int, ...], Any] = {}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -63,13 +63,16 @@ class Model:
         """Return a copy that gives the finest head alone, (b, K, H, W) float32, computed as the
         settings say.
         """
-        network = copy.deepcopy(self.network)
-        network.decoder.deep_supervision = False
-        return computed(network, settings, self.device)
+        return computed(self._finest(), settings, self.device)
 
     def deterministic(self, settings: ScoringSettings) -> nn.Module:
         """Return `full_resolution` for passes without dropout, by the engine of the settings."""
-        return by_engine(self.full_resolution(settings), settings, self.device)
+        return without_dropout(self._finest(), settings, self.device)
+
+    def _finest(self) -> nn.Module:
+        network = copy.deepcopy(self.network)
+        network.decoder.deep_supervision = False
+        return network
 
     def head_weights(self, heads: str) -> list[float]:
         """Weights v_h of the deep-supervision heads in the gradient loss, finest first
@@ -102,18 +105,22 @@ def computed(network: nn.Module, settings: ScoringSettings, device: torch.device
     """
     if device.type == "cpu" and _dtype(settings.precision) == torch.float32:
         _group_norms(network)
-    return _InPrecision(network, _dtype(settings.precision), memory_format(settings.memory_format))
+    return _in_precision(network, settings)
 
 
-def by_engine(network: nn.Module, settings: ScoringSettings, device: torch.device) -> nn.Module:
-    """Return what `computed` gave, computed by the engine of the settings; for passes without
-    dropout.
-    """
+def without_dropout(
+    network: nn.Module, settings: ScoringSettings, device: torch.device
+) -> nn.Module:
+    """Return what `computed` does, for passes without dropout, by the engine of the settings."""
     if settings.engine != OPENVINO or device.type != "cpu":
-        return network
+        return computed(network, settings, device)
     from alunet.model.inference import Inference
 
-    return Inference(network)
+    return Inference(_in_precision(network, settings))  # it fuses instance norms, not group norms
+
+
+def _in_precision(network: nn.Module, settings: ScoringSettings) -> nn.Module:
+    return _InPrecision(network, _dtype(settings.precision), memory_format(settings.memory_format))
 
 
 def _group_norms(network: nn.Module) -> None:
