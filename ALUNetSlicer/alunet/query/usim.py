@@ -223,7 +223,7 @@ def similarity_matrix(
     build: Callable[[E], Kernel[E]],
     clock: Clock,
     options: UsimOptions,
-) -> npt.NDArray[np.float32] | ComputedRows[E]:
+) -> npt.NDArray[np.float32] | ComputedRows[Any]:
     """S of all candidates to the distinct query elements, (n, Q) float32.
 
     Each candidate is embedded once, the query elements first, the others in blocks that are given
@@ -281,13 +281,19 @@ def choose(
         # The exact optimizers take one after the other, whatever the number; a stochastic one draws
         # by the number.
         number = query.total if options.optimizer in ("lazy", "naive") else query.budget
-        weights = {"eta": options.eta, "multiplicity": target.multiplicity}
+        eta, often = options.eta, target.multiplicity
         if isinstance(similarity, ComputedRows):
-            picks = maximise_computed(similarity, number, **weights)
+            picks = maximise_computed(similarity, number, eta=eta, multiplicity=often)
             notes = {**notes, "kernel": similarity.described()}
         else:
-            rng = query.streams["stochastic-greedy"]
-            picks = maximise(similarity, number, **weights, optimizer=options.optimizer, rng=rng)
+            picks = maximise(
+                similarity,
+                number,
+                eta=eta,
+                multiplicity=often,
+                optimizer=options.optimizer,
+                rng=query.streams["stochastic-greedy"],
+            )
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [
         f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
