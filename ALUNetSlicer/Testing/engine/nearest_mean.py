@@ -188,6 +188,13 @@ class NearestMeanModel:
             found.append((chances * bits(chances)[:, None]).mean(0))
         return np.array(found, np.float32)
 
+    def one_pass_variance(self, samples: PoolSamples) -> np.ndarray:
+        found = []
+        for part in self.pixels(samples):
+            chances = self.probabilities(part)
+            found.append((chances * (1 - chances)).mean(0))
+        return np.array(found, np.float32)
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
         classes = len(self.means)
         pixels = np.array(

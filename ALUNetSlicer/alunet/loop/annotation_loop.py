@@ -14,14 +14,15 @@ from pathlib import Path
 
 from alunet.errors import InputError
 from alunet.imaging.label_file import Meaning
-from alunet.loop import label_folder, labelling, taking_back
+from alunet.loop import children, label_folder, labelling, taking_back
 from alunet.loop.choice import check_choice, usual_choice
+from alunet.loop.forecast import Forecast, forecast
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
 from alunet.loop.proposal_files import describe
 from alunet.loop.proposals import propose
-from alunet.loop.recipe import check_seconds
+from alunet.loop.recipe import Recipe, check_seconds
 from alunet.loop.round_record import NextRound
 from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
@@ -91,6 +92,10 @@ class AnnotationLoop:
                 choose.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._suggest(strategy, budget, ahead)
+
+    def _suggest(self, strategy: str | None, budget: int | None, ahead: int) -> RoundWorklist:
         self.plan()
         self._forget_skipped()
         begun, batch = self.project.rounds.begun(), self.loop.batch()
@@ -142,8 +147,13 @@ class AnnotationLoop:
         """Segment the slices of the open batch by the newest model, those that are not yet."""
         if self.loop.current() == 0:
             return
-        entries = self.project.worklist.suggestions(self.loop.current())
-        propose(self.loop, [entry.sample for entry in entries])
+        samples = [
+            suggestion.sample
+            for suggestion in self.project.worklist.suggestions(self.loop.current())
+        ]
+        costs = propose(self.loop, samples)
+        if costs:
+            self.project.rounds.add_costs(self.loop.current(), costs)
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -281,6 +291,21 @@ class AnnotationLoop:
         check_seconds(seconds)
         self._seconds = seconds
 
+    def forecast(self, strategy: str | None = None, budget: int | None = None) -> Forecast | None:
+        """Return what the next round will take; None where that is not known yet.
+
+        Args:
+            strategy, budget: see `Loop.next_round`.
+        """
+        loop = self.loop
+        return forecast(self.project, self._recipe(), loop.rounds(), loop.threads, strategy, budget)
+
+    def _recipe(self) -> Recipe:
+        """The recipe of the coming training, whose time may be its own."""
+        usual, begun = self.loop.recipe, written_length(self.loop.folder())
+        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
+        return usual if seconds is None else usual.for_seconds(seconds)
+
     def next_round(
         self,
         strategy: str | None = None,
@@ -298,11 +323,15 @@ class AnnotationLoop:
             InputError: the choice is impossible.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._next_round(strategy, budget, ahead, closes)
+
+    def _next_round(
+        self, strategy: str | None, budget: int | None, ahead: int, closes: int | None
+    ) -> NextRound:
         self.plan()
-        usual, begun = self.loop.recipe, written_length(self.loop.folder())
-        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
-        if seconds is not None:
-            self.loop.recipe = usual.for_seconds(seconds)
+        usual = self.loop.recipe
+        self.loop.recipe = self._recipe()
         try:
             self._forget_skipped()
             done = self.loop.next_round(strategy, budget, ahead, closes=closes)

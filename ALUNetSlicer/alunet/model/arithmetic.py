@@ -50,6 +50,8 @@ class Arithmetic:
         training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors
             are stored.
         seconds: of one step or pass, of what was timed.
+        pixel_seconds: of a pixel of an image in a "training" step and in a "scoring" pass as they
+            were chosen, on one thread of a processor.
         reason: one line for a person.
     """
 
@@ -61,6 +63,7 @@ class Arithmetic:
     scoring_format: str = "contiguous"
     seconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    pixel_seconds: dict[str, float] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -121,13 +124,16 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
     seconds: dict[str, float] = {}
     scoring = FLOAT32
     training = ("native", "contiguous") if place == "cuda" else FLOAT32
+    trial = Trial(Path(nnunet) if nnunet else None, place)
     if native:
-        trial = Trial(Path(nnunet) if nnunet else None, place)
         if place == "cpu":
             training = _unless_slower(TRAINING, "training", trial.training, seconds)
         scoring = _unless_slower(SCORING, "scoring", trial.scoring, seconds)
     reason = f"{found}: training in {_name(training)}, scoring in {_name(scoring)}"
-    return Arithmetic(machine, place, *training, *scoring, seconds, reason).to_json()
+    pixels = {"scoring": trial.scoring(*scoring) / trial.pixels}
+    if place == "cpu":
+        pixels["training"] = trial.training(*training) / trial.pixels
+    return Arithmetic(machine, place, *training, *scoring, seconds, reason, pixels).to_json()
 
 
 def _unless_slower(
@@ -175,6 +181,7 @@ class Trial:
         self.network.to(self.device)
         sides = trial_sides(patch, 2 ** len(self.network.decoder.stages))
         self.images = torch.randn(2, channels, *sides, device=self.device)
+        self.pixels = len(self.images) * math.prod(sides)
 
     def training(self, precision: str, layout: str) -> float:
         """Seconds of one forward and backward pass."""

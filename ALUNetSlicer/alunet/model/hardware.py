@@ -15,8 +15,6 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Environment variables that make torch use fewer instructions than the processor has."""
 
@@ -64,11 +62,15 @@ def _whole_number(text: str) -> int | None:
 
 def memory_limit() -> int:
     """Return the memory of this computer, or of the container, that a process may use, bytes."""
+    import psutil
+
     return int(min([psutil.virtual_memory().total, *_limits_of_memory(_CGROUP)]))
 
 
 def memory_free() -> int:
     """Return the memory that is free for this process now, bytes."""
+    import psutil
+
     return int(min(psutil.virtual_memory().available, memory_limit()))
 
 

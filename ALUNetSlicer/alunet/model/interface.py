@@ -152,6 +152,10 @@ class TrainedModel(Protocol):
         """(n, K) float32: mean of each class's probability times the entropy; adds up to it."""
         ...
 
+    def one_pass_variance(self, samples: PoolSamples) -> Floats:
+        """(n, K) float32: mean of p (1 - p) of each class's probability in one pass."""
+        ...
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[Ints, Ints]:
         """(n, K) int64: pixels of each class that one pass predicts; those on its border."""
         ...

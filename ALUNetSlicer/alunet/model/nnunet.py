@@ -195,6 +195,13 @@ class NnUnetModel:
         reader = self._reader(samples)
         return class_entropy(self._model, reader, samples.ids, self._settings, self._emit)
 
+    def one_pass_variance(self, samples: PoolSamples) -> np.ndarray:
+        """See `TrainedModel.one_pass_variance`."""
+        from alunet.model.score import one_pass_variance
+
+        reader = self._reader(samples)
+        return one_pass_variance(self._model, reader, samples.ids, self._settings, self._emit)
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
         """See `TrainedModel.predicted_pixels`."""
         from alunet.model.score import predicted_pixels

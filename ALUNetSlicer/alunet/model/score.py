@@ -116,6 +116,18 @@ def class_entropy(
     return result
 
 
+def one_pass_variance(
+    model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
+) -> np.ndarray:
+    """Mean over the pixels of p (1 - p) of each class, from one deterministic pass: (n, K)
+    float32.
+    """
+    result = np.empty((len(ids), model.classes), np.float32)
+    for rows, found, valid in _one_pass(model, reader, ids, settings, "variance", emit):
+        result[rows] = _mean_over(valid, found * (1 - found)).cpu().numpy()
+    return result
+
+
 def predicted_pixels(
     model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -8,6 +8,7 @@ this package loads neither torch nor numba.
 from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth
 from alunet.query.random_streams import STREAMS, Streams
 from alunet.query.registry import (
+    WORDS,
     RegisteredStrategy,
     Strategy,
     as_published,
@@ -32,6 +33,7 @@ __all__ = [
     "Strategy",
     "Streams",
     "Truth",
+    "WORDS",
     "as_published",
     "canonical",
     "get",

@@ -27,6 +27,7 @@ class Need(str, Enum):
     CLASS_ENTROPY = "entropy of each class"
     PREDICTION = "predicted structures"
     MC = "Monte-Carlo dropout"
+    ONE_PASS = "variance of one pass"
     FEATURES = "encoder features"
     BOTTLENECK = "bottleneck gradients"
     DECODER = "decoder gradients"
@@ -85,6 +86,9 @@ class ModelOutputs(Protocol):
         """Monte-Carlo dropout scores of all candidates; rate and number of passes are the
         recipe's where None.
         """
+
+    def one_pass_variance(self) -> Floats:
+        """(n, K) mean pixel p (1 - p) of each class in one deterministic pass, float32."""
 
     def features(self, rows: Ints | None = None) -> Floats:
         """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
@@ -303,6 +307,7 @@ class Guard:
         "class_entropy": Need.CLASS_ENTROPY,
         "predicted": Need.PREDICTION,
         "mc": Need.MC,
+        "one_pass_variance": Need.ONE_PASS,
         "features": Need.FEATURES,
         "labelled_features": Need.FEATURES,
         "bottleneck": Need.BOTTLENECK,
@@ -347,6 +352,9 @@ class _Part:
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         scores = self._outputs.mc(dropout, passes)
         return McScores(scores.var[self._rows], scores.std[self._rows], scores.bald[self._rows])
+
+    def one_pass_variance(self) -> Floats:
+        return self._outputs.one_pass_variance()[self._rows]
 
     def features(self, rows: Ints | None = None) -> Floats:
         return self._outputs.features(self._chosen(rows))
