@@ -171,7 +171,7 @@ def _select(n: int, queries: int, length: int, memory: int | None) -> tuple[Any,
     )
     per_class = np.stack([uncertainty, uncertainty], axis=1)
     once = np.ones(queries, np.int64)
-    target = QuerySet(rows, once, queries, uncertainty, per_class, np.ones(2))
+    target = QuerySet(rows, once, queries, uncertainty, per_class, np.ones(2), np.arange(n))
     _compile()
     gradients, options, clock = Gradients(n, length), Usimf(), Clock()
     start = time.process_time()
