@@ -171,7 +171,8 @@ def _select(n: int, queries: int, length: int, memory: int | None) -> tuple[Any,
     )
     per_class = np.stack([uncertainty, uncertainty], axis=1)
     once = np.ones(queries, np.int64)
-    target = QuerySet(rows, once, queries, uncertainty, per_class, np.ones(2))
+    target = QuerySet(rows, once, queries, uncertainty, per_class, np.ones(2), np.arange(n))
+    _compile()
     gradients, options, clock = Gradients(n, length), Usimf(), Clock()
     start = time.process_time()
     similarity = similarity_matrix(query, target, gradients, DotKernel, clock, options)
@@ -181,6 +182,21 @@ def _select(n: int, queries: int, length: int, memory: int | None) -> tuple[Any,
     columns = torch.from_numpy(gradients(rows)).T.contiguous()
     product = cpu_seconds(lambda: block @ columns) * n / len(block)
     return ours, product, 2.0 * n * queries * length, batch.diagnostics.get("kernel", "stored")
+
+
+def _compile() -> None:
+    """Let numba compile, or read what it compiled."""
+    import numpy as np
+
+    from alunet.query.flqmi import maximise
+    from alunet.query.similarity import DotKernel
+    from alunet.query.unstored import ComputedRows, Embeddings, maximise_computed
+
+    few = np.eye(5, dtype=np.float32)
+    embeddings = Embeddings(few, len(few))
+    embeddings.write(np.arange(len(few)), few)
+    maximise(few, 2)
+    maximise_computed(ComputedRows(DotKernel(few), embeddings, len(few)), 2, eta=1.0)
 
 
 @benchmark("selection", "liver")
