@@ -74,8 +74,8 @@ def show(found: ProjectOverview, command: str) -> None:
         for line in found.rounds:
             if line.note:
                 console.print(f"Round {line.number}: {line.note}")
-    for text in [*_ahead(found), f"Next: {command}"]:
-        console.print(text)
+    for said in [*_ahead(found), f"Next: {command}"]:
+        console.print(said)
 
 
 def _ahead(found: ProjectOverview) -> list[str]:

@@ -28,7 +28,6 @@ from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
 from alunet.loop.worklist import RoundWorklist, make_worklist, save_worklist
-from alunet.model import child
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
@@ -148,11 +147,13 @@ class AnnotationLoop:
         """Segment the slices of the open batch by the newest model, those that are not yet."""
         if self.loop.current() == 0:
             return
-        entries = self.project.worklist.suggestions(self.loop.current())
-        costs: dict[str, dict[str, float]] = {}
-        with child.step("predict", self.loop.emit, costs):
-            propose(self.loop, [entry.sample for entry in entries])
-        self.project.rounds.add_costs(self.loop.current(), costs)
+        samples = [
+            suggestion.sample
+            for suggestion in self.project.worklist.suggestions(self.loop.current())
+        ]
+        costs = propose(self.loop, samples)
+        if costs:
+            self.project.rounds.add_costs(self.loop.current(), costs)
 
     # --- labels -----------------------------------------------------------------------------------
 

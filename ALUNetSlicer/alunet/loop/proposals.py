@@ -18,6 +18,7 @@ from alunet.imaging.writing import write_like
 from alunet.loop import outputs
 from alunet.loop.loop import Loop
 from alunet.loop.proposal_files import describe, listed, proposed, some_proposal, whole_proposal
+from alunet.model.child import step
 from alunet.pool import CaseGeometry
 from alunet.project import Case
 from alunet.project.importing import counted
@@ -28,8 +29,11 @@ WHOLE_VOXELS = 4_000_000
 """Cases up to this size are segmented as a whole: about half a minute of a core."""
 
 
-def propose(loop: Loop, samples: Iterable[int]) -> None:
+def propose(loop: Loop, samples: Iterable[int]) -> dict[str, dict[str, float]]:
     """Segment the slices of these samples by the newest model, those that are not yet.
+
+    Returns:
+        Seconds and memory of the step "predict"; nothing where no slice was missing.
 
     Raises:
         InputError: as `outputs.predict`.
@@ -41,16 +45,20 @@ def propose(loop: Loop, samples: Iterable[int]) -> None:
     missing = [name for name in asked if not whole_proposal(folder, name).is_file()]
     shapes = {case.name: case.shape for case in loop.project.cases.all("pool")}
     small = [name for name in missing if np.prod(shapes[name]) <= WHOLE_VOXELS]
-    if small:
-        outputs.predict(loop, small, folder / "proposals", EXACT_ENDING, proposals=True)
-    large = {name: asked[name] - set(proposed(folder, name)) for name in missing}
-    _propose_some(loop, {name: large[name] for name in missing if name not in small})
+    left = {name: asked[name] - set(proposed(folder, name)) for name in missing}
+    large = {name: left[name] for name in missing if name not in small and left[name]}
+    costs: dict[str, dict[str, float]] = {}
+    if small or large:
+        with step("predict", loop.emit, costs):
+            if small:
+                outputs.predict(loop, small, folder / "proposals", EXACT_ENDING, proposals=True)
+            if large:
+                _propose_some(loop, large)
+    return costs
 
 
 def _propose_some(loop: Loop, asked: dict[str, set[int]]) -> None:
-    names = [name for name, slices in asked.items() if slices]
-    if not names:
-        return
+    names = list(asked)
     folder, weights = loop.folder(), loop.newest_weights()
     (folder / "proposals" / "slices").mkdir(parents=True, exist_ok=True)
     describe(folder, loop.project.cases.structures)

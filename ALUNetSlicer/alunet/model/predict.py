@@ -92,14 +92,16 @@ class Predictor:
         across, *box = (slice(*edges) for edges in properties["bbox_used_for_cropping"])
         wanted = range(image.shape[1]) if slices is None else slices
         whole = np.zeros([depth if slices is None else len(wanted), *plane], kind)
-        kept = whole[(across if slices is None else slice(None), *box)]
+        rows = across if slices is None else slice(None)
+        kept = whole[(rows, box[0], box[1])]
         step = self._slices_at_a_time(name, whole, max(kept[0].size, image[0, 0].size))
         for start in range(0, len(wanted), step):
             some = wanted[start : start + step]
             part = kept[start : start + step]
             classes = self._classes(_read(image, some), part.shape, properties["spacing"])
             part[:] = to_numbers(classes, numbers)
-        return whole.transpose(self.model.plans.transpose_backward)
+        back: np.ndarray = whole.transpose(self.model.plans.transpose_backward)
+        return back
 
     def _slices_at_a_time(self, name: str, result: np.ndarray, pixels: int) -> int:
         """How many slices are segmented at a time; says so where even one does not fit into the
@@ -115,7 +117,7 @@ class Predictor:
         if need > free:
             text = f"Segmenting {name} takes about {need >> 20} MiB; {free >> 20} MiB are free."
             self._emit(Event("message", {"text": text}))
-        return max(1, min(self._values, room) // values)
+        return int(max(1, min(self._values, room) // values))
 
     def _classes(
         self, image: np.ndarray, shape: tuple[int, ...], spacing: Sequence[float]

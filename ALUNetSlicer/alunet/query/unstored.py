@@ -7,7 +7,7 @@ as fit.
 
 from __future__ import annotations
 
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ from alunet.errors import InputError
 from alunet.query.flqmi import Floats, Ints, Optimizer, Selection, checked_multiples, reach
 from alunet.query.problem import Factors
 
-E = TypeVar("E", Factors, Floats)
-E_contra = TypeVar("E_contra", Factors, Floats, contravariant=True)
+E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
+E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 BLOCK = 256
 """Rows that are computed at a time. Always as many: libraries add in another order for other
 shapes, and a row has to be the same whenever it is computed."""
@@ -42,7 +42,7 @@ class Embeddings(Generic[E]):
     """
 
     def __init__(self, first: E, count: int) -> None:
-        self._parts = [_room(part, count) for part in _parts(first)]
+        self._parts: list[Floats] = [_empty_like(part, count) for part in _parts(first)]
         self._factors = isinstance(first, Factors)
 
     def __len__(self) -> int:
@@ -55,8 +55,8 @@ class Embeddings(Generic[E]):
 
     def write(self, rows: Ints, values: E) -> None:
         """Keep the embeddings of the candidates at `rows`."""
-        for part, own in zip(self._parts, _parts(values), strict=True):
-            part[rows] = own
+        for whole, own in zip(self._parts, _parts(values), strict=True):
+            whole[rows] = own
 
     def read(self, rows: Ints) -> E:
         """Return those of the candidates at `rows`."""
@@ -68,8 +68,9 @@ def _parts(values: Factors | Floats) -> list[Floats]:
     return [values.delta, values.inputs] if isinstance(values, Factors) else [values]
 
 
-def _room(part: Floats, count: int) -> Floats:
-    return np.empty((count, *part.shape[1:]), part.dtype)
+def _empty_like(part: Floats, count: int) -> Floats:
+    found: Floats = np.empty((count, *part.shape[1:]), part.dtype)
+    return found
 
 
 def embedding_bytes(values: Factors | Floats) -> int:

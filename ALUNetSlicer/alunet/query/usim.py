@@ -270,7 +270,7 @@ def similarity_matrix(
     build: Callable[[E], Kernel[E]],
     clock: Clock,
     options: UsimOptions,
-) -> npt.NDArray[np.float32] | ComputedRows[E]:
+) -> npt.NDArray[np.float32] | ComputedRows[Any]:
     """S of the candidates of `target` to the distinct query elements, (c, Q) float32.
 
     Each candidate is embedded once, the query elements first, the others in blocks that are given
@@ -330,13 +330,19 @@ def choose(
         # by the number.
         ahead = options.optimizer in ("lazy", "naive")
         number = min(query.total if ahead else query.budget, len(similarity))
-        weights: dict[str, Any] = {"eta": options.eta, "multiplicity": target.multiplicity}
+        eta, often = options.eta, target.multiplicity
         if isinstance(similarity, ComputedRows):
-            picks = maximise_computed(similarity, number, **weights)
+            picks = maximise_computed(similarity, number, eta=eta, multiplicity=often)
             notes = {**notes, "kernel": similarity.described()}
         else:
-            rng = query.streams["stochastic-greedy"]
-            picks = maximise(similarity, number, **weights, optimizer=options.optimizer, rng=rng)
+            picks = maximise(
+                similarity,
+                number,
+                eta=eta,
+                multiplicity=often,
+                optimizer=options.optimizer,
+                rng=query.streams["stochastic-greedy"],
+            )
     rows = target.candidates[picks.rows]
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [
