@@ -486,7 +486,10 @@ class TestThrifty:
             assert found[0][key] == found[1][key]
 
     def test_a_share_of_all_is_the_exact_query(self, name) -> None:
-        whole = parse(f"{name}:thrifty,measure=var,gradient_share=1").select(problem(90, 10))
+        samples = ",fisher_samples=200" if name == "usimf" else ""
+        whole = parse(f"{name}:thrifty,measure=var,gradient_share=1{samples}").select(
+            problem(90, 10)
+        )
         assert same(whole, parse(name).select(problem(90, 10)))
 
     def test_a_small_share_still_covers_the_budget_and_what_is_ahead(self, name) -> None:
@@ -502,7 +505,9 @@ class TestThrifty:
             parse(f"{name}:gradient_share={share}")
 
     def test_is_a_word(self, name) -> None:
-        assert canonical(f"{name}:measure=one-pass,gradient_share=0.5") == f"{name}:thrifty"
+        values = parse(name).info.words["thrifty"]
+        text = ",".join(f"{option}={value}" for option, value in values.items())
+        assert canonical(f"{name}:{text}") == f"{name}:thrifty"
         assert canonical(f"{name}:thrifty,eta=10") == f"{name}:thrifty,eta=10"
         assert canonical("random:thrifty") == "random"
 

@@ -26,7 +26,8 @@ import numpy as np
 
 from alunet.errors import EngineError, InputError
 from alunet.query.cap import capped
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query
 
 
 class Options(Protocol):

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from alunet.errors import InputError
 from alunet.query.flqmi import Floats, Ints, Optimizer, Selection, checked_multiples, reach
-from alunet.query.problem import Factors
+from alunet.query.model_outputs import Factors
 
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
 E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)

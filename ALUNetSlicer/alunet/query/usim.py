@@ -21,7 +21,8 @@ from alunet.errors import InputError
 from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
-from alunet.query.problem import Batch, Factors, Heads, Need, Query, checked_scores
+from alunet.query.model_outputs import Factors, Heads, Need
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.unstored import (
     ComputedRows,
     Embeddings,

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-from alunet.query.problem import Factors, Need, Query
+from alunet.query.model_outputs import Factors, Need
+from alunet.query.problem import Query
 from alunet.query.random_streams import Streams
 from alunet.query.registry import register
 from alunet.query.usim import (

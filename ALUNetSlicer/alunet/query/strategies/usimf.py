@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Query
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
@@ -35,7 +36,7 @@ FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sampl
     summary="Covers a query set of uncertain samples; similar = the same decoder gradient, "
     "Fisher-whitened.",
     published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000},
-    thrifty=THRIFTY,
+    thrifty={**THRIFTY, "fisher_samples": 50},
 )
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
