@@ -38,7 +38,7 @@ if os.environ.get("ATEN_CPU_CAPABILITY") == "avx2":  # which MKL does not read
     os.environ.setdefault("MKL_ENABLE_INSTRUCTIONS", "AVX2")
 
 INSIDE = "ALUNET_BENCH_INSIDE"
-_MODULES = ("selection", "similarity", "model", "proposal", "fixed_costs", "waiting")
+_MODULES = ("selection", "similarity", "model", "query", "proposal", "fixed_costs", "waiting")
 
 
 def main(arguments: list[str]) -> int:

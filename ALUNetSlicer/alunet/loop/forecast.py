@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from alunet.loop.choice import LATER_STRATEGY, usual_choice
+from alunet.loop.proposals import WHOLE_VOXELS
 from alunet.loop.recipe import Recipe
 from alunet.loop.round_record import RoundRecord
 from alunet.model.settings import ScoringSettings, TrainingSettings
@@ -21,7 +22,10 @@ _PASSES = {  # plain passes for what strategies ask: docs/performance.md
     Need.ENTROPY: 1.1,
     Need.CLASS_ENTROPY: 1.1,
     Need.PREDICTION: 1.1,
+    Need.ONE_PASS: 1.1,
     Need.FEATURES: 0.5,
+}
+_GRADIENTS = {
     Need.BOTTLENECK: 1.6,
     Need.DECODER: 2.8,
     Need.LAST_LAYER: 1.1,
@@ -184,9 +188,12 @@ class _Estimate:
         last, most = self._last("predict"), min(budget, self._cases)
         if last is not None:
             return last.seconds["predict"]
+        in_case = self._pool / max(self._cases, 1)
+        if in_case * self._pixels > WHOLE_VOXELS:  # slices alone are segmented
+            return self._pass(budget)
         if self._tests and (testing := self._testing()):
             return testing / self._tests * most
-        return self._pass(most * self._pool / max(self._cases, 1))
+        return self._pass(most * in_case)
 
     def _with_quicker(self, found: Forecast) -> Forecast:
         if found.choosing < _WORTH_SAYING:
@@ -207,6 +214,9 @@ def _batch(settings: TrainingSettings, pixels: int) -> int:
 
 def _passes(strategy: str, scoring: ScoringSettings) -> float:
     """Plain passes that choosing costs."""
-    needs = parse(strategy).needs
-    dropout = _DROPOUT * scoring.passes if Need.MC in needs else 0.0
-    return dropout + sum(_PASSES.get(need, 0.0) for need in needs)
+    chosen = parse(strategy)
+    share = getattr(chosen.options, "gradient_share", 1.0)  # of the samples
+    dropout = _DROPOUT * scoring.passes if Need.MC in chosen.needs else 0.0
+    return dropout + sum(
+        _PASSES.get(need, 0.0) + share * _GRADIENTS.get(need, 0.0) for need in chosen.needs
+    )

@@ -91,7 +91,8 @@ class ComputedOutputs:
             np.savez(part, var=found.var, std=found.std, bald=found.bald)
 
     def _key(self, settings: ScoringSettings) -> str:
-        values = {name: value for name, value in asdict(settings).items() if name != "mirroring"}
+        others = ("mirroring", "engine")  # they change no pass with dropout
+        values = {name: value for name, value in asdict(settings).items() if name not in others}
         digest = hashlib.sha256(self._weights.read_bytes())
         digest.update(self._ids.tobytes())
         digest.update(json.dumps([values, self._noise], sort_keys=True).encode())

@@ -14,10 +14,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.model.environment import resolve_device
+from alunet.model.hardware import OPENVINO
 from alunet.schema import Emit
 
 if TYPE_CHECKING:
@@ -53,6 +55,7 @@ class Arithmetic:
         pixel_seconds: of a pixel of an image in a "training" step and in a "scoring" pass as they
             were chosen, on one thread of a processor.
         reason: one line for a person.
+        engine: of passes without dropout: "torch" or "openvino".
     """
 
     machine: str
@@ -64,6 +67,7 @@ class Arithmetic:
     seconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
     pixel_seconds: dict[str, float] = field(default_factory=dict)
+    engine: str = "torch"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -133,7 +137,12 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
     pixels = {"scoring": trial.scoring(*scoring) / trial.pixels}
     if place == "cpu":
         pixels["training"] = trial.training(*training) / trial.pixels
-    return Arithmetic(machine, place, *training, *scoring, seconds, reason, pixels).to_json()
+    engine = "torch"
+    if place == "cpu" and scoring == FLOAT32 and find_spec(OPENVINO):  # bfloat16 is quicker
+        engine = OPENVINO
+        reason += ", without dropout by OpenVINO"
+    chosen = Arithmetic(machine, place, *training, *scoring, seconds, reason, pixels, engine)
+    return chosen.to_json()
 
 
 def _unless_slower(

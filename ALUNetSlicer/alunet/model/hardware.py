@@ -18,6 +18,9 @@ from pathlib import Path
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Environment variables that make torch use fewer instructions than the processor has."""
 
+OPENVINO = "openvino"
+"""The package that computes passes without dropout on a processor, where it is installed."""
+
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -113,7 +116,16 @@ def describe_computer(device: str) -> str:
     parts = [name, " ".join(features)]
     parts += [f"{variable}={os.environ[variable]}" for variable in LIMITS if variable in os.environ]
     parts += list(_cards()) if device != "cpu" else []
-    return "; ".join(part for part in [*parts, f"torch {metadata.version('torch')}"] if part)
+    parts += [f"torch {metadata.version('torch')}", *filter(None, [_openvino()])]
+    return "; ".join(filter(None, parts))
+
+
+def _openvino() -> str:
+    """Name and version of OpenVINO; empty where it is not installed."""
+    try:
+        return f"{OPENVINO} {metadata.version(OPENVINO)}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @cache

@@ -45,7 +45,7 @@ class Predictor:
             device=model.device,
             allow_tqdm=False,
         )
-        network = model.full_resolution(settings)
+        network = model.deterministic(settings)
         self._predictor.manual_initialization(
             network, model.plans, model.configuration, None, model.dataset, "SparseTrainer", (0, 1)
         )

@@ -86,7 +86,7 @@ def _one_pass(
     emit: Emit,
 ) -> Pass:
     """Go over the samples once, without dropout."""
-    network = model.full_resolution(settings)
+    network = model.deterministic(settings)
     pace = TimedProgress(f"score: {phase}", len(ids), emit)
     for tiles in reader.batches(ids):
         probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
