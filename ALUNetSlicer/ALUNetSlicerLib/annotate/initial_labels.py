@@ -5,11 +5,11 @@ proposal, else none.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from alunet.schema import NOT_ANNOTATED, Code
+from alunet.schema import NOT_ANNOTATED, Code, ProposalSource
 from ALUNetSlicerLib.annotate.drafts import Drafts
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.engine.agent_process import AgentProcess
@@ -21,6 +21,14 @@ Then = Callable[[int, np.ndarray], None]
 """Gets the version that the labels correct, 0 for none, and the labels: (k, j, i) of the slice's
 box.
 """
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a proposal comes from, and the Dice that is expected of it, where something says it."""
+
+    source: ProposalSource
+    quality: float | None
 
 
 class InitialLabels:
@@ -40,6 +48,7 @@ class InitialLabels:
         self._agent, self._drafts, self._project = agent, drafts, project
         self._labels: dict[int, tuple[int, np.ndarray]] = {}
         self._proposals: dict[int, np.ndarray] = {}
+        self._origins: dict[int, Origin] = {}
         self._age = 0
         self.replaced: Mapping[str, int] = {}
 
@@ -99,8 +108,14 @@ class InitialLabels:
         else:
             then(version, empty)
 
-    def proposal(self, item: Slice, then: Callable[[np.ndarray], None], failed: Failed) -> None:
-        """Give the model's proposal for a slice; an empty one where the model made none.
+    def proposal(
+        self,
+        item: Slice,
+        then: Callable[[np.ndarray], None],
+        failed: Failed,
+        source: ProposalSource | None = None,
+    ) -> None:
+        """Give the best proposal for a slice, or a source's; an empty one where there is none.
 
         Args:
             failed: called instead where it cannot be fetched.
@@ -108,7 +123,7 @@ class InitialLabels:
         age = self._age
 
         def take(_version: int, labels: np.ndarray) -> None:
-            if age == self._age:
+            if age == self._age and source is None:
                 self._proposals[item.sample] = labels
             then(labels)
 
@@ -118,10 +133,16 @@ class InitialLabels:
             else:
                 failed(why)
 
-        if item.sample in self._proposals:
+        if source is None and item.sample in self._proposals:
             then(self._proposals[item.sample])
-        else:
+        elif source is None:
             self._fetch("proposal", item, take, nothing)
+        else:
+            self._fetch("proposal", item, take, nothing, source=source.value)
+
+    def origin(self, sample: int) -> Origin | None:
+        """Where the proposal that was given last for a slice comes from; None for none."""
+        return self._origins.get(sample)
 
     def current(self, labels: np.ndarray) -> np.ndarray:
         """Labels in which the voxels of removed structures are what the project made of them."""
@@ -141,6 +162,7 @@ class InitialLabels:
     def hold(self, sample: int, base: int, labels: np.ndarray) -> None:
         """Labels that were handed in; until the engine has them they are here alone."""
         self._labels[sample] = base, labels
+        self.drop_proposals()  # those beside it follow from it
 
     def rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became.
@@ -150,6 +172,7 @@ class InitialLabels:
         """
         if sample in self._labels:
             self._labels[sample] = version, self._labels[sample][1]
+        self.drop_proposals()  # the engine knows it now
         draft = self._drafts.find(sample)
         if draft is not None:
             self._drafts.keep(sample, replace(draft, base=version))
@@ -159,11 +182,11 @@ class InitialLabels:
         self._labels.pop(sample, None)
 
     def drop_proposals(self) -> None:
-        """The model has made others, or a person asked it to."""
+        """The model has made others, a slice beside was drawn, or a person asked for others."""
         self._age += 1
         self._proposals.clear()
 
-    def _fetch(self, call: str, item: Slice, then: Then, failed: Failed) -> None:
+    def _fetch(self, call: str, item: Slice, then: Then, failed: Failed, **which: str) -> None:
         def take(answer: FetchedVoxels) -> None:
             try:
                 labels = answer.read()
@@ -175,6 +198,9 @@ class InitialLabels:
                 )
                 failed(Failure("spool", message, _("Show the slice again."), about=call))
                 return
+            if answer.source is not None:
+                source = ProposalSource(answer.source)
+                self._origins[item.sample] = Origin(source, answer.quality)
             then(answer.version, self.current(labels))
 
-        self._agent.ask(call, take, failed, project=self._project, sample=item.sample)
+        self._agent.ask(call, take, failed, project=self._project, sample=item.sample, **which)

@@ -11,10 +11,11 @@ from functools import partial
 
 import numpy as np
 
-from alunet.schema import Code, Status
+from alunet.schema import Code, ProposalSource, Status
 from ALUNetSlicerLib.annotate.current_slice import CurrentSlice
 from ALUNetSlicerLib.annotate.display import SliceDisplay, lost_failure
 from ALUNetSlicerLib.annotate.drafts import Autosave, Draft
+from ALUNetSlicerLib.annotate.initial_labels import Origin
 from ALUNetSlicerLib.annotate.lease import SliceLease
 from ALUNetSlicerLib.annotate.person import Person
 from ALUNetSlicerLib.annotate.saved_paint import newer_paint
@@ -242,8 +243,12 @@ class AnnotationSession:
         self.overlay.wanted = wanted
         self.overlay.show(self.current)
 
-    def begin_again(self, proposal: bool) -> None:
-        """Put the model's proposal into the slice on screen, or nothing; it can be undone."""
+    def begin_again(self, proposal: bool, source: ProposalSource | None = None) -> None:
+        """Put a proposal into the slice on screen, or nothing; it can be undone.
+
+        Args:
+            source: of the proposal; None for the best.
+        """
         if self._current is None:
             return
         item = self._current.item
@@ -251,11 +256,19 @@ class AnnotationSession:
         def put(labels: np.ndarray) -> None:
             if self._is_current(item.sample):
                 self.paint(labels)
+                self.changed.emit()
 
         if proposal:
-            self._initial_labels.proposal(item, put, self.failed.emit)
+            self._initial_labels.proposal(item, put, self.failed.emit, source)
         else:
             put(np.zeros(item.box.shape, np.uint8))
+
+    @property
+    def origin(self) -> Origin | None:
+        """Where the proposal of the slice on screen comes from; None where it has none."""
+        if self._current is None:
+            return None
+        return self._initial_labels.origin(self._current.item.sample)
 
     def labels(self) -> np.ndarray:
         """What is painted in the slice on screen: its box, (k, j, i)."""

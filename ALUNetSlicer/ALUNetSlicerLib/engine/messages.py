@@ -125,12 +125,16 @@ class FetchedVoxels:
 
     Attributes:
         version: of the labels, or the round of the model.
+        source: of a proposal, where it comes from.
+        quality: of a proposal, its expected Dice.
     """
 
     file: str
     shape: list[int]
     dtype: str
     version: int
+    source: str | None = None
+    quality: float | None = None
 
     def read(self) -> np.ndarray:
         """The voxels; raises OSError or ValueError where the file is gone or not of this shape."""

@@ -6,10 +6,11 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from alunet.schema import Status
+from alunet.schema import ProposalSource, Status
+from ALUNetSlicerLib.annotate.initial_labels import Origin
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.mrml.slice_place import size_across
-from ALUNetSlicerLib.panel.binding import Section, allow, entitle, head
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle, fill, head
 from ALUNetSlicerLib.panel.slice_words import part_words, slice_words
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -30,6 +31,15 @@ def short(reason: str) -> str:
     if len(first) <= _SHORT:
         return first
     return first[:_SHORT].rsplit(" ", 1)[0] + "…"
+
+
+_SOURCES = [
+    (_("best proposal"), ""),
+    (_("model"), ProposalSource.MODEL.value),
+    (_("neighbors"), ProposalSource.NEIGHBORS.value),
+    (_("empty"), ProposalSource.EMPTY.value),
+]
+"""What *Use proposal* takes, and what it stands for; empty: the best."""
 
 
 class AnnotateSection(Section):
@@ -65,6 +75,7 @@ class AnnotateSection(Section):
             (ui.addSliceButton, self.add_slice),
         ):
             widget.connect("clicked(bool)", lambda *_values, action=action: action())
+        fill(ui.sourceCombo, _SOURCES)
         for widget, action in (
             (ui.lockCheck, self._lock),
             (ui.overlayCheck, self._overlay),
@@ -136,8 +147,10 @@ class AnnotateSection(Section):
         self._with_slice(lambda session: session.begin_again(proposal=False))
 
     def proposal(self) -> None:
-        """Put the proposal into it."""
-        self._with_slice(lambda session: session.begin_again(proposal=True))
+        """Put the proposal of the chosen source into it."""
+        chosen = self._ui.sourceCombo.currentData
+        source = ProposalSource(chosen) if chosen else None
+        self._with_slice(lambda session: session.begin_again(proposal=True, source=source))
 
     def take_back(self) -> None:
         """Take its labels back, or undo that."""
@@ -239,7 +252,7 @@ class AnnotateSection(Section):
             (ui.emptyButton, _("Empty this slice; undo brings it back.")),
             (
                 ui.proposalButton,
-                _("Put the model's segmentation into this slice; undo brings yours back."),
+                _("Put the proposal into this slice; undo brings yours back."),
             ),
         ):
             allow(widget, tip, unseen)
@@ -318,7 +331,8 @@ class AnnotateSection(Section):
             place = _("{case}: slice {place}").format(case=current.case, place=self._place(current))
             computes = session.overlay.lacking and self._workspace.jobs.background is not None
             waits = _("uncertainty is being computed") if computes else ""
-            words = " · ".join(filter(None, [place, self._part(current), waits]))
+            begins = "" if current.status is Status.DONE else _origin_words(session.origin)
+            words = " · ".join(filter(None, [place, self._part(current), begins, waits]))
         self._ui.sliceLabel.text, self._ui.sliceLabel.visible = words, bool(words)
 
     def _status(self, item: Slice) -> str:
@@ -372,3 +386,16 @@ class AnnotateSection(Section):
                 session.clock.touch()
             self._ui.timeLabel.text = clock(session.seconds())
             self._stop = self._timer.later(1.0, self._tick)
+
+
+def _origin_words(origin: Origin | None) -> str:
+    """Where the proposal of the slice on screen comes from."""
+    if origin is None or origin.source is ProposalSource.EMPTY:
+        return ""
+    source = {
+        ProposalSource.MODEL: _("begins from the model"),
+        ProposalSource.NEIGHBORS: _("begins from its neighbors"),
+    }[origin.source]
+    if origin.quality is None:
+        return source
+    return _("{source}, Dice about {dice:.2f}").format(source=source, dice=origin.quality)

@@ -215,6 +215,27 @@ def test_the_proposal_for_a_slice_comes_alone(agent, working):
     assert Path(answer["file"]).read_bytes() == voxels[3].tobytes()
 
 
+def test_a_slice_between_drawn_ones_gets_their_proposal_and_any_source_can_be_asked_for(
+    agent, working, tmp_path
+):
+    agent.connect(working)
+    for sample in (2, 4):
+        key = hand_in(agent, tmp_path, sample, 1)["key"]
+        agent.event(event="outbox", key=key, state="sent")
+    best = agent.ask("proposal", project=PROJECT, sample=3)
+    assert (best["source"], best["version"]) == ("neighbors", 0) and best["quality"] > 0.5
+    assert set(Path(best["file"]).read_bytes()) == {1}
+    empty = agent.ask("proposal", project=PROJECT, sample=3, source="empty")
+    assert (empty["source"], empty["quality"]) == ("empty", None)
+    assert set(Path(empty["file"]).read_bytes()) == {0}
+    assert agent.refused("proposal", project=PROJECT, sample=3, source="model")["code"] == (
+        "not_found"
+    )
+    assert agent.refused("proposal", project=PROJECT, sample=3, source="crystal ball")["code"] == (
+        "bad_request"
+    )
+
+
 @pytest.mark.slow
 def test_200_annotations_while_the_line_is_cut_50_times_are_each_stored_once_and_in_order(
     agent, working, relay, tmp_path

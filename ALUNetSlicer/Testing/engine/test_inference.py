@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from conftest import Trained
 
 from alunet.loop.recipe import preset
 from alunet.model import hardware
@@ -24,7 +23,7 @@ needs_openvino = pytest.mark.skipif(
 
 
 @pytest.fixture(scope="module")
-def model(trained: Trained) -> Model:
+def model(trained) -> Model:
     return Model(trained.nnunet, trained.weights, "cpu")
 
 
@@ -76,7 +75,7 @@ def test_openvino_gives_the_same_to_rounding(
 @needs_openvino
 @pytest.mark.slow
 def test_scores_and_segmentations_are_the_same_with_openvino(
-    model: Model, trained: Trained, monkeypatch: pytest.MonkeyPatch
+    model: Model, trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from alunet.model import environment, inference
     from alunet.model.predict import Predictor

@@ -13,6 +13,7 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 from planned_project import plan
@@ -24,6 +25,7 @@ from alunet.errors import Cancelled, EngineError, InputError
 from alunet.imaging.dataset import DatasetDescription
 from alunet.loop import RoundRecord, preset
 from alunet.model import metrics
+from alunet.proposals.effort import TimeModel, effort_of
 from alunet.schema import Event
 from alunet.schema.durations import duration
 from alunet.simulation import config, grid, plots, tables
@@ -82,6 +84,7 @@ def test_curves_have_the_promised_columns_and_round_0_for_every_strategy():
         "labelled_slices",
         "labelled_voxels",
         "fraction",
+        *tables.EFFORT,
         "label",
         "dice",
     ]
@@ -92,6 +95,27 @@ def test_curves_have_the_promised_columns_and_round_0_for_every_strategy():
     assert curves[curves["label"] == "posterior"]["dice"].isna().all(), (
         "a label that no test case has is no zero"
     )
+
+
+def test_the_effort_adds_up_over_the_rounds_and_gets_a_picture_of_its_own(tmp_path):
+    final = np.zeros((9, 9), np.uint8)
+    final[2:6, 2:6] = 1
+    efforts = [effort_of(start, final, (1, 1)).to_json() for start in (np.zeros_like(final), final)]
+    rounds = [manifest(n, 100 * (n + 1), 0.5, effort=own) for n, own in enumerate(efforts)]
+    curves = tables.curves_table("d", [tables.RunRounds(0, 0, "random", rounds)])
+    mean = curves[curves["label"] == "mean"].set_index("round")
+    assert mean["added_1"].tolist() == [12, 12] and mean["accepted"].tolist() == [0, 0.5]
+    assert mean["minutes"].tolist() == pytest.approx([6.8 / 60, 11.8 / 60])
+    shorter = tables.curves_table("d", [tables.RunRounds(0, 0, "random", rounds)], TimeModel(0, 1))
+    assert shorter[shorter["label"] == "mean"]["minutes"].tolist() == pytest.approx([0.2, 0.2])
+    drawn = plots.plot_curves(curves, tmp_path)
+    assert list(drawn) == ["dice", "effort"] and drawn["effort"][0].is_file()
+    axes = plots.draw_curves(curves, over=plots.MINUTES).axes[0]
+    assert axes.lines[0].get_xdata().tolist() == pytest.approx([6.8 / 60, 11.8 / 60])
+    unmeasured = tables.curves_table(
+        "d", [tables.RunRounds(0, 0, "random", [{**rounds[0], "effort": None}, rounds[1]])]
+    )
+    assert unmeasured["minutes"].isna().all()
 
 
 def with_distance(runs, values):

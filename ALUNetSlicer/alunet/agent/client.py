@@ -107,17 +107,21 @@ class Client:
         """Fetch voxels of a sample as a file without header.
 
         Returns:
-            ``shape`` (k, j, i), ``dtype`` and ``version``: of the annotation, or the model's round.
+            ``shape`` (k, j, i), ``dtype`` and ``version``: of the annotation, or the model's round;
+            of a proposal also ``source`` and ``quality``, its expected Dice, else None.
         """
         with self.wire.send(request_for(operation, given)) as answer:
             try:
                 target.write_bytes(answer.content)
             except requests.RequestException as error:
                 raise self.wire.lost(error) from error
+            quality = answer.headers.get(Header.QUALITY)
             return {
                 "shape": [int(n) for n in answer.headers[Header.SHAPE].split(",")],
                 "dtype": answer.headers[Header.DTYPE],
                 "version": int(answer.headers[Header.VERSION]),
+                "source": answer.headers.get(Header.SOURCE),
+                "quality": None if quality is None else float(quality),
             }
 
     def put_annotation(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import platform
 from collections.abc import Mapping, Sequence
@@ -16,7 +17,11 @@ from typing import Any
 from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values, with_mean
 from alunet.project import Suggestion
+from alunet.proposals.effort import Effort, total_of
 from alunet.storage.files import write_json
+
+EFFORT_FILE = "effort.json"
+"""In a round's folder: the effort of each sample that an oracle labels in it."""
 
 _PACKAGES = ("alunet", "nnunetv2", "torch", "numpy", "numba", "SimpleITK", "scipy")
 
@@ -41,6 +46,8 @@ class RoundRecord:
             write them.
         anew: whether its training began without the weights of the round before.
         memory_shares: of the recipe's batches, in "training" and "scoring", where memory was short.
+        effort: of the samples that an oracle labeled in it (`alunet.proposals.effort.Effort`); None
+            where it was not measured.
     """
 
     number: int
@@ -68,6 +75,7 @@ class RoundRecord:
     tests: list[str] | None = None
     anew: bool = False
     memory_shares: dict[str, float] = field(default_factory=dict)
+    effort: dict[str, Any] | None = None
 
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> RoundRecord:
@@ -183,6 +191,15 @@ def selected(
         "gains": [*(entry.gain or 0.0 for entry in batch), *(0.0 for _ in own)],
         "reasons": [*(entry.reason for entry in batch), *(reason for _, reason in own)],
     }
+
+
+def effort_in(folder: Path) -> Effort | None:
+    """Return the effort of a round by its folder; None where it was not measured."""
+    file = folder / EFFORT_FILE
+    if not file.is_file():
+        return None
+    efforts = json.loads(file.read_text(encoding="utf-8"))
+    return total_of(Effort.from_json(own) for own in efforts.values())
 
 
 @cache

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from alunet.loop import children
 from alunet.loop.memory import shares_of
-from alunet.loop.round_record import RoundRecord, measured, selected
+from alunet.loop.round_record import RoundRecord, effort_in, measured, selected
 from alunet.project import Round
 from alunet.query import Streams
 from alunet.schema import Event
@@ -101,6 +101,7 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
     project, costs = loop.project, loop.project.annotations.costs()
     query = begun.query or {"diagnostics": {}, "costs": {}}
     spent = {**query["costs"], **learned["costs"]}
+    effort = effort_in(loop.folder())
     return RoundRecord(
         number=begun.number,
         strategy=begun.strategy,
@@ -133,4 +134,5 @@ def make_record(loop: Loop, begun: Round, learned: dict[str, Any]) -> RoundRecor
         tests=sorted(learned["evaluation"].get("cases") or {}),
         anew=project.rounds.anew(begun.number),
         memory_shares=shares_of(loop).shares,
+        effort=None if effort is None else effort.to_json(),
     )

@@ -27,6 +27,9 @@ class Header:
     STRUCTURES = "X-Structures"
     VERSION = "X-Version"
     KEY = "Idempotency-Key"
+    # of a proposal: a `ProposalSource`, and the expected mean Dice where something says it
+    SOURCE = "X-Source"
+    QUALITY = "X-Quality"
 
 
 class Code(str, Enum):

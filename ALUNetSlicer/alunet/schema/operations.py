@@ -324,7 +324,9 @@ class Operations:
     proposal = Operation(
         f"GET {_SAMPLE}/proposal",
         Voxels,
-        "The newest proposal for a sample; its version is the round of the model that made it.",
+        "The best proposal for a sample, or a source's; its version is the model's round, else 0, "
+        "and headers name source and expected Dice.",
+        (Parameter("source", w.ProposalSource | None, None),),
     )
     uncertainty = Operation(
         f"GET {_SAMPLE}/uncertainty",

@@ -22,6 +22,14 @@ class Status(str, Enum):
     FLAGGED = "flagged"
 
 
+class ProposalSource(str, Enum):
+    """Where the labels with which a slice begins come from."""
+
+    MODEL = "model"
+    NEIGHBORS = "neighbors"  # interpolated from drawn slices of the same case
+    EMPTY = "empty"
+
+
 @dataclass(frozen=True)
 class Lease:
     """A sample is somebody's until a moment, seconds since the epoch."""

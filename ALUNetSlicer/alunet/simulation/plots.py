@@ -10,13 +10,16 @@ from typing import TYPE_CHECKING
 import pandas as pd
 
 from alunet.model.metrics import DICE, MEAN, Metric, known
-from alunet.simulation.tables import comparable, metrics_in, write_atomically
+from alunet.simulation.tables import REFERENCE, comparable, metrics_in, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-REFERENCE = "full"
+SAMPLES, MINUTES = "labelled_samples", "minutes"
+"""Columns of the curves that can be along x."""
+EFFORT = "effort"
+"""The name of the picture of Dice over the effort."""
 
 STYLES: dict[str, tuple[str, str]] = {
     "random": ("#7a7a7a", "o"),
@@ -57,7 +60,7 @@ def styles(strategies: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]:
     """Metric -> where it is drawn: `curves.png` and `curves.svg` of Dice, the like of each other
-    with values.
+    with values; `EFFORT`: of Dice over the effort, where that was measured.
     """
     others = [
         metric.name
@@ -65,6 +68,8 @@ def pictures(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Path]]
         if metric.name != DICE and curves[metric.name].notna().any()
     ]
     stems = {DICE: "curves", **{name: f"curves_{name}" for name in others}}
+    if MINUTES in curves and curves[MINUTES].notna().any():
+        stems[EFFORT] = "curves_effort"
     return {name: (folder / f"{stem}.png", folder / f"{stem}.svg") for name, stem in stems.items()}
 
 
@@ -77,7 +82,8 @@ def plot_curves(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Pat
     """
     drawn = pictures(curves, folder)
     for metric, paths in drawn.items():
-        figure = draw_curves(curves, metric)
+        over = MINUTES if metric == EFFORT else SAMPLES
+        figure = draw_curves(curves, DICE if metric == EFFORT else metric, over)
         for path in paths:
             buffer = io.BytesIO()
             metadata = {"Date": None} if path.suffix == ".svg" else None
@@ -86,13 +92,20 @@ def plot_curves(curves: pd.DataFrame, folder: Path) -> dict[str, tuple[Path, Pat
     return drawn
 
 
-def draw_curves(curves: pd.DataFrame, metric: str = DICE) -> Figure:
-    """The figure of a metric, for a notebook or for other formats."""
+def draw_curves(curves: pd.DataFrame, metric: str = DICE, over: str = SAMPLES) -> Figure:
+    """The figure of a metric, for a notebook or for other formats.
+
+    Args:
+        over: column of `curves` along x: `SAMPLES` or `MINUTES`.
+    """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     shown = known([metric])[0]
-    mean = comparable(curves[(curves["label"] == MEAN) & curves[metric].notna()])
+    shown_rows = (curves["label"] == MEAN) & curves[metric].notna()
+    if over != SAMPLES:
+        shown_rows &= curves[over].notna() | (curves["strategy"] == REFERENCE)
+    mean = comparable(curves[shown_rows])
     figure = Figure(figsize=(8.6, 4.8), layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
@@ -100,10 +113,15 @@ def draw_curves(curves: pd.DataFrame, metric: str = DICE) -> Figure:
     style = styles(order)
     for depth, strategy in enumerate(reversed(order)):
         _draw_strategy(
-            axes, mean[mean["strategy"] == strategy], metric, strategy, style[strategy], depth
+            axes,
+            mean[mean["strategy"] == strategy],
+            (over, metric),
+            strategy,
+            style[strategy],
+            depth,
         )
     _draw_reference(axes, mean[mean["strategy"] == REFERENCE], metric)
-    _dress(axes, mean)
+    _dress(axes, mean, over)
     axes.set_ylabel(f"Mean foreground {shown.heading} on the test cases", fontsize=11, color=INK)
     _legend(axes, mean, order)
     return figure
@@ -120,10 +138,16 @@ def _best_first(mean: pd.DataFrame, metric: Metric) -> list[str]:
 
 
 def _draw_strategy(
-    axes: Axes, part: pd.DataFrame, metric: str, name: str, style: tuple[str, str], depth: int
+    axes: Axes,
+    part: pd.DataFrame,
+    columns: tuple[str, str],
+    name: str,
+    style: tuple[str, str],
+    depth: int,
 ) -> None:
+    """Draw the columns along x and y of one strategy."""
     rounds = part.groupby("round")
-    samples, values = rounds["labelled_samples"].mean(), rounds[metric]
+    samples, values = rounds[columns[0]].mean(), rounds[columns[1]]
     colour, marker = style
     if rounds.size().max() > 1:
         axes.fill_between(
@@ -160,13 +184,13 @@ def _draw_reference(axes: Axes, part: pd.DataFrame, metric: str) -> None:
     )
 
 
-def _dress(axes: Axes, mean: pd.DataFrame) -> None:
+def _dress(axes: Axes, mean: pd.DataFrame, over: str) -> None:
     dataset = mean["dataset"].iloc[0] if len(mean) else ""
     axes.set_title(f"Learning curves: {dataset}", loc="left", fontsize=13, color=INK, pad=12)
     whole = (mean["labelled_samples"] == mean["labelled_slices"]).all()
-    axes.set_xlabel(
-        "Labelled slices" if whole else "Labelled samples (tiles of slices)", fontsize=11, color=INK
-    )
+    samples = "Labelled slices" if whole else "Labelled samples (tiles of slices)"
+    minutes = "Estimated minutes of correcting proposals"
+    axes.set_xlabel(samples if over == SAMPLES else minutes, fontsize=11, color=INK)
     axes.margins(y=0.08)
     axes.grid(axis="y", color=FAINT, linewidth=0.8, zorder=0)
     for side in ("top", "right"):
@@ -174,6 +198,8 @@ def _dress(axes: Axes, mean: pd.DataFrame) -> None:
     for side in ("left", "bottom"):
         axes.spines[side].set_color("#8a8a8a")
     axes.tick_params(colors="#444444", labelsize=10)
+    if over != SAMPLES:
+        return
     points = mean[mean["strategy"] != REFERENCE]
     ticks = sorted(points.groupby("round")["labelled_samples"].mean().round())
     if 0 < len(ticks) <= 12:

@@ -9,8 +9,9 @@ import numpy as np
 from alunet.errors import InputError
 from alunet.loop import Loop, RoundRecord, children
 from alunet.loop.oracle import Oracle
+from alunet.loop.slice_effort import keep_effort
 from alunet.query import Streams
-from alunet.simulation.tables import INITIAL
+from alunet.simulation.tables import INITIAL, REFERENCE
 
 
 def play_first_round(loop: Loop, initial: int) -> RoundRecord:
@@ -62,11 +63,15 @@ def _play(loop: Loop, strategy: str, budget: int) -> RoundRecord:
         loop.next_round(strategy, budget)
     # the batch that is open; of a pool that is exhausted, an empty one
     loop.suggest(strategy, budget)
-    return _answer(loop)
+    return _answer(loop, strategy == REFERENCE)
 
 
-def _answer(loop: Loop) -> RoundRecord:
+def _answer(loop: Loop, reference: bool = False) -> RoundRecord:
+    """Label the open batch and learn; the effort of a reference, all labels, is not measured."""
     number = loop.current()
     samples = [entry.sample for entry in loop.project.worklist.suggestions(number)]
-    Oracle(loop.project).reveal(np.array(samples, np.int64), number)
+    oracle = Oracle(loop.project)
+    if not reference:
+        keep_effort(loop, samples)
+    oracle.reveal(np.array(samples, np.int64), number)
     return loop.learn()

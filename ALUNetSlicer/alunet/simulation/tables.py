@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,32 @@ import numpy as np
 import pandas as pd
 
 from alunet.model.metrics import DICE, MEAN, Metric, known
+from alunet.proposals.effort import ASSUMED, Effort, TimeModel
 from alunet.storage.files import atomic_path
 
 INITIAL = "initial"
 """The name in `rounds.csv` of round 0, which all strategies of a fold and seed share."""
 
+REFERENCE = "full"
+"""The strategy that labels everything."""
+
 KEYS = ["dataset", "strategy", "fold", "seed", "round"]
 COSTS = ["labelled_samples", "labelled_slices", "labelled_voxels", "fraction"]
-CURVES = [*KEYS, *COSTS, "label"]
+EFFORT = [
+    "added_0",
+    "added_1",
+    "removed_0",
+    "removed_1",
+    "added_1_mm",
+    "removed_1_mm",
+    "voxels_changed",
+    "accepted",
+    "minutes",
+]
+"""What correcting cost so far, over all rounds (`alunet.proposals.effort`): path lengths, voxels,
+the share of slices accepted unchanged, and minutes by the time model.
+"""
+CURVES = [*KEYS, *COSTS, *EFFORT, "label"]
 DIAGNOSTICS = ["query_size", "elbow", "batch_uncertainty"]
 
 
@@ -37,13 +55,18 @@ class RunRounds:
     rounds: Sequence[Mapping[str, Any]]
 
 
-def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
+def curves_table(
+    dataset: str, runs: Iterable[RunRounds], times: TimeModel = ASSUMED
+) -> pd.DataFrame:
     """Learning curves in tidy form, one row for each run, round and label; columns `CURVES` and one
     for each metric.
 
     Round 0 (the initial model) is repeated for every strategy; a metric is NaN where no test case
     has the label, and where an earlier version did not measure it; the rows with label `mean` hold
     the foreground mean.
+
+    Args:
+        times: seconds of the effort.
     """
     runs = list(runs)
     names = [name for run in runs for record in run.rounds for name in record["metrics"]]
@@ -56,14 +79,40 @@ def curves_table(dataset: str, runs: Iterable[RunRounds]) -> pd.DataFrame:
             "seed": run.seed,
             "round": record["number"],
             **{cost: record[cost] for cost in COSTS},
+            **effort,
             "label": label,
             **{name: _number(record["metrics"].get(name, {}).get(label)) for name in columns},
         }
         for run in runs
-        for record in run.rounds
+        for record, effort in zip(run.rounds, efforts_so_far(run.rounds, times), strict=True)
         for label in record["metrics"][DICE]
     ]
     return pd.DataFrame(rows, columns=[*CURVES, *columns])
+
+
+def efforts_so_far(rounds: Sequence[Mapping[str, Any]], times: TimeModel) -> list[dict[str, float]]:
+    """Return the columns `EFFORT` of each round of a run, all rounds before it included.
+
+    NaN from the first round on whose effort was not measured.
+    """
+    found, sofar = [], Effort()
+    known = True
+    for record in rounds:
+        known = known and record.get("effort") is not None
+        if not known:
+            found.append(dict.fromkeys(EFFORT, np.nan))
+            continue
+        sofar = sofar + Effort.from_json(record["effort"])
+        paths = asdict(sofar.total)
+        found.append(
+            {
+                **{name: paths[name] for name in EFFORT if name in paths},
+                "voxels_changed": sofar.voxels,
+                "accepted": sofar.accepted / sofar.slices if sofar.slices else np.nan,
+                "minutes": times.seconds(sofar) / 60,
+            }
+        )
+    return found
 
 
 def metrics_in(curves: pd.DataFrame) -> list[Metric]:
@@ -137,7 +186,7 @@ def comparable(curves: pd.DataFrame) -> pd.DataFrame:
     return begun[begun["round"] <= last]
 
 
-def summary_table(curves: pd.DataFrame, reference: str = "full") -> pd.DataFrame:
+def summary_table(curves: pd.DataFrame, reference: str = REFERENCE) -> pd.DataFrame:
     """One row for each strategy, best last Dice first: mean and standard deviation over its runs
     (folds x seeds).
 

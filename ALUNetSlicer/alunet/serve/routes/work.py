@@ -14,7 +14,7 @@ from fastapi import APIRouter, Header, Query, Request, Response
 
 from alunet.errors import InputError
 from alunet.imaging.labels import Structures
-from alunet.imaging.reading import read_labels
+from alunet.loop.proposing import ModelFile, propose
 from alunet.loop.slice_maps import slice_map
 from alunet.model.settings import MEASURES
 from alunet.project import Project
@@ -26,6 +26,7 @@ from alunet.schema import (
     Lease,
     LeaseRequest,
     Operations,
+    ProposalSource,
     SampleState,
     SliceRequest,
     Status,
@@ -167,22 +168,23 @@ def _add_answers(routes: APIRouter, state: State) -> None:
     """What the model says of a sample."""
 
     @serves(routes, Operations.proposal)
-    def proposal(request: Request, project: str, sample: int) -> Response:
+    def proposal(
+        request: Request, project: str, sample: int, source: ProposalSource | None = None
+    ) -> Response:
         with state.projects.open(project) as opened:
             check_sample(opened, sample)
             place = opened.samples.place(sample)
-            number = int(opened.samples.pool.slice[sample])
-            found = newest_proposal(opened, place.case, number)
-            structures = opened.cases.structures
-        if found is None:
-            raise Refused(
-                Code.NOT_FOUND,
-                "There is no proposal for this slice yet.",
-                "The next round makes it.",
-            )
-        # the model may have known structures that the project has no more
-        labels = structures.current(read_labels(found[1])[place.slices])
-        return _voxels(request, found[0], np.where(labels == NOT_ANNOTATED, 0, labels))
+            made = newest_proposal(opened, place.case, int(opened.samples.pool.slice[sample]))
+            model = None if made is None else ModelFile(*made)
+            try:
+                found, number = propose(opened, sample, source, model)
+            except InputError as error:
+                raise Refused(Code.NOT_FOUND, error.message, error.hint) from error
+        answer = _voxels(request, number, found.labels)
+        answer.headers[Names.SOURCE] = found.source.value
+        if found.quality is not None:
+            answer.headers[Names.QUALITY] = f"{found.quality:.3f}"
+        return answer
 
     @serves(routes, Operations.uncertainty)
     def uncertainty(
