@@ -62,6 +62,24 @@ class RoundStatus:
 
 
 @dataclass(frozen=True)
+class RoundForecast:
+    """Seconds that the parts of the next round will take, with the usual strategy.
+
+    Attributes:
+        quicker: a strategy that takes less than half as long to choose; empty where there is none.
+        quicker_seconds: that it takes to choose.
+    """
+
+    training: float
+    testing: float
+    choosing: float
+    proposals: float
+    strategy: str
+    quicker: str = ""
+    quicker_seconds: float = 0.0
+
+
+@dataclass(frozen=True)
 class ProjectStatus:
     """What is read here of the status of a project.
 
@@ -72,6 +90,7 @@ class ProjectStatus:
         unit: what people are asked for, one of `UNITS`.
         minutes: that people spent.
         train_for: seconds that a round's training may take; None where it has a number of steps.
+        forecast: of the next round; None where that is not known yet.
     """
 
     cases: list[str] = field(default_factory=list)
@@ -82,6 +101,7 @@ class ProjectStatus:
     unit: str = TILE
     minutes: float = 0.0
     train_for: float | None = None
+    forecast: RoundForecast | None = None
     rounds: list[RoundStatus] = field(default_factory=list)
 
 

@@ -10,7 +10,7 @@ from alunet.schema import ProposalSource, Status
 from ALUNetSlicerLib.annotate.initial_labels import Origin
 from ALUNetSlicerLib.annotate.worklist import Slice
 from ALUNetSlicerLib.mrml.slice_place import size_across
-from ALUNetSlicerLib.panel.binding import Section, allow, fill, head
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle, fill, head
 from ALUNetSlicerLib.panel.slice_words import part_words, slice_words
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -232,7 +232,7 @@ class AnnotateSection(Section):
         ui.editor.visible = current is not None
         self._show_slice()
         ui.progressLabel.text = self._progress()
-        ui.annotateSection.text = _("Annotate") + self._short()
+        entitle(ui.annotateSection, _("Annotate"), self._short())
         for row, item in enumerate(self._rows):
             if current is not None and item.sample == current.sample:
                 ui.worklistTable.selectRow(row)
@@ -374,7 +374,7 @@ class AnnotateSection(Section):
         if session is None or not len(session.worklist):
             return ""
         counts = session.worklist.counts()
-        return f": {counts.done} / {counts.all}"
+        return f"{counts.done} / {counts.all}"
 
     def _tick(self) -> None:
         """Tell the time spent on the slice, each second."""

@@ -9,6 +9,8 @@ _TOOLTIP_ROLE, _USER_ROLE = 3, 256
 """Of `Qt.ItemDataRole`; a combo box keeps the flags of an item one below the second."""
 _ROW = 22
 """Height of a row of a table, pixels."""
+TITLE_LENGTH = 44
+"""Characters of a section's title: as wide as what is in the sections."""
 
 
 def allow(widget: Any, tip: str, missing: str = "") -> None:
@@ -20,6 +22,16 @@ def allow(widget: Any, tip: str, missing: str = "") -> None:
     """
     widget.enabled = not missing
     widget.toolTip = missing or tip
+
+
+def entitle(section: Any, title: str, detail: str = "") -> None:
+    """Show a section's title, and beside it what can be said; the tooltip has what is cut.
+
+    A long title would widen the panel, and the views would move.
+    """
+    whole = f"{title}: {detail}" if detail else title
+    section.text = whole if len(whole) <= TITLE_LENGTH else f"{whole[: TITLE_LENGTH - 1].rstrip()}…"
+    section.toolTip = whole if section.text != whole else ""
 
 
 def fill(combo: Any, rows: list[tuple[str, Any]]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from ALUNetSlicerLib.engine.messages import ConnectionStep
 from ALUNetSlicerLib.engine.place import EnginePlace
 from ALUNetSlicerLib.install.local_engine import LocalEngine
-from ALUNetSlicerLib.panel.binding import Section, allow
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle
 from ALUNetSlicerLib.panel.install import InstallPart
 from ALUNetSlicerLib.panel.units import size
 from ALUNetSlicerLib.ports.i18n import tr as _
@@ -122,9 +122,7 @@ class EngineSection(Section):
             missing if workspace.state != "starting" else "",
         )
         ui.engineStateLabel.text = self._state()
-        ui.engineSection.text = _("Engine") + (
-            "" if workspace.state == "none" else f": {self._short()}"
-        )
+        entitle(ui.engineSection, _("Engine"), "" if workspace.state == "none" else self._short())
 
     def _short(self) -> str:
         words = {"starting": _("starting…"), "online": _("ready"), "offline": _("not reached")}

@@ -9,7 +9,7 @@ from alunet.schema import FolderListing
 from ALUNetSlicerLib.engine.case_upload import UploadProgress, free_name
 from ALUNetSlicerLib.engine.failure import Failure
 from ALUNetSlicerLib.engine.messages import ProjectWithStatus, TransferNews
-from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, fill
+from ALUNetSlicerLib.panel.binding import Section, allow, disable_rows, entitle, fill
 from ALUNetSlicerLib.panel.new_project import NewProject, unit_words
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.panel.volumes import VolumeList
@@ -280,8 +280,8 @@ class ProjectSection(Section):
         ui.structuresPreview.text = self._form.preview()
         self._show_cases(offline)
         ui.projectLabel.text = self._line()
-        ui.projectSection.text = _("Project") + (
-            f": {workspace.project.name}" if workspace.project else ""
+        entitle(
+            ui.projectSection, _("Project"), workspace.project.name if workspace.project else ""
         )
 
     def _show_cases(self, offline: str) -> None:

@@ -12,7 +12,7 @@ from ALUNetSlicerLib.engine.messages import ProjectStatus
 from ALUNetSlicerLib.engine.results import Results, is_tested, measured, plot, segmentation_file
 from ALUNetSlicerLib.mrml.dicom_source import source_folder
 from ALUNetSlicerLib.mrml.terminology import hex_colors
-from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle, fill
 from ALUNetSlicerLib.panel.units import clock
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.ports.protocols import Desktop
@@ -195,7 +195,7 @@ class ResultsSection(Section):
         lacks = model if ui.formatCombo.currentData == _MODEL_SEG else labels
         allow(ui.exportLabelsButton, _("Write the annotated label maps."), missing or lacks or busy)
         ui.resultsLabel.text = self._line(status)
-        ui.resultsSection.text = _("Results")
+        entitle(ui.resultsSection, _("Results"))
 
     def _line(self, status: ProjectStatus) -> str:
         if not status.labelled:

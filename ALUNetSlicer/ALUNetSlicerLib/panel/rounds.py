@@ -9,7 +9,8 @@ from ALUNetSlicerLib.annotate.session import AnnotationSession
 from ALUNetSlicerLib.annotate.worklist import OPEN
 from ALUNetSlicerLib.engine.jobs import JobProgress
 from ALUNetSlicerLib.engine.messages import ProjectStatus
-from ALUNetSlicerLib.panel.binding import Section, allow, fill
+from ALUNetSlicerLib.panel import forecast
+from ALUNetSlicerLib.panel.binding import Section, allow, entitle, fill
 from ALUNetSlicerLib.panel.units import left
 from ALUNetSlicerLib.ports.i18n import tr as _
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -96,6 +97,7 @@ class RoundSection(Section):
 
     def _keep_time(self) -> None:
         self._workspace.keep("train_for", self._ui.trainForSpin.value)
+        self._show()
 
     def _show_time(self, status: ProjectStatus, first: bool) -> None:
         ui = self._ui
@@ -104,6 +106,14 @@ class RoundSection(Section):
         minutes = ", ".join(f"{seconds / 60:.1f}" for seconds in took[-RECENT:])
         ui.recentLabel.visible = bool(took) and not first
         ui.recentLabel.text = _("Recent rounds: {minutes} min").format(minutes=minutes)
+
+    def _show_forecast(self, status: ProjectStatus, first: bool) -> None:
+        ui = self._ui
+        strategy, minutes = ui.strategyCombo.currentData or "", ui.trainForSpin.value
+        found = None if first else forecast.chosen(status.forecast, strategy, minutes)
+        ui.forecastLabel.visible = found is not None
+        ui.forecastLabel.text = "" if found is None else forecast.words(found)
+        ui.forecastLabel.toolTip = "" if found is None else forecast.shorter(found)
 
     # --- what is shown ----------------------------------------------------------------------------
 
@@ -123,6 +133,7 @@ class RoundSection(Section):
             self._first = first
             ui.strategyCombo.setCurrentIndex(0)
         self._show_time(workspace.status, first)
+        self._show_forecast(workspace.status, first)
         ui.nextRoundButton.text = _("Suggest the first slices") if first else _("Next round")
         missing = workspace.missing()
         if not missing and not ui.strategyCombo.count:
@@ -140,9 +151,7 @@ class RoundSection(Section):
         ui.jobBox.visible = job is not None
         if job is not None:
             self._show_job(job)
-        ui.roundSection.text = _("Next round") + (
-            f": {self._words(job)}" if job is not None else ""
-        )
+        entitle(ui.roundSection, _("Next round"), self._words(job) if job is not None else "")
 
     def _batch_done(self) -> str:
         """What is next, where the batch has no open slice any more."""

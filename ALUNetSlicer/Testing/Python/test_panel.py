@@ -49,6 +49,7 @@ class PanelTest(PanelCase):
             (ui.trainForSpin.value, ui.trainForSpin.text), (1.0, "1.0 min"), "a quick look"
         )
         self.turn("trainForSpin", 0.1)
+        self.assertRegex(ui.forecastLabel.text, r"^About \d+ s: 6 training, ")
         self.assertEqual(ui.strategyCombo.currentData, "usimf", "the next batch is a model's")
         self.round(3)
         self.until(lambda: not ui.recentLabel.isHidden())

@@ -18,6 +18,7 @@ from alunet.schema import API
 from ALUNetSlicerLib.install import packages
 from ALUNetSlicerLib.install.installer import Installer
 from ALUNetSlicerLib.mrml.volume_file import write_volume
+from ALUNetSlicerLib.panel.binding import TITLE_LENGTH, entitle
 from ALUNetSlicerLib.ports import qt_ports
 from ALUNetSlicerLib.shell import assembly, sample_data
 from ALUNetSlicerLib.shell.workspace import Workspace
@@ -163,6 +164,20 @@ class ProjectTest(PanelCase):
         ]
         self.assertEqual(folded, [True, False, False, False])
         self.assertIn("Open a project", self.ui.doneButton.toolTip)
+
+    def test_no_title_is_so_long_that_the_panel_grows(self):
+        """A long name, or how far a round is; the tooltip has what is cut."""
+        section = self.ui.roundSection
+        entitle(section, "Next round")
+        self.assertEqual((section.text, section.toolTip), ("Next round", ""))
+        detail = "training, step 32 of 58 · Dice 0.73 · less than a minute left"
+        entitle(section, "Next round", detail)
+        self.assertEqual(section.text, "Next round: training, step 32 of 58 · Dice…")
+        self.assertLessEqual(len(section.text), TITLE_LENGTH)
+        self.assertEqual(section.toolTip, f"Next round: {detail}")
+        self.connect()
+        for name in ("engine", "project", "annotate", "round", "results"):
+            self.assertLessEqual(len(getattr(self.ui, f"{name}Section").text), TITLE_LENGTH)
 
     def test_the_training_suits_the_device_of_the_engine(self):
         ui, workspace = self.ui, self.workspace

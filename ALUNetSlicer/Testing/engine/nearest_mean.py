@@ -188,6 +188,13 @@ class NearestMeanModel:
             found.append((chances * bits(chances)[:, None]).mean(0))
         return np.array(found, np.float32)
 
+    def one_pass_variance(self, samples: PoolSamples) -> np.ndarray:
+        found = []
+        for part in self.pixels(samples):
+            chances = self.probabilities(part)
+            found.append((chances * (1 - chances)).mean(0))
+        return np.array(found, np.float32)
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
         classes = len(self.means)
         pixels = np.array(
@@ -243,8 +250,10 @@ class NearestMeanModel:
             found.append(((target - chosen) * np.sign(part[:, None] - self.means)).mean(0))
         return np.array(found, np.float32)
 
-    def segment(self, case: str) -> np.ndarray:
-        return self.numbers[self.probabilities(np.load(self.folder / f"{case}.npy")).argmax(-1)]
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
+        image = np.load(self.folder / f"{case}.npy")
+        some = image if slices is None else image[list(slices)]
+        return self.numbers[self.probabilities(some).argmax(-1)]
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         return self.probabilities(voxels(images[0])).argmax(-1).astype(np.uint8)

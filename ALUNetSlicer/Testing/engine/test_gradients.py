@@ -117,6 +117,30 @@ def test_large_and_small_maps_agree():
     )
 
 
+@pytest.mark.parametrize("kernel", [(3, 3), (1, 3), (3, 1), (1, 1)])
+@pytest.mark.parametrize("share", [0.1, 0.5])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_single_entries_are_those_of_the_whole_gradient(kernel, share, dtype):
+    torch.manual_seed(0)
+    inputs = torch.randn(3, 5, 11, 7, dtype=dtype)
+    delta = torch.randn(3, 4, 11, 7, dtype=dtype)
+    whole = gradients.weight_gradients(inputs, delta, kernel)
+    size = whole.shape[1]
+    chosen = np.random.default_rng(0).permutation(size)[: max(1, int(share * size))]
+    found = gradients.gradients_at(inputs, delta, kernel, chosen)
+    assert found.dtype == dtype
+    tolerance = 1e-5 if dtype == torch.float32 else 1e-12
+    assert torch.allclose(found, whole[:, torch.from_numpy(chosen)], atol=tolerance)
+
+
+def test_an_entry_that_is_not_finite_stays_so():
+    inputs, delta = torch.ones(1, 2, 6, 6), torch.ones(1, 3, 6, 6)
+    inputs[0, 1, 2, 2] = float("nan")
+    found = gradients.gradients_at(inputs, delta, (3, 3), np.array([4, 13]))
+    assert found[0, 0] == 36
+    assert found[0, 1].isnan()
+
+
 def test_parameters_stay_the_networks_own(exact):
     before = {name: id(p) for name, p in exact.model.network.named_parameters()}
     gradients.bottleneck_factors(exact, np.array([1, 2]))

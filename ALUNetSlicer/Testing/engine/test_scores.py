@@ -112,6 +112,23 @@ class TestOnARealNetwork:
                     assert pixels[row, number] == mask.sum()
                     assert border[row, number] == (mask & ~inside).sum()
 
+    def test_the_variance_of_one_pass_is_that_of_a_draw_from_each_pixel(self, trained, model):
+        from scipy.stats import spearmanr
+
+        reader = TileReader(Folders(trained.nnunet), trained.pool, 16)
+        chosen = trained.ids[:60]
+        found = score.one_pass_variance(model, reader, chosen, ScoringSettings(), ignore_events)
+        network = model.full_resolution(ScoringSettings())
+        for tiles in reader.batches(chosen):
+            with torch.inference_mode():
+                chances = network(torch.from_numpy(tiles.images)).softmax(1).double().numpy()
+            for row, chance, valid in zip(tiles.rows, chances, tiles.valid, strict=True):
+                inside = chance[:, valid]
+                assert np.allclose(found[row], (inside * (1 - inside)).mean(1), atol=1e-6)
+        # it stands for the variance over the dropout passes
+        dropout = self.scores(trained, model).var[:, 1:].sum(1)
+        assert spearmanr(found[:, 1:].sum(1), dropout).statistic > 0.6
+
     def test_another_seed_ranks_alike(self, trained, model):
         from scipy.stats import spearmanr
 

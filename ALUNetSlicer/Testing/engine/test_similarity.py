@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from alunet.query.problem import Factors
+from alunet.query.model_outputs import Factors
 from alunet.query.similarity import CosineKernel, DotKernel, cheapest, fisher_scale, gather
 from alunet.query.weights import draw_without_replacement
 

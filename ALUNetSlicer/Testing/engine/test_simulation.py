@@ -27,9 +27,10 @@ from alunet.loop import RoundRecord, preset
 from alunet.model import metrics
 from alunet.proposals.effort import TimeModel, effort_of
 from alunet.schema import Event
+from alunet.schema.durations import duration
 from alunet.simulation import config, grid, plots, tables
 from alunet.simulation.phantom import make_phantom
-from alunet.simulation.progress import Board, LiveDisplay, PlainDisplay, duration, render
+from alunet.simulation.progress import Board, LiveDisplay, PlainDisplay, render
 
 ENGINE = Path(alunet.__file__).parents[1]
 QUICK = {"rounds": 1, "budget": 10, "initial": 10, "epochs": 1, "iterations": 2}

@@ -23,6 +23,7 @@ from alunet.query import (
     Strategy,
     Streams,
     Truth,
+    canonical,
     get,
     infos,
     names,
@@ -60,6 +61,10 @@ class ArrayOutputs:
         self.asked["predicted"] += 1
         voxels = (100 * self.var).astype(int)
         return Truth(voxels, voxels // 3)
+
+    def one_pass_variance(self):
+        self.asked["one_pass_variance"] += 1
+        return np.sqrt(self.var)
 
     def mc(self, dropout=None, passes=None):
         self.asked["mc"] += 1
@@ -101,6 +106,7 @@ NEED_OF = {
     "class_entropy": Need.CLASS_ENTROPY,
     "predicted": Need.PREDICTION,
     "mc": Need.MC,
+    "one_pass_variance": Need.ONE_PASS,
     "features": Need.FEATURES,
     "labelled_features": Need.FEATURES,
     "bottleneck": Need.BOTTLENECK,
@@ -132,7 +138,7 @@ def same(left: Batch, right: Batch) -> bool:
     return left.ids.tolist() == right.ids.tolist() and left.gains.tolist() == right.gains.tolist()
 
 
-FORMS = [*names(), *(f"{info.name}:published" for info in infos() if info.published)]
+FORMS = [*names(), *(f"{info.name}:{word}" for info in infos() for word in info.words)]
 every = pytest.mark.parametrize("name", FORMS)
 choosing = pytest.mark.parametrize(
     "name", [form for form in FORMS if not parse(form).info.takes_all]
@@ -449,6 +455,61 @@ def test_usim_embeds_every_candidate_once(name) -> None:
     asked = query.outputs.asked
     assert asked["bottleneck"] + asked["decoder_gradients"] == 300
     assert asked["mc"] == 1
+
+
+@pytest.mark.parametrize("name", ["usimc", "usimf"])
+class TestThrifty:
+    """One pass in place of the dropout passes, gradients of a share of the candidates."""
+
+    def test_asks_for_one_pass_and_for_gradients_of_the_most_uncertain(self, name) -> None:
+        query = problem(300, 10)
+        batch = parse(f"{name}:thrifty").select(query)
+        asked = query.outputs.asked
+        assert asked["mc"] == 0
+        assert asked["one_pass_variance"] == 1
+        outputs = query.outputs
+        uncertainty = outputs.one_pass_variance() @ class_weights(query.class_voxels)
+        upper = set(np.argsort(-uncertainty)[:150].tolist())
+        embedded = asked["bottleneck"] + asked["decoder_gradients"]
+        below = embedded - 150  # drawn into the query set from the lower half
+        assert 0 <= below <= batch.diagnostics["query_unique"]
+        rows = np.searchsorted(query.ids, batch.ids).tolist()
+        assert len(set(rows) - upper) <= below
+        assert batch.diagnostics["cost"] == f"one pass, {embedded} of 300 slices with gradients"
+
+    def test_the_query_set_is_that_of_the_whole_pool(self, name) -> None:
+        found = [
+            parse(f"{name}:gradient_share={share}").select(problem(300, 10)).diagnostics
+            for share in (0.3, 1)
+        ]
+        for key in ("query_size", "elbow", "query_unique", "class_weights"):
+            assert found[0][key] == found[1][key]
+
+    def test_a_share_of_all_is_the_exact_query(self, name) -> None:
+        samples = ",fisher_samples=200" if name == "usimf" else ""
+        whole = parse(f"{name}:thrifty,measure=var,gradient_share=1{samples}").select(
+            problem(90, 10)
+        )
+        assert same(whole, parse(name).select(problem(90, 10)))
+
+    def test_a_small_share_still_covers_the_budget_and_what_is_ahead(self, name) -> None:
+        text = f"{name}:thrifty,gradient_share=0.01,query_size=3"
+        alone = parse(text).select(problem(200, 20))
+        further = parse(text).select(problem(200, 20, ahead=30))
+        assert len(set(further.ids.tolist())) == 50
+        assert further.ids[:20].tolist() == alone.ids.tolist()
+
+    @pytest.mark.parametrize("share", ["0", "-0.5", "1.01", "nan"])
+    def test_impossible_shares(self, name, share) -> None:
+        with pytest.raises(InputError, match="gradient_share"):
+            parse(f"{name}:gradient_share={share}")
+
+    def test_is_a_word(self, name) -> None:
+        values = parse(name).info.words["thrifty"]
+        text = ",".join(f"{option}={value}" for option, value in values.items())
+        assert canonical(f"{name}:{text}") == f"{name}:thrifty"
+        assert canonical(f"{name}:thrifty,eta=10") == f"{name}:thrifty,eta=10"
+        assert canonical("random:thrifty") == "random"
 
 
 def test_usim_does_not_depend_on_its_blocks(monkeypatch) -> None:

@@ -55,6 +55,9 @@ class StoredOutputs:
         """Other labels than the hidden ones."""
         return Truth(self.arrays["truth_voxels"][::-1], self.arrays["truth_border"][::-1])
 
+    def one_pass_variance(self) -> np.ndarray:
+        return np.sqrt(self.arrays["var"])
+
     def mc(self, dropout: float | None = None, passes: int | None = None) -> McScores:
         return McScores(self.arrays["var"], self.arrays["std"], self.arrays["bald"])
 
@@ -86,7 +89,11 @@ def forms() -> list[str]:
     """Every strategy of the registry, the published form of those that have one, and a few with
     other options.
     """
-    return [*names(), *(f"{info.name}:published" for info in infos() if info.published), *VARIANTS]
+    return [
+        *names(),
+        *(f"{info.name}:{word}" for info in infos() for word in info.words),
+        *VARIANTS,
+    ]
 
 
 def question(arrays: Arrays) -> Query:

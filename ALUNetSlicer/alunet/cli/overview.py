@@ -19,8 +19,6 @@ def show(found: ProjectOverview, command: str) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from alunet.simulation.progress import duration
-
     console = Console(
         width=None if sys.stdout.isatty() else 120, highlight=False, markup=False, soft_wrap=True
     )
@@ -76,9 +74,25 @@ def show(found: ProjectOverview, command: str) -> None:
         for line in found.rounds:
             if line.note:
                 console.print(f"Round {line.number}: {line.note}")
+    for said in [*_ahead(found), f"Next: {command}"]:
+        console.print(said)
+
+
+def _ahead(found: ProjectOverview) -> list[str]:
+    """Say what the next round will take, and how it would take less."""
+    from alunet.schema.durations import duration
+
+    lines, forecast = [], found.forecast
     if found.train_for is not None:
-        console.print(f"Training: about {duration(found.train_for)} a round")
-    console.print(f"Next: {command}")
+        lines.append(f"Training: about {duration(found.train_for)} a round")
+    if forecast is None:
+        return lines
+    lines += [f"Next round: {forecast.words()}"]
+    if forecast.shorter():
+        lines.append(f"Shorter: {forecast.shorter()}: --strategy {forecast.quicker}")
+    if forecast.training > forecast.total / 2:
+        lines.append("Shorter: a training of another length: --train-for")
+    return lines
 
 
 def _show_notes(console: Console, notes: Sequence[str]) -> None:
@@ -113,7 +127,7 @@ def _show_other_metrics(console: Console, rounds: Sequence[RoundLine]) -> None:
 
 def _trained(line: RoundLine) -> str:
     """How long the training of a round took."""
-    from alunet.simulation.progress import duration
+    from alunet.schema.durations import duration
 
     if line.train_seconds is None:
         return ""

@@ -16,7 +16,8 @@ from rich.spinner import Spinner
 from alunet.cli.terminal import stop_on_terminate
 from alunet.errors import Cancelled
 from alunet.schema import Emit, Event
-from alunet.simulation.progress import PlainDisplay, duration, words_of
+from alunet.schema.durations import duration
+from alunet.simulation.progress import PlainDisplay, words_of
 
 
 @contextmanager

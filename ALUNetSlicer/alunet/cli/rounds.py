@@ -21,7 +21,7 @@ SUGGEST = """Suggest which slices to annotate, and write the list to the project
 PROJECT/rounds/NNN/worklist.json.
 
 Slices are voxel indices along the slice axis of the image file, from 0. Where there is a model, its
-proposal for every case lies beside the list, to correct instead of drawing anew. The same command
+proposal for each of them lies beside the list, to correct instead of drawing anew. The same command
 again shows the same list.
 
     alunet suggest liver
@@ -71,7 +71,8 @@ too.
 NEXT_ROUND = """Train on all labels so far, evaluate on the test cases where there are any, and
 suggest the next slices.
 
-What was suggested and is still open goes back to the pool. Stop it at any moment with Ctrl-C: the
+What was suggested and is still open goes back to the pool. It says first about how long it will
+take, and "alunet status" does so before. Stop it at any moment with Ctrl-C: the
 same command goes on where it was.
 
     alunet next-round liver
@@ -234,13 +235,17 @@ def next_round(
     from alunet.loop.annotation_loop import AnnotationLoop
     from alunet.model.metrics import known
     from alunet.project import Project
-    from alunet.simulation.progress import duration
+    from alunet.schema import Event
+    from alunet.schema.durations import duration
 
     seconds = optional_seconds(train_for)
     with at_work() as emit, Project.open(project) as opened:
         annotation = AnnotationLoop(opened, device=device, emit=emit)
         if seconds is not None:
             annotation.train_for(seconds)
+        expected = annotation.forecast(strategy, budget)
+        if expected is not None and opened.rounds.touched():
+            emit(Event("message", {"text": f"This round will take {expected.words()}."}))
         done = annotation.next_round(strategy, budget, ahead)
     if done.record is None:
         typer.echo("Nothing new is annotated, so no model was trained.")

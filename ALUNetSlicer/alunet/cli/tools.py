@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from alunet.query.registry import RegisteredStrategy
 
 
 def strategies(
@@ -17,7 +20,7 @@ def strategies(
 
     Options are given after a colon, separated by commas: [bold]--strategy
     usimf:eta=10,elbow=kneedle[/bold]. [bold]usimf:published[/bold] takes the values of the
-    published experiments' code.
+    published experiments' code, [bold]usimf:thrifty[/bold] those that save computing.
     """
     from alunet.query import infos
 
@@ -35,9 +38,8 @@ def strategies(
     table.add_column("options", ratio=2, style="dim")
     for info in infos():
         about = _described(info)
-        published = {name: f" (published: {value})" for name, value in about["published"].items()}
         options = "\n".join(
-            f"{name}={value}{published.get(name, '')}" for name, value in about["options"].items()
+            f"{name}={value}{_in_words(info, name)}" for name, value in about["options"].items()
         )
         table.add_row(
             info.name, info.summary, ", ".join(about["needs"]) or "nothing", info.source, options
@@ -86,8 +88,8 @@ def phantom(
     typer.echo(f"{cases} cases in {folder}")
 
 
-def _described(info: Any) -> dict[str, Any]:
-    from alunet.query import parse
+def _described(info: RegisteredStrategy) -> dict[str, Any]:
+    from alunet.query import WORDS, parse
 
     return {
         "name": info.name,
@@ -96,5 +98,11 @@ def _described(info: Any) -> dict[str, Any]:
         "needs": sorted(need.value for need in info.needs),
         "source": info.source,
         "options": parse(info.name).settings,
-        "published": dict(info.published),
+        **{word: dict(info.words.get(word, {})) for word in WORDS},
     }
+
+
+def _in_words(info: RegisteredStrategy, option: str) -> str:
+    """What the words of a strategy set an option to: " (published: 10)"."""
+    found = [f"{word}: {values[option]}" for word, values in info.words.items() if option in values]
+    return f" ({', '.join(found)})" if found else ""

@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.grids import in_words
+from alunet.imaging.itk import sitk
 from alunet.imaging.outliers import KEPT, largest_value, usual_values
 from alunet.imaging.reading import PICTURE_ENDINGS, ending_of
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.foreign import read_foreign, read_foreign_grid
 from alunet.imaging.grids import Grid
+from alunet.imaging.itk import sitk
 from alunet.imaging.reading import (
     ENDINGS,
     ending_of,

@@ -14,14 +14,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from alunet.errors import InputError
 from alunet.imaging import reading, wire
 from alunet.imaging.asking import Allowed, allowed_files, ask
 from alunet.imaging.dicom.labels import DicomLabels
 from alunet.imaging.dicom.series import DicomFolder, SeriesIdentity
 from alunet.imaging.grids import Grid
+from alunet.imaging.itk import sitk
 from alunet.imaging.limits import MOST_BYTES
 
 

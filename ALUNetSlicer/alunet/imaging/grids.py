@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
+from alunet.imaging.itk import sitk
 
 SAME_PLACE = 0.05
 """Voxels that are less than this part of a voxel apart, at every corner, are in one place.

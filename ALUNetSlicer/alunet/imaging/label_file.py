@@ -13,12 +13,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import SimpleITK as sitk
-
 from alunet.errors import InputError
 from alunet.imaging.channels import split_channels
 from alunet.imaging.foreign import read_foreign, read_foreign_labels
 from alunet.imaging.grids import Grid
+from alunet.imaging.itk import sitk
 from alunet.imaging.limits import MOST_BYTES
 from alunet.imaging.reading import ending_of
 from alunet.schema import NOT_ANNOTATED

@@ -14,10 +14,10 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.grids import Grid, Placement, placement
+from alunet.imaging.itk import sitk
 from alunet.imaging.label_file import (
     LabelFile,
     Meaning,

@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.forms import examine, reader_of
 from alunet.imaging.grids import SAME_PLACE, Grid, in_words
+from alunet.imaging.itk import sitk
 from alunet.imaging.limits import MOST_BYTES, TooLarge
 from alunet.imaging.nifti import has_axes, shear
 from alunet.imaging.stderr import discard_stderr_on_failure

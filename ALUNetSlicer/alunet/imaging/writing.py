@@ -19,10 +19,10 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.grids import EXACT, Grid, displacement
+from alunet.imaging.itk import sitk
 from alunet.imaging.reading import ending_of, grid_of, read_image, save_image
 from alunet.storage.files import atomic_path
 

@@ -13,19 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 
 from alunet.errors import InputError
-from alunet.imaging.label_file import Meaning, write_description
-from alunet.imaging.reading import EXACT_ENDING
-from alunet.loop import label_folder, labelling, outputs, taking_back
+from alunet.imaging.label_file import Meaning
+from alunet.loop import children, label_folder, labelling, taking_back
 from alunet.loop.choice import check_choice, usual_choice
+from alunet.loop.forecast import Forecast, forecast
 from alunet.loop.label_folder import FolderTaken, Which
 from alunet.loop.labelling import IMPORTED, Taken
 from alunet.loop.loop import Loop
-from alunet.loop.recipe import check_seconds
+from alunet.loop.proposal_files import describe
+from alunet.loop.proposals import propose
+from alunet.loop.recipe import Recipe, check_seconds
 from alunet.loop.round_record import NextRound
 from alunet.loop.setup import Setup
 from alunet.loop.slices import pool_case, samples_of_slices
 from alunet.loop.steps import written_length
-from alunet.loop.worklist import RoundWorklist, make_worklist, proposal_file, save_worklist
+from alunet.loop.worklist import RoundWorklist, make_worklist, save_worklist
 from alunet.project import Project, RoundState
 from alunet.project.rounds import CHOSEN
 from alunet.schema import Emit, Status, ignore_events
@@ -90,6 +92,10 @@ class AnnotationLoop:
                 choose.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._suggest(strategy, budget, ahead)
+
+    def _suggest(self, strategy: str | None, budget: int | None, ahead: int) -> RoundWorklist:
         self.plan()
         self._forget_skipped()
         begun, batch = self.project.rounds.begun(), self.loop.batch()
@@ -138,18 +144,16 @@ class AnnotationLoop:
         return save_worklist(self.project, worklist)
 
     def _propose(self) -> None:
-        """Segment the cases of the open batch by the newest model, those that are not yet."""
+        """Segment the slices of the open batch by the newest model, those that are not yet."""
         if self.loop.current() == 0:
             return
-        folder = self.loop.folder()
         samples = [
             suggestion.sample
             for suggestion in self.project.worklist.suggestions(self.loop.current())
         ]
-        names = dict.fromkeys(self.project.pool.case_name(sample) for sample in samples)
-        missing = [name for name in names if not proposal_file(folder, name).is_file()]
-        if missing:
-            outputs.predict(self.loop, missing, folder / "proposals", EXACT_ENDING, proposals=True)
+        costs = propose(self.loop, samples)
+        if costs:
+            self.project.rounds.add_costs(self.loop.current(), costs)
 
     # --- labels -----------------------------------------------------------------------------------
 
@@ -240,11 +244,7 @@ class AnnotationLoop:
         """Bring what lies beside the open batch up to date: its manifest, and what the values of
         its proposals mean.
         """
-        folder = self.loop.folder() / "proposals"
-        if folder.is_dir():
-            (folder / "dataset.json").unlink(missing_ok=True)
-            names = self.project.cases.structures.numbered().in_files
-            write_description(folder, names)
+        describe(self.loop.folder(), self.project.cases.structures)
         self.follow()
 
     def take_back(
@@ -291,6 +291,21 @@ class AnnotationLoop:
         check_seconds(seconds)
         self._seconds = seconds
 
+    def forecast(self, strategy: str | None = None, budget: int | None = None) -> Forecast | None:
+        """Return what the next round will take; None where that is not known yet.
+
+        Args:
+            strategy, budget: see `Loop.next_round`.
+        """
+        loop = self.loop
+        return forecast(self.project, self._recipe(), loop.rounds(), loop.threads, strategy, budget)
+
+    def _recipe(self) -> Recipe:
+        """The recipe of the coming training, whose time may be its own."""
+        usual, begun = self.loop.recipe, written_length(self.loop.folder())
+        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
+        return usual if seconds is None else usual.for_seconds(seconds)
+
     def next_round(
         self,
         strategy: str | None = None,
@@ -299,7 +314,7 @@ class AnnotationLoop:
         *,
         closes: int | None = None,
     ) -> NextRound:
-        """Do `Loop.next_round`, and segment the cases of the new batch.
+        """Do `Loop.next_round`, and segment the slices of the new batch.
 
         The training takes the time that was asked for (`train_for`), else the one that it was begun
         with, else the project's.
@@ -308,11 +323,15 @@ class AnnotationLoop:
             InputError: the choice is impossible.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self.loop):
+            return self._next_round(strategy, budget, ahead, closes)
+
+    def _next_round(
+        self, strategy: str | None, budget: int | None, ahead: int, closes: int | None
+    ) -> NextRound:
         self.plan()
-        usual, begun = self.loop.recipe, written_length(self.loop.folder())
-        seconds = begun["seconds"] if self._seconds is None and begun else self._seconds
-        if seconds is not None:
-            self.loop.recipe = usual.for_seconds(seconds)
+        usual = self.loop.recipe
+        self.loop.recipe = self._recipe()
         try:
             self._forget_skipped()
             done = self.loop.next_round(strategy, budget, ahead, closes=closes)

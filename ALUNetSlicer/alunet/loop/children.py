@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -48,16 +50,33 @@ def run(
 
     folder = loop.project.nnunet_dir
     loop.framework.use_structures(folder, loop.project.labels)
-    environment = loop.framework.variables(folder, log.parent / "training", loop.threads)
     given = {"framework": name_of(loop.framework), "folder": str(folder), **arguments}
+    kept = None if memory.TRAINING in given else loop.results  # a training has a place of its own
+    results = kept or log.parent / "training"
+    environment = loop.framework.variables(folder, results, loop.threads)
+    call = child.run if loop.child is None else loop.child.run
     while True:
         fitting = memory.reduced(given, memory.shares_of(loop))
         try:
-            return child.run(
+            return call(
                 function, fitting, environment=environment, log=log, emit=emit, cancel=loop.cancel
             )
         except OutOfMemory as error:
             memory.make_smaller(loop, given, running, error)
+
+
+@contextmanager
+def in_one(loop: Loop) -> Iterator[None]:
+    """Run all steps that follow in one child process, which ends with this."""
+    if loop.child is not None:
+        yield
+        return
+    with child.Child() as loop.child:
+        loop.results = loop.folder() / "training"
+        try:
+            yield
+        finally:
+            loop.child = loop.results = None
 
 
 def arithmetic(loop: Loop) -> Arithmetic:

@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.channels import split_channels
 from alunet.imaging.foreign import read_foreign
 from alunet.imaging.grids import Grid
+from alunet.imaging.itk import sitk
 from alunet.imaging.label_file import Meaning
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import grid_of

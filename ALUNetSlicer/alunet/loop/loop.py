@@ -8,7 +8,7 @@ the next, for all of them.
 The project's database knows the rounds: which is open, what was chosen, what a finished one was
 like; ``batch.json`` and ``manifest.json`` are printouts. A training ends with ``learned.json`` (and
 what was measured), and is not repeated where that is. It goes on from its last checkpoint. The
-heavy steps run in child processes, one each, which end with this process.
+heavy steps run in a child process, one for the whole of `next_round`, which ends with this process.
 """
 
 from __future__ import annotations
@@ -33,6 +33,7 @@ from alunet.loop.recipe import Recipe
 from alunet.loop.round_record import NextRound, RoundRecord
 from alunet.loop.training import make_record, note_weights, start_weights, train
 from alunet.model import hardware
+from alunet.model.child import Child
 from alunet.model.interface import Framework, load_framework
 from alunet.project import Project, Round, Suggestion
 from alunet.project.rounds import CHOSEN, UNASKED
@@ -73,6 +74,8 @@ class Loop:
         self.framework = framework or load_framework()
         self.emit, self.cancel = emit, cancel
         self.memory_shares: MemoryShares | None = None  # what fitted, where that was found here
+        self.child: Child | None = None  # where it stays for several steps
+        self.results: Path | None = None  # where that one's training writes
 
     # --- preparation ------------------------------------------------------------------------------
 
@@ -107,6 +110,12 @@ class Loop:
             InputError: the choice is impossible.
         """
         check_choice(strategy, budget, ahead)
+        with children.in_one(self):
+            return self._next_round(strategy, budget, ahead, closes)
+
+    def _next_round(
+        self, strategy: str | None, budget: int | None, ahead: int, closes: int | None
+    ) -> NextRound:
         number, record, released = self.current(), None, 0
         if closes in (None, number) and self.project.rounds.touched():
             released = self._still_open(number)

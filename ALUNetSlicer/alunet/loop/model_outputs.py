@@ -43,6 +43,7 @@ class ComputedOutputs:
         self._noise = tuple(int(word) for word in streams.sequence("mc-dropout").generate_state(4))
         self._cache = cache
         self._mc: dict[Path, McScores] = {}
+        self._one_pass_variance: np.ndarray | None = None
 
     def entropy(self) -> np.ndarray:
         """(n,) mean pixel entropy of one deterministic pass, bits."""
@@ -51,6 +52,12 @@ class ComputedOutputs:
     def class_entropy(self) -> np.ndarray:
         """(n, K) mean over the pixels of each class's probability times the entropy, bits."""
         return self._model.class_entropy(self._chosen())
+
+    def one_pass_variance(self) -> np.ndarray:
+        """(n, K) mean over the pixels of p (1 - p) of each class in one deterministic pass."""
+        if self._one_pass_variance is None:
+            self._one_pass_variance = self._model.one_pass_variance(self._chosen())
+        return self._one_pass_variance
 
     def predicted(self) -> Truth:
         """What the model predicts of the candidates, in the form of hidden labels."""
@@ -84,7 +91,8 @@ class ComputedOutputs:
             np.savez(part, var=found.var, std=found.std, bald=found.bald)
 
     def _key(self, settings: ScoringSettings) -> str:
-        values = {name: value for name, value in asdict(settings).items() if name != "mirroring"}
+        others = ("mirroring", "engine")  # they change no pass with dropout
+        values = {name: value for name, value in asdict(settings).items() if name not in others}
         digest = hashlib.sha256(self._weights.read_bytes())
         digest.update(self._ids.tobytes())
         digest.update(json.dumps([values, self._noise], sort_keys=True).encode())

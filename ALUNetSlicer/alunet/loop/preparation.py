@@ -37,10 +37,10 @@ def prepare(loop: Loop) -> None:
     )
     if unseen or lost or not planned:
         new = {*lost, *(case.name for case in unseen)} if planned else {case.name for case in cases}
-        for case in cases:
-            if case.name in new:
-                project.cases.files.check_case(case.name, case.images)
-        _preprocess(loop, cases, planned)
+        changed = [case for case in cases if case.name in new]
+        for case in changed:
+            project.cases.files.check_case(case.name, case.images)
+        _preprocess(loop, changed, planned)
     _note_plan(loop)
     children.arithmetic(loop)
     enumerate_samples(project)

@@ -101,7 +101,11 @@ class Recipe:
         and memory format.
         """
         training = {"precision": chosen.training, "memory_format": chosen.training_format}
-        scoring = {"precision": chosen.scoring, "memory_format": chosen.scoring_format}
+        scoring = {
+            "precision": chosen.scoring,
+            "memory_format": chosen.scoring_format,
+            "engine": chosen.engine,
+        }
         return replace(
             self,
             first=_filled(self.first, training),

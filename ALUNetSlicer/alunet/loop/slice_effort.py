@@ -13,13 +13,13 @@ from typing import Any
 
 import numpy as np
 
-from alunet.imaging.reading import EXACT_ENDING, read_labels
-from alunet.loop import outputs
+from alunet.imaging.reading import read_labels
 from alunet.loop.loop import Loop
 from alunet.loop.oracle import read_reference
+from alunet.loop.proposal_files import proposal_file
+from alunet.loop.proposals import propose
 from alunet.loop.round_record import EFFORT_FILE
 from alunet.loop.slices import slice_axis
-from alunet.loop.worklist import proposal_file
 from alunet.project import Case
 from alunet.proposals.effort import Effort, effort_of
 from alunet.schema import NOT_ANNOTATED
@@ -39,9 +39,8 @@ def keep_effort(loop: Loop, samples: Sequence[int]) -> None:
         return
     pool, cases = loop.project.pool, {case.name: case for case in loop.project.cases.all("pool")}
     names = sorted({pool.case_name(sample) for sample in samples})
-    proposals = folder / "proposals"
-    if loop.current() and names:
-        outputs.predict(loop, names, proposals, EXACT_ENDING, proposals=True)
+    if loop.current():
+        propose(loop, samples)
     efforts: dict[str, Any] = {}
     for name in names:
         case = cases[name]
@@ -53,7 +52,7 @@ def keep_effort(loop: Loop, samples: Sequence[int]) -> None:
                 effort = _effort(case, start[place], truth[place])
                 efforts[str(sample)] = effort.to_json()
     write_json(folder / EFFORT_FILE, efforts)
-    shutil.rmtree(proposals, ignore_errors=True)
+    shutil.rmtree(folder / "proposals", ignore_errors=True)
 
 
 def _effort(case: Case, start: np.ndarray, truth: np.ndarray) -> Effort:

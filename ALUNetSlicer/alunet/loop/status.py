@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from alunet.loop.annotation_loop import AnnotationLoop
+from alunet.loop.forecast import Forecast
 from alunet.loop.round_record import RoundRecord, notes_on
 from alunet.loop.worklist import RoundWorklist
 from alunet.model.metrics import DICE, MEAN, Values
@@ -64,6 +65,7 @@ class ProjectOverview:
         minutes: that people say they spent.
         train_for: seconds that a round's training may take; None where the project has a number of
             steps.
+        forecast: what the next round will take; None where that is not known yet.
         step: what to do next: "add", "plan", "suggest", "annotate", "next-round" or "export".
         case: the case to annotate next, where `step` is "annotate".
     """
@@ -88,6 +90,7 @@ class ProjectOverview:
     unit: str
     minutes: float
     train_for: float | None
+    forecast: Forecast | None
     rounds: list[RoundLine]
     setup: dict[str, Any]
     step: str
@@ -166,6 +169,7 @@ def status(annotation: AnnotationLoop) -> ProjectOverview:
         unit=project.settings.unit,
         minutes=round(project.annotations.seconds_spent() / 60, 1),
         train_for=annotation.loop.recipe.train_for,
+        forecast=annotation.forecast(),
         rounds=rounds,
         setup=dict(vars(annotation.setup)),
         step=step,

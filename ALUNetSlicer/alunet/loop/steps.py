@@ -20,6 +20,7 @@ from alunet import query
 from alunet.loop.evaluation import LabelledCase, evaluate
 from alunet.loop.model_outputs import ComputedOutputs
 from alunet.model.child import step
+from alunet.model.hardware import memory_free
 from alunet.model.interface import CaseFiles, TrainingData, load_framework
 from alunet.model.settings import ScoringSettings, TrainingSettings
 from alunet.pool import Pool
@@ -27,6 +28,7 @@ from alunet.schema import Emit
 from alunet.storage.files import write_json
 
 _LENGTH = "length.json"
+_MEMORY = 0.75  # of what is free; the network's passes take some, too
 
 Costs = dict[str, dict[str, float]]
 """Step -> seconds and peak_memory_mb."""
@@ -269,6 +271,7 @@ def ask(
         case_voxels=arrays["case_voxels"],
         case_sizes=arrays["case_sizes"],
         ahead=ahead,
+        memory=int(_MEMORY * memory_free()),
     )
     batch = query.parse(strategy).select(problem)
     return {

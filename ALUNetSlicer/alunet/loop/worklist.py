@@ -16,8 +16,9 @@ from typing import Any
 
 from alunet.errors import InputError
 from alunet.imaging.grids import Grid
-from alunet.imaging.reading import EXACT_ENDING, grid_of
+from alunet.imaging.reading import grid_of
 from alunet.loop.labelling import position
+from alunet.loop.proposal_files import proposal_file
 from alunet.loop.slices import has_tiles, slice_axis
 from alunet.project import Case, Project
 from alunet.schema import NOT_ANNOTATED, Status
@@ -41,7 +42,8 @@ class Item:
         reason: why it was chosen.
         gain: what the strategy says it is worth; None where it says nothing.
         ahead: whether it comes behind the batch, for people who go on while the model trains.
-        proposal: the model's segmentation of the case; None where there is no model.
+        proposal: the model's segmentation of the case, of a large one for suggested slices alone;
+            None where there is no model.
     """
 
     rank: int
@@ -70,11 +72,6 @@ class RoundWorklist:
     def open(self) -> list[Item]:
         """Return the items that are neither done nor skipped."""
         return [item for item in self.items if item.status not in (Status.DONE, Status.SKIPPED)]
-
-
-def proposal_file(folder: Path, case: str) -> Path:
-    """Where the proposal of a case lies, in the folder of its round."""
-    return folder / "proposals" / f"{case}{EXACT_ENDING}"
 
 
 def make_worklist(

@@ -14,10 +14,12 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from alunet.model.environment import resolve_device
+from alunet.model.hardware import OPENVINO
 from alunet.schema import Emit
 
 if TYPE_CHECKING:
@@ -50,7 +52,10 @@ class Arithmetic:
         training_format, scoring_format: "contiguous" or "channels_last", how the network's tensors
             are stored.
         seconds: of one step or pass, of what was timed.
+        pixel_seconds: of a pixel of an image in a "training" step and in a "scoring" pass as they
+            were chosen, on one thread of a processor.
         reason: one line for a person.
+        engine: of passes without dropout: "torch" or "openvino".
     """
 
     machine: str
@@ -61,6 +66,8 @@ class Arithmetic:
     scoring_format: str = "contiguous"
     seconds: dict[str, float] = field(default_factory=dict)
     reason: str = ""
+    pixel_seconds: dict[str, float] = field(default_factory=dict)
+    engine: str = "torch"
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -121,13 +128,21 @@ def decide(nnunet: str | None, device: str, machine: str, emit: Emit) -> dict[st
     seconds: dict[str, float] = {}
     scoring = FLOAT32
     training = ("native", "contiguous") if place == "cuda" else FLOAT32
+    trial = Trial(Path(nnunet) if nnunet else None, place)
     if native:
-        trial = Trial(Path(nnunet) if nnunet else None, place)
         if place == "cpu":
             training = _unless_slower(TRAINING, "training", trial.training, seconds)
         scoring = _unless_slower(SCORING, "scoring", trial.scoring, seconds)
     reason = f"{found}: training in {_name(training)}, scoring in {_name(scoring)}"
-    return Arithmetic(machine, place, *training, *scoring, seconds, reason).to_json()
+    pixels = {"scoring": trial.scoring(*scoring) / trial.pixels}
+    if place == "cpu":
+        pixels["training"] = trial.training(*training) / trial.pixels
+    engine = "torch"
+    if place == "cpu" and scoring == FLOAT32 and find_spec(OPENVINO):  # bfloat16 is quicker
+        engine = OPENVINO
+        reason += ", without dropout by OpenVINO"
+    chosen = Arithmetic(machine, place, *training, *scoring, seconds, reason, pixels, engine)
+    return chosen.to_json()
 
 
 def _unless_slower(
@@ -175,6 +190,7 @@ class Trial:
         self.network.to(self.device)
         sides = trial_sides(patch, 2 ** len(self.network.decoder.stages))
         self.images = torch.randn(2, channels, *sides, device=self.device)
+        self.pixels = len(self.images) * math.prod(sides)
 
     def training(self, precision: str, layout: str) -> float:
         """Seconds of one forward and backward pass."""

@@ -1,15 +1,18 @@
-"""Heavy work in a process of its own: one function, its arguments as JSON, events back as JSON
+"""Heavy work in a process of its own: functions, their arguments as JSON, events back as JSON
 lines.
 
-The parent calls `run`; the child is this module started with ``python -m alunet.model.child``.
-nnU-Net keeps global state (environment variables, thread pools, matplotlib): it lives and dies with
-the child. The child ends at once when it is cancelled, and also when its parent is gone: it watches
-its standard input, which closes with the parent.
+The parent calls `run`, or `Child.run` for several functions one after the other; the child is this
+module started with ``python -m alunet.model.child``. nnU-Net keeps global state (environment
+variables, thread pools, matplotlib): it lives and dies with the child. The child ends at once when
+it is cancelled, and also when its parent is gone: it watches its standard input, which closes with
+the parent.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import gc
 import importlib
 import json
 import os
@@ -22,6 +25,7 @@ import traceback
 from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from alunet.errors import AlunetError, Cancelled, EngineError, InputError, OutOfMemory
@@ -58,22 +62,76 @@ def run(
         EngineError: the child failed or was killed from outside.
         Cancelled: `cancel` was set.
     """
-    log.parent.mkdir(parents=True, exist_ok=True)
-    kills = kills_for_memory()
-    with log.open("ab") as output:
-        process = _start(environment, output)
-        watcher = _Watcher(process, cancel)
+    with Child() as child:
+        return child.run(
+            function, arguments, environment=environment, log=log, emit=emit, cancel=cancel
+        )
+
+
+class Child:
+    """A process that runs one function after the other; a context manager, at whose end it is gone.
+
+    Torch and nnU-Net are imported once for all of them, which costs more than a short round
+    computes. The process is another one after any error, and for other variables.
+    """
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._environment: dict[str, str] = {}
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *details: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the process and whatever it started; the next function gets another one."""
+        process, self._process = self._process, None
+        if process is not None:
+            _kill(process)
+
+    def run(
+        self,
+        function: str,
+        arguments: dict[str, Any],
+        *,
+        environment: dict[str, str],
+        log: Path,
+        emit: Emit = ignore_events,
+        cancel: threading.Event | None = None,
+    ) -> Any:
+        """Call a function in the process; as the function `run` of this module."""
+        task = {"function": function, "arguments": arguments, "log": str(log.absolute())}
+        log.parent.mkdir(parents=True, exist_ok=True)
+        process = self._process
+        if process is not None and process.poll() is None and environment == self._environment:
+            with contextlib.suppress(OutOfMemory):  # the functions before may have left too little
+                return self._run(process, task, emit, log, cancel)
+        self.close()
+        with log.open("ab") as output:
+            self._process, self._environment = _start(environment, output), environment
+        return self._run(self._process, task, emit, log, cancel)
+
+    def _run(
+        self,
+        process: subprocess.Popen[bytes],
+        task: dict[str, Any],
+        emit: Emit,
+        log: Path,
+        cancel: threading.Event | None,
+    ) -> Any:
+        kills, watcher = kills_for_memory(), _Watcher(process, cancel)
         try:
-            return _converse(
-                process, {"function": function, "arguments": arguments}, emit, log, cancel
-            )
-        except EngineError as error:
-            if out_of_memory.ended(process.poll(), error.message, kills):
+            return _converse(process, task, emit, log, cancel)
+        except BaseException as error:
+            code = process.poll()
+            self.close()
+            if isinstance(error, EngineError) and out_of_memory.ended(code, error.message, kills):
                 raise OutOfMemory(out_of_memory.TEXT, f"Its output is in {log}.") from error
             raise
         finally:
             watcher.stop()
-            _kill(process)
 
 
 def _start(environment: dict[str, str], output: Any) -> subprocess.Popen[bytes]:
@@ -239,11 +297,20 @@ def _main() -> None:
         with lock:
             channel.write(event.to_json() + "\n")
 
-    parent = os.dup(0)
+    parent, tasks = os.dup(0), SimpleQueue[bytes]()
     with os.fdopen(os.open(os.devnull, os.O_RDONLY), "rb") as nothing:
         os.dup2(nothing.fileno(), 0)
-    task = json.loads(_first_line(parent))
-    threading.Thread(target=_die_with_parent, args=(parent,), daemon=True).start()
+    threading.Thread(target=_hear_parent, args=(parent, tasks), daemon=True).start()
+    _do(json.loads(tasks.get()), emit)
+    while True:
+        task = json.loads(tasks.get())
+        _give_memory_back()
+        _print_to(Path(task["log"]))
+        _do(task, emit)
+
+
+def _do(task: dict[str, Any], emit: Emit) -> None:
+    """Call the function of a task; its result, or what went wrong, is the last event."""
     try:
         emit(Event("result", {"value": _resolve(task["function"])(**task["arguments"], emit=emit)}))
     except AlunetError as error:
@@ -262,6 +329,25 @@ def _main() -> None:
         _report(emit, known)
 
 
+def _print_to(log: Path) -> None:
+    """Append what this process and its libraries print to another file from now on."""
+    sys.stderr.flush()
+    with log.open("ab") as output:
+        for descriptor in (1, 2):
+            os.dup2(output.fileno(), descriptor)
+
+
+def _give_memory_back() -> None:
+    """Free what the last function left, so that the next one has room and its peak is its own."""
+    gc.collect()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_initialized():
+        torch.cuda.empty_cache()
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):  # another C library than glibc
+            ctypes.CDLL(None).malloc_trim(0)
+
+
 def _report(emit: Emit, error: AlunetError) -> None:
     blame = isinstance(error, InputError)
     about = {"input": blame, "memory": isinstance(error, OutOfMemory)}
@@ -273,15 +359,9 @@ def _resolve(function: str) -> Callable[..., Any]:
     return getattr(importlib.import_module(module), name)
 
 
-def _first_line(pipe: int) -> bytes:
-    line = bytearray()
-    while not line.endswith(b"\n") and (byte := os.read(pipe, 1)):
-        line += byte
-    return bytes(line)
-
-
-def _die_with_parent(pipe: int) -> None:
-    """End this process and its helpers when `pipe` closes.
+def _hear_parent(pipe: int, tasks: SimpleQueue[bytes]) -> None:
+    """Hand on the tasks that come through `pipe`, one a line; end this process and its helpers when
+    it closes.
 
     The pipe is read past Python's own standard input: a thread that waits inside `sys.stdin` holds
     its lock for ever, and a forked helper process, which closes `sys.stdin` first, would wait for
@@ -289,8 +369,11 @@ def _die_with_parent(pipe: int) -> None:
     """
     import psutil
 
-    while os.read(pipe, 1):
-        pass
+    heard = b""
+    while found := os.read(pipe, 1 << 16):
+        *lines, heard = (heard + found).split(b"\n")
+        for line in lines:
+            tasks.put(line)
     for helper in psutil.Process().children(recursive=True):  # processes that augment training data
         with contextlib.suppress(psutil.NoSuchProcess):
             helper.kill()

@@ -15,12 +15,15 @@ import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
+from torch.nn.grad import conv2d_weight
 
 from alunet.model.losses import Loss, log_likelihood
 from alunet.model.network import Model
 from alunet.model.reader import TileReader, Tiles
 from alunet.model.score import TimedProgress
 from alunet.schema import Emit
+
+_FEW = 0.2  # share of a layer's entries up to which each is computed for itself
 
 
 class GradientReader:
@@ -131,7 +134,7 @@ def bottleneck_factors(gradients: GradientReader, ids: np.ndarray) -> tuple[np.n
 
 
 def weight_gradients(
-    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, int]
+    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, ...]
 ) -> torch.Tensor:
     """Weight gradient of each sample of a stride-1, same-padded convolution: (b, C_out * C_in * k *
     k).
@@ -146,7 +149,7 @@ def weight_gradients(
         columns = functional.unfold(inputs, kernel, padding=padding)
         return torch.bmm(delta.flatten(2), columns.transpose(1, 2)).flatten(1)
     shape = (batch * channels_out, channels_in, *kernel)
-    grouped = torch.nn.grad.conv2d_weight(
+    grouped: torch.Tensor = conv2d_weight(
         inputs.reshape(1, batch * channels_in, height, width),
         shape,
         delta.reshape(1, batch * channels_out, height, width),
@@ -154,6 +157,37 @@ def weight_gradients(
         groups=batch,
     )
     return grouped.reshape(batch, -1)
+
+
+def gradients_at(
+    inputs: torch.Tensor, delta: torch.Tensor, kernel: tuple[int, ...], entries: np.ndarray
+) -> torch.Tensor:
+    """Entries of the weight gradient of each sample of a stride-1, same-padded convolution: (b, d).
+
+    On a CPU a few of many entries are computed alone, each the dot product of two maps, which takes
+    a third of the time of all of them; elsewhere, and where many are wanted, all are computed.
+
+    Args:
+        entries: (d,) places in the flat weight (C_out, C_in, k, k).
+    """
+    size = delta.shape[1] * inputs.shape[1] * kernel[0] * kernel[1]
+    if delta.device.type != "cpu" or len(entries) > _FEW * size:
+        wanted = torch.from_numpy(entries).to(inputs.device)
+        return weight_gradients(inputs, delta, kernel)[:, wanted]
+    from alunet.model._dots import shifted_dots  # numba is slow to import
+
+    # Rows of both maps get the same length; where one ends, zeros of `delta` meet the padding.
+    vertical, horizontal = kernel[0] // 2, kernel[1] // 2
+    width = inputs.shape[3] + 2 * horizontal
+    padded = functional.pad(inputs, (horizontal, horizontal, vertical, vertical)).flatten(2)
+    padded = functional.pad(padded, (0, 2 * horizontal))
+    flat = functional.pad(delta, (0, 2 * horizontal)).flatten(2)
+    shape = (delta.shape[1], inputs.shape[1], *kernel)
+    of_delta, of_inputs, down, right = np.unravel_index(entries, shape)
+    found = torch.empty((len(delta), len(entries)), dtype=delta.dtype)
+    shift = down * width + right
+    shifted_dots(flat.numpy(), padded.numpy(), of_delta, of_inputs, shift, found.numpy())
+    return found
 
 
 def fisher_diagonal(gradients: GradientReader, ids: np.ndarray) -> np.ndarray:
@@ -184,9 +218,9 @@ def decoder_gradients(
             columns = np.flatnonzero((coordinates >= begin) & (coordinates < ends[place]))
             if len(columns) == 0:
                 continue
-            wanted = torch.from_numpy(coordinates[columns] - begin).to(inputs[place].device)
-            values = weight_gradients(inputs[place], deltas[place], layer.kernel_size)
-            result[np.ix_(tiles.rows, columns)] = values[:, wanted].cpu().numpy()
+            entries = coordinates[columns] - begin
+            values = gradients_at(inputs[place], deltas[place], layer.kernel_size, entries)
+            result[np.ix_(tiles.rows, columns)] = values.cpu().numpy()
     return result
 
 

@@ -15,10 +15,11 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 
-import psutil
-
 LIMITS = ("ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA")
 """Environment variables that make torch use fewer instructions than the processor has."""
+
+OPENVINO = "openvino"
+"""The package that computes passes without dropout on a processor, where it is installed."""
 
 _FEATURES = ("avx2", "avx512f", "avx512_bf16", "amx_bf16", "asimd", "bf16", "sve")
 _CGROUP = Path("/sys/fs/cgroup")
@@ -64,11 +65,15 @@ def _whole_number(text: str) -> int | None:
 
 def memory_limit() -> int:
     """Return the memory of this computer, or of the container, that a process may use, bytes."""
+    import psutil
+
     return int(min([psutil.virtual_memory().total, *_limits_of_memory(_CGROUP)]))
 
 
 def memory_free() -> int:
     """Return the memory that is free for this process now, bytes."""
+    import psutil
+
     return int(min(psutil.virtual_memory().available, memory_limit()))
 
 
@@ -111,7 +116,16 @@ def describe_computer(device: str) -> str:
     parts = [name, " ".join(features)]
     parts += [f"{variable}={os.environ[variable]}" for variable in LIMITS if variable in os.environ]
     parts += list(_cards()) if device != "cpu" else []
-    return "; ".join(part for part in [*parts, f"torch {metadata.version('torch')}"] if part)
+    parts += [f"torch {metadata.version('torch')}", *filter(None, [_openvino()])]
+    return "; ".join(filter(None, parts))
+
+
+def _openvino() -> str:
+    """Name and version of OpenVINO; empty where it is not installed."""
+    try:
+        return f"{OPENVINO} {metadata.version(OPENVINO)}"
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @cache

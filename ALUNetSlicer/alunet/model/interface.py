@@ -146,15 +146,15 @@ class TrainedModel(Protocol):
 
     def entropy(self, samples: PoolSamples) -> Floats:
         """(n,) float32: mean entropy of the pixels in one pass without dropout, bits."""
-        ...
 
     def class_entropy(self, samples: PoolSamples) -> Floats:
         """(n, K) float32: mean of each class's probability times the entropy; adds up to it."""
-        ...
+
+    def one_pass_variance(self, samples: PoolSamples) -> Floats:
+        """(n, K) float32: mean of p (1 - p) of each class's probability in one pass."""
 
     def predicted_pixels(self, samples: PoolSamples) -> tuple[Ints, Ints]:
         """(n, K) int64: pixels of each class that one pass predicts; those on its border."""
-        ...
 
     def monte_carlo(
         self, samples: PoolSamples, dropout: float, passes: int, seed: tuple[int, ...]
@@ -165,35 +165,30 @@ class TrainedModel(Protocol):
             seed: draws the thinned models.
             dropout: share of the activations that a pass leaves out.
         """
-        ...
 
     def features(self, samples: PoolSamples) -> Floats:
         """(n, d) float32: what the model makes of each sample; n may be 0, d is 0 then."""
-        ...
 
     # --- gradients, of a sample's loss against the model's own prediction -------------------------
 
     def bottleneck(self, samples: PoolSamples, heads: str) -> tuple[Floats, Floats]:
         """`delta` (n, C_out, h, w), `inputs` (n, C_in, h, w), float32; see `query.Factors`."""
-        ...
 
     def fisher(self, samples: PoolSamples, heads: str) -> Floats:
         """(P,) float64: mean over the samples of the squared gradient of each decoder parameter."""
-        ...
 
     def decoder_gradients(self, samples: PoolSamples, coordinates: Ints, heads: str) -> Floats:
         """(n, d) float32: gradients at `coordinates` (d,), places in the order of `fisher`."""
-        ...
 
     def last_layer_gradients(self, samples: PoolSamples) -> Floats:
         """(n, d) float32: gradients of the training loss at the last layer before the output."""
-        ...
 
     # --- predict ----------------------------------------------------------------------------------
 
-    def segment(self, case: str) -> np.ndarray:
-        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid."""
-        ...
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
+        """(k, j, i) uint8 or uint16: classes of a preprocessed case, on its image's grid; `slices`
+        as of `uncertainty`.
+        """
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         """As `segment`, of an image that is no case: one 3D file for each channel, on one grid.
@@ -201,7 +196,6 @@ class TrainedModel(Protocol):
         Raises:
             InputError: the image cannot be used.
         """
-        ...
 
     def uncertainty(
         self,
@@ -222,7 +216,6 @@ class TrainedModel(Protocol):
             slices: of the preprocessed image, ascending; the result has these alone across its
                 sliced axis. Without: all.
         """
-        ...
 
 
 class Framework(Protocol):
@@ -241,7 +234,6 @@ class Framework(Protocol):
         Raises:
             InputError: there is no such device.
         """
-        ...
 
     def variables(self, folder: Path, results: Path, threads: int) -> dict[str, str]:
         """Environment variables of a child process that uses at most so many threads.
@@ -250,17 +242,14 @@ class Framework(Protocol):
             results: where a training keeps what it goes on from; the loop removes it after the
                 round.
         """
-        ...
 
     def plan_file(self, folder: Path) -> Path:
         """The file that is there when the cases are planned; equal plans have equal bytes."""
-        ...
 
     # --- in a child process: prepare --------------------------------------------------------------
 
     def limit_threads(self, threads: int) -> None:
         """Let this process compute with so many threads."""
-        ...
 
     def choose_arithmetic(
         self, folder: Path | None, device: str, machine: str, emit: Emit
@@ -271,7 +260,6 @@ class Framework(Protocol):
             folder: with a plan; None: for a network of a usual size.
             machine: `alunet.model.hardware.describe_computer` of this computer.
         """
-        ...
 
     def plan(
         self,
@@ -294,7 +282,6 @@ class Framework(Protocol):
         Raises:
             InputError: a case cannot be used.
         """
-        ...
 
     def use_structures(self, folder: Path, labels: Mapping[str, int]) -> None:
         """Take these structures from now on; called before every step in a child process, so it is
@@ -307,7 +294,6 @@ class Framework(Protocol):
         Args:
             labels: structure -> number of the project, ascending, background 0; there may be gaps.
         """
-        ...
 
     def unprepared(self, folder: Path, names: Sequence[str]) -> list[str]:
         """Which of these cases `preprocess` would prepare; light, called in any process."""
@@ -318,7 +304,6 @@ class Framework(Protocol):
         Raises:
             InputError: a case cannot be used.
         """
-        ...
 
     # --- train ------------------------------------------------------------------------------------
 
@@ -331,13 +316,11 @@ class Framework(Protocol):
             files: on the grid of the image file; `alunet.schema.NOT_ANNOTATED` where nothing is
                 known.
         """
-        ...
 
     def seconds_per_step(
         self, data: TrainingData, settings: TrainingSettings, device: str
     ) -> float:
         """Time real steps of such a training on throw-away weights; nothing is left of it."""
-        ...
 
     def train(
         self,
@@ -358,7 +341,6 @@ class Framework(Protocol):
                 is at `settings.final_weights(weights_out)` where the settings ask for the best
                 checkpoint.
         """
-        ...
 
     # --- use --------------------------------------------------------------------------------------
 
@@ -366,7 +348,6 @@ class Framework(Protocol):
         self, folder: Path, weights: Path, device: str, settings: ScoringSettings, emit: Emit
     ) -> TrainedModel:
         """Load a model that `train` wrote."""
-        ...
 
     def export(
         self,
@@ -385,7 +366,6 @@ class Framework(Protocol):
             mirroring: whether a prediction may mirror images.
             about: where the model comes from, see `alunet.loop.outputs.export_model`.
         """
-        ...
 
 
 def load_framework(name: str = SHIPPED) -> Framework:

@@ -195,6 +195,13 @@ class NnUnetModel:
         reader = self._reader(samples)
         return class_entropy(self._model, reader, samples.ids, self._settings, self._emit)
 
+    def one_pass_variance(self, samples: PoolSamples) -> np.ndarray:
+        """See `TrainedModel.one_pass_variance`."""
+        from alunet.model.score import one_pass_variance
+
+        reader = self._reader(samples)
+        return one_pass_variance(self._model, reader, samples.ids, self._settings, self._emit)
+
     def predicted_pixels(self, samples: PoolSamples) -> tuple[np.ndarray, np.ndarray]:
         """See `TrainedModel.predicted_pixels`."""
         from alunet.model.score import predicted_pixels
@@ -249,9 +256,9 @@ class NnUnetModel:
         )
         return last_layer_gradients(reader, samples.ids)
 
-    def segment(self, case: str) -> np.ndarray:
+    def segment(self, case: str, slices: Sequence[int] | None = None) -> np.ndarray:
         """See `TrainedModel.segment`."""
-        return self._predictor.segment(case)
+        return self._predictor.segment(case, slices)
 
     def segment_files(self, images: Sequence[Path]) -> np.ndarray:
         """See `TrainedModel.segment_files`."""
@@ -284,7 +291,7 @@ class NnUnetModel:
     def _predictor(self) -> Predictor:
         from alunet.model.predict import Predictor
 
-        return Predictor(self._folder, self._model, self._settings)
+        return Predictor(self._folder, self._model, self._settings, self._emit)
 
     def _reader(self, samples: PoolSamples) -> TileReader:
         from alunet.model.reader import TileReader

@@ -86,7 +86,7 @@ def _one_pass(
     emit: Emit,
 ) -> Pass:
     """Go over the samples once, without dropout."""
-    network = model.full_resolution(settings)
+    network = model.deterministic(settings)
     pace = TimedProgress(f"score: {phase}", len(ids), emit)
     for tiles in reader.batches(ids):
         probabilities = network(torch.from_numpy(tiles.images).to(model.device)).softmax(1)
@@ -113,6 +113,18 @@ def class_entropy(
     result = np.empty((len(ids), model.classes), np.float32)
     for rows, found, valid in _one_pass(model, reader, ids, settings, "entropy", emit):
         result[rows] = _mean_over(valid, found * entropy_bits(found)[:, None]).cpu().numpy()
+    return result
+
+
+def one_pass_variance(
+    model: Model, reader: TileReader, ids: np.ndarray, settings: ScoringSettings, emit: Emit
+) -> np.ndarray:
+    """Mean over the pixels of p (1 - p) of each class, from one deterministic pass: (n, K)
+    float32.
+    """
+    result = np.empty((len(ids), model.classes), np.float32)
+    for rows, found, valid in _one_pass(model, reader, ids, settings, "variance", emit):
+        result[rows] = _mean_over(valid, found * (1 - found)).cpu().numpy()
     return result
 
 

@@ -102,6 +102,7 @@ class ScoringSettings:
     memory_format: str = "contiguous"  # or "channels_last"
     batch_size: int | None = None  # None: from the size of a patch
     mirroring: bool = True  # test-time mirroring of the test predictions
+    engine: str = "torch"  # of passes without dropout; or "openvino", where it is installed
     memory_share: float = 1.0  # of the tiles and slices at a time; what is computed is the same
 
 

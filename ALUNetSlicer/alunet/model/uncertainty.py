@@ -22,6 +22,8 @@ from alunet.model.settings import MEASURES, ScoringSettings
 from alunet.pool import CaseGeometry, Pool
 from alunet.schema import Emit
 
+_RESAMPLED = 1 << 24  # pixels that are resampled at a time, in double precision
+
 Pixels = Callable[[torch.Tensor], torch.Tensor]
 """Tiles (b, C, H, W) to a measure of their pixels (b, H, W), both float32 on the model's device."""
 
@@ -64,7 +66,9 @@ def uncertainty_map(
     wanted = np.arange(geometry.grid_shape[0]) if slices is None else np.asarray(slices)
     ids = np.flatnonzero(np.isin(pool.slice, wanted))
     total = np.zeros((len(wanted), *geometry.grid_shape[1:]), np.float32)
-    tiles_of = np.zeros(total.shape, np.uint16)
+    tiles_of = np.zeros(total.shape[1:], np.uint16)  # the same in all slices
+    for top, bottom, left, right in pool.box[pool.slice == wanted[0]]:
+        tiles_of[top:bottom, left:right] += 1
     pace = TimedProgress(f"map: {measure}", len(ids), emit)
     with _pixels(model, measure, weights, settings, seed) as pixels:
         for tiles in reader.batches(ids):
@@ -75,9 +79,9 @@ def uncertainty_map(
                 number = np.searchsorted(wanted, pool.slice[sample])
                 place = number, slice(top, bottom), slice(left, right)
                 total[place] += value[valid].reshape(bottom - top, right - left)
-                tiles_of[place] += 1
             pace.report(int(tiles.rows[-1]) + 1)
-    return _on_raw_grid(total / tiles_of, nnunet, model, geometry, slices is None)
+    total /= tiles_of
+    return _on_raw_grid(total, nnunet, model, geometry, slices is None)
 
 
 @contextmanager
@@ -115,10 +119,13 @@ def _on_raw_grid(
     properties = read_properties(Folders(nnunet), geometry.case)
     spacing = [properties["spacing"][axis] for axis in geometry.transpose]
     crop = [geometry.crop[0] if whole_case else (0, len(grid)), *geometry.crop[1:]]
-    cropped = [high - low for low, high in crop]
     resample = model.configuration.resampling_fn_probabilities
-    back = resample(grid[None], cropped, [spacing[0], *model.configuration.spacing], spacing)[0]
+    spacings = [spacing[0], *model.configuration.spacing], spacing
     shape = [geometry.raw_shape[axis] for axis in geometry.transpose]
     whole = np.zeros([shape[0] if whole_case else len(grid), *shape[1:]], np.float32)
-    whole[tuple(slice(low, high) for low, high in crop)] = back
+    kept = whole[tuple(slice(low, high) for low, high in crop)]
+    step = max(1, _RESAMPLED // max(grid[0].size, kept[0].size))
+    for start in range(0, len(grid), step):  # slices are never resampled: each is its own
+        part = kept[start : start + step]
+        part[:] = resample(grid[None, start : start + step], part.shape, *spacings)[0]
     return np.ascontiguousarray(whole.transpose(np.argsort(geometry.transpose)))

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 
+from alunet.imaging.itk import sitk
 from alunet.imaging.reading import Told, ending_of, ignore_part, read_image
 
 _STEP = 64 << 20  # bytes between two reports

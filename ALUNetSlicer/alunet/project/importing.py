@@ -10,14 +10,13 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-import SimpleITK as sitk
-
 from alunet.errors import InputError
 from alunet.imaging.channels import check_voxels, split_channels
 from alunet.imaging.dicom.series import SeriesIdentity
 from alunet.imaging.folders import CaseFiles, LeftOut
 from alunet.imaging.foreign import read_foreign
 from alunet.imaging.grids import Grid
+from alunet.imaging.itk import sitk
 from alunet.imaging.labels import Labels, LabelSource
 from alunet.imaging.reading import (
     EXACT_ENDING,

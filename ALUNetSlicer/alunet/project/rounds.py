@@ -116,6 +116,12 @@ class Rounds:
         """Note how the batch was chosen; from now on the round has one."""
         self._db.execute("UPDATE rounds SET query = ? WHERE number = ?", (_text(query), number))
 
+    def add_costs(self, number: int, costs: dict[str, Any]) -> None:
+        """Note once what a step after the choice took, of a batch that a strategy chose."""
+        query = self._rounds("WHERE number = ?", number)[0].query
+        if query is not None:
+            self.keep_query(number, {**query, "costs": {**costs, **query["costs"]}})
+
     def forget_query(self, number: int) -> None:
         """Let the batch of an open round be chosen anew."""
         self._db.execute(

@@ -5,9 +5,11 @@ finds it, `problem` holds what goes in and comes out, `random_streams` the rando
 this package loads neither torch nor numba.
 """
 
-from alunet.query.problem import Batch, Factors, Heads, McScores, ModelOutputs, Need, Query, Truth
+from alunet.query.model_outputs import Factors, Heads, McScores, ModelOutputs, Need, Truth
+from alunet.query.problem import Batch, Query
 from alunet.query.random_streams import STREAMS, Streams
 from alunet.query.registry import (
+    WORDS,
     RegisteredStrategy,
     Strategy,
     as_published,
@@ -32,6 +34,7 @@ __all__ = [
     "Strategy",
     "Streams",
     "Truth",
+    "WORDS",
     "as_published",
     "canonical",
     "get",

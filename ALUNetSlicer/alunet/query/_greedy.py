@@ -137,3 +137,65 @@ def stochastic(kernel: Array, multiples: Array, bonus: Array, draws: Array) -> t
         left[place] = left[size - 1]
         _cover(kernel[rows[step]], best)
     return rows, gains
+
+
+# --- of a kernel that is not stored: the caller computes rows, these keep the order ---------------
+
+
+@_loop
+def heapify(bounds: Array) -> Array:
+    """A binary heap of all rows, the one to be taken first at its top."""
+    heap = np.arange(bounds.size)
+    for at in range(heap.size // 2 - 1, -1, -1):
+        _sift(heap, heap.size, at, bounds)
+    return heap
+
+
+@_loop
+def take_stale(heap: Array, size: int, bounds: Array, fresh: Array, picked: int, out: Array) -> int:
+    """Take rows off the top of the heap into `out` while their bounds are stale; returns how
+    many.
+    """
+    count = 0
+    while count < out.size and size > 0 and fresh[heap[0]] != picked:
+        out[count] = heap[0]
+        count += 1
+        size -= 1
+        heap[0] = heap[size]
+        _sift(heap, size, 0, bounds)
+    return count
+
+
+@_loop
+def put_back(heap: Array, size: int, bounds: Array, rows: Array) -> None:
+    """Put rows into the heap, which grows by their number."""
+    for row in rows:
+        at = size
+        size += 1
+        while at > 0:
+            parent = (at - 1) // 2
+            if not _before(row, heap[parent], bounds):
+                break
+            heap[at] = heap[parent]
+            at = parent
+        heap[at] = row
+
+
+@_loop
+def gains_of(kernel: Array, places: Array, best: Array, multiples: Array, out: Array) -> None:
+    """What the rows at `places` of a kernel would add to what is covered, without the bonus."""
+    for at in range(places.size):
+        out[at] = _gain(kernel[places[at]], best, multiples)
+
+
+@_loop
+def take_top(heap: Array, size: int, bounds: Array) -> None:
+    """Take the top off a heap of `size` rows."""
+    heap[0] = heap[size - 1]
+    _sift(heap, size - 1, 0, bounds)
+
+
+@_loop
+def cover(row: Array, best: Array) -> None:
+    """Count a row as taken."""
+    _cover(row, best)

@@ -14,7 +14,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.query import _distances
-from alunet.query.problem import Floats, Ints, checked_scores
+from alunet.query.model_outputs import Floats, Ints
+from alunet.query.problem import checked_scores
 
 Rows = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from alunet.errors import InputError
-from alunet.query.problem import McScores, Query
+from alunet.query.model_outputs import McScores
+from alunet.query.problem import Query
 
 # The published code looked this often and dropped out this much, BALD excepted.
 PUBLISHED_PASSES = {"dropout": 0.1, "passes": 10}

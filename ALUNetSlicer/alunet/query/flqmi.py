@@ -68,7 +68,7 @@ def maximise(
     from alunet.query import _greedy
 
     kernel, multiples = _checked(similarity, budget, eta, multiplicity)
-    bonus = eta * _reach(kernel)
+    bonus = eta * reach(kernel)
     budget = min(budget, len(kernel))
     if optimizer == "published":
         optimizer = "lazy" if len(kernel) < _PUBLISHED_EXACT else "stochastic"
@@ -105,34 +105,40 @@ def _checked(
             f"similarity must be a float matrix with rows and columns, not "
             f"{kernel.dtype} {kernel.shape}"
         )
+    multiples = checked_multiples(budget, eta, multiplicity, kernel.shape[1])
+    return kernel, multiples.astype(kernel.dtype)
+
+
+def checked_multiples(
+    budget: int, eta: float, multiplicity: Ints | None, columns: int
+) -> npt.NDArray[np.float64]:
+    """Return how often each column counts; raises as `maximise` where an argument is none."""
     if budget < 1:
         raise InputError(
             f"A budget of {budget} samples selects nothing.", "Give a budget of at least 1."
         )
     if not (np.isfinite(eta) and eta >= 0):
         raise InputError(f"eta is {eta}.", "Give a finite number that is not negative.")
-    multiples = (
-        np.ones(kernel.shape[1]) if multiplicity is None else np.asarray(multiplicity, np.float64)
-    )
-    if (
-        multiples.shape != (kernel.shape[1],)
-        or np.any(multiples < 0)
-        or not np.isfinite(multiples).all()
-    ):
+    multiples = np.ones(columns) if multiplicity is None else np.asarray(multiplicity, np.float64)
+    if multiples.shape != (columns,) or np.any(multiples < 0) or not np.isfinite(multiples).all():
         raise ValueError("one multiplicity, not negative, for each column of the similarity")
-    return kernel, multiples.astype(kernel.dtype)
+    return multiples
 
 
-def _reach(kernel: Floats) -> npt.NDArray[np.float64]:
-    """``r_x = max(0, max_q S_xq)``; NaN and infinity are seen in the same pass."""
-    reach = kernel.max(axis=1).astype(np.float64)
-    bad = ~np.isfinite(reach) & (reach != -np.inf)
+def reach(kernel: Floats, first: int = 0) -> npt.NDArray[np.float64]:
+    """``r_x = max(0, max_q S_xq)``; NaN and infinity are seen in the same pass.
+
+    Args:
+        first: position of the first row among all candidates.
+    """
+    found = kernel.max(axis=1).astype(np.float64)
+    bad = ~np.isfinite(found) & (found != -np.inf)
     if bad.any():
         raise InputError(
-            f"The similarity of candidate {int(np.argmax(bad))} is not a finite number.",
+            f"The similarity of candidate {first + int(np.argmax(bad))} is not a finite number.",
             "The network has probably diverged: train the round again, with a lower learning rate.",
         )
-    clipped: npt.NDArray[np.float64] = np.maximum(reach, 0.0)
+    clipped: npt.NDArray[np.float64] = np.maximum(found, 0.0)
     return clipped
 
 

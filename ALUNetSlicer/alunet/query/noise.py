@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Floats, Query, checked_scores
+from alunet.query.model_outputs import Floats
+from alunet.query.problem import Batch, Query, checked_scores
 
 Doubles = npt.NDArray[np.float64]
 STREAM = "power-noise"

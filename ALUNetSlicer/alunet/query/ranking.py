@@ -6,7 +6,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from alunet.query.problem import Batch, Floats, Query, checked_scores
+from alunet.query.model_outputs import Floats
+from alunet.query.problem import Batch, Query, checked_scores
 
 
 def take_largest(query: Query, scores: Floats, what: str, unit: str = "") -> Batch:

@@ -6,7 +6,7 @@
         def select(self, query: Query) -> Batch: ...
 
 The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them
-from text. The word `published` among them stands for the values of the published experiments' code:
+from text. A word among them stands for values of several options (`RegisteredStrategy.words`):
 `parse("usimc:published,eta=10")`. Every strategy has the option `cap` besides, the most samples of
 one case in a batch. A property `needs` overrides what is registered, for a strategy
 whose options decide what it asks of the model.
@@ -26,7 +26,8 @@ import numpy as np
 
 from alunet.errors import EngineError, InputError
 from alunet.query.cap import capped
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query
 
 
 class Options(Protocol):
@@ -54,8 +55,9 @@ class RegisteredStrategy:
         summary: one sentence.
         options: its frozen dataclass.
         takes_all: it takes the whole pool, whatever the budget.
-        published: values of options with which it does what the published experiments' code did,
-            where that is something else than the default.
+        words: names of several options' values at once. "published": it does what the published
+            experiments' code did, where that is something else than the default; "thrifty": it
+            costs less and may choose another batch.
     """
 
     name: str
@@ -65,7 +67,12 @@ class RegisteredStrategy:
     summary: str
     options: type[Options]
     takes_all: bool = False
-    published: Mapping[str, Any] = field(default_factory=dict)
+    words: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+
+    @property
+    def published(self) -> Mapping[str, Any]:
+        """The values that the word "published" stands for; none where they are the default's."""
+        return self.words.get(PUBLISHED, {})
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,9 @@ class Strategy:
         return batch
 
 
-_PUBLISHED = "published"  # the word that stands for these options
+PUBLISHED = "published"
+WORDS = (PUBLISHED, "thrifty")
+"""What stands for values of several options."""
 _CAP = "cap"  # the option of every strategy
 _REGISTRY: dict[str, RegisteredStrategy] = {}
 
@@ -137,6 +146,7 @@ def register(
     summary: str,
     takes_all: bool = False,
     published: Mapping[str, Any] | None = None,
+    thrifty: Mapping[str, Any] | None = None,
 ) -> Callable[[T], T]:
     """Class decorator: make a frozen dataclass with a method `select` known as strategy `name`."""
 
@@ -151,7 +161,11 @@ def register(
             summary,
             options,
             takes_all,
-            dict(published or {}),
+            {
+                word: dict(values)
+                for word, values in zip(WORDS, (published, thrifty), strict=True)
+                if values
+            },
         )
         return options
 
@@ -182,8 +196,8 @@ def get(name: str) -> RegisteredStrategy:
 
 
 def parse(text: str) -> Strategy:
-    """Read `name` or `name:option=value,option=value`; `published` among the options sets the
-    published ones first.
+    """Read `name` or `name:option=value,option=value`; a word among the options, like `published`,
+    sets those that it stands for first.
 
     Raises:
         InputError: unknown name, option or value; what is near is named.
@@ -193,10 +207,12 @@ def parse(text: str) -> Strategy:
     types = get_type_hints(info.options)
     allowed = [field.name for field in fields(info.options)]
     parts = [part for part in (piece.strip() for piece in rest.split(",")) if part]
-    values: dict[str, Any] = dict(info.published) if _PUBLISHED in parts else {}
+    values: dict[str, Any] = {}
+    for word in WORDS:
+        values |= info.words.get(word, {}) if word in parts else {}
     cap = 0
     for part in parts:
-        if part == _PUBLISHED:
+        if part in WORDS:
             continue
         key, equals, value = (item.strip() for item in part.partition("="))
         key = key.replace("-", "_")
@@ -233,7 +249,7 @@ def as_published(text: str) -> str:
         InputError: unknown strategy, option or value.
     """
     name, _, rest = text.strip().partition(":")
-    return canonical(f"{name}:{_PUBLISHED},{rest}")
+    return canonical(f"{name}:{PUBLISHED},{rest}")
 
 
 def canonical(text: str) -> str:
@@ -245,7 +261,7 @@ def canonical(text: str) -> str:
     """
     strategy = parse(text)
     forms = []
-    for start in ([], [_PUBLISHED]):
+    for start in ([], *([word] for word in strategy.info.words)):
         base = parse(f"{strategy.name}:{','.join(start)}").settings
         changed = {
             key: value for key, value in sorted(strategy.settings.items()) if value != base.get(key)

@@ -25,7 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from alunet.query.problem import Factors
+from alunet.query.model_outputs import Factors
 
 Precision = Literal["fp32", "bf16"]
 Method = Literal["gram", "direct"]

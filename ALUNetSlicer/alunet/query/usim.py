@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -21,7 +21,16 @@ from alunet.errors import InputError
 from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
 from alunet.query.elbow import Elbow, query_size
 from alunet.query.flqmi import Optimizer, maximise
-from alunet.query.problem import Batch, Factors, Heads, Query, checked_scores
+from alunet.query.model_outputs import Factors, Heads, Need
+from alunet.query.problem import Batch, Query, checked_scores
+from alunet.query.unstored import (
+    ComputedRows,
+    Embeddings,
+    Kernel,
+    embedding_bytes,
+    fits,
+    maximise_computed,
+)
 from alunet.query.weights import (
     class_weights,
     draw_with_replacement,
@@ -32,9 +41,9 @@ from alunet.query.weights import (
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Similarity = tuple[npt.NDArray[np.float32] | ComputedRows[Any], dict[str, Any]]
 CHUNK_BYTES = 128 * 2**20
 E = TypeVar("E", Factors, npt.NDArray[np.floating[Any]])
-E_contra = TypeVar("E_contra", Factors, npt.NDArray[np.floating[Any]], contravariant=True)
 
 
 # What the code of the published experiments did in both strategies (its variance is the default
@@ -46,6 +55,9 @@ PUBLISHED = {
     "elbow": "kneedle",
     "optimizer": "published",
 }
+# One pass in place of the dropout passes, and gradients of the more uncertain half: what it costs
+# and changes is in docs/performance.md.
+THRIFTY = {"measure": "one-pass", "gradient_share": 0.5}
 
 
 @dataclass(frozen=True)
@@ -54,12 +66,15 @@ class UsimOptions(PassOptions):
 
     Attributes:
         eta: weight of the similarity to the query set against covering it, >= 0.
-        measure: of the uncertainty: "var" or "std" of the softmax over the dropout passes.
+        measure: of the uncertainty: "var" or "std" of the softmax over the dropout passes, or
+            p (1 - p) of the softmax of "one-pass" without dropout, which costs a tenth.
         weights: of the classes: inverse to their annotated "voxels", or to their shares "per-case".
         smoothing: of "voxels": so much of the mean count is added to each class's, at least a
             voxel; 0 as in the paper.
         prefilter: only so many samples of largest uncertainty, all classes equal, background
             included, are candidates (at least the budget); 0 for all.
+        gradient_share: share of the candidates, the most uncertain ones, whose gradients are
+            computed and among which the batch is chosen; the query set always is among them.
         elbow: how the size of the query set is found.
         query_size: size of the query set; 0 to find it by the elbow.
         draw: of the query set: in proportion to the uncertainty with replacement, uniformly without
@@ -71,10 +86,13 @@ class UsimOptions(PassOptions):
     """
 
     eta: float = 1.0
-    measure: Literal["var", "std"] = "var"
+    embedding_need: ClassVar[Need]  # what the strategy's similarity asks of the model
+
+    measure: Literal["var", "std", "one-pass"] = "var"
     weights: Literal["voxels", "per-case"] = "voxels"
     smoothing: float = 0.01
     prefilter: int = 0
+    gradient_share: float = 1.0
     elbow: Elbow = "chord"
     query_size: int = 0
     draw: Literal["proportional", "uniform", "max"] = "proportional"
@@ -95,6 +113,31 @@ class UsimOptions(PassOptions):
                     f"{name} is {getattr(self, name)}.",
                     "Give a number of samples; 0 switches it off.",
                 )
+        if not 0 < self.gradient_share <= 1:
+            raise InputError(
+                f"gradient_share is {self.gradient_share}.",
+                "Give a share above 0, at most 1; 1 takes all candidates.",
+            )
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What the chosen measure and the similarity ask of the model."""
+        measured = Need.ONE_PASS if self.measure == "one-pass" else Need.MC
+        return frozenset([measured, self.embedding_need])
+
+    def select(self, query: Query) -> Batch:
+        """Choose the batch."""
+        clock = Clock()
+        query, notes = prefiltered(query, self)
+        target = draw_query_set(query, self, clock)
+        matrix, further = self.similarity(query, target, clock)
+        return choose(query, target, matrix, self, clock, {**notes, **further})
+
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """Compute S of the candidates of `target` to its rows, (c, Q) float32, with notes for the
+        diagnostics.
+        """
+        raise NotImplementedError
 
 
 @dataclass(frozen=True)
@@ -108,6 +151,7 @@ class QuerySet:
         uncertainty: (n,) weighted uncertainty of all candidates.
         per_class: (n, K) uncertainty of each class.
         weights: (K,) class weights.
+        candidates: (c,) positions of those that may be chosen, ascending; `rows` are among them.
     """
 
     rows: Ints
@@ -116,6 +160,7 @@ class QuerySet:
     uncertainty: Doubles
     per_class: Doubles
     weights: Doubles
+    candidates: Ints
 
     @property
     def size(self) -> int:
@@ -137,13 +182,6 @@ class Clock:
             yield
         finally:
             self.seconds[step] = self.seconds.get(step, 0.0) + time.perf_counter() - start
-
-
-class Kernel(Protocol[E_contra]):
-    """Similarity of embeddings to a fixed query set."""
-
-    def rows(self, candidates: E_contra) -> npt.NDArray[np.floating[Any]]:
-        """(m, Q) similarities."""
 
 
 def prefiltered(query: Query, options: UsimOptions) -> tuple[Query, dict[str, Any]]:
@@ -184,10 +222,20 @@ def draw_query_set(query: Query, options: UsimOptions, clock: Clock) -> QuerySet
             size = min(options.query_size, len(query))
         draws = _draws(query, uncertainty, size, options)
         rows, multiplicity = np.unique(draws, return_counts=True)
-    return QuerySet(rows, multiplicity, index, uncertainty, per_class, weights)
+        candidates = np.union1d(rows, _most_uncertain(query, uncertainty, options.gradient_share))
+    return QuerySet(rows, multiplicity, index, uncertainty, per_class, weights, candidates)
+
+
+def _most_uncertain(query: Query, uncertainty: Doubles, share: float) -> Ints:
+    """Positions of this share of the candidates, at least the budget; among equals the smallest."""
+    size = max(math.ceil(share * len(query)), query.budget)
+    return np.argsort(-uncertainty, kind="stable")[:size]
 
 
 def _per_class(query: Query, options: UsimOptions) -> Doubles:
+    if options.measure == "one-pass":
+        found = query.outputs.one_pass_variance()
+        return checked_scores(found, query.ids, "The variance of one pass")
     scores = options.scores(query)
     if options.measure == "std":
         return checked_scores(scores.std, query.ids, "The Monte-Carlo standard deviation")
@@ -222,35 +270,53 @@ def similarity_matrix(
     embed: Callable[[Ints], E],
     build: Callable[[E], Kernel[E]],
     clock: Clock,
-) -> npt.NDArray[np.float32]:
-    """S of all candidates to the distinct query elements, (n, Q) float32.
+    options: UsimOptions,
+) -> npt.NDArray[np.float32] | ComputedRows[Any]:
+    """S of the candidates of `target` to the distinct query elements, (c, Q) float32.
 
     Each candidate is embedded once, the query elements first, the others in blocks that are given
-    up after use.
+    up after use. Where S is larger than the memory, their embeddings are kept instead.
+
+    Raises:
+        InputError: neither fits into the memory.
     """
-    similarity = np.empty((len(query), len(target.rows)), np.float32)
+    candidates, members = target.candidates, np.isin(target.candidates, target.rows)
     with clock("gradients"):
         embedded = embed(target.rows)
     with clock("similarity"):
         kernel = build(embedded)
-        similarity[target.rows] = kernel.rows(embedded)
-    step = max(1, CHUNK_BYTES // max(1, _bytes(embedded) // len(target.rows)))
-    others = np.setdiff1d(np.arange(len(query)), target.rows, assume_unique=True)
+    shape = (len(candidates), len(target.rows))
+    stored = fits(shape, embedded, query.memory, options.optimizer)
+    similarity = np.empty(shape if stored else (0, 0), np.float32)
+    embeddings = None if stored else Embeddings(embedded, len(candidates))
+
+    def keep(places: Ints, block: E) -> None:
+        if embeddings is None:
+            similarity[places] = kernel.rows(block)
+        else:
+            embeddings.write(places, block)
+
+    with clock("similarity"):
+        keep(np.flatnonzero(members), embedded)
+    step = max(1, CHUNK_BYTES // max(1, embedding_bytes(embedded)))
+    others = np.flatnonzero(~members)
     del embedded
     for start in range(0, len(others), step):
-        rows = others[start : start + step]
+        places = others[start : start + step]
         with clock("gradients"):
-            block = embed(rows)
+            block = embed(candidates[places])
         with clock("similarity"):
-            similarity[rows] = kernel.rows(block)
-    checked_scores(similarity.max(axis=1), query.ids, "The similarity")
+            keep(places, block)
+    if embeddings is not None:
+        return ComputedRows(kernel, embeddings, shape[1], query.memory)
+    checked_scores(similarity.max(axis=1), query.ids[candidates], "The similarity")
     return similarity
 
 
 def choose(
     query: Query,
     target: QuerySet,
-    similarity: npt.NDArray[np.float32],
+    similarity: npt.NDArray[np.float32] | ComputedRows[Any],
     options: UsimOptions,
     clock: Clock,
     notes: dict[str, Any],
@@ -263,23 +329,30 @@ def choose(
     with clock("selection"):
         # The exact optimizers take one after the other, whatever the number; a stochastic one draws
         # by the number.
-        number = query.total if options.optimizer in ("lazy", "naive") else query.budget
-        picks = maximise(
-            similarity,
-            number,
-            eta=options.eta,
-            multiplicity=target.multiplicity,
-            optimizer=options.optimizer,
-            rng=query.streams["stochastic-greedy"],
-        )
+        ahead = options.optimizer in ("lazy", "naive")
+        number = min(query.total if ahead else query.budget, len(similarity))
+        eta, often = options.eta, target.multiplicity
+        if isinstance(similarity, ComputedRows):
+            picks = maximise_computed(similarity, number, eta=eta, multiplicity=often)
+            notes = {**notes, "kernel": similarity.described()}
+        else:
+            picks = maximise(
+                similarity,
+                number,
+                eta=eta,
+                multiplicity=often,
+                optimizer=options.optimizer,
+                rng=query.streams["stochastic-greedy"],
+            )
+    rows = target.candidates[picks.rows]
     leading = np.argmax(target.per_class[:, 1:] * target.weights[1:], axis=1) + 1
     reasons = [
         f"uncertain: {query.label(int(leading[row]))}; rank {rank} by FLQMI gain {gain:.3g}"
-        for rank, (row, gain) in enumerate(zip(picks.rows, picks.gains, strict=True), 1)
+        for rank, (row, gain) in enumerate(zip(rows, picks.gains, strict=True), 1)
     ]
-    own = picks.rows[: query.budget]
+    own = rows[: query.budget]
     return query.batch(
-        picks.rows,
+        rows,
         picks.gains,
         reasons,
         target.uncertainty,
@@ -290,12 +363,13 @@ def choose(
         class_weights=[float(weight) for weight in target.weights],
         batch_uncertainty=float(target.per_class[own, 1:].sum()),
         picks_in_query_set=int(np.isin(own, target.rows).sum()),
+        cost=_cost(query, target, options),
         seconds={step: round(seconds, 3) for step, seconds in clock.seconds.items()},
         **notes,
     )
 
 
-def _bytes(embedded: Factors | npt.NDArray[np.floating[Any]]) -> int:
-    if isinstance(embedded, Factors):
-        return embedded.delta.nbytes + embedded.inputs.nbytes
-    return embedded.nbytes
+def _cost(query: Query, target: QuerySet, options: UsimOptions) -> str:
+    """What was computed, in words: "one pass, 1,204 of 6,000 slices with gradients"."""
+    passes = "one pass" if options.measure == "one-pass" else "dropout passes"
+    return f"{passes}, {len(target.candidates):,} of {len(query):,} slices with gradients"

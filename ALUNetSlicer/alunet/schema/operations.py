@@ -324,8 +324,8 @@ class Operations:
     proposal = Operation(
         f"GET {_SAMPLE}/proposal",
         Voxels,
-        "The best proposal for a sample, or a source's; its version is the model's round, "
-        "else 0, and headers name source and expected Dice.",
+        "The best proposal for a sample, or a source's; its version is the model's round, else 0, "
+        "and headers name source and expected Dice.",
         (Parameter("source", w.ProposalSource | None, None),),
     )
     uncertainty = Operation(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from alunet.imaging.reading import EXACT_ENDING
+from alunet.loop.proposal_files import proposed, some_proposal, whole_proposal
 from alunet.project import Case, Project
 from alunet.schema import CaseInfo, Code
 from alunet.schema.names import composed
@@ -51,8 +53,28 @@ def newest_output(project: Project, case: str, what: str) -> tuple[int, Path] | 
     Args:
         what: folder below that of the round: "proposals", or "uncertainty/MEASURE".
     """
-    for folder in sorted(project.rounds_dir.glob("[0-9][0-9][0-9]*"), reverse=True):
+    for number, folder in _newest_rounds(project):
         file = folder / what / f"{case}{EXACT_ENDING}"
         if file.is_file():
-            return int(folder.name) - 1, file
+            return number, file
     return None
+
+
+def newest_proposal(project: Project, case: str, number: int) -> tuple[int, Path] | None:
+    """The newest label map with a proposal for a slice, and the round of the model that made it.
+
+    Args:
+        number: of the slice in the preprocessed image.
+    """
+    for made, folder in _newest_rounds(project):
+        if whole_proposal(folder, case).is_file():
+            return made, whole_proposal(folder, case)
+        if number in proposed(folder, case):
+            return made, some_proposal(folder, case)
+    return None
+
+
+def _newest_rounds(project: Project) -> Iterator[tuple[int, Path]]:
+    """The newest model's round and the folder of what it was asked, then those before."""
+    for folder in sorted(project.rounds_dir.glob("[0-9][0-9][0-9]*"), reverse=True):
+        yield int(folder.name) - 1, folder

@@ -21,6 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from alunet.schema import Emit, Event
+from alunet.schema.durations import duration
 
 Key = tuple[int, int, str]
 _VERBS = {
@@ -149,14 +150,6 @@ def words_of(event: Event) -> str:
         if data.get("total")
         else words
     )
-
-
-def duration(seconds: float) -> str:
-    """Seconds as a person says them: "40 s", "12 min", "3 h 05 min"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 @contextmanager

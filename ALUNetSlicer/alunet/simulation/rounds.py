@@ -7,7 +7,7 @@ from __future__ import annotations
 import numpy as np
 
 from alunet.errors import InputError
-from alunet.loop import Loop, RoundRecord
+from alunet.loop import Loop, RoundRecord, children
 from alunet.loop.oracle import Oracle
 from alunet.loop.slice_effort import keep_effort
 from alunet.query import Streams
@@ -54,6 +54,11 @@ def play_round(loop: Loop, strategy: str, budget: int) -> RoundRecord:
         InputError: round 0 was not played, or the round was begun with another strategy or budget.
     """
     loop.last()
+    with children.in_one(loop):
+        return _play(loop, strategy, budget)
+
+
+def _play(loop: Loop, strategy: str, budget: int) -> RoundRecord:
     if not loop.project.rounds.touched():  # else it was stopped after the first labels
         loop.next_round(strategy, budget)
     # the batch that is open; of a pool that is exhausted, an empty one

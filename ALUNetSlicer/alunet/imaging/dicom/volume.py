@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import SimpleITK as sitk
 
 from alunet.errors import InputError
 from alunet.imaging.dicom.decoding import PixelReader
 from alunet.imaging.dicom.elements import guarded
 from alunet.imaging.dicom.frames import Frame
 from alunet.imaging.dicom.series import DicomSeries, SeriesIdentity
+from alunet.imaging.itk import sitk
 
 Volume = npt.NDArray[Any]
 

@@ -12,8 +12,9 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
+from alunet.query.model_outputs import Need
 from alunet.query.noise import STREAM, check_beta, scheduled, with_power_noise
-from alunet.query.problem import Batch, Need, Query, checked_scores
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.registry import register
 
 Rows = npt.NDArray[np.int64]

@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query
 from alunet.query.registry import register
 from alunet.query.strategies.spread import spread_over
 

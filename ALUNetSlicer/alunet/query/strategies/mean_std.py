@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query
 from alunet.query.ranking import take_largest
 from alunet.query.registry import register
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from alunet.query.dropout_passes import PassOptions
+from alunet.query.model_outputs import Floats, Need
 from alunet.query.noise import (
     STREAM,
     Doubles,
@@ -15,7 +16,7 @@ from alunet.query.noise import (
     with_power_noise,
     with_rank_noise,
 )
-from alunet.query.problem import Batch, Floats, Need, Query, checked_scores
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.registry import register
 
 WHAT = "mutual information"

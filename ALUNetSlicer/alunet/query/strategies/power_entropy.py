@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from alunet.query.model_outputs import Need
 from alunet.query.noise import STREAM, check_beta, take_largest_noised, with_power_noise
-from alunet.query.problem import Batch, Need, Query, checked_scores
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.registry import register
 
 

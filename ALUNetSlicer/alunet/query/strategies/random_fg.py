@@ -20,7 +20,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Need, Query, Truth
+from alunet.query.model_outputs import Need, Truth
+from alunet.query.problem import Batch, Query
 from alunet.query.registry import register
 
 Rows = npt.NDArray[np.int64]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query
 from alunet.query.registry import register
 from alunet.query.strategies.random_fg import AREAS_66, draw
 

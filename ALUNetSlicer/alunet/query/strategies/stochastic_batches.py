@@ -10,7 +10,8 @@ from typing import Literal
 import numpy as np
 
 from alunet.query.dropout_passes import PUBLISHED_PASSES, PassOptions
-from alunet.query.problem import Batch, Floats, Need, Query, checked_scores
+from alunet.query.model_outputs import Floats, Need
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.registry import register
 
 

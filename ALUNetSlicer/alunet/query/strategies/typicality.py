@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Need, Query, checked_scores
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Batch, Query, checked_scores
 from alunet.query.registry import register
 
 Rows = npt.NDArray[np.int64]

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from alunet.query.problem import Batch, Factors, Need, Query
+from alunet.query.model_outputs import Factors, Need
+from alunet.query.problem import Query
 from alunet.query.random_streams import Streams
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
+    THRIFTY,
     Clock,
     Ints,
+    QuerySet,
+    Similarity,
     UsimOptions,
-    choose,
-    draw_query_set,
-    prefiltered,
     similarity_matrix,
 )
 
@@ -34,6 +35,7 @@ COORDINATES = 10_000
     summary="Covers a query set of uncertain samples; similar = the same direction of the "
     "bottleneck gradient.",
     published={**PUBLISHED, "embedding": "first-10k"},
+    thrifty=THRIFTY,
 )
 @dataclass(frozen=True)
 class Usimc(UsimOptions):
@@ -46,19 +48,18 @@ class Usimc(UsimOptions):
         precision: of the matrix products of "exact"; "bf16" is faster where the processor has it.
     """
 
+    embedding_need: ClassVar[Need] = Need.BOTTLENECK
+
     embedding: Literal["exact", "coordinates", "first-10k"] = "exact"
     precision: Literal["fp32", "bf16"] = "fp32"
 
-    def select(self, query: Query) -> Batch:
-        """Choose the batch."""
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """See `UsimOptions.similarity`; there are no notes."""
         # torch is slow; listing strategies needs none
         from alunet.query.similarity import CosineKernel, DotKernel
 
-        clock = Clock()
-        query, notes = prefiltered(query, self)
-        target = draw_query_set(query, self, clock)
         if self.embedding == "exact":
-            similarity = similarity_matrix(
+            exact = similarity_matrix(
                 query,
                 target,
                 lambda rows: query.outputs.bottleneck(rows, self.heads),
@@ -66,16 +67,18 @@ class Usimc(UsimOptions):
                     factors, precision=self.precision, device=query.device
                 ),
                 clock,
+                self,
             )
-        else:
-            similarity = similarity_matrix(
-                query,
-                target,
-                self._truncated(query),
-                lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
-                clock,
-            )
-        return choose(query, target, similarity, self, clock, notes)
+            return exact, {}
+        truncated = similarity_matrix(
+            query,
+            target,
+            self._truncated(query),
+            lambda embedded: DotKernel(embedded, cosine=True, device=query.device),
+            clock,
+            self,
+        )
+        return truncated, {}
 
     def _truncated(self, query: Query) -> Callable[[Ints], npt.NDArray[np.floating[Any]]]:
         """Embeds rows by their gradient at the same few entries; the entries hold for all rounds

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from alunet.errors import InputError
-from alunet.query.problem import Batch, Need, Query
+from alunet.query.model_outputs import Need
+from alunet.query.problem import Query
 from alunet.query.registry import register
 from alunet.query.usim import (
     PUBLISHED,
+    THRIFTY,
     Clock,
     Ints,
     QuerySet,
+    Similarity,
     UsimOptions,
-    choose,
-    draw_query_set,
-    prefiltered,
     similarity_matrix,
 )
 from alunet.query.weights import draw_without_replacement
@@ -36,6 +36,7 @@ FLOOR = 1e-20  # Fisher values up to this one belong to parameters that no sampl
     summary="Covers a query set of uncertain samples; similar = the same decoder gradient, "
     "Fisher-whitened.",
     published={**PUBLISHED, "fisher": "first-sample", "damping": 0.0, "prefilter": 30_000},
+    thrifty={**THRIFTY, "fisher_samples": 50},
 )
 @dataclass(frozen=True)
 class Usimf(UsimOptions):
@@ -53,6 +54,8 @@ class Usimf(UsimOptions):
             experiments.
     """
 
+    embedding_need: ClassVar[Need] = Need.DECODER
+
     fisher: Literal["mean", "first-sample"] = "mean"
     fisher_set: Literal["pool", "query-set"] = "pool"
     fisher_samples: int = 200
@@ -68,25 +71,23 @@ class Usimf(UsimOptions):
                 f"damping is {self.damping}.", "Give a finite number that is not negative."
             )
 
-    def select(self, query: Query) -> Batch:
-        """Choose the batch."""
+    def similarity(self, query: Query, target: QuerySet, clock: Clock) -> Similarity:
+        """See `UsimOptions.similarity`; the notes name the number of coordinates."""
         # torch is slow; listing strategies needs none
         from alunet.query.similarity import DotKernel, fisher_scale
 
-        clock = Clock()
-        query, notes = prefiltered(query, self)
-        target = draw_query_set(query, self, clock)
         with clock("fisher"):
             chosen, fisher = self._parameters(query, target)
         scale = fisher_scale(fisher, self.damping)
-        similarity = similarity_matrix(
+        matrix = similarity_matrix(
             query,
             target,
             lambda rows: query.outputs.decoder_gradients(rows, chosen, self.heads),
             lambda embedded: DotKernel(embedded, scale=scale, device=query.device),
             clock,
+            self,
         )
-        return choose(query, target, similarity, self, clock, {**notes, "coordinates": len(chosen)})
+        return matrix, {"coordinates": len(chosen)}
 
     def _parameters(self, query: Query, target: QuerySet) -> tuple[Ints, npt.NDArray[np.float64]]:
         """Parameters drawn in proportion to their Fisher value, and these values

@@ -36,7 +36,7 @@ from alunet.schema import (
 )
 from alunet.schema import Header as Names
 from alunet.schema.names import PERSON, usable_name
-from alunet.serve.cases import find, newest_output
+from alunet.serve.cases import find, newest_output, newest_proposal
 from alunet.serve.packed_body import gunzip
 from alunet.serve.problems import Refused
 from alunet.serve.routes.declared import serves
@@ -173,7 +173,8 @@ def _add_answers(routes: APIRouter, state: State) -> None:
     ) -> Response:
         with state.projects.open(project) as opened:
             check_sample(opened, sample)
-            made = newest_output(opened, opened.samples.place(sample).case, "proposals")
+            place = opened.samples.place(sample)
+            made = newest_proposal(opened, place.case, int(opened.samples.pool.slice[sample]))
             model = None if made is None else ModelFile(*made)
             try:
                 found, number = propose(opened, sample, source, model)
