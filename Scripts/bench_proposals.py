@@ -25,8 +25,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "ALUNetSlicer"))
 
 from alunet.imaging.dataset import read_dataset_description
 from alunet.imaging.reading import read_labels_with_spacing
-from alunet.proposals import LabelMap, Neighbors
 from alunet.proposals.effort import Effort, effort_of, total_of
+from alunet.proposals.neighbors import Neighbors
+from alunet.proposals.proposal import LabelMap
 from alunet.simulation.config import splits
 
 INTERVALS = (2, 3, 4, 8)

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from alunet.errors import InputError
-from alunet.proposals import Neighbors
+from alunet.proposals.neighbors import Neighbors
 
 SPACING = (3.0, 1.0, 1.0)
 SIDE = 24

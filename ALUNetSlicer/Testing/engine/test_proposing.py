@@ -15,8 +15,8 @@ from planned_project import plan
 from alunet.errors import InputError
 from alunet.loop.proposing import ModelFile, propose
 from alunet.project import Project
-from alunet.proposals import MODEL_UNMEASURED, Accuracy, Neighbors, fit_accuracy
-from alunet.proposals.expected import ENOUGH, RATE
+from alunet.proposals.expected import ENOUGH, MODEL_UNMEASURED, RATE, Accuracy, fit_accuracy
+from alunet.proposals.neighbors import Neighbors
 from alunet.schema import ProposalSource
 
 SHAPE = (30, 24, 26)

@@ -12,7 +12,9 @@ from alunet.imaging.reading import read_labels
 from alunet.loop.slices import slice_axis
 from alunet.model.metrics import DICE, MEAN
 from alunet.project import Case, Project
-from alunet.proposals import MODEL_UNMEASURED, Neighbors, Proposal, fit_accuracy
+from alunet.proposals.expected import MODEL_UNMEASURED, fit_accuracy
+from alunet.proposals.neighbors import Neighbors
+from alunet.proposals.proposal import Proposal
 from alunet.schema import NOT_ANNOTATED, ProposalSource
 
 LEAST = 0.5

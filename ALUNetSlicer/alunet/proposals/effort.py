@@ -14,13 +14,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import ndimage
 
 from alunet.proposals.proposal import LabelMap
 
 
 @dataclass(frozen=True)
-class Path:
+class PathLength:
     """The effort of one structure, or of all.
 
     Attributes:
@@ -38,9 +37,9 @@ class Path:
     removed_1_mm: float = 0.0
     border: int = 0
 
-    def __add__(self, other: Path) -> Path:
+    def __add__(self, other: PathLength) -> PathLength:
         one, more = asdict(self), asdict(other)
-        return Path(**{name: value + more[name] for name, value in one.items()})
+        return PathLength(**{name: value + more[name] for name, value in one.items()})
 
 
 @dataclass(frozen=True)
@@ -81,21 +80,22 @@ class Effort:
         slices: how many.
     """
 
-    structures: Mapping[int, Path] = field(default_factory=dict)
+    structures: Mapping[int, PathLength] = field(default_factory=dict)
     voxels: int = 0
     accepted: int = 0
     slices: int = 0
 
     @property
-    def total(self) -> Path:
+    def total(self) -> PathLength:
         """Of all structures together."""
-        return sum(self.structures.values(), Path())
+        return sum(self.structures.values(), PathLength())
 
     def __add__(self, other: Effort) -> Effort:
         numbers = sorted(self.structures.keys() | other.structures.keys())
         return Effort(
             {
-                number: self.structures.get(number, Path()) + other.structures.get(number, Path())
+                number: self.structures.get(number, PathLength())
+                + other.structures.get(number, PathLength())
                 for number in numbers
             },
             self.voxels + other.voxels,
@@ -113,7 +113,7 @@ class Effort:
     @classmethod
     def from_json(cls, stored: Mapping[str, Any]) -> Effort:
         """Read what `to_json` gave."""
-        paths = {int(number): Path(**own) for number, own in stored["structures"].items()}
+        paths = {int(number): PathLength(**own) for number, own in stored["structures"].items()}
         return cls(paths, stored["voxels"], stored["accepted"], stored["slices"])
 
 
@@ -143,15 +143,19 @@ def total_of(efforts: Iterable[Effort]) -> Effort:
 
 def border_of(mask: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """Return the mask without its erosion across edges."""
+    from scipy import ndimage  # slow to load, and the record of a round only reads efforts
+
     return np.asarray(mask & ~ndimage.binary_erosion(mask))
 
 
-def _path(proposal: npt.NDArray[np.bool_], final: npt.NDArray[np.bool_], mm: float) -> Path:
+def _path(proposal: npt.NDArray[np.bool_], final: npt.NDArray[np.bool_], mm: float) -> PathLength:
+    from scipy import ndimage
+
     # in the box around both; the margin keeps borders at it apart from the edge of the slice
     box = ndimage.find_objects((proposal | final).view(np.uint8))[0]
     first, last = (border_of(np.pad(mask[box], 1)) for mask in (proposal, final))
     added, removed = _far(last, first, 1), _far(first, last, 1)
-    return Path(
+    return PathLength(
         added_0=_far(last, first, 0),
         added_1=added,
         removed_0=_far(first, last, 0),
@@ -165,5 +169,7 @@ def _path(proposal: npt.NDArray[np.bool_], final: npt.NDArray[np.bool_], mm: flo
 def _far(border: npt.NDArray[np.bool_], other: npt.NDArray[np.bool_], tolerance: int) -> int:
     """How many pixels of a border are farther than the tolerance from the other."""
     if tolerance:
+        from scipy import ndimage
+
         other = ndimage.binary_dilation(other, np.ones((3, 3), bool), iterations=tolerance)
     return int((border & ~other).sum())

@@ -16,7 +16,7 @@ from functools import cached_property
 import numpy as np
 from scipy import ndimage
 
-from alunet.proposals.parts import Field, Numbers, Part, square_root
+from alunet.proposals.parts import Field, Numbers, Piece, square_root
 
 OUTSIDE = np.float32(-1e3)
 """Signed distance far from every structure."""
@@ -29,7 +29,7 @@ _FADE = 0.5  # of its depth that such a part would have lost at the far end of t
 _LEAST = 0.25  # of the spread between the ends, which the cubic curve does not go below
 
 
-def box_of(parts: Sequence[Part], shape: tuple[int, int]) -> tuple[Numbers, Numbers]:
+def box_of(parts: Sequence[Piece], shape: tuple[int, int]) -> tuple[Numbers, Numbers]:
     """Return the box [low, high) of some parts and what is around them, within a slice."""
     low = np.min([part.low for part in parts], axis=0) - _MARGIN
     high = np.max([part.high for part in parts], axis=0) + _MARGIN
@@ -49,7 +49,7 @@ class Patch:
     field: Field
 
     @classmethod
-    def around(cls, parts: Sequence[Part], shape: tuple[int, int]) -> Patch:
+    def around(cls, parts: Sequence[Piece], shape: tuple[int, int]) -> Patch:
         """A patch around some parts, in which nothing is."""
         low, high = box_of(parts, shape)
         return cls(low, np.full(tuple(int(side) for side in high - low), OUTSIDE, np.float32))
@@ -80,13 +80,13 @@ class Patch:
         return views[0], views[1]
 
 
-def distance(part: Part, shape: tuple[int, int]) -> Patch:
+def distance(part: Piece, shape: tuple[int, int]) -> Patch:
     """Return the signed distance of a part in the box around it."""
     low, high = box_of([part], shape)
     return Patch(low, part.distance(low, high))
 
 
-def fading(part: Part, away: float, reach: float, shape: tuple[int, int]) -> Patch:
+def fading(part: Piece, away: float, reach: float, shape: tuple[int, int]) -> Patch:
     """Return the signed distance of a part beyond the outermost drawn slice: it shrinks, and ends
     at `reach`.
 
@@ -110,14 +110,14 @@ class Gap:
         self,
         first: float,
         last: float,
-        pairs: Iterable[tuple[Part | None, Part | None]],
+        pairs: Iterable[tuple[Piece | None, Piece | None]],
         shape: tuple[int, int],
     ) -> None:
         self.first, self.last, self.shape = first, last, shape
         self.pairs = list(pairs)
         self._blends: dict[int, _Blend] = {}
 
-    def _end(self, part: Part, beyond: Gap | None) -> float:
+    def _end(self, part: Piece, beyond: Gap | None) -> float:
         """Return the share of the gap before which a part without a counterpart ends.
 
         Halfway has the least expected error; the middle slice itself still holds a structure that
@@ -130,11 +130,11 @@ class Gap:
         holds = past is not None and part.area >= past.area
         return float(np.nextafter(_HALF, 1)) if holds else _HALF
 
-    def before(self, part: Part) -> Part | None:
+    def before(self, part: Piece) -> Piece | None:
         """The part at this gap's first slice that goes on as `part`."""
         return next((one for one, other in self.pairs if other is part), None)
 
-    def after(self, part: Part) -> Part | None:
+    def after(self, part: Piece) -> Piece | None:
         """The part at this gap's last slice that `part` goes on as."""
         return next((other for one, other in self.pairs if one is part), None)
 
@@ -171,7 +171,7 @@ class _Blend:
         shape: rows and columns of a slice.
     """
 
-    def __init__(self, one: Part, other: Part, shape: tuple[int, int]) -> None:
+    def __init__(self, one: Piece, other: Piece, shape: tuple[int, int]) -> None:
         self._parts, self._shape = (one, other), shape
         self._low, self._high = box_of(self._parts, shape)
 
@@ -232,7 +232,7 @@ class _Blend:
             fields.append(field / np.float32(_size(part.root)))
         return start, float(step), fields[0], fields[1]
 
-    def _corners(self, part: Part) -> Numbers:
+    def _corners(self, part: Piece) -> Numbers:
         """The corners of a part's box on the lattice, (4, 2)."""
         low, high = box_of([part], self._shape)
         places = np.array([(y, x) for y in (low[0], high[0]) for x in (low[1], high[1])])
@@ -254,7 +254,7 @@ class _Bend:
     """The slopes of center and spread at both ends of a pair, for the whole width of the gap."""
 
     def __init__(
-        self, one: Part, other: Part, gap: Gap, earlier: Gap | None, later: Gap | None
+        self, one: Piece, other: Piece, gap: Gap, earlier: Gap | None, later: Gap | None
     ) -> None:
         self._parts = (one, other)
         width = gap.last - gap.first

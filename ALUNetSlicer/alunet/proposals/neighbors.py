@@ -10,7 +10,7 @@ from scipy import ndimage
 
 from alunet.errors import InputError
 from alunet.proposals.gap import CERTAIN, Gap, Patch, fading
-from alunet.proposals.parts import Box, Field, Mask, Part, enclosed, matched
+from alunet.proposals.parts import Box, Field, Mask, Piece, enclosed, matched
 from alunet.proposals.proposal import LabelMap
 
 _EDGE = np.float32(0.1)  # pixels outside the blended border that still count as inside
@@ -195,17 +195,17 @@ class _Slice:
 
     def __init__(self, labels: LabelMap, spacing: tuple[float, float]) -> None:
         self.shape: tuple[int, int] = (labels.shape[0], labels.shape[1])
-        self.parts: dict[int, Part] = {}
+        self.parts: dict[int, Piece] = {}
         self.inner: dict[int, set[int]] = {}
         self._labels, self._spacing = labels, spacing
-        self._known: dict[tuple[int, int, int, bytes], Part] = {}
+        self._known: dict[tuple[int, int, int, bytes], Piece] = {}
         for place, box in enumerate(ndimage.find_objects(labels)):
             if box is not None:
                 mask, self.inner[place + 1] = enclosed(labels[box], place + 1)
                 self.parts[place + 1] = self.part(place + 1, mask, box)
         self.areas = {structure: part.area for structure, part in self.parts.items()}
 
-    def part(self, structure: int, mask: Mask, box: Box) -> Part:
+    def part(self, structure: int, mask: Mask, box: Box) -> Piece:
         """The part of these pixels; the same object for the same pixels.
 
         Args:
@@ -215,13 +215,13 @@ class _Slice:
         key = (structure, int(low[0]), int(low[1]), np.packbits(mask).tobytes())
         if key not in self._known:
             own = mask & (self._labels[box] == structure)
-            self._known[key] = Part(mask, own, low, self._spacing)
+            self._known[key] = Piece(mask, own, low, self._spacing)
         return self._known[key]
 
 
 def _pairs(
     first: _Slice, last: _Slice, structure: int
-) -> Iterator[tuple[Part | None, Part | None]]:
+) -> Iterator[tuple[Piece | None, Piece | None]]:
     """The parts of a structure in two drawn slices that belong together."""
     wholes = [own.parts.get(structure) for own in (first, last)]
     present = [part for part in wholes if part is not None]
@@ -230,7 +230,7 @@ def _pairs(
     empty = np.zeros(tuple(int(side) for side in high - low), bool)
     masks = [empty if part is None else part.placed(low, high, part.mask) for part in wholes]
 
-    def cut(own: _Slice, mask: Mask | None) -> Part | None:
+    def cut(own: _Slice, mask: Mask | None) -> Piece | None:
         if mask is None:
             return None
         rows, columns = ndimage.find_objects(mask.view(np.uint8))[0]

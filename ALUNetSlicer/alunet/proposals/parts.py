@@ -22,7 +22,7 @@ _EIGHT = np.ones((3, 3), bool)
 _NEAR = 2.0  # parts without overlap match nearer than so many times their radii together
 
 
-class Part:
+class Piece:
     """One or more pieces of a structure in one slice that are interpolated as one shape.
 
     Args:
@@ -63,7 +63,7 @@ class Part:
         """Square root of the spread, mm (2, 2): takes a circle of radius 1 to the shape."""
         return square_root(self.spread)
 
-    def same_as(self, other: Part) -> bool:
+    def same_as(self, other: Piece) -> bool:
         """Whether both cover the same pixels."""
         return (
             np.array_equal(self.low, other.low)
