@@ -130,6 +130,30 @@ class AnnotateTest(PlannedPanel):
         self.until(lambda: self.shown() >= 0)
         self.assertEqual(self.shown(), 3)
 
+    def test_a_proposal_is_that_of_the_chosen_source(self):
+        """There is no model yet: what was drawn in the slice beside is all that there is."""
+        ui = self.ui
+        self.begin()
+        session = self.workspace.session
+        labels = np.zeros(session.current.box.shape, np.uint8)
+        labels[..., 4:14, 3:12] = 1
+        session.paint(labels)
+        self.click("doneButton")
+        self.until(lambda: session.worklist.find(0).version == 1)
+        self.pick("worklistTable", 2)
+        self.until(lambda: self.shown() == 2)
+        self.choose("sourceCombo", "empty")
+        self.click("proposalButton")
+        self.until(lambda: not session.labels().any())
+        self.choose("sourceCombo", "neighbors")
+        self.click("proposalButton")
+        self.until(lambda: session.labels().any())
+        self.assertTrue((labels[session.labels() == 1] == 1).all(), "it lies in what was drawn")
+        self.assertIn("neighbors", ui.sliceLabel.text)
+        self.choose("sourceCombo", "model")
+        self.click("proposalButton")
+        self.until(lambda: not session.labels().any(), 20)
+
     def test_time_stands_while_nobody_works(self):
         self.begin()
         session = self.workspace.session
