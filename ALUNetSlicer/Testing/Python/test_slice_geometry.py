@@ -15,12 +15,8 @@ from ALUNetSlicerLib.mrml.slice_view import SliceView
 
 class SlicesTest(SceneTest):
     def view(self):
-        logic = slicer.vtkMRMLSliceLogic()
-        logic.SetMRMLScene(slicer.mrmlScene)
-        node = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSliceNode", "Red")
-        node.SetLayoutName("Red")
-        logic.SetSliceNode(node)
-        return logic, node
+        logic = slice_logic()
+        return logic, logic.GetSliceNode()
 
     def assert_shown(self, node, volume, axis, index):
         """The plane of the view goes through the centres of that slice's voxels and no others."""
