@@ -9,7 +9,7 @@ _TOOLTIP_ROLE, _USER_ROLE = 3, 256
 """Of `Qt.ItemDataRole`; a combo box keeps the flags of an item one below the second."""
 _ROW = 22
 """Height of a row of a table, pixels."""
-TITLE_LENGTH = 44
+TITLE_LENGTH = 56
 """Characters of a section's title: as wide as what is in the sections."""
 
 

@@ -172,7 +172,7 @@ class ProjectTest(PanelCase):
         self.assertEqual((section.text, section.toolTip), ("Next round", ""))
         detail = "training, step 32 of 58 · Dice 0.73 · less than a minute left"
         entitle(section, "Next round", detail)
-        self.assertEqual(section.text, "Next round: training, step 32 of 58 · Dice…")
+        self.assertEqual(section.text, "Next round: training, step 32 of 58 · Dice 0.73 · less…")
         self.assertLessEqual(len(section.text), TITLE_LENGTH)
         self.assertEqual(section.toolTip, f"Next round: {detail}")
         self.connect()
