@@ -4,6 +4,7 @@ proposal, else none.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
@@ -51,7 +52,8 @@ class InitialLabels:
         self._before: dict[int, np.ndarray] = {}  # proposals of before a slice beside was drawn
         self._origins: dict[int, Origin] = {}
         self._age = 0
-        self._drawn = 0
+        self._case: dict[int, str] = {}  # of the samples that were asked for
+        self._drawn: Counter[str] = Counter()  # slices handed in since, by case
         self.replaced: Mapping[str, int] = {}
 
     def find(self, item: Slice, proposals: bool, then: Then, failed: Failed) -> None:
@@ -61,6 +63,7 @@ class InitialLabels:
             proposals: whether a slice without labels begins with the model's proposal.
             failed: called instead where labels that were handed in cannot be had.
         """
+        self._case[item.sample] = item.case
         if (drafted := self.drafted(item)) is not None:
             then(*drafted)
         elif (held := self._newest(item)) is not None:
@@ -122,10 +125,11 @@ class InitialLabels:
         Args:
             failed: called instead where it cannot be fetched.
         """
-        age = self._age, self._drawn
+        self._case[item.sample] = item.case
+        age = self._age, self._drawn[item.case]
 
         def take(_version: int, labels: np.ndarray) -> None:
-            if age == (self._age, self._drawn) and source is None:
+            if age == (self._age, self._drawn[item.case]) and source is None:
                 self._proposals[item.sample] = labels
             then(labels)
 
@@ -166,7 +170,7 @@ class InitialLabels:
     def hold(self, sample: int, base: int, labels: np.ndarray) -> None:
         """Labels that were handed in; until the engine has them they are here alone."""
         self._labels[sample] = base, labels
-        self._outdate_proposals()
+        self._outdate_proposals(sample)
 
     def rebase(self, sample: int, version: int) -> None:
         """What goes on from labels that were handed in goes on from the version they became.
@@ -176,7 +180,7 @@ class InitialLabels:
         """
         if sample in self._labels:
             self._labels[sample] = version, self._labels[sample][1]
-        self._outdate_proposals()
+        self._outdate_proposals(sample)
         draft = self._drafts.find(sample)
         if draft is not None:
             self._drafts.keep(sample, replace(draft, base=version))
@@ -191,11 +195,12 @@ class InitialLabels:
         self._proposals.clear()
         self._before.clear()
 
-    def _outdate_proposals(self) -> None:
-        """A slice was drawn: ask again for those beside it; without a network these do."""
-        self._drawn += 1
-        self._before.update(self._proposals)
-        self._proposals.clear()
+    def _outdate_proposals(self, sample: int) -> None:
+        """A slice was drawn: ask again for those of its case; without a network these do."""
+        case = self._case.get(sample, "")
+        self._drawn[case] += 1
+        for other in [other for other in self._proposals if self._case.get(other, "") == case]:
+            self._before[other] = self._proposals.pop(other)
 
     def _fetch(self, call: str, item: Slice, then: Then, failed: Failed, **which: str) -> None:
         def take(answer: FetchedVoxels) -> None:

@@ -293,6 +293,18 @@ class ShownTest(LateCase):
         self.go(answers.let_go)
         self.assertFalse(self.session._initial_labels.knows(0))
 
+    def test_a_slice_that_is_handed_in_outdates_the_proposals_of_its_case_alone(self):
+        """Those of other cases were fetched ahead: they are shown without waiting."""
+        labels = self.session._initial_labels
+        samples = [item.sample for item in self.session.worklist if item.case == "a"]
+        other = next(item.sample for item in self.session.worklist if item.case == "b")
+        for sample in (samples[1], other, samples[0]):
+            self.go(lambda sample=sample: self.session.go_to(sample))
+        self.assertTrue(labels.knows(samples[1]) and labels.knows(other))
+        self.session.submit()
+        self.assertFalse(labels.knows(samples[1]))
+        self.assertTrue(labels.knows(other))
+
 
 class ElsewhereTest(LateCase):
     def brush(self, value: int, rows: slice, *slices: int) -> None:
