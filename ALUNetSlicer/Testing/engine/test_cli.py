@@ -114,7 +114,7 @@ def test_an_unexpected_error_takes_one_line_and_the_log_tells_the_rest(monkeypat
         raise RuntimeError("all is lost\nand more")
 
     monkeypatch.delenv("ALUNET_DEBUG", raising=False)
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_asked", lambda: fail)
     assert cli.main() == 1
     line = capsys.readouterr().err
     assert line.count("\n") == 1
@@ -129,7 +129,7 @@ def test_debug_shows_the_traceback(monkeypatch, capsys):
         raise RuntimeError("all is lost")
 
     monkeypatch.setenv("ALUNET_DEBUG", "1")
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_asked", lambda: fail)
     assert cli.main() == 1
     assert "Traceback" in capsys.readouterr().err
 
@@ -138,6 +138,6 @@ def test_ctrl_c_is_130(monkeypatch, capsys):
     def fail(**_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(cli, "app", fail)
+    monkeypatch.setattr(cli, "_asked", lambda: fail)
     assert cli.main() == 130
     assert capsys.readouterr().err.strip() == "alunet: Stopped."
