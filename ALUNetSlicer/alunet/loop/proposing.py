@@ -61,7 +61,7 @@ def propose(
     if model is None:
         raise InputError(_NOT_YET, "The next round makes it.")
     place = project.samples.place(sample)
-    # the model may have known structures that the project has no more
+    # the model may have known structures that the project no longer has
     labels = project.cases.structures.current(read_labels(model.file)[place.slices])
     labels = np.where(labels == NOT_ANNOTATED, 0, labels).astype(labels.dtype)
     return Proposal(labels, quality, ProposalSource.MODEL), model.round
