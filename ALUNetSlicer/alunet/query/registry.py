@@ -218,7 +218,8 @@ def parse(text: str) -> Strategy:
         key = key.replace("-", "_")
         if not equals:
             raise InputError(
-                f"{part!r} in {text!r} is not option=value.", f"Example: {info.name}:eta=10"
+                f"{part!r} in {text!r} is not option=value.",
+                f"Example: {info.name}:eta=10. {_nearest(part, list(info.words), 'Words')}",
             )
         if key == _CAP:
             cap = _cap(value, info.name)
