@@ -142,17 +142,14 @@ class AnnotateTest(PlannedPanel):
         self.until(lambda: session.worklist.find(0).version == 1)
         self.pick("worklistTable", 2)
         self.until(lambda: self.shown() == 2)
-        self.choose("sourceCombo", "empty")
-        self.click("proposalButton")
-        self.until(lambda: not session.labels().any())
-        self.choose("sourceCombo", "neighbors")
-        self.click("proposalButton")
-        self.until(lambda: session.labels().any())
-        self.assertTrue((labels[session.labels() == 1] == 1).all(), "it lies in what was drawn")
-        self.assertIn("neighbors", ui.sliceLabel.text)
-        self.choose("sourceCombo", "model")
-        self.click("proposalButton")
-        self.until(lambda: not session.labels().any(), 20)
+        for source, painted in (("empty", False), ("neighbors", True), ("empty", False)):
+            self.choose("sourceCombo", source)
+            self.click("proposalButton")
+            self.until(lambda source=source: session.origin and session.origin.source == source)
+            self.until(lambda painted=painted: session.labels().any() == painted)
+            if painted:
+                self.assertTrue((labels[session.labels() == 1] == 1).all(), "in what was drawn")
+                self.until(lambda: "neighbors" in ui.sliceLabel.text)
 
     def test_time_stands_while_nobody_works(self):
         self.begin()
