@@ -125,7 +125,6 @@ class InitialLabels:
         Args:
             failed: called instead where it cannot be fetched.
         """
-        self._case[item.sample] = item.case
         age = self._age, self._drawn[item.case]
 
         def take(_version: int, labels: np.ndarray) -> None:

@@ -39,7 +39,7 @@ _SOURCES = [
     (_("neighbors"), ProposalSource.NEIGHBORS.value),
     (_("empty"), ProposalSource.EMPTY.value),
 ]
-"""What *Use proposal* takes, and what it stands for; empty: the best."""
+"""Titles of the sources of *Use proposal*, and their values; empty: the best one."""
 
 
 class AnnotateSection(Section):

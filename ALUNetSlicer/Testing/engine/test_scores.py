@@ -125,7 +125,7 @@ class TestOnARealNetwork:
             for row, chance, valid in zip(tiles.rows, chances, tiles.valid, strict=True):
                 inside = chance[:, valid]
                 assert np.allclose(found[row], (inside * (1 - inside)).mean(1), atol=1e-6)
-        # it stands for the variance over the dropout passes
+        # it ranks samples as the variance over the dropout passes does
         dropout = self.scores(trained, model).var[:, 1:].sum(1)
         assert spearmanr(found[:, 1:].sum(1), dropout).statistic > 0.6
 

@@ -21,7 +21,7 @@ SUGGEST = """Suggest which slices to annotate, and write the list to the project
 PROJECT/rounds/NNN/worklist.json.
 
 Slices are voxel indices along the slice axis of the image file, from 0. Where there is a model, its
-proposal for each of them lies beside the list, to correct instead of drawing anew. The same command
+proposal for each of them is beside the list, to correct instead of drawing anew. The same command
 again shows the same list.
 
     alunet suggest liver

@@ -38,19 +38,19 @@ def keep_effort(loop: Loop, samples: Sequence[int]) -> None:
     if (folder / EFFORT_FILE).is_file():
         return
     pool, cases = loop.project.pool, {case.name: case for case in loop.project.cases.all("pool")}
-    names = sorted({pool.case_name(sample) for sample in samples})
+    of_case: dict[str, list[int]] = {}
+    for sample in samples:
+        of_case.setdefault(pool.case_name(sample), []).append(sample)
     if loop.current():
         propose(loop, samples)
     efforts: dict[str, Any] = {}
-    for name in names:
+    for name, own in sorted(of_case.items()):
         case = cases[name]
         truth, file = read_reference(case), proposal_file(folder, name)
         start = read_labels(file) if file.is_file() else np.zeros_like(truth)
-        for sample in samples:
-            if pool.case_name(sample) == name:
-                place = pool.raw_slices(sample)
-                effort = _effort(case, start[place], truth[place])
-                efforts[str(sample)] = effort.to_json()
+        for sample in own:
+            place = pool.raw_slices(sample)
+            efforts[str(sample)] = _effort(case, start[place], truth[place]).to_json()
     write_json(folder / EFFORT_FILE, efforts)
     shutil.rmtree(folder / "proposals", ignore_errors=True)
 

@@ -211,16 +211,18 @@ def decoder_gradients(
     """
     layers = gradients.decoder
     result = np.empty((len(ids), len(coordinates)), np.float32)
-    ends = np.cumsum([layer.weight.numel() for layer in layers])
+    wanted, begin = [], 0
+    for layer in layers:
+        end = begin + layer.weight.numel()
+        columns = np.flatnonzero((coordinates >= begin) & (coordinates < end))
+        wanted.append((columns, coordinates[columns] - begin))
+        begin = end
     for tiles, inputs, deltas in gradients.sweep(ids, layers, "embed: decoder"):
-        for place, layer in enumerate(layers):
-            begin = ends[place] - layer.weight.numel()
-            columns = np.flatnonzero((coordinates >= begin) & (coordinates < ends[place]))
-            if len(columns) == 0:
-                continue
-            entries = coordinates[columns] - begin
-            values = gradients_at(inputs[place], deltas[place], layer.kernel_size, entries)
-            result[np.ix_(tiles.rows, columns)] = values.cpu().numpy()
+        for place, (columns, entries) in enumerate(wanted):
+            if len(columns):
+                kernel = layers[place].kernel_size
+                values = gradients_at(inputs[place], deltas[place], kernel, entries)
+                result[np.ix_(tiles.rows, columns)] = values.cpu().numpy()
     return result
 
 

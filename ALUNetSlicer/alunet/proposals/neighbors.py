@@ -14,11 +14,11 @@ from alunet.proposals.parts import Box, Field, Mask, Piece, enclosed, matched
 from alunet.proposals.proposal import LabelMap
 
 _EDGE = np.float32(0.1)  # pixels outside the blended border that still count as inside
-_DECIMALS = 3  # decimals of a pixel to which signed distances are told apart
+_DECIMALS = 3  # decimals of a pixel to which signed distances are compared
 
 
 class Neighbors:
-    """The drawn slices of a case, and what lies between them.
+    """The drawn slices of a case, and what is between them.
 
     Nothing is computed before it is asked for, and little of it again after a slice was drawn.
 

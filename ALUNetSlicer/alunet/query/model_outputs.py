@@ -92,7 +92,7 @@ class ModelOutputs(Protocol):
         """(m, d) encoder features of the candidates (all where `rows` is None), float32."""
 
     def labelled_features(self) -> Floats:
-        """(l, d) the same of the labelled samples; l may be 0."""
+        """(l, d) the same of the labeled samples; l may be 0."""
 
     def bottleneck(self, rows: Ints, heads: Heads = "training") -> Factors:
         """Gradient factors of the bottleneck convolution."""

@@ -6,7 +6,7 @@
         def select(self, query: Query) -> Batch: ...
 
 The dataclass's fields are the strategy's options; `parse("usimc:eta=10,elbow=kneedle")` reads them
-from text. A word among them stands for values of several options (`RegisteredStrategy.words`):
+from text. A word among them sets several options (`RegisteredStrategy.words`):
 `parse("usimc:published,eta=10")`. Every strategy has the option `cap` besides, the most samples of
 one case in a batch. A property `needs` overrides what is registered, for a strategy
 whose options decide what it asks of the model.
@@ -71,7 +71,7 @@ class RegisteredStrategy:
 
     @property
     def published(self) -> Mapping[str, Any]:
-        """The values that the word "published" stands for; none where they are the default's."""
+        """Options that the word "published" sets; none where they are the default's."""
         return self.words.get(PUBLISHED, {})
 
 
@@ -132,7 +132,7 @@ class Strategy:
 
 PUBLISHED = "published"
 WORDS = (PUBLISHED, "thrifty")
-"""What stands for values of several options."""
+"""Words that set several options."""
 _CAP = "cap"  # the option of every strategy
 _REGISTRY: dict[str, RegisteredStrategy] = {}
 
@@ -197,7 +197,7 @@ def get(name: str) -> RegisteredStrategy:
 
 def parse(text: str) -> Strategy:
     """Read `name` or `name:option=value,option=value`; a word among the options, like `published`,
-    sets those that it stands for first.
+    sets its options first.
 
     Raises:
         InputError: unknown name, option or value; what is near is named.
