@@ -154,6 +154,10 @@ def test_of_a_large_case_the_slices_of_the_batch_are_proposed(loop, monkeypatch)
     assert file.stat().st_mtime_ns == stamp, "what is there is not made again"
     proposals.propose(loop, [samples[2], samples[5]])
     assert proposed(folder, name) == [2, 5, 9]
+    file.with_suffix(".npy").write_bytes(b"\x93NUMPY broken")
+    assert proposed(folder, name) == [], "it is made again"
+    proposals.propose(loop, [samples[2], samples[5], samples[9]])
+    assert proposed(folder, name) == [2, 5, 9]
 
     whole = outputs.predict(loop, [name], project.root / "whole", ".mha", proposals=True)[0]
     labels, expected = read_labels(file), read_labels(whole)

@@ -34,10 +34,19 @@ def proposal_file(folder: Path, case: str) -> Path:
 
 def proposed(folder: Path, case: str) -> list[int]:
     """Return the slices of the preprocessed image that a proposal for some slices has."""
-    file = some_proposal(folder, case)
-    if not (listed(file).is_file() and file.is_file()):
+    return slices_in(some_proposal(folder, case))
+
+
+def slices_in(file: Path) -> list[int]:
+    """Return the slices that a label map for some slices has; none where it or their list is gone
+    or damaged, so that it is made again.
+    """
+    if not file.is_file():
         return []
-    found: list[int] = np.load(listed(file), allow_pickle=False).tolist()
+    try:
+        found: list[int] = np.load(listed(file), allow_pickle=False).tolist()
+    except (OSError, ValueError, EOFError):
+        return []
     return found
 
 

@@ -17,7 +17,14 @@ from alunet.imaging.reading import EXACT_ENDING, read_labels
 from alunet.imaging.writing import write_like
 from alunet.loop import outputs
 from alunet.loop.loop import Loop
-from alunet.loop.proposal_files import describe, listed, proposed, some_proposal, whole_proposal
+from alunet.loop.proposal_files import (
+    describe,
+    listed,
+    proposed,
+    slices_in,
+    some_proposal,
+    whole_proposal,
+)
 from alunet.model.child import step
 from alunet.pool import CaseGeometry
 from alunet.project import Case
@@ -107,10 +114,10 @@ def segment_slices(
     for case, _ in counted(cases, "predict", emit):
         geometry, file = CaseGeometry.from_json(case["geometry"]), Path(case["file"])
         slices: list[int] = case["slices"]
-        known: list[int] = []
-        labels = np.full(geometry.raw_shape, NOT_ANNOTATED, np.uint8)
-        if file.is_file() and listed(file).is_file():
-            labels, known = read_labels(file), np.load(listed(file), allow_pickle=False).tolist()
+        known = slices_in(file)
+        labels = (
+            read_labels(file) if known else np.full(geometry.raw_shape, NOT_ANNOTATED, np.uint8)
+        )
         found = model.segment(case["name"], slices)
         first = geometry.crop[0][0]
         across = labels.transpose(geometry.transpose)  # a view: slice, row, column
